@@ -680,7 +680,15 @@ async fn apply_all(
             note_old_root(context, &writer.job.uid, outcome.err());
             continue;
         }
-        if matches!(action, Action::MendService { .. }) {
+        if let Action::ScaleCoordinator { name, from, .. } = action
+            && outcome.is_ok()
+        {
+            announce_scaled_back(context, writer.job, name, *from).await;
+        }
+        if matches!(
+            action,
+            Action::MendService { .. } | Action::ScaleCoordinator { .. }
+        ) {
             let now = context.clock.now();
             context.memory.note_mend(&writer.job.uid, now);
         }
@@ -695,6 +703,21 @@ async fn apply_all(
         outcome?;
     }
     Ok(())
+}
+
+/// Tells whoever scaled a coordinator why that did not last.
+async fn announce_scaled_back(context: &Context, job: &JobIdentity, name: &str, from: u32) {
+    let Some(seen) = context.caches.jobs.get(&job.namespace, &job.name) else {
+        return;
+    };
+    let announcement = Announcement {
+        is_warning: true,
+        reason: "CoordinatorScaled".to_owned(),
+        note: format!(
+            "somebody scaled Deployment {name} to {from}; the operator scaled it back to 1, because a job has one coordinator"
+        ),
+    };
+    announce(context, &seen.reference(), &announcement).await;
 }
 
 /// Writes the status, keeps it until the watch has caught up, and publishes events for the changes.

@@ -68,6 +68,15 @@ pub enum Action {
         /// The patch of its spec.
         patch: serde_json::Value,
     },
+    /// Gives the coordinator's Deployment, which somebody scaled, one replica again.
+    ScaleCoordinator {
+        /// Name of the Deployment.
+        name: String,
+        /// Its uid; a successor of the same name is not scaled.
+        uid: String,
+        /// The replicas that it has.
+        from: u32,
+    },
     /// Changes `replicas`, and nothing else, of the `StatefulSet` with this uid. The coordinator of
     /// the generation learns the number before.
     ScaleWorkers {
@@ -141,6 +150,7 @@ impl Action {
             Self::CreateCoordinator { .. } => "create_coordinator",
             Self::CreateWorkers { .. } => "create_workers",
             Self::MendService { .. } => "mend_service",
+            Self::ScaleCoordinator { .. } => "scale_coordinator",
             Self::ScaleWorkers { .. } => "scale_workers",
             Self::ForceDeletePod { .. } => "force_delete_pod",
             Self::ReportPodEnds { .. } => "report_pod_ends",
@@ -184,6 +194,9 @@ impl fmt::Display for Action {
                 frozen.generation
             ),
             Self::MendService { name, .. } => write!(formatter, "mend service {name}"),
+            Self::ScaleCoordinator { name, from, .. } => {
+                write!(formatter, "scale {name} from {from} back to 1")
+            }
             Self::ScaleWorkers { name, from, to, .. } => {
                 write!(formatter, "scale {name} from {from} to {to}")
             }

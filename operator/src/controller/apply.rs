@@ -118,11 +118,13 @@ pub enum Error {
         source: CallError,
     },
     /// The API server did not change the replicas.
-    #[error("scale StatefulSet {namespace}/{name}: {source}")]
+    #[error("scale {kind} {namespace}/{name}: {source}")]
     Scale {
-        /// Namespace of the `StatefulSet`.
+        /// `StatefulSet` or `Deployment`.
+        kind: &'static str,
+        /// Its namespace.
         namespace: String,
-        /// Name of the `StatefulSet`.
+        /// Its name.
         name: String,
         /// Why not.
         source: CallError,
@@ -320,6 +322,11 @@ impl Writer<'_> {
                     .await
             }
             Action::MendService { name, uid, patch } => self.mend_service(name, uid, patch).await,
+            Action::ScaleCoordinator { name, uid, .. } => {
+                let patch = serde_json::json!({"metadata": {"uid": uid}, "spec": {"replicas": 1}});
+                let patched = self.patch::<Deployment>(name, patch).await;
+                patched.map_err(|source| self.not_scaled("Deployment", name, source))
+            }
             Action::ScaleWorkers {
                 generation,
                 name,
@@ -526,11 +533,16 @@ impl Writer<'_> {
             "metadata": {"uid": uid, "annotations": annotations}, "spec": {"replicas": to},
         });
         let patched = self.patch::<StatefulSet>(name, patch).await;
-        patched.map_err(|source| Error::Scale {
+        patched.map_err(|source| self.not_scaled("StatefulSet", name, source))
+    }
+
+    fn not_scaled(&self, kind: &'static str, name: &str, source: CallError) -> Error {
+        Error::Scale {
+            kind,
             namespace: self.namespace(),
             name: name.to_owned(),
             source,
-        })
+        }
     }
 
     /// Patches an object. The uid in `patch` is a precondition, although its refusal is 422:
@@ -701,6 +713,7 @@ mod tests {
             assert_eq!(refused(code, reason, message), Some(expected), "{code}");
         }
         let scale = Error::Scale {
+            kind: "StatefulSet",
             namespace: "team".to_owned(),
             name: "count-workers-g1".to_owned(),
             source: CallError::Timeout,

@@ -187,6 +187,8 @@ pub struct CoordinatorFacts {
     pub available_since: Option<Timestamp>,
     /// Why its pods are refused, in the API server's words.
     pub refused: Option<String>,
+    /// The number of replicas that somebody gave it instead of 1.
+    pub scaled_to: Option<u32>,
 }
 
 /// The workers' `StatefulSet`.

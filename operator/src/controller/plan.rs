@@ -24,7 +24,8 @@ use self::loss::{
     coordinator_deadline, coordinator_lost, generation_lost, workers_deadline, workers_lost,
 };
 use self::objects::{
-    create_missing, delete_roots, force_deletes, mark_root, mend_service, scale, stuck_deadline,
+    create_missing, delete_roots, force_deletes, mark_root, mend_service, scale, scale_coordinator,
+    stuck_deadline,
 };
 use self::turn::{may_give_way, plan_queued, plan_to_give_way};
 use super::action::Action;
@@ -48,7 +49,7 @@ const SETTLED_REQUEUE: Duration = Duration::from_mins(5);
 /// report about useful workers twice a second.
 const SCALE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Least time between two repairs of a Service that somebody keeps editing.
+/// Least time between two repairs of a Service or a Deployment that somebody keeps editing.
 const MEND_INTERVAL: Duration = Duration::from_secs(15);
 
 /// How long a coordinator may take to end the job: it writes the result into the ledger, releases
@@ -370,13 +371,8 @@ fn plan_running(
     }
     // One that is refused holds nothing up: all else is done before.
     actions.extend(mark_root(observed, generation));
-    let mend = mend_service(job, observed, generation);
-    let mend_held = mend
-        .as_ref()
-        .and(observed.mended_at)
-        .map(|mended| after(mended, MEND_INTERVAL))
-        .filter(|allowed| now < *allowed);
-    actions.extend(mend.filter(|_| mend_held.is_none()));
+    let (mends, mend_held) = mends(job, observed, generation, now);
+    actions.extend(mends);
     // Only after the objects of the new generation, because it never waits for the old one, and its
     // number is already in status.
     let (mut old_roots, old_roots_held) = old_roots(job, observed, generation, now);
@@ -397,6 +393,26 @@ fn plan_running(
         lifecycle: Lifecycle::Stay,
         diagnosis,
         requeue_after: Some(wait),
+    }
+}
+
+/// The repairs of what somebody edited; none, and until when, if the last repair was a moment ago.
+fn mends(
+    job: &ValidatedJob,
+    observed: &Observed,
+    generation: u32,
+    now: Timestamp,
+) -> (Vec<Action>, Option<Timestamp>) {
+    let coordinator = scale_coordinator(job, observed, generation);
+    let service = mend_service(job, observed, generation);
+    let mends: Vec<_> = coordinator.into_iter().chain(service).collect();
+    let held = observed
+        .mended_at
+        .map(|mended| after(mended, MEND_INTERVAL))
+        .filter(|allowed| !mends.is_empty() && now < *allowed);
+    match held {
+        Some(_) => (Vec::new(), held),
+        None => (mends, None),
     }
 }
 

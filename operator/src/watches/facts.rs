@@ -433,8 +433,12 @@ impl CoordinatorFacts {
             .and_then(|status| status.available_replicas)
             .unwrap_or(0)
             > 0;
+        let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas);
         Self {
             object,
+            scaled_to: replicas
+                .filter(|replicas| *replicas != 1)
+                .and_then(|replicas| u32::try_from(replicas).ok()),
             available_since: is_available.then(|| {
                 condition("Available")
                     .and_then(|condition| condition.last_transition_time.as_ref())

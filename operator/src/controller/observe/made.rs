@@ -43,6 +43,7 @@ impl Made {
             Action::MarkRoot { .. }
             | Action::CreateTokenSecret { .. }
             | Action::MendService { .. }
+            | Action::ScaleCoordinator { .. }
             | Action::ScaleWorkers { .. }
             | Action::ForceDeletePod { .. }
             | Action::ReportPodEnds { .. }

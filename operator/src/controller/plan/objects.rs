@@ -106,6 +106,24 @@ pub(super) fn mend_service(
     })
 }
 
+/// Gives the coordinator's Deployment of `generation` one replica again, if somebody scaled it: two
+/// coordinators would take the ledger from each other.
+pub(super) fn scale_coordinator(
+    job: &ValidatedJob,
+    observed: &Observed,
+    generation: u32,
+) -> Option<Action> {
+    let coordinator = observed.generation(generation)?.coordinator.as_ref()?;
+    let from = coordinator
+        .scaled_to
+        .filter(|_| !coordinator.object.terminating)?;
+    Some(Action::ScaleCoordinator {
+        name: names::coordinator(&job.identity.name, generation),
+        uid: coordinator.object.uid.clone(),
+        from,
+    })
+}
+
 /// The job as this generation will run it.
 fn freeze(job: &ValidatedJob, installation: &Installation, generation: u32) -> FrozenJob {
     let identity = &job.identity;

@@ -321,6 +321,12 @@ impl World {
                     "created once"
                 );
             }
+            Action::ScaleCoordinator { uid, from, .. } => {
+                let coordinator = self.current().coordinator.as_mut().unwrap();
+                assert_eq!(coordinator.object.uid, *uid);
+                assert_eq!(coordinator.scaled_to.take(), Some(*from));
+                self.mended_at = Some(self.now);
+            }
             Action::ScaleWorkers { uid, from, to, .. } => {
                 let workers = self.workers();
                 assert_eq!((&workers.object.uid, workers.replicas), (uid, *from));
@@ -1722,6 +1728,21 @@ fn a_root_that_lost_its_labels_is_marked_again_and_its_generation_goes_on() {
     world.settle();
     assert_eq!(world.log, ["mark root of generation 1 again"]);
     assert_eq!(world.generation(), 1);
+}
+
+#[test]
+fn a_coordinator_that_somebody_keeps_scaling_is_scaled_back_every_fifteen_seconds() {
+    for replicas in [0, 2] {
+        let mut world = World::running(json!({}));
+        world.log.clear();
+        for _ in 0..40 {
+            world.current().coordinator.as_mut().unwrap().scaled_to = Some(replicas);
+            world.reconcile();
+            world.advance(1_000);
+        }
+        let back = format!("scale count-coordinator-g1 from {replicas} back to 1");
+        assert_eq!(world.log, [back.as_str(); 3]);
+    }
 }
 
 #[test]
