@@ -138,9 +138,21 @@ impl ZephyrJobStatus {
         self.phase.is_some_and(Phase::is_final)
     }
 
+    /// Whether status says completely that the job has ended: nobody took the phase, the condition
+    /// or the time of the end away.
+    pub fn is_whole_end(&self) -> bool {
+        let is_said = self.conditions.iter().any(|condition| {
+            condition.r#type == ConditionType::Finished && condition.status == ConditionStatus::True
+        });
+        self.is_final() && is_said && self.completion_time.is_some()
+    }
+
     /// Whether a generation was ever started. Until then each field of the spec may be changed.
     pub fn has_begun(&self) -> bool {
-        let of_history = self.history.iter().any(|record| record.generation.is_some());
+        let of_history = self
+            .history
+            .iter()
+            .any(|record| record.generation.is_some());
         self.generation.is_some()
             || self.start_time.is_some()
             || !self.generations.is_empty()

@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 use zephyr_crds::field_error::FieldError;
 use zephyr_crds::job::ZephyrJob;
+use zephyr_crds::status::ZephyrJobStatus;
 
 use self::action::Action;
 use self::apply::Writer;
@@ -235,7 +236,7 @@ async fn reconcile_job(seen: &SeenJob, context: &Context) -> Result<Outcome, Err
         Ok(cached) => cached,
         Err(message) => return Err(refuse_unreadable(seen, &message, context).await),
     };
-    let job = if context.memory.is_behind(&seen.uid) {
+    let mut job = if context.memory.is_behind(&seen.uid) {
         let identity = seen.identity();
         let live = observe::live_job(&context.client, &identity).await;
         let live = live.map_err(Error::Observe)?;
@@ -246,6 +247,7 @@ async fn reconcile_job(seen: &SeenJob, context: &Context) -> Result<Outcome, Err
     } else {
         context.memory.newest(cached)
     };
+    let emptied = restore_end(&mut job, seen);
     let Some(considered) = Box::pin(consider(job, context)).await? else {
         // The job was deleted, and perhaps created again; the watch reports that.
         return Ok(Outcome::Settled);
@@ -280,15 +282,16 @@ async fn reconcile_job(seen: &SeenJob, context: &Context) -> Result<Outcome, Err
     context
         .memory
         .note_health(&identity.uid, &plan.diagnosis, now);
+    let before = emptied.unwrap_or(valid.status);
     let status_due = due(
-        &valid.status,
+        &before,
         &status,
         context.memory.written_at(&identity.uid),
         now,
     );
     let mut wait = plan.requeue_after;
     match status_due {
-        Due::Now => write_status(&writer, context, job, valid.status, status).await?,
+        Due::Now => write_status(&writer, context, job, before, status).await?,
         Due::At(at) => {
             let until = Duration::try_from(at.duration_since(now)).unwrap_or_default();
             wait = Some(wait.map_or(until, |wait| wait.min(until)));
@@ -297,6 +300,16 @@ async fn reconcile_job(seen: &SeenJob, context: &Context) -> Result<Outcome, Err
     }
     applied.map_err(Error::Apply)?;
     Ok(wait.map_or(Outcome::Settled, Outcome::LookAgain))
+}
+
+/// Gives a job its end again, if somebody took that from its status: it neither runs nor starts a
+/// second time. Returns the status that is there, as one that has ended: the end is no news.
+fn restore_end(job: &mut ZephyrJob, seen: &SeenJob) -> Option<ZephyrJobStatus> {
+    let found = job.status.clone().unwrap_or_default();
+    let ended = seen.lost_end().filter(|_| !found.is_whole_end())?;
+    let phase = ended.phase;
+    job.status = Some(ended);
+    Some(ZephyrJobStatus { phase, ..found })
 }
 
 /// Observes and plans: from the caches, and again from live lists if the plan asks for them.

@@ -714,7 +714,8 @@ impl Plan {
 
     /// Whether it changes nothing.
     pub fn is_idle(&self) -> bool {
-        self.actions.is_empty() && matches!(
+        self.actions.is_empty()
+            && matches!(
                 self.lifecycle,
                 Lifecycle::Stay | Lifecycle::Ended | Lifecycle::Delete
             )

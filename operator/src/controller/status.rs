@@ -3,8 +3,9 @@
 //! Pure: `apply.rs` writes it, last.
 
 pub mod announce;
-pub mod due;
 mod delete;
+pub mod due;
+mod end;
 mod progress;
 pub mod set_aside;
 mod turn;
@@ -68,6 +69,7 @@ pub fn project(
     match &plan.lifecycle {
         Lifecycle::Ended => {
             next.end_set_aside();
+            next.restore_end();
             next.end_now_at_the_latest();
         }
         Lifecycle::Delete => next.delete(job),

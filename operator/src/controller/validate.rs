@@ -243,8 +243,7 @@ impl ValidatedJob {
     /// changed.
     pub fn has_ended(&self) -> bool {
         let is_changed = self.spec_version != self.status.observed_generation;
-        let begins_anew =
-            self.status.refusal().is_some() && (is_changed || self.is_applied_again);
+        let begins_anew = self.status.refusal().is_some() && (is_changed || self.is_applied_again);
         self.status.is_final() && !begins_anew
     }
 

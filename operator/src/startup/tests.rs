@@ -52,7 +52,15 @@ fn job(number: usize, phase: Option<&str>) -> Value {
         "spec": spec,
     });
     if let Some(phase) = phase {
+        let time = "2026-01-01T00:00:00Z";
         job["status"] = json!({"phase": phase, "generation": 1});
+        if phase == "Succeeded" {
+            job["status"]["completionTime"] = json!(time);
+            job["status"]["conditions"] = json!([{
+                "type": "Finished", "status": "True", "reason": "OutputComplete", "message": "",
+                "lastTransitionTime": time,
+            }]);
+        }
     }
     job
 }

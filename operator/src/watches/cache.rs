@@ -96,14 +96,18 @@ impl<F: Facts> Cache<F> {
             return Vec::new();
         };
         let key = object_key(namespace, name);
+        let before = inner.objects.get(&key).map(|held| Arc::clone(&held.facts));
         let mut touched: Vec<_> = inner.take(&key).into_iter().collect();
         let listing = inner.listing;
-        let Some(facts) = seen.facts else {
+        let Some(mut facts) = seen.facts else {
             let uid = seen.meta().uid.as_deref().unwrap_or_default();
             inner.disown(&key, touched.first(), uid);
             return touched;
         };
         inner.disowned.remove(&key);
+        if let Some(before) = before {
+            facts.follow(&before);
+        }
         let now = touched_by(&key, &facts);
         inner
             .of_job

@@ -27,6 +27,8 @@ pub trait Facts: Clone + Debug + Send + Sync + 'static {
     const METADATA_ONLY: bool;
     /// Reads the facts; `None` if the object does not belong to a job.
     fn read(metadata: &Metadata, text: &str) -> Option<Self>;
+    /// Takes over what is known from the object's last version, `before`, and must not be lost.
+    fn follow(&mut self, _before: &Self) {}
     /// The job to which it belongs.
     fn job_name(&self) -> &str;
     /// The uid of that job.

@@ -49,6 +49,10 @@ pub struct SeenJob {
     pub version: String,
     start_progress: StartProgress,
     kept: KeptJob,
+    /// The status says completely how the job ended, which no edit changes.
+    is_whole_end: bool,
+    /// The job with its end, which somebody has taken from the status since, as JSON text.
+    ended: Option<Box<str>>,
 }
 
 /// The job, with the metadata that decisions use.
@@ -107,6 +111,12 @@ impl SeenJob {
         }
     }
 
+    /// How the job ended, if somebody has taken that, or a part of it, from the status since.
+    pub fn lost_end(&self) -> Option<ZephyrJobStatus> {
+        let text = self.ended.as_deref()?;
+        serde_json::from_str::<ZephyrJob>(text).ok()?.status
+    }
+
     /// Where it is on its way to work.
     pub fn start_progress(&self) -> StartProgress {
         self.start_progress
@@ -133,6 +143,12 @@ impl SeenJob {
             ..ObjectReference::default()
         }
     }
+}
+
+/// Whether the status says completely how the job ended, and an edit of the spec changes nothing of
+/// that.
+fn is_kept_end(status: &ZephyrJobStatus) -> bool {
+    status.is_whole_end() && status.refusal().is_none()
 }
 
 impl KeptJob {
@@ -206,8 +222,25 @@ impl Facts for SeenJob {
             start_progress: document
                 .as_ref()
                 .map_or(StartProgress::Aside, StartProgress::of),
+            is_whole_end: document
+                .as_ref()
+                .is_ok_and(|job| job.status.as_ref().is_some_and(is_kept_end)),
+            ended: None,
             kept: KeptJob::of(document),
         })
+    }
+
+    fn follow(&mut self, before: &Self) {
+        if self.uid != before.uid || self.is_whole_end {
+            return;
+        }
+        self.ended = match &before.kept {
+            KeptJob::Text(text) if before.is_whole_end => Some(text.clone()),
+            KeptJob::Text(_) | KeptJob::Whole(_) | KeptJob::Unreadable(_) => before.ended.clone(),
+        };
+        if self.ended.is_some() {
+            self.start_progress = StartProgress::Aside;
+        }
     }
 
     fn job_name(&self) -> &str {

@@ -497,6 +497,51 @@ fn a_job_that_has_ended_has_no_workers_and_remembers_how_many_were_lost() {
 }
 
 #[test]
+fn an_end_of_which_somebody_emptied_a_part_is_written_again_once() {
+    let finish = Finish {
+        cause: GenerationEnd::Failed,
+        reason: Reason::PlanFailed,
+        message: "no file matches".to_owned(),
+        outputs: None,
+    };
+    let failed = after_step(&started(), Lifecycle::Finish(finish), 300);
+    let refused = ValidatedJob {
+        status: refused(&new_job(), "spec.image", 300),
+        ..new_job()
+    };
+    let changes: [fn(&mut ZephyrJobStatus); 3] = [
+        |status| status.conditions.clear(),
+        |status| status.completion_time = None,
+        |status| {
+            let conditions = &mut status.conditions;
+            conditions.retain(|one| one.r#type != ConditionType::Finished);
+        },
+    ];
+    for job in [failed, refused] {
+        for change in changes {
+            let mut emptied = job.clone();
+            change(&mut emptied.status);
+            let again = after_step(&emptied, Lifecycle::Ended, 900).status;
+            assert_eq!(again.completion_time, job.status.completion_time);
+            assert_eq!(again.refusal().is_some(), job.status.refusal().is_some());
+            for kind in ConditionType::ALL {
+                let (Some(before), Some(after)) = (find(&job.status, kind), find(&again, kind))
+                else {
+                    panic!("{} is missing", kind.as_str());
+                };
+                assert_eq!(before.status, after.status, "{}", kind.as_str());
+                assert_eq!(before.reason, after.reason, "{}", kind.as_str());
+            }
+            let job = ValidatedJob {
+                status: again.clone(),
+                ..job.clone()
+            };
+            assert_eq!(after_step(&job, Lifecycle::Ended, 950).status, again);
+        }
+    }
+}
+
+#[test]
 fn an_end_that_is_found_in_the_ledger_leaves_no_counters_of_before() {
     for succeeded in [true, false] {
         let job = started();

@@ -192,3 +192,61 @@ fn a_job_that_has_ended_is_kept_as_text_and_reads_as_it_did() {
     };
     assert_eq!(with_phase(&running), json!(ended));
 }
+
+fn job_with(status: &Value) -> SeenJob {
+    let spec = crate::children::tests::frozen(json!({})).spec;
+    let job = json!({
+        "apiVersion": "zephyr.dev/v1alpha1", "kind": "ZephyrJob",
+        "metadata": {"name": "count", "namespace": "team", "uid": "job-uid", "resourceVersion": "1", "generation": 1},
+        "spec": spec, "status": status,
+    });
+    read::<SeenJob>(&job).unwrap()
+}
+
+#[test]
+fn an_end_that_somebody_takes_from_the_status_is_known_until_it_is_there_again() {
+    let condition = |kind: &str, status: &str| {
+        json!({
+            "type": kind, "status": status, "reason": "SpecInvalid", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        })
+    };
+    let ended = json!({
+        "phase": "Failed", "generation": 1, "completionTime": "2026-01-01T00:00:00Z",
+        "conditions": [condition("Finished", "True")],
+    });
+    let followed = |before: &SeenJob, status: Value| {
+        let mut job = job_with(&status);
+        job.follow(before);
+        job
+    };
+    let first = job_with(&ended);
+    let mut last = first.clone();
+    let mut partial = ended.clone();
+    partial["conditions"] = json!([]);
+    for emptied in [Value::Null, json!({}), json!({"generation": 1}), partial] {
+        last = followed(&last, emptied);
+        assert_eq!(
+            last.lost_end().and_then(|end| end.generation),
+            Some(1),
+            "also after several changes"
+        );
+        assert_eq!(last.start_progress(), StartProgress::Aside);
+    }
+    assert_eq!(followed(&last, ended).lost_end(), None);
+    // A job of the same name that is created again.
+    let mut other = job_with(&Value::Null);
+    other.uid = "other-uid".to_owned();
+    other.follow(&first);
+    assert_eq!(other.lost_end(), None);
+    // A refused job may begin anew.
+    let refused = json!({
+        "phase": "Failed", "completionTime": "2026-01-01T00:00:00Z",
+        "conditions": [condition("Finished", "True"), condition("Accepted", "False")],
+    });
+    let begun = followed(
+        &job_with(&refused),
+        json!({"phase": "Pending", "generation": 1}),
+    );
+    assert_eq!(begun.lost_end(), None);
+}
