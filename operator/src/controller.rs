@@ -405,7 +405,7 @@ async fn observe_unmarked(
     Ok(())
 }
 
-/// Adds what this operator made and no watch has shown yet. A list is believed as it is.
+/// Adds the objects that this operator made and no watch has shown yet. Nothing is added to a list.
 fn observe_unseen(context: &Context, job: &ValidatedJob, observed: &mut Observed) {
     let Some(generation) = job.status.generation else {
         return;

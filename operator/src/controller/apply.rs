@@ -383,7 +383,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Gives a root back what the watches know it by.
+    /// Restores the labels and the owner by which the watches recognize a root.
     async fn mark_root(&self, generation: u32, uid: &str) -> Result<(), Error> {
         let name = names::generation_root(&self.job.name, generation);
         let mark = root_config_map::mark(&self.job.name, &self.job.uid, generation);

@@ -57,7 +57,7 @@ pub struct Observed {
     pub forced: ForcedDeletes,
     /// When the state was last good, even if status does not show it yet.
     pub last_well: LastWell,
-    /// What the job may do beside others that start.
+    /// Whether the job may start, beside the other jobs that start.
     pub turn: Turn,
 }
 
@@ -132,7 +132,7 @@ pub enum RootFault {
     /// continues. This operator creates nothing from the document and starts no other generation,
     /// because that could be another job.
     OtherRelease {
-        /// What this release does not know.
+        /// The version, field or word that this release does not know.
         reason: String,
         /// The address of its coordinator, which can still be used.
         coordinator_address: String,

@@ -7,7 +7,7 @@
 //!   Namespaces take turns: the next place goes to the one in which the fewest jobs start.
 //! - A job counts as starting for [`STARTING_TIMEOUT`] after each step forward. One that needs
 //!   longer keeps its pods and blocks nobody.
-//! - Two jobs that find no room for this long block each other: the coordinator of each takes the
+//! - Two jobs that find no room for that time block each other: the coordinator of each takes the
 //!   room that a worker of the other needs. The oldest of them stays, and all others that have no
 //!   room give their places back: their pods are removed. This uses up no generation.
 //! - After that nobody starts for [`FIRST_RETURN`], so that the room goes to the job that stays.
@@ -223,7 +223,7 @@ impl Placing {
             pods.iter()
                 .any(|pod| pod.role == role && pod.node.is_some() && !pod.is_taken() && !pod.over)
         };
-        // What does not exist yet asks for no room.
+        // Objects that do not exist yet need no room.
         let has_room = match (coordinator, workers) {
             (Some(coordinator), _) if coordinator.available_since.is_none() => {
                 has_node(Role::Coordinator)
@@ -329,7 +329,7 @@ pub fn turns(candidates: &[Candidate], limit: usize, now: Timestamp) -> BTreeMap
 }
 
 /// The jobs that give their places back, by uid: if two find no room, all that have none but the
-/// oldest of them. What asks for room must not take it from the one that stays.
+/// oldest of them. No other job must take room from the one that stays.
 fn giving_way(candidates: &[Candidate], now: Timestamp) -> BTreeSet<&str> {
     let mut without_room: Vec<_> = candidates
         .iter()

@@ -336,7 +336,7 @@ fn changed_fields(frozen: &ZephyrJobSpec, spec: &ZephyrJobSpec) -> Vec<String> {
 /// Whether `frozen` is what freezing `spec` gives.
 fn is_frozen_from(frozen: &ZephyrJobSpec, spec: &ZephyrJobSpec) -> bool {
     let mut filled = spec.clone();
-    // What cannot be used was not frozen either.
+    // A value that cannot be used was not frozen either.
     let _unusable = filled.pipeline.put_values_in_paths();
     if filled.image.is_empty() {
         filled.image.clone_from(&frozen.image);

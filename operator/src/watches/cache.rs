@@ -181,7 +181,7 @@ impl<F: Facts> Cache<F> {
             .collect()
     }
 
-    /// What `pick` makes of the objects for which it makes anything.
+    /// The results of `pick`, for the objects for which it has one.
     pub fn pick<T>(&self, pick: impl Fn(&F) -> Option<T>) -> Vec<T> {
         let inner = self.lock();
         let all = inner.objects.values();

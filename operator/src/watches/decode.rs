@@ -57,7 +57,7 @@ pub struct Metadata {
     pub labels: Option<BTreeMap<String, String>>,
     /// The objects that own it.
     pub owner_references: Option<Vec<OwnerReference>>,
-    /// What keeps it from being removed.
+    /// The finalizers that keep it from being removed.
     pub finalizers: Option<Vec<String>>,
 }
 

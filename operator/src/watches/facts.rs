@@ -79,7 +79,7 @@ pub struct SeenRoot {
 pub struct SeenService {
     /// The generation that it belongs to.
     pub mark: Mark,
-    /// What decisions look at.
+    /// The facts that decisions use.
     pub facts: ServiceFacts,
 }
 
@@ -393,7 +393,7 @@ impl Facts for SeenPod {
     }
 }
 
-/// The metadata of an object with the label of a job's name, whoever created it: only its number is
+/// The metadata of an object with the label of a job's name, by any creator: only its number is
 /// used.
 #[derive(Clone, Debug)]
 pub struct Anybody<K>(std::marker::PhantomData<fn() -> K>);

@@ -32,7 +32,7 @@ pub(crate) fn percent_per_hour(points: &[(Duration, f64)]) -> f64 {
     }
 }
 
-/// For the times, in hours, and the values.
+/// The means of the times, in hours, and of the values.
 fn means(points: &[(Duration, f64)]) -> [f64; 2] {
     let (mut count, mut times, mut values) = (0.0, 0.0, 0.0);
     for (time, value) in points {

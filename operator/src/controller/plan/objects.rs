@@ -16,7 +16,7 @@ use crate::controller::validate::{ValidatedJob, Verdict};
 use crate::run_report::RunPhase;
 
 /// First the root alone, because the others refer to its uid; then all missing objects, from the
-/// frozen job in it. What a silent watch may hide is not missing.
+/// frozen job in it. An object that a silent watch may hide does not count as missing.
 pub(super) fn create_missing(
     job: &ValidatedJob,
     verdict: &Verdict,
@@ -168,8 +168,7 @@ pub(super) fn scale(job: &ValidatedJob, observed: &Observed, generation: u32) ->
             let useful = asked_for.min(report.useful_workers.unwrap_or(u32::MAX));
             released(workers.replicas.min(asked_for), useful)
         }
-        // Nobody knows yet how many are of use: what somebody scaled by hand goes back to what it
-        // was.
+        // It is not known yet how many are useful. A number that somebody set by hand is reset.
         None => workers.scaled_to?,
     };
     let is_over = matches!(report.phase, RunPhase::Ended);
@@ -226,8 +225,8 @@ pub(super) fn stuck_deadline(
         .then(|| observed.forced.next_look(&observed.pods, now))?
 }
 
-/// Has the root of `generation` marked again, if somebody took from it what the operator knows it
-/// by.
+/// Marks the root of `generation` again, if somebody removed the labels or the owner by which the
+/// operator recognizes it.
 pub(super) fn mark_root(observed: &Observed, generation: u32) -> Option<Action> {
     let root = observed.generation(generation)?.root.as_ref()?;
     root.needs_mark.then(|| Action::MarkRoot {
