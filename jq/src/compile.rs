@@ -16,7 +16,7 @@ use crate::eval::operate::operate;
 use crate::json::source::Source;
 use crate::json::tape::{ScanLimits, scan};
 use crate::program::{
-    Constant, Function, Kind, MemberPattern, Node, Parameter, Part, Pattern, Patterns,
+    Constant, Ending, Function, Kind, MemberPattern, Node, Parameter, Part, Pattern, Patterns,
 };
 use crate::value::{Type, Value};
 use crate::{CompileError, forbidden, math, stack};
@@ -40,12 +40,12 @@ pub(crate) fn program(
         scope: Vec::new(),
         depth: 0,
         attempts: 0,
+        has_alternatives: false,
     };
     let mut root = compiler.expression(tree)?;
-    let functions = compiler.functions.into_iter();
     // None is missing: all were compiled.
-    let mut functions: Vec<Function> = functions.flatten().collect();
-    marks::set(&mut root, &mut functions);
+    let mut functions: Vec<Function> = compiler.functions.into_iter().flatten().collect();
+    marks::set(&mut root, &mut functions, compiler.has_alternatives);
     Ok((root, functions))
 }
 
@@ -62,6 +62,8 @@ struct Compiler<'t> {
     depth: usize,
     /// How many `try` are around here.
     attempts: usize,
+    /// A pattern has alternatives.
+    has_alternatives: bool,
 }
 
 /// A name that can be seen, with the number of links around it where it was bound.
@@ -148,7 +150,9 @@ impl Compiler<'_> {
                 let place = format!(r#"{{"file":"<top-level>","line":{line}}}"#);
                 Kind::Constant(json(place).unwrap_or(Constant::Null))
             }
-            ast::Kind::Call { name, arguments } => self.call(name, arguments, expression.at)?,
+            ast::Kind::Call { name, arguments } => {
+                return self.call(name, arguments, expression.at);
+            }
             ast::Kind::Define(definition, body) => {
                 let from = self.scope.len();
                 self.define(definition)?;
@@ -380,12 +384,7 @@ impl Compiler<'_> {
         Err(self.error(at, format!("the variable {name} is not defined")))
     }
 
-    fn call(
-        &mut self,
-        name: &str,
-        arguments: &[Expression],
-        at: usize,
-    ) -> Result<Kind, CompileError> {
+    fn call(&mut self, name: &str, arguments: &[Expression], at: usize) -> Compiled {
         let arity = arguments.len();
         let found = self.scope.iter().rev().find_map(|bound| match bound {
             Name::Filter(filter, depth) if filter == name && arity == 0 => Some((None, *depth)),
@@ -398,16 +397,16 @@ impl Compiler<'_> {
             _ => None,
         });
         match found {
-            Some((None, depth)) => Ok(Kind::Parameter(self.depth - 1 - depth)),
+            Some((None, depth)) => Ok(Node::new(Kind::Parameter(self.depth - 1 - depth))),
             Some((Some(function), depth)) => {
                 let up = self.depth - depth;
                 let arguments = self.arguments(arguments)?;
-                Ok(Kind::Call {
+                Ok(Node::new(Kind::Call {
                     function,
                     up,
                     arguments,
                     is_recursive: self.functions[function].is_none(),
-                })
+                }))
             }
             None => self.free_call(name, arguments, at),
         }
@@ -421,12 +420,7 @@ impl Compiler<'_> {
     }
 
     /// A call of what the program does not define.
-    fn free_call(
-        &mut self,
-        name: &str,
-        arguments: &[Expression],
-        at: usize,
-    ) -> Result<Kind, CompileError> {
+    fn free_call(&mut self, name: &str, arguments: &[Expression], at: usize) -> Compiled {
         if self.text.is_some() && forbidden::reason(name).is_some() {
             return Err(CompileError::forbidden(
                 self.text.unwrap_or_default(),
@@ -436,8 +430,12 @@ impl Compiler<'_> {
         }
         let arity = arguments.len();
         if find(name, arity).is_some() {
-            let compiled = self.arguments(arguments)?;
-            return self.builtin(name, compiled, at);
+            let arguments = self.arguments(arguments)?;
+            let mut node = Node::new(self.builtin(name, arguments, at)?);
+            if let Some(definition) = prelude::followed(name, arity) {
+                node.followed = Some(self.of_library(definition)?);
+            }
+            return Ok(node);
         }
         let Some(definition) = prelude::find(name, arity) else {
             return Err(self.error(at, not_defined(name, arity)));
@@ -445,12 +443,12 @@ impl Compiler<'_> {
         let function = self.of_library(definition)?;
         let up = self.depth;
         let arguments = self.arguments(arguments)?;
-        Ok(Kind::Call {
+        Ok(Node::new(Kind::Call {
             function,
             up,
             arguments,
             is_recursive: self.functions[function].is_none(),
-        })
+        }))
     }
 
     /// A function of the prelude, compiled when it is first called.
@@ -638,6 +636,7 @@ impl Compiler<'_> {
 
     /// Several patterns: afterwards the variables of all of them are bound.
     fn alternatives(&mut self, patterns: &[ast::Pattern]) -> Result<Patterns, CompileError> {
+        self.has_alternatives = true;
         let depth = self.depth;
         let mut compiled = Vec::with_capacity(patterns.len());
         let mut variables = BTreeSet::new();
@@ -725,7 +724,9 @@ impl Node {
     fn new(kind: Kind) -> Self {
         Self {
             kind,
+            followed: None,
             is_single: false,
+            ending: Ending::default(),
             ends_in_recursion: false,
         }
     }

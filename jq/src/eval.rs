@@ -22,7 +22,7 @@
 
 use std::cell::Cell;
 
-use crate::program::{Function, Kind, Node, Pattern, Patterns};
+use crate::program::{Constant, Function, Kind, Node, Pattern, Patterns};
 use crate::value::{Text, Type, Value};
 use crate::{Exhausted, meter, stack};
 use environment::{Bound, Environment};
@@ -42,6 +42,7 @@ pub(crate) mod operate;
 pub(crate) mod paths;
 pub(crate) mod special;
 mod substitute;
+mod traced;
 
 /// Steps of a turn of a loop that runs a program.
 const TURN_STEPS: usize = 3;
@@ -57,6 +58,8 @@ pub(crate) struct Machine<'g, 'v> {
     labels: Cell<u64>,
     /// The number of the next wish of the evaluator itself to stop something.
     wishes: Cell<u64>,
+    /// How many failures alternatives of patterns caught.
+    caught: Cell<u64>,
     /// The lowest address that the stack may reach.
     floor: usize,
 }
@@ -83,6 +86,7 @@ impl<'g, 'v> Machine<'g, 'v> {
             globals,
             labels: Cell::new(0),
             wishes: Cell::new(0),
+            caught: Cell::new(0),
             floor: stack::floor(),
         }
     }
@@ -124,6 +128,11 @@ impl<'g, 'v> Machine<'g, 'v> {
         let (mut node, mut scope, mut item) = (node, Scope::Given(env), item);
         loop {
             let env = scope.get();
+            if M::HAS_PATHS
+                && let Some(flow) = self.traced(node, env, &item, out)
+            {
+                return flow;
+            }
             if is_direct::<M>(node) {
                 return self.direct(node, env, item, out);
             }
@@ -173,15 +182,7 @@ impl<'g, 'v> Machine<'g, 'v> {
                     patterns,
                     body,
                 } if body.ends_in_recursion && matches!(patterns, Patterns::One(_)) => {
-                    let input = item.value().clone();
-                    let last = self.all_but_last(
-                        &mut |give| {
-                            self.values(source, env, &input, &mut |value| {
-                                self.bind(patterns, env, value, &mut |env| give(env.clone()))
-                            })
-                        },
-                        &mut |env| self.run(body, &env, item.clone(), out),
-                    )?;
+                    let last = self.bound_but_last(source, patterns, body, env, &item, out)?;
                     let Some(last) = last else { return Ok(()) };
                     scope = Scope::Own(last);
                     node = body;
@@ -230,7 +231,12 @@ impl<'g, 'v> Machine<'g, 'v> {
         out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
         if M::HAS_PATHS {
-            let value = self.one(node, env, item.value())?;
+            let mut value = self.one(node, env, item.value())?;
+            if is_new_string(node)
+                && let Value::String(text) = &value
+            {
+                value = Value::from(text.to_string());
+            }
             return out(item.replaced(value));
         }
         out(M::plain(self.one_owned(node, env, item.into_value())?))
@@ -260,6 +266,26 @@ impl<'g, 'v> Machine<'g, 'v> {
         Ok(None)
     }
 
+    /// Runs `body` for every way in which values are bound but the last one, and returns that.
+    fn bound_but_last<M: Item<'v>>(
+        &self,
+        source: &'v Node,
+        patterns: &'v Patterns,
+        body: &'v Node,
+        env: &Environment<'v>,
+        item: &M,
+        out: Taker<'_, 'v, M>,
+    ) -> Result<Option<Environment<'v>>, Failure<'v>> {
+        self.all_but_last(
+            &mut |give| {
+                self.values(source, env, item.value(), &mut |value| {
+                    self.bind(patterns, env, value, &mut |env| give(env.clone()))
+                })
+            },
+            &mut |env| self.run(body, &env, item.clone(), out),
+        )
+    }
+
     /// Gives all that `source` gives but the last one to `each`, and returns that. If `source`
     /// fails, `each` gets that, too.
     fn all_but_last<T>(
@@ -268,16 +294,16 @@ impl<'g, 'v> Machine<'g, 'v> {
         each: Taker<'_, 'v, T>,
     ) -> Result<Option<T>, Failure<'v>> {
         let mut latest = None;
-        let mut is_behind = false;
+        let mut behind = None;
         let flow = source(&mut |next| match latest.replace(next) {
-            Some(before) => each(before).inspect_err(|_| is_behind = true),
+            Some(before) => self.noted(each(before), &mut behind),
             None => Ok(()),
         });
         let Err(failure) = flow else {
             return Ok(latest);
         };
         if let Some(last) = latest
-            && !is_behind
+            && !self.is_from(behind)
         {
             each(last)?;
         }
@@ -514,6 +540,28 @@ impl<'g, 'v> Machine<'g, 'v> {
         self.globals.get(index).cloned().unwrap_or(Value::Null)
     }
 
+    /// Notes in `place` that a failure passed here.
+    fn noted(&self, flow: Flow<'v>, place: &mut Option<u64>) -> Flow<'v> {
+        if flow.is_err() {
+            *place = Some(self.caught.get());
+        }
+        flow
+    }
+
+    /// Whether the failure at hand is the one that was noted: no pattern caught that one since.
+    fn is_from(&self, place: Option<u64>) -> bool {
+        place == Some(self.caught.get())
+    }
+
+    /// Whether a failure is one that the next alternative of a pattern catches; notes that it does.
+    fn catches(&self, stop: &Stop<'v>) -> bool {
+        let catches = matches!(stop, Stop::Error(_) | Stop::Break(_) | Stop::Enough(_));
+        if catches {
+            self.caught.set(self.caught.get() + 1);
+        }
+        catches
+    }
+
     /// Runs `work` until it fails with the [`Stop::Enough`] of the number that it gets. Returns
     /// whether it did so; any other failure is its own.
     pub(crate) fn until_enough(
@@ -574,6 +622,10 @@ impl<'g, 'v> Machine<'g, 'v> {
                     let key = || access::slice_key(from.clone(), to.clone());
                     item.check(&|value| element_attempt(&key(), &value))?;
                     match access::slice(item.value(), &from, &to) {
+                        // In jq a part of a string is a string of its own, even if it is all of it.
+                        Ok(Value::String(text)) if M::HAS_PATHS => {
+                            out(item.child(key, Value::from(text.to_string())))
+                        }
                         Ok(value) => out(item.child(key, value)),
                         Err(failure) => unless(optional, failure),
                     }
@@ -646,13 +698,13 @@ impl<'g, 'v> Machine<'g, 'v> {
         out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
         // What goes wrong behind the body is not the body's.
-        let mut is_behind = false;
+        let mut behind = None;
         let before = handler.map(|_| item.clone());
         let flow = self.run(body, env, item, &mut |item| {
-            out(item).inspect_err(|_| is_behind = true)
+            self.noted(out(item), &mut behind)
         });
         let Err(failure) = flow else { return Ok(()) };
-        if is_behind {
+        if self.is_from(behind) {
             return Err(failure);
         }
         let message = match *failure {
@@ -694,6 +746,12 @@ fn is_direct<'v, M: Item<'v>>(node: &Node) -> bool {
     node.is_single && (!M::HAS_PATHS || !is_followed(&node.kind))
 }
 
+/// Whether jq makes a string of its own here, even if it is that of the input.
+fn is_new_string(node: &Node) -> bool {
+    let is_null = |node: &Node| matches!(node.kind, Kind::Constant(Constant::Null));
+    matches!(&node.kind, Kind::Binary(_, left, right) if !is_null(left) && !is_null(right))
+}
+
 /// Whether paths go on through this.
 fn is_followed(kind: &Kind) -> bool {
     !matches!(
@@ -701,17 +759,11 @@ fn is_followed(kind: &Kind) -> bool {
         Kind::Constant(_)
             | Kind::Variable(_)
             | Kind::Global(_)
-            | Kind::And(..)
-            | Kind::Or(..)
             | Kind::Array(_)
             | Kind::Object(_)
             | Kind::Binary(..)
-            | Kind::Negate(_)
             | Kind::Text(..)
             | Kind::Assign(..)
-            | Kind::Update(..)
-            | Kind::UpdateWith(..)
-            | Kind::UpdateAlternative(..)
             | Kind::Native(..)
     )
 }

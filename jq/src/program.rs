@@ -10,10 +10,23 @@ use crate::value::Value;
 /// A part of a compiled program.
 pub(crate) struct Node {
     pub(crate) kind: Kind,
+    /// What jq itself runs for a filter that is native here. Its values are those of `kind`, but
+    /// where paths are followed it leads somewhere, or fails.
+    pub(crate) followed: Option<usize>,
     /// It gives exactly one value, or fails.
     pub(crate) is_single: bool,
+    pub(crate) ending: Ending,
     /// The last thing that it does may be to call a definition that is around it.
     pub(crate) ends_in_recursion: bool,
+}
+
+/// When a part ends.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Ending {
+    /// Perhaps not where it is stopped: alternatives of a pattern are in it, which catch that.
+    pub(crate) is_caught: bool,
+    /// Perhaps never: it may have outputs, or look for them, without end.
+    pub(crate) is_unknown: bool,
 }
 
 /// A definition. Its call adds a link for each parameter that the body uses as a filter, then one

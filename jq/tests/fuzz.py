@@ -34,7 +34,7 @@ ATOMS = """. . . . .a .b .c .a.b .[0] .[1] .[-1] .["a"] .é? .[] .[]? .[]? .a? .
 tonumber toboolean tojson fromjson add any all flatten reverse sort unique min max first last ascii_downcase ascii_upcase explode implode to_entries
 from_entries floor ceil round sqrt abs fabs trunc significand logb frexp modf isinfinite isnan isnormal isfinite infinite nan transpose tostream paths
 combinations trim ltrim rtrim recurse gmtime mktime todate fromdate normals finites @text @json @csv @tsv @html @uri @urid @sh @base64 @base64d
-$__loc__ splits("a") getpath([]) builtins|type tojson|fromjson tostream|tojson""".split()
+$__loc__ splits("a") getpath([]) (builtins|type) tojson|fromjson tostream|tojson""".split()
 BINARY = ["+", "-", "*", "/", "%", "==", "!=", "<", "<=", ">", ">=", "and", "or", "//", ",", "|"]
 ASSIGN = ["=", "|=", "+=", "-=", "*=", "/=", "%=", "//="]
 ONE = """map({}) map_values({}) select({}) path({}) del({}) [path({})] with_entries({}) sort_by({}) group_by({}) unique_by({}) min_by({}) max_by({})
@@ -42,13 +42,16 @@ any({}) all({}) first({}) last({}) isempty({}) add({}) [{}] ({}) -({}) ({})? try
 contains({}) inside({}) index({}) rindex({}) indices({}) startswith({}) endswith({}) ltrimstr({}) rtrimstr({}) trimstr({}) join({}) split({}) getpath({})
 delpaths({}) flatten({}) range({}) in({}) bsearch({}) INDEX({}) IN({}) [limit(4;repeat({}))] nth({}) fromstream({}) combinations({}) format({})
 [.[]?|{}] (..|{}) [..|{}] .[{}] .[{}]? .[{}:] .[:{}] ."a\\({})" "x\\({})y" "\\({})" @json"\\({})" @csv"\\({})" @base64"\\({})" @html"<\\({})>" {{a:{}}} {{({}):1}}
-{{a:1}}+{} label$l|{} ltrimstr("a")|{} (def~f:{};f) (def~f($x):$x+1;f({})) (def~f(g):g|g;f({})) truncate_stream({}) [limit(9;.[]?|{})]""".split()
+{{a:1}}+{} label$l|{} ltrimstr("a")|{} (def~f:{};f) (def~f($x):$x+1;f({})) (def~f(g):g|g;f({})) truncate_stream({}) [limit(9;.[]?|{})]
+[path(({})?)] (try~path({})~catch~.) del(({})?) pick(({})?) [paths(({})?)] -(.|{}) to_entries|{} with_entries(.value|={})""".split()
 ONE = [one.replace("~", " ") for one in ONE]
 TWO = """any({};{}) all({};{}) limit({};{}) skip({};{}) nth({};{}) first({})|{} [while({};{})|1] until({};{}) setpath({};{}) range({};{}) pow({};{}) IN({};{}) INDEX({};{})
 fmin({};{}) fmax({};{}) ldexp({};{}) copysign({};{}) recurse({};{}) [{},{}] {{a:{},b:{}}} {{({}):{}}} .[{}:{}] [{}|{}] ({}|{}) (try({})catch({})) ({}//{}) ({}as$v|{})
 ({}as[$v]|{}) ({}as{{a:$v}}|{}) ({}as{{$a}}|{}) ({}as[$v,$w]|{}) ({}as[$v]~?//~$v|{}) ({}as[[$v]]~?//~{{a:$v}}|{}) (reduce~{}as$v(null;{})) (reduce~{}as$v(.;{}))
 [foreach~{}as$v(null;{})] (label$l|{}|if~{}then~break$l~else~.end) (if~{}then~{}end) (def~f:{};{}) (def~f(g):{};f({})) (def~f($x):{};f({})) "\\({})\\({})"
-JOIN({};{}) (path({})|{}) [splits("a")]|{}|{} ({})|=({}) ({})=({}) ({})+=({})""".split()
+JOIN({};{}) (path({})|{}) [splits("a")]|{}|{} ({})|=({}) ({})=({}) ({})+=({})
+(({})?|=({})) (({})?//=({})) path(({})and({})) path({}as[$v]|{}) [path({}as{{a:$v}}~?//~$v|{})] (reduce~{}as[$v](.;{})) [foreach~{}as{{$a}}(.;{})] path(reduce~{}as[$v](.;{})) path(foreach~{}as$v(.;{}))
+test({};{}) [match({};{})] sub({};{}) gsub({};{}) split({};{}) ltrimstr({})|{}""".split()
 TWO = [two.replace("~", " ") for two in TWO]
 THREE = """(if~{}then~{}else~{}end) (if~{}then~{}elif~.then~{}end) (reduce~{}as$v({};{})) [foreach~{}as$v({};{})] range({};{};{}) ({}as$v|{}as$w|{}) (try({})catch({})|{}) [{},{},{}]
 fma({};{};{}) JOIN({};{};{}) (label$l|{},(label$m|{},break$l),{}) ({}|{}|{})""".split()

@@ -29,7 +29,11 @@ pub(super) fn from_json<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {
     let Some(text) = input.as_str() else {
         return Err(unfit(&input, "only strings can be parsed"));
     };
-    parse::value(text).map_err(|message| error(format!("{message} (while parsing '{text}')")))
+    parse::value(text).map_err(|message| {
+        // jq shows the text up to its first NUL.
+        let shown = text.split('\0').next().unwrap_or_default();
+        error(format!("{message} (while parsing '{shown}')"))
+    })
 }
 
 pub(super) fn to_number<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {

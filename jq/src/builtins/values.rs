@@ -38,6 +38,9 @@ fn magnitude(number: Value<'_>) -> Value<'_> {
     };
     if is_negative {
         number.negated().unwrap_or(number)
+    } else if let Value::Decimal(text) = number {
+        // In jq it is another number with the same text.
+        Value::decimal(text.to_owned())
     } else {
         number
     }

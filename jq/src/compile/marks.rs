@@ -1,21 +1,26 @@
 //! What is known of the parts of a program once all of it is compiled: which of them give exactly
-//! one value, and which may end in a call of a definition that is around them.
+//! one value, which may run without end, and which may end in a call of a definition that is
+//! around them.
 
 use crate::builtins::Special;
-use crate::program::{Function, Kind, Node, Part, Pattern, Patterns};
+use crate::program::{Ending, Function, Kind, Node, Part, Pattern, Patterns};
 
 /// What is known of the definitions.
 struct Known {
     /// At first all of them are taken to give one value: so one that calls itself may be found to.
     is_single: Vec<bool>,
     ends_in_recursion: Vec<bool>,
+    has_alternatives: bool,
+    endings: Vec<Ending>,
 }
 
-/// Marks all parts of a program.
-pub(super) fn set(root: &mut Node, functions: &mut [Function]) {
+/// Marks all parts of a program. `has_alternatives`: one of its patterns has some.
+pub(super) fn set(root: &mut Node, functions: &mut [Function], has_alternatives: bool) {
     let mut known = Known {
         is_single: vec![true; functions.len()],
         ends_in_recursion: vec![false; functions.len()],
+        has_alternatives,
+        endings: vec![Ending::default(); functions.len()],
     };
     let mut is_settled = false;
     while !is_settled {
@@ -24,7 +29,9 @@ pub(super) fn set(root: &mut Node, functions: &mut [Function]) {
             known.mark(&mut function.body);
             let body = &function.body;
             is_settled &= body.is_single == known.is_single[at]
-                && body.ends_in_recursion == known.ends_in_recursion[at];
+                && body.ends_in_recursion == known.ends_in_recursion[at]
+                && body.ending == known.endings[at];
+            known.endings[at] = body.ending;
             known.is_single[at] = body.is_single;
             known.ends_in_recursion[at] = body.ends_in_recursion;
         }
@@ -34,7 +41,18 @@ pub(super) fn set(root: &mut Node, functions: &mut [Function]) {
 
 impl Known {
     fn mark(&self, node: &mut Node) {
-        each_part(&mut node.kind, &mut |part| self.mark(part));
+        let mut ending = Ending::default();
+        each_part(&mut node.kind, &mut |part| {
+            self.mark(part);
+            ending.is_caught |= part.ending.is_caught;
+            ending.is_unknown |= part.ending.is_unknown;
+        });
+        ending.is_caught |= self.catches(&node.kind);
+        ending.is_unknown |= self.repeats(&node.kind)
+            || node
+                .followed
+                .is_some_and(|function| self.endings[function].is_unknown);
+        node.ending = ending;
         node.is_single = self.is_single(&node.kind);
         node.ends_in_recursion = self.ends_in_recursion(&node.kind);
     }
@@ -84,6 +102,41 @@ impl Known {
                 && arguments.iter().all(|argument| argument.is_single)
             }
             _ => makes_one(kind),
+        }
+    }
+
+    /// Whether it catches what stops it, apart from the parts that it is made of.
+    fn catches(&self, kind: &Kind) -> bool {
+        match kind {
+            Kind::Bind { patterns, .. }
+            | Kind::Reduce { patterns, .. }
+            | Kind::Foreach { patterns, .. } => matches!(patterns, Patterns::Several { .. }),
+            Kind::Call { function, .. } => self.endings[*function].is_caught,
+            // Whatever the caller gives.
+            Kind::Parameter(_) => self.has_alternatives,
+            _ => false,
+        }
+    }
+
+    /// Whether it may run without end, apart from the parts that it is made of.
+    fn repeats(&self, kind: &Kind) -> bool {
+        match kind {
+            Kind::Special(special, _) => matches!(
+                special,
+                Special::RecurseWith
+                    | Special::RecurseIf
+                    | Special::While
+                    | Special::Until
+                    | Special::Repeat
+                    | Special::Range
+                    | Special::RangeBy
+            ),
+            Kind::Call {
+                function,
+                is_recursive,
+                ..
+            } => *is_recursive || self.endings[*function].is_unknown,
+            _ => false,
         }
     }
 
@@ -139,10 +192,10 @@ fn makes_one(kind: &Kind) -> bool {
         | Kind::UpdateAlternative(_, value) => value.is_single,
         Kind::Native(_, arguments) => all(arguments),
         Kind::Special(special, arguments) => match special {
+            Special::Any | Special::All | Special::IsEmpty => {
+                !arguments.iter().any(|argument| argument.ending.is_caught)
+            }
             Special::Add
-            | Special::Any
-            | Special::All
-            | Special::IsEmpty
             | Special::SortBy
             | Special::GroupBy
             | Special::UniqueBy

@@ -84,7 +84,11 @@ pub(crate) fn slice<'v>(value: &Value<'v>, from: &Value<'v>, to: &Value<'v>) -> 
             Ok(Value::String(characters(string, start, end)))
         }
         _ if value.kind() == Type::Array => {
-            let (start, end) = bounds(value.child_count(), from, to)?;
+            let count = value.child_count();
+            let (start, end) = bounds(count, from, to)?;
+            if start == 0 && end == count && count > 0 {
+                return Ok(value.clone());
+            }
             let elements = value.children().skip(start).take(end - start);
             Ok(Value::array(elements.collect()))
         }

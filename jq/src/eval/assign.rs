@@ -1,17 +1,17 @@
 //! Assignments: of values, and of what a filter makes of the old ones.
 
-use super::Machine;
 use super::environment::Environment;
-use super::flow::{Failure, Output, Stop, error};
+use super::flow::{Failure, Flow, Output, Stop, error};
 use super::item::{Item, Placed};
 use super::operate::operate;
 use super::paths::{change_path, delete_paths, get_path, set_path};
+use super::{Machine, Taker};
 use crate::program::{Kind, Node};
 use crate::value::Value;
 
 /// Paths that an assignment collects before it changes anything, so that it can change the input in
-/// place while nobody else holds it. Beyond that it changes the input path by path: there may be
-/// paths without end, until a change fails.
+/// place while nobody else holds it. Beyond that, and if there may be paths without end until a
+/// change fails, it changes the input path by path.
 const MOST_WAITING: usize = 1 << 10;
 
 impl<'v> Machine<'_, 'v> {
@@ -86,7 +86,7 @@ impl<'v> Machine<'_, 'v> {
     }
 
     /// Lets `change` change the input at each path that a part leads to, in their order.
-    fn change_each(
+    pub(super) fn change_each(
         &self,
         node: &'v Node,
         env: &Environment<'v>,
@@ -94,9 +94,14 @@ impl<'v> Machine<'_, 'v> {
         change: &mut dyn FnMut(Value<'v>, Vec<Value<'v>>) -> Output<'v>,
     ) -> Output<'v> {
         let (mut waiting, mut changed) = (Vec::new(), None);
+        let most_waiting = if node.ending.is_unknown {
+            0
+        } else {
+            MOST_WAITING
+        };
         let flow = self.run(node, env, Placed::plain(input.clone()), &mut |placed| {
             let path = placed.into_path()?;
-            if changed.is_none() && waiting.len() < MOST_WAITING {
+            if changed.is_none() && waiting.len() < most_waiting {
                 waiting.push(path);
                 return Ok(());
             }
@@ -121,14 +126,12 @@ impl<'v> Machine<'_, 'v> {
         env: &Environment<'v>,
         input: Value<'v>,
     ) -> Output<'v> {
-        let (paths, failure) = self.paths_of(paths, env, &input);
-        if let Some(failure) = failure {
-            return Err(failure);
-        }
-        delete_paths(
-            input,
-            Value::array(paths.into_iter().map(Value::array).collect()),
-        )
+        let mut found = Vec::new();
+        self.each_path(paths, env, &input, &mut |path| {
+            found.push(path);
+            Ok(())
+        })?;
+        delete_paths(input, Value::array(found))
     }
 
     /// `pick(paths)`
@@ -138,14 +141,34 @@ impl<'v> Machine<'_, 'v> {
         env: &Environment<'v>,
         input: &Value<'v>,
     ) -> Output<'v> {
-        let (paths, failure) = self.paths_of(paths, env, input);
         let mut picked = Value::Null;
-        for path in paths {
-            let path = Value::array(path);
+        self.each_path(paths, env, input, &mut |path| {
             let value = get_path(input, &path)?;
-            picked = set_path(picked, &path.into_elements(), value)?;
+            let before = std::mem::replace(&mut picked, Value::Null);
+            picked = set_path(before, &path.into_elements(), value)?;
+            Ok(())
+        })?;
+        Ok(picked)
+    }
+
+    /// The first value that `source` gives. One that catches the wish for no more fails: jq loses
+    /// its list of paths then.
+    pub(super) fn first_given(
+        &self,
+        source: impl FnOnce(Taker<'_, 'v, Value<'v>>) -> Flow<'v>,
+    ) -> Result<Option<Value<'v>>, Failure<'v>> {
+        let (mut first, mut count) = (None, 0);
+        self.until_enough(|wish| {
+            source(&mut |value| {
+                first = Some(value);
+                count += 1;
+                Err(Box::new(Stop::Enough(wish)))
+            })
+        })?;
+        if count > 1 {
+            return Err(error("Paths must be specified as an array"));
         }
-        failure.map_or(Ok(picked), Err)
+        Ok(first)
     }
 
     /// The first output of a part.
@@ -158,28 +181,20 @@ impl<'v> Machine<'_, 'v> {
         if node.is_single {
             return self.one_owned(node, env, input).map(Some);
         }
-        let mut first = None;
-        self.until_enough(|wish| {
-            self.run(node, env, input, &mut |value: Value<'v>| {
-                first = Some(value);
-                Err(Box::new(Stop::Enough(wish)))
-            })
-        })?;
-        Ok(first)
+        self.first_given(|give| self.run(node, env, input, give))
     }
 
-    /// All paths that a part leads to before it ends or fails.
-    fn paths_of(
+    /// Gives every path that a part leads to, as an array, to `out`.
+    fn each_path(
         &self,
         node: &'v Node,
         env: &Environment<'v>,
         input: &Value<'v>,
-    ) -> (Vec<Vec<Value<'v>>>, Option<Failure<'v>>) {
-        let mut paths = Vec::new();
-        let flow = self.run(node, env, Placed::plain(input.clone()), &mut |placed| {
-            paths.push(placed.into_path()?);
-            Ok(())
-        });
-        (paths, flow.err())
+        out: Taker<'_, 'v, Value<'v>>,
+    ) -> Flow<'v> {
+        let from = Placed::plain(input.clone());
+        self.run(node, env, from, &mut |placed: Placed<'v>| {
+            out(Value::array(placed.into_path()?))
+        })
     }
 }

@@ -1,7 +1,7 @@
 //! Binding values to variables: patterns, alternatives of patterns, `reduce` and `foreach`.
 
 use super::environment::{Bound, Environment};
-use super::flow::{Failure, Flow, Stop, error};
+use super::flow::{Failure, Flow, error};
 use super::item::Item;
 use super::{Machine, Taker, access};
 use crate::program::{MemberPattern, Node, Pattern, Patterns};
@@ -37,8 +37,7 @@ impl<'v> Machine<'_, 'v> {
                     });
                     let is_last = index + 1 == alternatives.len();
                     match flow {
-                        Err(stop)
-                            if !is_last && matches!(*stop, Stop::Error(_) | Stop::Break(_)) => {}
+                        Err(stop) if !is_last && self.catches(&stop) => {}
                         flow => return flow,
                     }
                 }
@@ -122,21 +121,25 @@ impl<'v> Machine<'_, 'v> {
         bound.ok_or_else(|| error("a pattern bound no variable"))
     }
 
-    /// As [`Machine::bind`], for one value after the other: the link of the value before is used
-    /// again if nothing holds it.
-    fn bind_next(
+    /// As [`Machine::bind`], for one item after the other: the link of the value before is used
+    /// again if nothing holds it. `body` also gets the item that the pattern leads to.
+    fn bind_next<M: Item<'v>>(
         &self,
         patterns: &'v Patterns,
         env: &Environment<'v>,
         used: &mut Option<Environment<'v>>,
-        value: Value<'v>,
-        body: Body<'_, 'v>,
+        item: M,
+        body: &mut dyn FnMut(&Environment<'v>, &M) -> Flow<'v>,
     ) -> Flow<'v> {
-        if !matches!(patterns, Patterns::One(Pattern::Variable)) {
-            return self.bind(patterns, env, value, body);
+        if patterns.take_apart() && M::HAS_PATHS {
+            return self.bind_traced(patterns, env, item, &mut |env, item| body(env, &item));
+        }
+        let value = item.value().clone();
+        if patterns.take_apart() {
+            return self.bind(patterns, env, value, &mut |env| body(env, &item));
         }
         let inner = env.with_value(used.take(), value);
-        body(&inner)?;
+        body(&inner, &item)?;
         *used = Some(inner);
         Ok(())
     }
@@ -151,14 +154,15 @@ impl<'v> Machine<'_, 'v> {
         item: M,
         out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
-        self.run(start, env, item.clone(), &mut |start: M| {
+        // As in jq: after the first start there is no input any more.
+        let mut input = Some(item.value().clone());
+        self.run(start, env, item, &mut |start: M| {
             let mut state = Some(start.value().clone());
-            let from = start.replaced(item.value().clone());
+            let from = start.replaced(input.take().unwrap_or(Value::Null));
             let after = from.clone();
             let mut used = None;
             self.run(source, env, from, &mut |element: M| {
-                let value = element.value().clone();
-                self.bind_next(patterns, env, &mut used, value, &mut |env| {
+                self.bind_next(patterns, env, &mut used, element, &mut |env, element| {
                     let current = state.take().unwrap_or(Value::Null);
                     if !M::HAS_PATHS && update.is_single {
                         state = Some(self.one_owned(update, env, current)?);
@@ -190,8 +194,7 @@ impl<'v> Machine<'_, 'v> {
             let from = start.replaced(item.value().clone());
             let mut used = None;
             self.run(source, env, from, &mut |element: M| {
-                let value = element.value().clone();
-                self.bind_next(patterns, env, &mut used, value, &mut |env| {
+                self.bind_next(patterns, env, &mut used, element, &mut |env, element| {
                     let current = state.take().unwrap_or(Value::Null);
                     let current = element.clone().replaced(current);
                     self.run(update, env, current, &mut |new: M| {

@@ -6,8 +6,8 @@ use super::flow::{Failure, Flow, Output, error};
 use super::one::negate;
 use super::operate::{SHOWN_BYTES, operate};
 use super::{Machine, Taker};
+use crate::builtins::Native;
 use crate::builtins::format::{Format, apply};
-use crate::builtins::{Native, Outermost};
 use crate::meter;
 use crate::program::{Kind, Node, Part};
 use crate::value::elements::Elements;
@@ -129,18 +129,59 @@ impl<'v> Machine<'_, 'v> {
         input: &Value<'v>,
     ) -> Output<'v> {
         let mut text = String::new();
-        for part in parts {
+        for (at, part) in parts.iter().enumerate() {
             match part {
                 Part::Text(part) => text.push_str(part),
                 Part::Code(node) => {
-                    let value = self.one(node, env, input)?;
-                    let part = apply(format, value)?;
+                    let part = match self.formatted(format, node, env, input) {
+                        Ok(part) => part,
+                        Err(failure) => {
+                            return Err(self.last_failure(
+                                format,
+                                &parts[at + 1..],
+                                env,
+                                input,
+                                failure,
+                            ));
+                        }
+                    };
                     meter::room(text.len() + part.len())?;
                     text.push_str(&part);
                 }
             }
         }
         Ok(Value::from(text))
+    }
+
+    fn formatted(
+        &self,
+        format: Format,
+        node: &'v Node,
+        env: &Environment<'v>,
+        input: &Value<'v>,
+    ) -> Result<Text<'v>, Failure<'v>> {
+        apply(format, self.one(node, env, input)?)
+    }
+
+    /// Of all parts that fail, jq meets the last one first.
+    fn last_failure(
+        &self,
+        format: Format,
+        behind: &'v [Part],
+        env: &Environment<'v>,
+        input: &Value<'v>,
+        failure: Failure<'v>,
+    ) -> Failure<'v> {
+        let codes = behind.iter().rev().filter_map(|part| match part {
+            Part::Code(node) => Some(node),
+            Part::Text(_) => None,
+        });
+        for node in codes {
+            if let Err(later) = self.formatted(format, node, env, input) {
+                return later;
+            }
+        }
+        failure
     }
 
     /// All strings of parts; `done` are the texts of the last ones, from behind.
@@ -191,10 +232,7 @@ impl<'v> Machine<'_, 'v> {
         if chosen == arguments.len() {
             return out(native.run(input.clone(), given)?);
         }
-        let at = match native.outermost {
-            Outermost::First => chosen,
-            Outermost::Last => arguments.len() - 1 - chosen,
-        };
+        let at = native.nth(chosen, arguments.len());
         self.values(&arguments[at], env, input, &mut |value| {
             given[at] = value;
             self.natives(native, arguments, chosen + 1, given, env, input, out)

@@ -11,7 +11,8 @@ pub(crate) enum Stop<'v> {
     Error(Value<'v>),
     /// `break` to the label of this number. `try` catches it too, as in jq.
     Break(u64),
-    /// A part of the evaluator has what it wants; nothing of the program catches it.
+    /// A part of the evaluator has what it wants. In jq it is a `break`, and so alternatives of
+    /// patterns catch it; `try` never meets it.
     Enough(u64),
     /// Whoever receives the outputs wants no more.
     Halted,

@@ -2,7 +2,7 @@
 //! not known here is run output by output.
 
 use super::environment::Environment;
-use super::flow::{Failure, Output, error};
+use super::flow::{Output, error};
 use super::operate::{operate, unfit};
 use super::{Machine, Scope, access};
 use crate::builtins::Native;
@@ -202,11 +202,13 @@ impl<'v> Machine<'_, 'v> {
                 native.run(input, &[argument])
             }
             arguments => {
-                let arguments = arguments
-                    .iter()
-                    .map(|argument| self.one(argument, env, &input))
-                    .collect::<Result<Vec<_>, Failure<'v>>>()?;
-                native.run(input, &arguments)
+                // The one that changes least often is computed first: it may fail.
+                let mut given = vec![Value::Null; arguments.len()];
+                for step in 0..arguments.len() {
+                    let at = native.nth(step, arguments.len());
+                    given[at] = self.one(&arguments[at], env, &input)?;
+                }
+                native.run(input, &given)
             }
         }
     }

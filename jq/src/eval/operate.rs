@@ -64,7 +64,9 @@ pub(crate) fn add<'v>(mut left: Value<'v>, mut right: Value<'v>) -> Output<'v> {
             Ok(left)
         }
         (Type::Array, Type::Array) => {
-            if let Some(elements) = left.elements_mut() {
+            if right.child_count() > 0
+                && let Some(elements) = left.elements_mut()
+            {
                 elements.extend(right.children())?;
             }
             Ok(left)
@@ -139,6 +141,9 @@ fn repeat<'v>(string: &Value<'v>, times: &Value<'v>) -> Output<'v> {
 /// Members of both; where both have an object, merged again.
 fn merge<'v>(mut left: Value<'v>, right: &Value<'v>) -> Output<'v> {
     stack::check()?;
+    if right.child_count() == 0 {
+        return Ok(left);
+    }
     if let Some(object) = left.object_mut() {
         for (key, value) in right.members() {
             let merged = match object.get_mut(&key) {

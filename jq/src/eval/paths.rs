@@ -43,8 +43,14 @@ pub(crate) fn change_path<'v>(
     }
     let old = index(&value, key)?;
     if key.kind() != Type::Object {
-        // Refuses what cannot be set before anything inside is made.
-        value = set(value, key, Value::Null)?;
+        // Refuses what cannot be set before anything inside is kept.
+        value = match set(value, key, Value::Null) {
+            Ok(value) => value,
+            Err(failure) => {
+                change_path(old, rest, change)?;
+                return Err(failure);
+            }
+        };
     }
     let new = change_path(old, rest, change)?;
     set(value, key, new)

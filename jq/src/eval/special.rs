@@ -76,12 +76,13 @@ impl<'v> Machine<'_, 'v> {
                     out(item.descendant(&path, found))
                 })
             }
-            (Special::Error, [message]) => {
-                let value = item.value().clone();
-                self.values(message, env, &value, &mut |message| {
-                    Err(Box::new(Stop::Error(message)))
-                })
+            (Special::Error, [message]) => self.run(message, env, item, &mut |message: M| {
+                Err(Box::new(Stop::Error(message.into_value())))
+            }),
+            (Special::Any | Special::All | Special::IsEmpty, _) => {
+                self.decided(special, arguments, env, item, out)
             }
+            (Special::Add, [from]) => self.sum(from, env, item, out),
             _ => self.made(special, arguments, env, item, out),
         }
     }
@@ -105,6 +106,19 @@ impl<'v> Machine<'_, 'v> {
                     give(Value::array(placed.into_path()?))
                 })
             }
+            (Special::Range, [from, to]) if M::HAS_PATHS => {
+                self.run(from, env, item.clone(), &mut |from: M| {
+                    let start = from.value().clone();
+                    let behind = from.replaced(input.clone());
+                    self.run(to, env, behind, &mut |to: M| {
+                        // The first number is the start itself.
+                        let mut first = Some(start.clone());
+                        range(&start, to.value(), &mut |at| {
+                            out(to.clone().replaced(first.take().unwrap_or(at)))
+                        })
+                    })
+                })
+            }
             (Special::Range, [from, to]) => self.values(from, env, &input, &mut |from| {
                 self.values(to, env, &input, &mut |to| range(&from, &to, &mut give))
             }),
@@ -115,23 +129,6 @@ impl<'v> Machine<'_, 'v> {
                     })
                 })
             }),
-            (Special::Add, [from]) => {
-                let mut sum = Value::Null;
-                self.values(from, env, &input, &mut |value| {
-                    sum = add(std::mem::replace(&mut sum, Value::Null), value)?;
-                    Ok(())
-                })?;
-                give(sum)
-            }
-            (Special::Any, [from, condition]) => give(Value::Boolean(
-                self.finds(from, condition, true, env, input)?,
-            )),
-            (Special::All, [from, condition]) => give(Value::Boolean(
-                !self.finds(from, condition, false, env, input)?,
-            )),
-            (Special::IsEmpty, [from]) => {
-                give(Value::Boolean(self.first_of(from, env, input)?.is_none()))
-            }
             (Special::Delete, [path]) => give(self.delete(path, env, input)?),
             (Special::Pick, [path]) => give(self.pick(path, env, &input)?),
             (Special::Walk, [step]) => self.walk(step, env, input, &mut give),
@@ -299,17 +296,15 @@ impl<'v> Machine<'_, 'v> {
             self.turn()?;
             visit(&item, out)?;
             let mut latest = None;
-            let mut is_behind = false;
+            let mut behind = None;
             let flow = step(item, &mut |next| match latest.replace(next) {
-                Some(before) => self
-                    .repeat(before, visit, step, out)
-                    .inspect_err(|_| is_behind = true),
+                Some(before) => self.noted(self.repeat(before, visit, step, out), &mut behind),
                 None => Ok(()),
             });
             match (flow, latest) {
                 (Ok(()), Some(last)) => item = last,
                 (Ok(()), None) => return Ok(()),
-                (Err(failure), Some(last)) if !is_behind => {
+                (Err(failure), Some(last)) if !self.is_from(behind) => {
                     self.repeat(last, visit, step, out)?;
                     return Err(failure);
                 }
@@ -332,7 +327,7 @@ impl<'v> Machine<'_, 'v> {
             self.run(from, env, item, &mut |item: M| {
                 taken += 1;
                 out(item)?;
-                if taken == count {
+                if taken >= count {
                     return Err(Box::new(Stop::Enough(wish)));
                 }
                 Ok(())
@@ -449,25 +444,57 @@ impl<'v> Machine<'_, 'v> {
         )
     }
 
-    /// Whether any output of `condition` for any output of `from` is true, or false, as is wanted.
-    fn finds(
+    /// `any`, `all` and `isempty`: what they give stands at the output that decided, or at the
+    /// input if none did.
+    fn decided<M: Item<'v>>(
         &self,
-        from: &'v Node,
-        condition: &'v Node,
-        wanted: bool,
+        special: Special,
+        arguments: &'v [Node],
         env: &Environment<'v>,
-        input: Value<'v>,
-    ) -> Result<bool, Failure<'v>> {
-        self.until_enough(|wish| {
-            self.run(from, env, input, &mut |value: Value<'v>| {
-                self.values(condition, env, &value, &mut |condition| {
-                    if condition.is_truthy() == wanted {
-                        return Err(Box::new(Stop::Enough(wish)));
+        item: M,
+        out: Taker<'_, 'v, M>,
+    ) -> Flow<'v> {
+        let (from, condition, result) = match (special, arguments) {
+            (Special::Any, [from, condition]) => (from, Some((condition, true)), true),
+            (Special::All, [from, condition]) => (from, Some((condition, false)), false),
+            (Special::IsEmpty, [from]) => (from, None, false),
+            _ => return Err(error("a filter was given the wrong arguments")),
+        };
+        let is_decided = self.until_enough(|wish| {
+            let mut decide = |item: M| {
+                out(item.replaced(Value::Boolean(result)))?;
+                Err(Box::new(Stop::Enough(wish)))
+            };
+            self.run(from, env, item.clone(), &mut |item: M| match condition {
+                None => decide(item),
+                Some((condition, wanted)) => self.run(condition, env, item, &mut |item: M| {
+                    if item.value().is_truthy() == wanted {
+                        return decide(item);
                     }
                     Ok(())
-                })
+                }),
             })
-        })
+        })?;
+        if is_decided {
+            return Ok(());
+        }
+        out(item.replaced(Value::Boolean(!result)))
+    }
+
+    /// `add(from)`
+    fn sum<M: Item<'v>>(
+        &self,
+        from: &'v Node,
+        env: &Environment<'v>,
+        item: M,
+        out: Taker<'_, 'v, M>,
+    ) -> Flow<'v> {
+        let mut sum = Value::Null;
+        self.run(from, env, item.clone(), &mut |item: M| {
+            sum = add(std::mem::replace(&mut sum, Value::Null), item.into_value())?;
+            Ok(())
+        })?;
+        out(item.replaced(sum))
     }
 
     fn walk(
@@ -506,14 +533,7 @@ impl<'v> Machine<'_, 'v> {
         env: &Environment<'v>,
         value: Value<'v>,
     ) -> Result<Option<Value<'v>>, Failure<'v>> {
-        let mut found = None;
-        self.until_enough(|wish| {
-            self.walk(step, env, value, &mut |value| {
-                found = Some(value);
-                Err(Box::new(Stop::Enough(wish)))
-            })
-        })?;
-        Ok(found)
+        self.first_given(|give| self.walk(step, env, value, give))
     }
 
     /// The filters that sort, group or choose elements by what a program gives for each.
@@ -652,23 +672,28 @@ fn range<'v>(from: &Value<'v>, to: &Value<'v>, out: Taker<'_, 'v, Value<'v>>) ->
     };
     if let Some(mut at) = from.as_small_integer() {
         #[expect(clippy::cast_precision_loss, reason = "compared as jq compares")]
-        while (at as f64) < end {
+        while is_before(at as f64, end) {
             meter::step(1)?;
             out(Value::Integer(at))?;
             at += 1;
         }
         return Ok(());
     }
-    if at < end {
+    if is_before(at, end) {
         out(from.clone())?;
         at += 1.0;
     }
-    while at < end {
+    while is_before(at, end) {
         meter::step(1)?;
         out(Value::Float(at))?;
         at += 1.0;
     }
     Ok(())
+}
+
+/// Whether a range goes on. One that begins or ends with NaN has no end, as in jq.
+fn is_before(at: f64, end: f64) -> bool {
+    at.partial_cmp(&end).is_none_or(std::cmp::Ordering::is_lt)
 }
 
 fn range_by<'v>(
