@@ -15,7 +15,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use zephyr_jq::json::Source;
-use zephyr_jq::{MAX_HELD_BYTES, MAX_STEPS, Makes, Options, Program, Reach};
+use zephyr_jq::{MAX_HELD_BYTES, Makes, Options, Program, Reach};
 
 pub use error::{CompileError, EvaluationError, ValueError};
 pub use value::Value;
@@ -102,8 +102,11 @@ impl Expression {
             usize::MAX => MAX_HELD_BYTES,
             known => known.max(MAX_HELD_BYTES),
         };
-        let steps = MAX_STEPS;
-        let program = self.program.with_limits(zephyr_jq::Limits { bytes, steps });
+        let limits_of_program = zephyr_jq::Limits {
+            bytes,
+            ..zephyr_jq::Limits::DEFAULT
+        };
+        let program = self.program.with_limits(limits_of_program);
         Self {
             program,
             limits,

@@ -30,7 +30,7 @@ mod values;
 #[derive(Clone, Copy)]
 pub(crate) struct Native {
     run: Run,
-    pub(crate) outermost: Outermost,
+    outermost: Outermost,
 }
 
 #[derive(Clone, Copy)]
@@ -43,7 +43,7 @@ type ValuesFilter = for<'v> fn(Value<'v>, &[Value<'v>]) -> Output<'v>;
 
 /// Which argument changes least often where arguments have several outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outermost {
+enum Outermost {
     First,
     Last,
 }
@@ -120,6 +120,14 @@ impl Native {
         Self {
             run: Run::Values(run),
             outermost: Outermost::Last,
+        }
+    }
+
+    /// Which of `count` arguments is computed as number `step`, from 0: the outermost one first.
+    pub(crate) fn nth(self, step: usize, count: usize) -> usize {
+        match self.outermost {
+            Outermost::First => step,
+            Outermost::Last => count - 1 - step,
         }
     }
 

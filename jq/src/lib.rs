@@ -43,7 +43,7 @@ pub mod json {
 }
 
 pub use double::write_double;
-pub use meter::{Limits, MAX_HELD_BYTES, MAX_STEPS};
+pub use meter::{Limits, MAX_HELD_BYTES, MAX_STEPS, STEPS_A_BYTE};
 pub use reach::{Makes, Reach};
 pub use stack::{STACK_BYTES, declare as declare_stack, on_full_stack};
 pub use value::elements::Elements;
@@ -122,6 +122,7 @@ pub enum Exhausted {
 const COMPILE_LIMITS: Limits = Limits {
     bytes: 1 << 20,
     steps: 1_000_000,
+    steps_a_byte: 0,
 };
 
 impl Program {
@@ -185,7 +186,7 @@ impl Program {
         receive: &mut dyn FnMut(Value<'v>) -> ControlFlow<()>,
     ) -> Result<(), Error<'v>> {
         let given = &variables[..variables.len().min(self.variables)];
-        let _meter = Meter::start(self.limits);
+        let _meter = Meter::start(self.limits.for_input(input.bytes() + meter::held()));
         let machine = Machine::new(&self.functions, given);
         let flow =
             machine.run(

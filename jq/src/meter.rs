@@ -15,6 +15,12 @@ pub const MAX_HELD_BYTES: usize = 512 << 20;
 /// after seconds, and one that makes new values of all there is in a record of 60 MiB has enough.
 pub const MAX_STEPS: u64 = 200_000_000;
 
+/// Steps that each byte of the input adds. An element takes at least two bytes; to make a value of
+/// it, to call a definition for it and to sort ten million of them takes about 40 steps. So what
+/// looks at everything, and sorts it, has enough however long the record is, and a loop without end
+/// on a record of 64 MiB is stopped after half a minute.
+pub const STEPS_A_BYTE: u64 = 32;
+
 /// Steps that an allocation takes, besides those for its bytes.
 const ALLOCATION_STEPS: usize = 4;
 
@@ -36,6 +42,8 @@ pub struct Limits {
     pub bytes: usize,
     /// Steps of loops and calls.
     pub steps: u64,
+    /// More of them for each byte of the input.
+    pub steps_a_byte: u64,
 }
 
 impl Limits {
@@ -43,7 +51,17 @@ impl Limits {
     pub const DEFAULT: Self = Self {
         bytes: MAX_HELD_BYTES,
         steps: MAX_STEPS,
+        steps_a_byte: STEPS_A_BYTE,
     };
+
+    /// What is allowed for an input of so many bytes.
+    pub(crate) fn for_input(self, bytes: usize) -> Self {
+        let more = self.steps_a_byte.saturating_mul(bytes as u64);
+        Self {
+            steps: self.steps.saturating_add(more),
+            ..self
+        }
+    }
 }
 
 impl Default for Limits {
@@ -85,6 +103,11 @@ impl Drop for Meter {
         STEPS.set(self.outer.1);
         LIMITS.set(self.outer.2);
     }
+}
+
+/// Bytes that the values of this thread hold.
+pub(crate) fn held() -> usize {
+    HELD.get()
 }
 
 /// Takes so many steps; fails if fewer are left, or if values take too much memory.
@@ -164,6 +187,7 @@ mod tests {
         let _meter = Meter::start(Limits {
             bytes: 100,
             steps: 14,
+            ..Limits::DEFAULT
         });
         let mut held = Held::new(60);
         assert!(room(40).is_ok());
@@ -182,6 +206,7 @@ mod tests {
         let _meter = Meter::start(Limits {
             bytes: 1 << 20,
             steps: 20,
+            ..Limits::DEFAULT
         });
         let held = Held::new(10 * STEP_BYTES);
         assert!(step(6).is_ok());
@@ -191,7 +216,11 @@ mod tests {
 
     #[test]
     fn an_evaluation_within_another_has_limits_of_its_own() {
-        let limits = |bytes| Limits { bytes, steps: 6 };
+        let limits = |bytes| Limits {
+            bytes,
+            steps: 6,
+            ..Limits::DEFAULT
+        };
         let outer = Meter::start(limits(100));
         let held = Held::new(90);
         let inner = Meter::start(limits(50));

@@ -151,6 +151,23 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// Bytes of the text that it is a part of the record as; 0 if it was made.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Lazy(view) => view.text().len(),
+            Self::String(text) => text.len(),
+            Self::Decimal(text) => text.len(),
+            Self::Null
+            | Self::Boolean(_)
+            | Self::Integer(_)
+            | Self::BigInteger(_)
+            | Self::Float(_)
+            | Self::OwnedDecimal(_)
+            | Self::Array(_)
+            | Self::Object(_) => 0,
+        }
+    }
+
     /// An array of these elements.
     pub(crate) fn array(elements: Vec<Self>) -> Self {
         Self::Array(Rc::new(Elements::from(elements)))

@@ -15,6 +15,7 @@ mod support;
 const LIMITS: Limits = Limits {
     bytes: 32 << 20,
     steps: 20_000_000,
+    ..Limits::DEFAULT
 };
 
 const STEPS: &str = "too many steps";
@@ -23,10 +24,14 @@ const STACK: &str = "the stack of 256 MiB";
 
 /// The last output, and the error if there is one.
 fn end(program: &str, input: &str) -> Result<String, String> {
+    end_within(LIMITS, program, input)
+}
+
+fn end_within(limits: Limits, program: &str, input: &str) -> Result<String, String> {
     support::with_stack(|| {
         let compiled =
             Program::compile(program, &Options::default()).map_err(|error| error.to_string())?;
-        let compiled = compiled.with_limits(LIMITS);
+        let compiled = compiled.with_limits(limits);
         let mut nodes = Vec::new();
         scan(input, ScanLimits::WIDEST, &mut nodes).unwrap();
         let source = Source::new(input, &nodes);
@@ -54,6 +59,51 @@ fn reach(limits: &[&str], programs: &[&str]) {
         assert!(
             limits.iter().any(|limit| message.contains(limit)),
             "{program}: {message}"
+        );
+    }
+}
+
+#[test]
+fn what_looks_at_all_of_a_long_record_has_enough_steps() {
+    let limits = Limits {
+        bytes: 256 << 20,
+        steps: 1_000,
+        ..Limits::DEFAULT
+    };
+    let numbers: Vec<String> = (0..50_000_u32)
+        .map(|at| (at * 7_919 % 10).to_string())
+        .collect();
+    let words = numbers.join(" ");
+    let items = numbers.iter().map(|number| format!(r#"{{"a":{number}}}"#));
+    let items = items.collect::<Vec<_>>().join(",");
+    let input = format!(
+        r#"{{"text":"{words}","numbers":[{}],"items":[{items}]}}"#,
+        numbers.join(",")
+    );
+    for program in [
+        ".text | ascii_downcase | split(\" \") | length",
+        ".text | [scan(\"\\\\d+\")] | group_by(.) | length",
+        ".text | gsub(\" \"; \"-\") | length",
+        "[.items[] | select(.a > 1)] | length",
+        ".items | group_by(.a) | map({key: (.[0].a | tostring), value: length}) | from_entries",
+        ".items | map(.a += 1) | unique_by(.a) | length",
+        ".numbers | sort | length",
+        ".numbers | map(tostring) | unique | join(\",\")",
+        "reduce .numbers[] as $number (0; . + $number)",
+        "def double: . * 2; [.numbers[] | double] | add",
+        "[.. | numbers] | length",
+        ".items |= map(select(.a > 3)) | .items | length",
+        "[.items[] | to_entries[] | .value] | max",
+        "tojson | length",
+    ] {
+        let end = end_within(limits, program, &input);
+        assert!(end.is_ok(), "{program}: {end:?}");
+    }
+    for program in ["def f: f; f", "last(repeat(1))", "until(false; .)"] {
+        let end = end_within(limits, program, &input);
+        assert!(
+            end.as_ref().is_err_and(|error| error.contains(STEPS)),
+            "{program}: {end:?}"
         );
     }
 }
