@@ -1,5 +1,5 @@
-//! What programs can call: filters in Rust, filters that the evaluator runs, and those that stand
-//! for other forms. This file is the table; a name that is neither here nor in `prelude` is not
+//! The filters that programs can call: filters in Rust, filters that the evaluator runs, and names
+//! for other forms. This file is their table. A name that is neither here nor in `prelude` is not
 //! defined.
 
 #![expect(
@@ -26,7 +26,7 @@ pub(crate) mod prelude;
 mod strings;
 mod values;
 
-/// A filter of values: from its input and one value for each argument to one output.
+/// A filter of values. It computes one output from its input and one value for each argument.
 #[derive(Clone, Copy)]
 pub(crate) struct Native {
     run: Run,
@@ -41,7 +41,7 @@ enum Run {
 
 type ValuesFilter = for<'v> fn(Value<'v>, &[Value<'v>]) -> Output<'v>;
 
-/// Which argument changes least often where arguments have several outputs.
+/// The argument that changes least often, if several arguments have several outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outermost {
     First,
@@ -89,10 +89,10 @@ pub(crate) enum Special {
     },
 }
 
-/// What a name stands for.
+/// The meaning of a name.
 pub(crate) enum Builtin {
     Native(Native),
-    /// A native that gives an array, of which each element is an output.
+    /// A filter in Rust that returns an array. Each element of the array is an output.
     Each(Native),
     Special(Special),
     /// A special filter whose first argument is `.[]`.
@@ -179,7 +179,7 @@ const fn types<const COUNT: usize>(types: [Type; COUNT]) -> Special {
     Special::OfTypes(bits)
 }
 
-/// What a name with so many arguments stands for.
+/// The meaning of a name with so many arguments.
 pub(crate) fn find(name: &str, arity: usize) -> Option<Builtin> {
     special(name, arity)
         .or_else(|| native(name, arity).map(|run| Builtin::Native(Native::values(run))))
@@ -356,7 +356,7 @@ fn native(name: &str, arity: usize) -> Option<ValuesFilter> {
     })
 }
 
-/// The names of all filters with the number of their arguments, but for those of mathematics and of
+/// The names of all filters with the number of their arguments, except those of mathematics and of
 /// the prelude.
 pub(crate) const NAMES: &[&str] = &[
     "abs/0",

@@ -1,6 +1,6 @@
-//! What an evaluation may use: memory for the values that it makes, and steps. Whatever allocates
-//! or repeats asks here, so that a program without end is an error and not the end of the process.
-//! Counts only; the stack is counted by `stack`.
+//! The limits of an evaluation: memory for the values that it makes, and steps. All code that
+//! allocates or repeats asks here, so that an endless program is an error and does not end the
+//! process. Counts only; `stack` counts the stack.
 
 use std::cell::Cell;
 
@@ -27,12 +27,12 @@ const ALLOCATION_STEPS: usize = 4;
 /// Bytes that are filled or searched in one step.
 const STEP_BYTES: usize = 128;
 
-/// JSON that one value may have: four times the largest record. Parts that a value has many times
-/// are written each time.
+/// Most bytes of JSON of one value: four times the largest record. A part that occurs in a value
+/// several times is written each time.
 pub(crate) const MAX_JSON_BYTES: usize = 256 << 20;
 
-/// What one allocation takes besides its content: the counters of what is shared, and what the
-/// allocator rounds up.
+/// Bytes that one allocation takes besides its content: reference counts, and the rounding of the
+/// allocator.
 pub(crate) const ALLOCATION_BYTES: usize = 48;
 
 /// What one evaluation may use.
@@ -47,7 +47,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// What is allowed unless something else is said.
+    /// The default limits.
     pub const DEFAULT: Self = Self {
         bytes: MAX_HELD_BYTES,
         steps: MAX_STEPS,
@@ -81,7 +81,7 @@ thread_local! {
     static STEPS: Cell<u64> = const { Cell::new(u64::MAX) };
 }
 
-/// An evaluation: until this is dropped its limits hold, afterwards those that held before.
+/// An evaluation. Its limits apply until this is dropped; then the earlier limits apply again.
 pub(crate) struct Meter {
     outer: (usize, u64, Limits),
 }
@@ -110,7 +110,7 @@ pub(crate) fn held() -> usize {
     HELD.get()
 }
 
-/// Takes so many steps; fails if fewer are left, or if values take too much memory.
+/// Counts so many steps. Fails if fewer are left, or if values take too much memory.
 #[inline]
 pub(crate) fn step(steps: usize) -> Result<(), Exhausted> {
     let left = STEPS.get();
@@ -122,13 +122,13 @@ pub(crate) fn step(steps: usize) -> Result<(), Exhausted> {
     room(0)
 }
 
-/// Takes the steps that so many bytes take.
+/// Counts the steps for so many bytes.
 #[inline]
 pub(crate) fn step_bytes(bytes: usize) -> Result<(), Exhausted> {
     step(1 + bytes / STEP_BYTES)
 }
 
-/// Takes steps; fails later if there are not so many.
+/// Counts steps. If fewer are left, the next check fails.
 #[inline]
 fn spend(steps: usize) {
     STEPS.set(STEPS.get().saturating_sub(steps as u64));
@@ -144,7 +144,7 @@ pub(crate) fn room(bytes: usize) -> Result<(), Exhausted> {
     }
 }
 
-/// Bytes that count as held as long as this is there.
+/// Bytes that count as held until this is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Held(usize);
 
@@ -156,7 +156,7 @@ impl Held {
         Self(bytes)
     }
 
-    /// Counts as another number of bytes.
+    /// Changes the number of bytes.
     #[inline]
     pub(crate) fn set(&mut self, bytes: usize) {
         HELD.set(HELD.get().wrapping_sub(self.0).wrapping_add(bytes));

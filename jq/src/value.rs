@@ -1,6 +1,6 @@
-//! Values: what programs take, pass on and give. A value borrows from its record as long as it can:
-//! strings without escapes are slices of the text, numbers keep their text, arrays and objects stay
-//! places on the tape until they are changed. Knows no programs.
+//! Values: the inputs and outputs of programs. A value borrows from its record as long as possible:
+//! a string without escapes is a slice of the text, a number keeps its text, and an array or object
+//! is a place on the tape until it is changed. Knows no programs.
 
 use std::rc::Rc;
 
@@ -173,14 +173,14 @@ impl<'a> Value<'a> {
         Self::Array(Rc::new(Elements::from(elements)))
     }
 
-    /// An array of what an iterator gives. Fails if that takes too much memory.
+    /// An array of the values of an iterator. Fails if they take too much memory.
     pub(crate) fn collect(values: impl Iterator<Item = Self>) -> Result<Self, Exhausted> {
         let mut elements = Elements::default();
         elements.extend(values)?;
         Ok(Self::Array(Rc::new(elements)))
     }
 
-    /// A number of things.
+    /// A count as a number.
     pub(crate) fn count(count: usize) -> Self {
         i64::try_from(count).map_or(Self::Float(f64::INFINITY), Self::Integer)
     }
@@ -227,7 +227,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// How many elements or members.
+    /// The number of elements or members.
     pub(crate) fn child_count(&self) -> usize {
         match self {
             Self::Array(elements) => elements.len(),
@@ -313,7 +313,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Whether both are the same thing, not only equal ones, as far as jq can tell.
+    /// Whether both are the same value in memory, and not only equal, as jq compares them.
     pub(crate) fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Null, Self::Null) => true,

@@ -1,4 +1,4 @@
-//! Filters of any value: what it is, what is in it.
+//! Filters of values of any type: their type, their size and their contents.
 
 #![expect(
     clippy::unnecessary_wraps,

@@ -5,9 +5,10 @@
 use crate::builtins::Special;
 use crate::program::{Ending, Function, Kind, Node, Part, Pattern, Patterns};
 
-/// What is known of the definitions.
+/// The properties of the definitions.
 struct Known {
-    /// At first all of them are taken to give one value: so one that calls itself may be found to.
+    /// At first every definition is assumed to give one value. Otherwise a definition that calls
+    /// itself could never be found to give one.
     is_single: Vec<bool>,
     ends_in_recursion: Vec<bool>,
     has_alternatives: bool,
@@ -98,7 +99,7 @@ impl Known {
                 ..
             } => {
                 self.is_single[*function]
-                // Also those that are not values, for simplicity's sake.
+                // Arguments that are filters are counted too, because that is simpler.
                 && arguments.iter().all(|argument| argument.is_single)
             }
             _ => makes_one(kind),
@@ -140,7 +141,7 @@ impl Known {
         }
     }
 
-    /// Only of what the evaluator goes on with in a loop.
+    /// Only for parts with which a loop of the evaluator continues.
     fn ends_in_recursion(&self, kind: &Kind) -> bool {
         match kind {
             Kind::Pipe(_, last) | Kind::Comma(_, last) | Kind::Alternative(_, last) => {
@@ -165,7 +166,7 @@ impl Known {
     }
 }
 
-/// Whether something that makes new values gives exactly one.
+/// Whether a part that makes new values gives exactly one.
 fn makes_one(kind: &Kind) -> bool {
     let all = |nodes: &[Node]| nodes.iter().all(|node| node.is_single);
     match kind {
@@ -224,7 +225,7 @@ impl Pattern {
     }
 }
 
-/// Calls `visit` with each part that something is made of.
+/// Calls `visit` with each direct part of a part.
 fn each_part(kind: &mut Kind, visit: &mut dyn FnMut(&mut Node)) {
     match kind {
         Kind::Field { base, .. } | Kind::Each { base, .. } => {
@@ -292,7 +293,7 @@ fn each_part(kind: &mut Kind, visit: &mut dyn FnMut(&mut Node)) {
     }
 }
 
-/// Of what binds variables or catches errors.
+/// The same for parts that bind variables or catch errors.
 fn each_part_of_scope(kind: &mut Kind, visit: &mut dyn FnMut(&mut Node)) {
     match kind {
         Kind::Try { body, handler } => {

@@ -1,4 +1,4 @@
-//! Looking into values: by key, position and slice. With jq's words for what cannot be done.
+//! Access to a value by key, position and slice. Errors have jq's words.
 
 use super::flow::{Output, error};
 use crate::value::object::Object;
@@ -50,8 +50,8 @@ fn cannot_index<'v>(value: &Value<'v>, key: &Value<'v>) -> super::flow::Failure<
     })
 }
 
-/// The position that a number means in an array, counted from the end when it is negative; `None`
-/// outside, as far as that is known here, and for NaN.
+/// The position in an array for a number, which counts from the end if it is negative. `None` for
+/// NaN, and for a number that is certainly outside.
 pub(crate) fn position(array: &Value<'_>, key: &Value<'_>) -> Option<usize> {
     let wanted = whole(key)?;
     if wanted >= 0 {
@@ -60,7 +60,7 @@ pub(crate) fn position(array: &Value<'_>, key: &Value<'_>) -> Option<usize> {
     usize::try_from(wanted + i64::try_from(array.child_count()).ok()?).ok()
 }
 
-/// The number cut to 32 bits and to a whole one, as in jq; `None` for NaN.
+/// The number as a whole number of 32 bits, cut as jq cuts it; `None` for NaN.
 pub(crate) fn whole(key: &Value<'_>) -> Option<i64> {
     if let Value::Integer(integer) = key {
         return Some((*integer).clamp(i32::MIN.into(), i32::MAX.into()));
@@ -70,8 +70,8 @@ pub(crate) fn whole(key: &Value<'_>) -> Option<i64> {
     (!float.is_nan()).then(|| float.clamp(f64::from(i32::MIN), f64::from(i32::MAX)) as i64)
 }
 
-/// `value[from:to]` of an array, a string or null; null for a bound stands for the end on that
-/// side.
+/// `value[from:to]` of an array, a string or null. If `from` is null, the slice begins at the
+/// start; if `to` is null, it ends at the end.
 pub(crate) fn slice<'v>(value: &Value<'v>, from: &Value<'v>, to: &Value<'v>) -> Output<'v> {
     match value {
         Value::Null => Ok(Value::Null),
@@ -108,12 +108,12 @@ pub(crate) fn characters<'v>(string: &Text<'v>, start: usize, end: usize) -> Tex
     string.part(from..from + length)
 }
 
-/// A bound of the key of a slice; what is missing is refused as what is no number.
+/// A bound of the key of a slice. A missing bound is refused like one that is not a number.
 pub(crate) fn slice_bound<'v>(key: &Value<'v>, name: &str) -> Value<'v> {
     key.member(name).unwrap_or(Value::Boolean(false))
 }
 
-/// Where a slice begins and ends in `length` elements: the start is rounded down, the end up.
+/// The start and the end of a slice of `length` elements. The start is rounded down, the end up.
 pub(crate) fn bounds<'v>(
     length: usize,
     from: &Value<'v>,
@@ -153,7 +153,7 @@ pub(crate) fn slice_key<'v>(from: Value<'v>, to: Value<'v>) -> Value<'v> {
     ])))
 }
 
-/// Where the elements of one array stand in another.
+/// The positions at which one array occurs in another.
 fn positions<'v>(array: &Value<'v>, wanted: &Value<'v>) -> Output<'v> {
     let elements: Vec<Value<'v>> = array.children().collect();
     let wanted: Vec<Value<'v>> = wanted.children().collect();
@@ -184,7 +184,7 @@ fn begins_with<'v>(
     Ok(true)
 }
 
-/// Whether there is something at a key.
+/// Whether a value has a key.
 pub(crate) fn has<'v>(value: &Value<'v>, key: &Value<'v>) -> Output<'v> {
     match (value.kind(), key.kind()) {
         (Type::Null, _) => Ok(Value::Boolean(false)),

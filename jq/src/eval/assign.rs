@@ -1,4 +1,4 @@
-//! Assignments: of values, and of what a filter makes of the old ones.
+//! Assignments: `=`, `|=` and the arithmetic ones such as `+=`.
 
 use super::environment::Environment;
 use super::flow::{Failure, Flow, Output, Stop, error};
@@ -57,8 +57,8 @@ impl<'v> Machine<'_, 'v> {
         })
     }
 
-    /// `paths |= update`: the first output of `update` takes the place of what was there; without
-    /// one it is deleted.
+    /// `paths |= update`: the first output of `update` replaces the old value. If there is no
+    /// output, the old value is deleted.
     pub(super) fn update(
         &self,
         paths: &'v Node,
@@ -85,7 +85,7 @@ impl<'v> Machine<'_, 'v> {
         delete_paths(input, Value::array(deleted))
     }
 
-    /// Lets `change` change the input at each path that a part leads to, in their order.
+    /// Applies `change` to the input at each path that a part gives, in their order.
     pub(super) fn change_each(
         &self,
         node: &'v Node,

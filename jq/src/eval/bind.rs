@@ -7,11 +7,11 @@ use super::{Machine, Taker, access};
 use crate::program::{MemberPattern, Node, Pattern, Patterns};
 use crate::value::Value;
 
-/// What runs with variables bound.
+/// The code that runs after variables were bound.
 type Body<'b, 'v> = &'b mut dyn FnMut(&Environment<'v>) -> Flow<'v>;
 
 impl<'v> Machine<'_, 'v> {
-    /// Runs `body` for every way in which the patterns take a value apart.
+    /// Runs `body` once for each way in which the patterns can match the value.
     pub(super) fn bind(
         &self,
         patterns: &'v Patterns,
@@ -60,7 +60,7 @@ impl<'v> Machine<'_, 'v> {
         }
     }
 
-    /// From the last one to the first, as jq does it.
+    /// Binds from the last one to the first, as jq does.
     fn elements(
         &self,
         elements: &'v [Pattern],
@@ -103,7 +103,7 @@ impl<'v> Machine<'_, 'v> {
         })
     }
 
-    /// The environment for the one way in which patterns take a value apart.
+    /// The environment, if the patterns can match the value in one way only.
     pub(super) fn bound_once(
         &self,
         patterns: &'v Patterns,
@@ -144,7 +144,7 @@ impl<'v> Machine<'_, 'v> {
         Ok(())
     }
 
-    /// `reduce`: an update without an output leaves null, of several the last one counts.
+    /// `reduce`. If an update has no output, the result is null; if it has several, the last one.
     pub(super) fn reduce<M: Item<'v>>(
         &self,
         source: &'v Node,
@@ -179,7 +179,7 @@ impl<'v> Machine<'_, 'v> {
         })
     }
 
-    /// `foreach`: as `reduce`, with what each update gives as outputs.
+    /// `foreach`: like `reduce`, and each result of an update is an output.
     pub(super) fn foreach<M: Item<'v>>(
         &self,
         source: &'v Node,

@@ -1,5 +1,5 @@
-//! Parts that make values of several outputs: arrays, objects, strings, operators and filters of
-//! values, with every combination of what their parts give.
+//! Parts that build a value from the outputs of their own parts: arrays, objects, strings,
+//! operators and filters of values. There is one value for each combination of these outputs.
 
 use super::environment::Environment;
 use super::flow::{Failure, Flow, Output, error};
@@ -16,7 +16,7 @@ use crate::value::{Text, Value};
 use std::rc::Rc;
 
 impl<'v> Machine<'_, 'v> {
-    /// Gives every output of a part that makes new values to `out`.
+    /// Passes every output of a part that makes new values to `out`.
     pub(super) fn computed(
         &self,
         node: &'v Node,
@@ -84,7 +84,7 @@ impl<'v> Machine<'_, 'v> {
         Ok(Value::Array(Rc::new(elements)))
     }
 
-    /// `{…}` of which each part gives one value.
+    /// `{…}`, if each of its parts gives exactly one value.
     pub(super) fn object(
         &self,
         members: &'v [(Node, Node)],
@@ -120,7 +120,7 @@ impl<'v> Machine<'_, 'v> {
         })
     }
 
-    /// A string of which each part gives one value.
+    /// A string, if each of its parts gives exactly one value.
     pub(super) fn text(
         &self,
         format: Format,
@@ -184,7 +184,8 @@ impl<'v> Machine<'_, 'v> {
         failure
     }
 
-    /// All strings of parts; `done` are the texts of the last ones, from behind.
+    /// All strings that the parts can make. `done` are the texts of the last parts, in reverse
+    /// order.
     fn texts(
         &self,
         format: Format,

@@ -1,4 +1,4 @@
-//! How evaluation goes on or stops. Only data.
+//! Whether evaluation continues, and why it stops. Data only.
 
 use crate::Exhausted;
 use crate::value::Value;
@@ -14,19 +14,19 @@ pub(crate) enum Stop<'v> {
     /// A part of the evaluator has what it wants. In jq it is a `break`, and so alternatives of
     /// patterns catch it; `try` never meets it.
     Enough(u64),
-    /// Whoever receives the outputs wants no more.
+    /// The caller needs no more outputs.
     Halted,
-    /// The program asks for more than there is; nothing catches it.
+    /// The program exceeds a limit. It cannot catch this.
     Exhausted(Exhausted),
 }
 
-/// Boxed, so that what nearly never happens costs nothing where it does not.
+/// Boxed, so that a result without an error stays small.
 pub(crate) type Failure<'v> = Box<Stop<'v>>;
 
-/// Whether to go on.
+/// Whether to continue.
 pub(crate) type Flow<'v> = Result<(), Failure<'v>>;
 
-/// One value or why there is none.
+/// One value, or the reason why there is none.
 pub(crate) type Output<'v> = Result<Value<'v>, Failure<'v>>;
 
 /// An error with a message.

@@ -1,5 +1,5 @@
-//! Parts that give exactly one value: computed directly, without anything to push it into. What is
-//! not known here is run output by output.
+//! Parts that give exactly one value are computed directly here, without a receiver. Other parts
+//! are run in the general way, output by output.
 
 use super::environment::Environment;
 use super::flow::{Output, error};
@@ -93,7 +93,7 @@ impl<'v> Machine<'_, 'v> {
         }
     }
 
-    /// As [`Machine::one`]; what the input holds alone may be changed in place.
+    /// Like [`Machine::one`]. Values that only the input holds may be changed in place.
     pub(crate) fn one_owned(
         &self,
         node: &'v Node,
@@ -155,7 +155,7 @@ impl<'v> Machine<'_, 'v> {
         }
     }
 
-    /// As [`Machine::one_owned`], for what a loop does not go on with.
+    /// Like [`Machine::one_owned`], for a part that is not the last one of a loop.
     fn changed(&self, node: &'v Node, env: &Environment<'v>, input: Value<'v>) -> Output<'v> {
         match &node.kind {
             Kind::Identity => Ok(input),

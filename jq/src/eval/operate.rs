@@ -1,4 +1,4 @@
-//! Arithmetic and comparison of two values, with jq's words for what cannot be done.
+//! Arithmetic and comparison of two values. Errors have jq's words.
 
 use std::rc::Rc;
 
@@ -15,7 +15,7 @@ const MAX_REPEATED_BYTES: usize = i32::MAX as usize;
 /// Below this an integer is exact as a floating point number.
 const EXACT_FLOAT: u64 = 1 << f64::MANTISSA_DIGITS;
 
-/// What an operator makes of two values.
+/// The result of an operator for two values.
 pub(crate) fn operate<'v>(operator: Operator, left: Value<'v>, right: Value<'v>) -> Output<'v> {
     use std::cmp::Ordering;
     let ordered =
@@ -138,7 +138,7 @@ fn repeat<'v>(string: &Value<'v>, times: &Value<'v>) -> Output<'v> {
     Ok(Value::from(string.repeat(times)))
 }
 
-/// Members of both; where both have an object, merged again.
+/// The members of both objects. If both have an object under one key, the two are merged too.
 fn merge<'v>(mut left: Value<'v>, right: &Value<'v>) -> Output<'v> {
     stack::check()?;
     if right.child_count() == 0 {
@@ -173,7 +173,7 @@ fn divide<'v>(left: Value<'v>, right: Value<'v>) -> Output<'v> {
     }
 }
 
-/// The parts of a string between separators; its characters when the separator is empty.
+/// The parts of a string between separators, or its characters if the separator is empty.
 pub(crate) fn split<'v>(string: &Text<'v>, separator: &str) -> Output<'v> {
     let mut parts = Elements::default();
     if separator.is_empty() {

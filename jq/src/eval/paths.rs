@@ -1,11 +1,12 @@
-//! Reading, setting and deleting by paths. Changes a value in place where nobody else holds it.
+//! Reading, setting and deleting by paths. Changes a value in place if nothing else holds it.
 
 use super::access::{bounds, index, slice_bound, whole};
 use super::flow::{Failure, Output, error};
 use crate::stack;
 use crate::value::{Type, Value};
 
-/// Positions that may be set are below this: half of what jq allows makes arrays of gigabytes.
+/// Positions that may be set are below this. It is much less than jq allows, because an array of
+/// half that many elements has gigabytes.
 const MAX_POSITION: i64 = 1 << 25;
 
 /// `getpath`
@@ -25,7 +26,7 @@ pub(crate) fn set_path<'v>(value: Value<'v>, path: &[Value<'v>], new: Value<'v>)
     change_path(value, path, &mut |_| Ok(new.clone()))
 }
 
-/// The value with what `change` makes of what a path leads to.
+/// The value in which `change` has replaced the value at a path.
 pub(crate) fn change_path<'v>(
     mut value: Value<'v>,
     path: &[Value<'v>],
@@ -35,7 +36,7 @@ pub(crate) fn change_path<'v>(
         return change(value);
     };
     stack::check()?;
-    // In place: what is there is taken out, changed and put back.
+    // In place: the old value is taken out, changed and put back.
     if let Some(slot) = slot(&mut value, key) {
         let old = std::mem::replace(slot, Value::Null);
         *slot = change_path(old, rest, change)?;
@@ -56,7 +57,7 @@ pub(crate) fn change_path<'v>(
     set(value, key, new)
 }
 
-/// The place of a member or element that is there.
+/// The place of an existing member or element.
 fn slot<'s, 'v>(value: &'s mut Value<'v>, key: &Value<'v>) -> Option<&'s mut Value<'v>> {
     match key.kind() {
         Type::String if value.kind() == Type::Object => {
@@ -174,7 +175,7 @@ pub(crate) fn delete_paths<'v>(value: Value<'v>, paths: Value<'v>) -> Output<'v>
     }
 }
 
-/// Deletes what sorted paths lead to from their key number `depth` on.
+/// Deletes the values at sorted paths, of which the keys before number `depth` were followed.
 fn delete_sorted<'v>(
     mut value: Value<'v>,
     mut paths: &[Vec<Value<'v>>],

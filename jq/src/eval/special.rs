@@ -1,6 +1,6 @@
-//! Filters whose arguments are programs and which the evaluator runs itself: those that choose,
-//! repeat and stop, and those that sort by what a program gives. What repeats uses no stack for its
-//! last step.
+//! Filters with programs as arguments that the evaluator runs itself: filters that choose, repeat
+//! or stop, and filters that sort by the results of a program. A filter that repeats uses no stack
+//! for its last step.
 
 use std::rc::Rc;
 
@@ -18,7 +18,7 @@ use crate::value::number::whole_steps;
 use crate::value::{Type, Value};
 
 impl<'v> Machine<'_, 'v> {
-    /// Gives every output of a special filter to `out`.
+    /// Passes every output of a special filter to `out`.
     pub(super) fn special<M: Item<'v>>(
         &self,
         special: Special,
@@ -282,9 +282,9 @@ impl<'v> Machine<'_, 'v> {
         })
     }
 
-    /// Gives what `visit` gives of an item, then does the same with what `step` makes of it. The
-    /// last thing that `step` gives is gone on with in a loop, all others by recursion. So it is
-    /// known one output late which one is the last.
+    /// Runs `visit` on an item, then does the same with each output of `step` for that item. A loop
+    /// continues with the last output of `step`, recursion with the others. Therefore each output
+    /// is held back until the next one shows that it was not the last.
     fn repeat<M: Item<'v>>(
         &self,
         mut item: M,
@@ -415,8 +415,8 @@ impl<'v> Machine<'_, 'v> {
         })
     }
 
-    /// Calls `body` for each output of `count`. One that is no number fails as soon as `from` has
-    /// an output.
+    /// Calls `body` for each output of `count`. An output that is not a number is an error as soon
+    /// as `from` has an output.
     fn counted<M: Item<'v>>(
         &self,
         rule: &Rule,
@@ -536,7 +536,7 @@ impl<'v> Machine<'_, 'v> {
         self.first_given(|give| self.walk(step, env, value, give))
     }
 
-    /// The filters that sort, group or choose elements by what a program gives for each.
+    /// Filters that sort, group or choose elements by the result of a program for each element.
     fn by_key(
         &self,
         special: Special,
@@ -582,8 +582,8 @@ impl<'v> Machine<'_, 'v> {
     }
 }
 
-/// The element with the least or the greatest key; of equal ones the first least and the last
-/// greatest, as in jq.
+/// The element with the least or the greatest key. Of equal keys, the first one is the least and
+/// the last one is the greatest, as in jq.
 pub(crate) fn extreme<'v>(keyed: Vec<(Value<'v>, Value<'v>)>, is_least: bool) -> Output<'v> {
     let mut found: Option<(Value<'v>, Value<'v>)> = None;
     for (key, element) in keyed {
@@ -598,7 +598,7 @@ pub(crate) fn extreme<'v>(keyed: Vec<(Value<'v>, Value<'v>)>, is_least: bool) ->
     Ok(found.map_or(Value::Null, |(_, element)| element))
 }
 
-/// What sorting filters make of sorted elements.
+/// The result of a sorting filter from its sorted elements.
 pub(crate) fn arrange<'v>(special: Special, keyed: Vec<(Value<'v>, Value<'v>)>) -> Output<'v> {
     if special == Special::SortBy {
         return Ok(Value::array(
@@ -646,16 +646,16 @@ const NTH: Rule = Rule {
     negative: "nth doesn't support negative indices",
 };
 
-/// How many outputs a count means.
+/// The number of outputs that a count allows.
 enum Steps<'v> {
     Negative,
     Of(u64),
-    /// jq compares it with 0, which it is greater than, and subtracts 1 from it at the first
-    /// output.
+    /// Not a number. jq finds it greater than 0, and fails at the first output, when it subtracts
+    /// 1 from it.
     Unfit(Failure<'v>),
 }
 
-/// How many outputs a count means, rounded.
+/// The number of outputs that a count allows, rounded.
 fn steps<'v>(count: &Value<'v>, round: fn(f64) -> f64) -> Result<Steps<'v>, Failure<'v>> {
     if count.compare(&Value::Integer(0))?.is_lt() {
         return Ok(Steps::Negative);
@@ -716,7 +716,7 @@ fn range_by<'v>(
     Ok(())
 }
 
-/// The error of what needs an array.
+/// The error of a filter that needs an array.
 pub(crate) fn not_an_array<'v>(value: &Value<'v>) -> Failure<'v> {
     unfit(value, "cannot be sorted, as it is not an array")
 }
