@@ -38,6 +38,24 @@ pub const MAX_EXPRESSION_BYTES: usize = 16 * 1024;
 /// should be several steps.
 pub const MAX_OUTPUTS: u64 = 1_000_000;
 
+/// Why an evaluation ended early.
+enum End {
+    /// The expression raised an error, with this message.
+    Raised(String),
+    /// Anything else.
+    Refused(EvaluationError),
+}
+
+impl End {
+    fn of(error: &zephyr_jq::Error<'_>) -> Self {
+        let message = error::excerpt(&error.to_string());
+        match error {
+            zephyr_jq::Error::Failed(_) => Self::Raised(message),
+            zephyr_jq::Error::Exhausted(_) => Self::Refused(EvaluationError::Failed { message }),
+        }
+    }
+}
+
 /// A compiled expression; shared freely between threads.
 pub struct Expression {
     source: String,
@@ -158,19 +176,41 @@ impl Expression {
         if !self.limits.surely_have_room(record.as_json().len()) {
             self.find_room(record)?;
         }
-        record.with_value(|input| self.run(input, receive))
+        let Err(end) = record.with_value(|input| self.run(input, receive)) else {
+            return Ok(());
+        };
+        Err(match end {
+            End::Raised(message) => EvaluationError::Failed {
+                message: self.placed(message, record),
+            },
+            End::Refused(error) => error,
+        })
+    }
+
+    /// A message with the part of the expression that raised it.
+    fn placed(&self, message: String, record: &Record) -> String {
+        let variables = self.variables();
+        let place = record.with_value(|input| self.program.locate(&input, &variables));
+        match place {
+            Some(place) if (place.line, place.column) != (1, 1) => format!("{message} ({place})"),
+            // It is the whole expression, or not known.
+            Some(_) | None => message,
+        }
+    }
+
+    fn variables(&self) -> Vec<zephyr_jq::Value<'_>> {
+        let variables = self.variables.iter();
+        variables
+            .map(|value| zephyr_jq::Value::of(value.root()))
+            .collect()
     }
 
     fn run<'v>(
         &'v self,
         input: zephyr_jq::Value<'v>,
         receive: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>,
-    ) -> Result<(), EvaluationError> {
-        let variables: Vec<_> = self
-            .variables
-            .iter()
-            .map(|value| zephyr_jq::Value::of(value.root()))
-            .collect();
+    ) -> Result<(), End> {
+        let variables = self.variables();
         let mut outputs = 0_u64;
         let mut has_too_many = false;
         let end = self.program.run(input, &variables, &mut |output| {
@@ -182,9 +222,9 @@ impl Expression {
             receive(Value::new(output, self.limits))
         });
         if has_too_many {
-            return Err(EvaluationError::TooManyOutputs);
+            return Err(End::Refused(EvaluationError::TooManyOutputs));
         }
-        end.map_err(|error| EvaluationError::failed(&error))
+        end.map_err(|error| End::of(&error))
     }
 
     /// Fails if there is no memory for the record, for the values that the expression may make of

@@ -16,7 +16,8 @@ use crate::eval::operate::operate;
 use crate::json::source::Source;
 use crate::json::tape::{ScanLimits, scan};
 use crate::program::{
-    Constant, Ending, Function, Kind, MemberPattern, Node, Parameter, Part, Pattern, Patterns,
+    Constant, Ending, Function, Kind, MemberPattern, NOWHERE, Node, Parameter, Part, Pattern,
+    Patterns,
 };
 use crate::value::{Type, Value};
 use crate::{CompileError, forbidden, math, stack};
@@ -83,6 +84,14 @@ type Compiled = Result<Node, CompileError>;
 
 impl Compiler<'_> {
     fn expression(&mut self, expression: &Expression) -> Compiled {
+        let mut node = self.part(expression)?;
+        if self.text.is_some() {
+            node.at = expression.at;
+        }
+        Ok(node)
+    }
+
+    fn part(&mut self, expression: &Expression) -> Compiled {
         if !stack::has_room() {
             return Err(self.error(expression.at, "the expression nests too deep".to_owned()));
         }
@@ -724,6 +733,7 @@ impl Node {
     fn new(kind: Kind) -> Self {
         Self {
             kind,
+            at: NOWHERE,
             followed: None,
             is_single: false,
             ending: Ending::default(),

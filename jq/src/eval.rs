@@ -37,6 +37,7 @@ mod collect;
 pub(crate) mod environment;
 pub(crate) mod flow;
 pub(crate) mod item;
+mod locate;
 pub(crate) mod one;
 pub(crate) mod operate;
 pub(crate) mod paths;

@@ -57,6 +57,7 @@ use meter::Meter;
 
 /// A compiled program; shared freely between threads.
 pub struct Program {
+    text: Box<str>,
     root: program::Node,
     functions: Vec<program::Function>,
     variables: usize,
@@ -83,6 +84,24 @@ pub struct CompileError {
     pub column: usize,
     /// What is wrong there.
     pub message: String,
+}
+
+/// A place in the text of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Line, from 1.
+    pub line: usize,
+    /// Character in that line, from 1.
+    pub column: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line > 1 {
+            write!(f, "line {}, ", self.line)?;
+        }
+        write!(f, "column {} of the expression", self.column)
+    }
 }
 
 /// Why a program has no more outputs for an input.
@@ -133,6 +152,7 @@ impl Program {
         let _meter = Meter::start(COMPILE_LIMITS);
         let (root, functions) = compile::program(text, &tree, &options.variables)?;
         Ok(Self {
+            text: text.into(),
             root,
             functions,
             variables: options.variables.len(),
@@ -169,6 +189,18 @@ impl Program {
     /// looks at. If not, it only looks at values and passes them on.
     pub fn makes_copies(&self) -> bool {
         self.makes_copies
+    }
+
+    /// Which part of the program fails on an input that [`Program::run`] failed on: line and
+    /// character of its text, from 1. `None` if that is not known, as with a part of a definition.
+    /// Runs parts of the program again.
+    pub fn locate<'v>(&'v self, input: &Value<'v>, variables: &[Value<'v>]) -> Option<Place> {
+        let given = &variables[..variables.len().min(self.variables)];
+        let _meter = Meter::start(self.limits.for_input(input.bytes() + meter::held()));
+        let machine = Machine::new(&self.functions, given);
+        let at = machine.locate(&self.root, &Environment::default(), input)?;
+        let (line, column) = position(&self.text, at);
+        Some(Place { line, column })
     }
 
     /// Gives every output for `input` to `receive`, in order and one by one, until `receive` breaks
@@ -226,16 +258,16 @@ impl fmt::Display for Error<'_> {
     }
 }
 
+/// Line and character of an offset, from 1.
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    (before.matches('\n').count() + 1, line.chars().count() + 1)
+}
+
 impl CompileError {
     fn at(text: &str, offset: usize, message: String) -> Self {
-        let before = text.get(..offset).unwrap_or(text);
-        let line = before.matches('\n').count() + 1;
-        let column = before
-            .chars()
-            .rev()
-            .take_while(|&character| character != '\n')
-            .count()
-            + 1;
+        let (line, column) = position(text, offset);
         Self {
             line,
             column,

@@ -217,6 +217,7 @@ impl<'t> Parser<'t> {
             if strength < level {
                 break;
             }
+            let at = self.at;
             self.advance()?;
             // `//` groups to the right; the others to the left, or not at all.
             let right = if strength == ALTERNATIVE {
@@ -225,7 +226,7 @@ impl<'t> Parser<'t> {
                 self.operators(strength + 1)?
             };
             left = Expression {
-                at: left.at,
+                at,
                 kind: operator.join(Box::new(left), Box::new(right)),
             };
             let is_chain = matches!(strength, ASSIGNMENT | COMPARISON)
@@ -275,7 +276,7 @@ impl<'t> Parser<'t> {
         self.check_depth()?;
         let mut term = self.plain_term()?;
         loop {
-            let at = term.at;
+            let at = self.at;
             let kind = if let Token::Field(name) = &self.token {
                 let key = string(self.at, name.clone());
                 self.advance()?;

@@ -7,9 +7,14 @@ use crate::builtins::{Native, Special};
 use crate::json::source::Source;
 use crate::value::Value;
 
+/// The offset of what the compiler added.
+pub(crate) const NOWHERE: usize = usize::MAX;
+
 /// A part of a compiled program.
 pub(crate) struct Node {
     pub(crate) kind: Kind,
+    /// The offset of its text, or [`NOWHERE`].
+    pub(crate) at: usize,
     /// What jq itself runs for a filter that is native here. Its values are those of `kind`, but
     /// where paths are followed it leads somewhere, or fails.
     pub(crate) followed: Option<usize>,

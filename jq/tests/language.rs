@@ -47,6 +47,37 @@ fn check(program: &str, input: &str, expected: &[&str]) {
 }
 
 #[test]
+fn the_part_that_fails_has_a_place() {
+    for (program, input, place) in [
+        (".a", "1", Some((1, 1))),
+        (". + 1", r#""x""#, Some((1, 3))),
+        (".a.b.c", r#"{"a":{"b":1}}"#, Some((1, 5))),
+        (".[] | .a", r#"[{"a":1},2]"#, Some((1, 7))),
+        (
+            "[.[] | .a * 2] | add",
+            r#"[{"a":1},{"a":{}}]"#,
+            Some((1, 11)),
+        ),
+        (". as $x | [1, $x[0] / 0]", "[5]", Some((1, 21))),
+        ("if . then\n  .x\nelse 1 end", "true", Some((2, 3))),
+        (r#""\(.a) \(.b | fromjson)""#, r#"{"b":"x"}"#, Some((1, 15))),
+        ("def f: .a; .[0] | f", "[1]", Some((1, 19))),
+        (".time | fromdate", r#"{"time":"x"}"#, Some((1, 9))),
+        ("select(.b | test(1))", r#"{"a":2}"#, Some((1, 13))),
+        (r#"try error("x") catch ."#, "1", None),
+        (".a", "{}", None),
+    ] {
+        let found = on_big_stack(|| {
+            let compiled = Program::compile(program, &Options::default()).unwrap();
+            let source = Source::parse(input, ScanLimits::WIDEST).unwrap();
+            let place = compiled.locate(&Value::of(source.root()), &[]);
+            place.map(|place| (place.line, place.column))
+        });
+        assert_eq!(found, place, "{program}");
+    }
+}
+
+#[test]
 fn operators_bind_as_in_jq() {
     check("1 + 2 * 3 - 4 / 2", "null", &["5"]);
     check("[1 + 2 as $x | $x, 10]", "null", &["[3,10]"]);

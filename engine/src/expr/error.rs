@@ -28,7 +28,8 @@ pub enum EvaluationError {
     /// An error of the expression, in jq's words.
     #[error("{message}")]
     Failed {
-        /// The message, shortened; JSON if the expression raised something other than a string.
+        /// The message, shortened; JSON if the expression raised something other than a string. If
+        /// a part of the expression raised it, its place follows.
         message: String,
     },
     /// The expression probably has no end.
@@ -114,16 +115,8 @@ impl From<zephyr_jq::CompileError> for CompileError {
     }
 }
 
-impl EvaluationError {
-    pub(super) fn failed(error: &zephyr_jq::Error<'_>) -> Self {
-        Self::Failed {
-            message: excerpt(&error.to_string()),
-        }
-    }
-}
-
 /// A text cut to the length that fits an error message.
-fn excerpt(text: &str) -> String {
+pub(super) fn excerpt(text: &str) -> String {
     let mut excerpt: String = text.chars().take(MAX_SHOWN_CHARACTERS).collect();
     if excerpt.len() < text.len() {
         excerpt.push('…');

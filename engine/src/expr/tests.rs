@@ -391,33 +391,42 @@ fn mistakes_are_shown_where_they_stand() {
 #[test]
 fn errors_of_evaluation_are_those_of_jq() {
     check_error(".a", "5", "Cannot index number with string \"a\"");
-    check_error(".[]", "5", "Cannot iterate over number (5)");
+    check_error(
+        ".[]",
+        "5",
+        "Cannot iterate over number (5) (column 2 of the expression)",
+    );
     check_error(
         ". + 1",
         r#""a""#,
-        "string (\"a\") and number (1) cannot be added",
+        "string (\"a\") and number (1) cannot be added (column 3 of the expression)",
     );
     check_error("error(\"no such thing\")", "null", "no such thing");
     check_error("error({a: 1})", "null", r#"{"a":1}"#);
     check_error(
         ".price / .qty",
         r#"{"price":5,"qty":0}"#,
-        "number (5) and number (0) cannot be divided because the divisor is zero",
+        "number (5) and number (0) cannot be divided because the divisor is zero (column 8 of the expression)",
     );
     check_error(
         "1 % .",
         "0",
-        "number (1) and number (0) cannot be divided (remainder) because the divisor is zero",
+        "number (1) and number (0) cannot be divided (remainder) because the divisor is zero (column 3 of the expression)",
     );
     check_error(
         r#".tags | contains("x")"#,
         r#"{"tags":["x"]}"#,
-        r#"array (["x"]) and string ("x") cannot have their containment checked"#,
+        r#"array (["x"]) and string ("x") cannot have their containment checked (column 9 of the expression)"#,
     );
     check_error(
         "{\"a\": 1} | with_entries(.key = 1)",
         "null",
-        "Cannot use number (1) as object key",
+        "Cannot use number (1) as object key (column 12 of the expression)",
+    );
+    check_error(
+        "if . then\n  .x\nelse 1 end",
+        "true",
+        "Cannot index boolean with string \"x\" (line 2, column 3 of the expression)",
     );
     let long = format!("error(\"{}\")", "é".repeat(1000));
     let error = results(&long, "null").unwrap_err();

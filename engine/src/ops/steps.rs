@@ -365,7 +365,10 @@ mod tests {
     fn an_error_of_an_expression_names_the_step() {
         let error = outputs(vec![map("."), map(".a.b")], &[r#"{"a":"x"}"#]).unwrap_err();
         assert_eq!(error.path, "steps[1]");
-        assert_eq!(error.message, "Cannot index string with string \"b\"");
+        assert_eq!(
+            error.message,
+            "Cannot index string with string \"b\" (column 3 of the expression)"
+        );
     }
 
     proptest! {
