@@ -1,6 +1,7 @@
 //! `kubectl zephyr eval '<expression>' [FILE]`: evaluates an expression for each of many JSON
 //! lines. Reads lines and prints results; zephyr-jq evaluates.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write as _};
 use std::ops::ControlFlow;
@@ -17,6 +18,9 @@ use zephyr_jq::{Error, Program, Value, on_full_stack};
 /// largest record has.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
+/// What may stand before the first line of a file.
+const BYTE_ORDER_MARK: &str = "\u{FEFF}";
+
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// The jq expression
@@ -25,6 +29,13 @@ pub(crate) struct Options {
     /// A file of JSON lines; not given = standard input
     #[arg(conflicts_with = "cases")]
     file: Option<PathBuf>,
+    /// A value that the expression calls $NAME, as JSON: `--value limit=5`, `--value
+    /// 'day="monday"'`. May be repeated
+    #[arg(long = "value", value_name = "NAME=JSON", conflicts_with = "cases")]
+    values: Vec<String>,
+    /// Each line is a string, as in files of the format text
+    #[arg(long, short = 'R', conflicts_with = "cases")]
+    raw_input: bool,
     /// A file with one case per line, `{"program": …, "input": …}`. The answer to each is a line
     /// `{"outputs": […]}` or `{"error": …}`. `-` reads standard input
     #[arg(long, value_name = "FILE")]
@@ -37,26 +48,70 @@ pub(crate) fn eval(options: &Options) -> Result<()> {
         return answer_cases(cases);
     }
     let expression = options.expression.as_deref().unwrap_or_default();
-    on_big_stack(|| evaluate_lines(expression, options.file.as_deref()))?
+    let values = named_values(&options.values)?;
+    on_big_stack(|| {
+        evaluate_lines(
+            expression,
+            options.file.as_deref(),
+            &values,
+            options.raw_input,
+        )
+    })?
+}
+
+/// The values of the command line, by name.
+fn named_values(given: &[String]) -> Result<BTreeMap<String, Source<'static>>> {
+    let mut values = BTreeMap::new();
+    for given in given {
+        let Some((name, text)) = given.split_once('=') else {
+            bail!("--value: has no = (got {given}); a name, =, and a JSON value, such as limit=5");
+        };
+        let value = Source::parse(text.to_owned(), ScanLimits::WIDEST).map_err(|error| {
+            anyhow!(
+                "--value {name}: is not JSON: {error} (got {text}); a JSON value, such as 5 or \"text\""
+            )
+        })?;
+        if values.insert(name.to_owned(), value).is_some() {
+            bail!("--value {name}: is given twice; one value for each name is allowed");
+        }
+    }
+    Ok(values)
 }
 
 /// Prints the results of the expression for each line, until one fails.
-fn evaluate_lines(expression: &str, file: Option<&Path>) -> Result<()> {
-    let program = compile(expression).map_err(|message| anyhow!(message))?;
+fn evaluate_lines(
+    expression: &str,
+    file: Option<&Path>,
+    values: &BTreeMap<String, Source<'static>>,
+    is_text: bool,
+) -> Result<()> {
+    let program = compile(expression, values.keys()).map_err(|message| anyhow!(message))?;
+    let variables: Vec<Value<'_>> = values
+        .values()
+        .map(|value| Value::of(value.root()))
+        .collect();
     let name = file.map_or("standard input".to_owned(), |file| {
         file.display().to_string()
     });
     let mut out = io::stdout().lock();
     for (index, line) in open(file)?.lines().enumerate() {
         let line = line.with_context(|| format!("read {name}"))?;
-        if line.trim().is_empty() {
+        let mark = if index == 0 { BYTE_ORDER_MARK } else { "" };
+        let line = line.strip_prefix(mark).unwrap_or(&line);
+        if !is_text && line.trim().is_empty() {
             continue;
         }
         let place = || format!("{name}, line {}", index + 1);
-        let source = Source::parse(&line, ScanLimits::WIDEST).with_context(place)?;
+        let text = if is_text { "null" } else { line };
+        let source = Source::parse(text, ScanLimits::WIDEST).with_context(place)?;
+        let input = if is_text {
+            Value::from(line)
+        } else {
+            Value::of(source.root())
+        };
         let mut written = Ok(());
         let mut outputs = 0;
-        let end = program.run(Value::of(source.root()), &[], &mut |value| {
+        let end = program.run(input.clone(), &variables, &mut |value| {
             written = match value.to_json() {
                 // As in a job.
                 _ if outputs == MAX_OUTPUTS => Err(anyhow!(too_many_outputs())),
@@ -72,7 +127,13 @@ fn evaluate_lines(expression: &str, file: Option<&Path>) -> Result<()> {
         });
         written.with_context(place)?;
         if let Err(error) = end {
-            bail!("{}: {error}", place());
+            let part = match error {
+                Error::Failed(_) => program.locate(&input, &variables),
+                Error::Exhausted(_) => None,
+            };
+            let part = part.filter(|part| (part.line, part.column) != (1, 1));
+            let part = part.map_or_else(String::new, |part| format!(" ({part})"));
+            bail!("{}: {error}{part}", place());
         }
     }
     out.flush()?;
@@ -119,7 +180,7 @@ fn answer(line: &str) -> String {
             );
         }
     };
-    let program = match compile(&case.program) {
+    let program = match compile(&case.program, [].into_iter()) {
         Ok(program) => program,
         Err(message) => return refused("", &message),
     };
@@ -172,8 +233,14 @@ fn refused(outputs: &str, message: &str) -> String {
     format!("{{\"outputs\":[{outputs}],\"error\":{quoted}}}")
 }
 
-fn compile(expression: &str) -> Result<Program, String> {
-    Program::compile(expression, &zephyr_jq::Options::default()).map_err(|error| error.to_string())
+fn compile<'n>(
+    expression: &str,
+    names: impl Iterator<Item = &'n String>,
+) -> Result<Program, String> {
+    let options = zephyr_jq::Options {
+        variables: names.cloned().collect(),
+    };
+    Program::compile(expression, &options).map_err(|error| error.to_string())
 }
 
 fn open(file: Option<&Path>) -> Result<Box<dyn BufRead>> {

@@ -43,11 +43,19 @@ fn a_file_is_read_and_an_error_names_it_and_the_line() {
     assert_eq!(
         text(&output.stderr),
         format!(
-            "error: {}, line 2: string (\"x\") and number (1) cannot be added\n",
+            "error: {}, line 2: string (\"x\") and number (1) cannot be added (column 3 of the expression)\n",
             file.display()
         )
     );
     assert_eq!(output.status.code(), Some(1));
+    let output = eval(
+        &[".[] | {n: (.a + .b)}"],
+        "[{\"a\":1},{\"a\":2,\"b\":\"x\"}]\n",
+    );
+    assert_eq!(
+        text(&output.stderr),
+        "error: standard input, line 1: number (2) and string (\"x\") cannot be added (column 11 of the expression)\n"
+    );
     let output = eval(&[".a |"], "1\n");
     assert_eq!(
         text(&output.stderr),
@@ -55,6 +63,61 @@ fn a_file_is_read_and_an_error_names_it_and_the_line() {
     );
     let output = eval(&["."], "{\"a\":1\n");
     assert!(text(&output.stderr).starts_with("error: standard input, line 1: byte 6: "));
+}
+
+#[test]
+fn lines_of_text_are_strings() {
+    let output = eval(&["-R", "[., length]"], "\u{FEFF}a \"b\"\r\n\n{}");
+    assert_eq!(
+        text(&output.stdout),
+        "[\"a \\\"b\\\"\",5]\n[\"\",0]\n[\"{}\",2]\n"
+    );
+    let output = eval(&["--raw-input", "tonumber"], "1\nx\n");
+    assert_eq!(text(&output.stdout), "1\n");
+    assert_eq!(
+        text(&output.stderr),
+        "error: standard input, line 2: string (\"x\") cannot be parsed as a number\n"
+    );
+}
+
+#[test]
+fn values_of_the_command_line_are_variables() {
+    let output = eval(
+        &[
+            "--value",
+            "limit=1.50",
+            "--value",
+            "names={\"a\": [\"x=y\"]}",
+            "select(.n > $limit) | $names[.k][0], $limit",
+        ],
+        "{\"n\": 2, \"k\": \"a\"}\n{\"n\": 1}\n",
+    );
+    assert_eq!(text(&output.stderr), "");
+    assert_eq!(text(&output.stdout), "\"x=y\"\n1.50\n");
+    for (arguments, message) in [
+        (
+            &["--value", "a", "."][..],
+            "--value: has no = (got a); a name, =, and a JSON value, such as limit=5",
+        ),
+        (&["--value", "a=x", "."], "--value a: is not JSON: "),
+        (
+            &["--value", "a=1", "--value", "a=2", "."],
+            "--value a: is given twice; one value for each name is allowed",
+        ),
+        (
+            &["$limit"],
+            "line 1, column 1: the variable $limit is not defined",
+        ),
+    ] {
+        let output = eval(arguments, "1\n");
+        let start = format!("error: {message}");
+        assert!(
+            text(&output.stderr).starts_with(&start),
+            "{}",
+            text(&output.stderr)
+        );
+        assert_eq!(output.status.code(), Some(1));
+    }
 }
 
 #[test]

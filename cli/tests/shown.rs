@@ -366,19 +366,23 @@ mod shown {
     #[test]
     fn the_page_on_the_plugin_shows_what_eval_prints() {
         let page = read("docs/plugin.md");
-        let example = fences(&page)
-            .into_iter()
-            .find(|fence| fence.contains("| kubectl zephyr eval "))
-            .unwrap();
-        let (command, expected) = example.split_once('\n').unwrap();
-        let command = command.strip_prefix("$ ").unwrap();
-        let script = format!("kubectl() {{ shift; \"$PLUGIN\" \"$@\"; }}; {command}");
-        let output = Command::new("sh")
-            .args(["-c", &script])
-            .env("PLUGIN", env!("CARGO_BIN_EXE_kubectl-zephyr"))
-            .output()
-            .unwrap();
-        assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+        let mut count = 0;
+        for example in fences(&page) {
+            if !example.contains("| kubectl zephyr eval ") {
+                continue;
+            }
+            count += 1;
+            let (command, expected) = example.split_once('\n').unwrap();
+            let command = command.strip_prefix("$ ").unwrap();
+            let script = format!("kubectl() {{ shift; \"$PLUGIN\" \"$@\"; }}; {command}");
+            let output = Command::new("sh")
+                .args(["-c", &script])
+                .env("PLUGIN", env!("CARGO_BIN_EXE_kubectl-zephyr"))
+                .output()
+                .unwrap();
+            assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+        }
+        assert!(count >= 2, "only {count} examples were found");
     }
 
     #[test]
