@@ -4,7 +4,7 @@
 # Outside the clone, so that a fresh clone on a known machine compiles only what is new.
 export CARGO_TARGET_DIR ?= $(or $(ZEPHYR_CACHE),$(HOME)/.cache/zephyr)/target
 .PHONY: help try dataset cluster cluster-down cluster-env images install check generate test test-units test-azure test-gcs demo bench bench-recovery \
-  bench-operator simulate soak jq-expectations jq-fuzz docs release-check
+  bench-operator bench-jq simulate soak jq-expectations jq-fuzz docs release-check
 
 help: ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -65,6 +65,9 @@ bench-recovery: ## Measure one coordinator with lost workers, silent workers and
 
 bench-operator: install ## Measure the installed operator among thousands of objects, and with hundreds of jobs
 	@tests/bench/operator
+
+bench-jq: ## Nanoseconds a record for some expressions, beside jq, jaq and gojq if they are installed; needs Python
+	@jq/tests/speed
 
 jq-expectations: ## Ask real jq 1.8.1 for the values of the expressions in jq/tests/expectations; needs Python
 	@jq/tests/with-jq jq/tests/expectations.py
