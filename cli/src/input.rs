@@ -2,8 +2,8 @@
 
 use anyhow::{Context as _, Result, bail};
 use zephyr_crds::pipeline::FilesSource;
-use zephyr_store::formats::unknown_formats;
-use zephyr_store::storage::{InputFile, Stores, list_files};
+use zephyr_store::formats::list_readable;
+use zephyr_store::storage::{InputFile, ListError, Stores};
 
 /// The clients of the stores that the environment describes.
 pub(crate) fn stores() -> Stores {
@@ -20,14 +20,8 @@ pub(crate) async fn list(
     files: &FilesSource,
     context: &'static str,
 ) -> Result<Vec<InputFile>> {
-    let listed = list_files(stores, field, &files.paths, files.empty_ok)
-        .await
-        .context(context)?;
-    if files.format.is_none()
-        && let Some(sentence) =
-            unknown_formats(field, listed.iter().map(|input| input.uri.as_str()))
-    {
-        bail!(sentence);
+    match list_readable(stores, field, files).await {
+        Err(ListError::UnknownFormats(sentence)) => bail!(sentence),
+        listed => listed.context(context),
     }
-    Ok(listed)
 }

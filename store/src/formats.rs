@@ -17,5 +17,5 @@ mod zstandard;
 pub use compression::Compression;
 pub use error::{ReadError, WriteError};
 pub use reader::{FileReader, ReadLimits, source_format};
-pub use unknown::unknown_formats;
+pub use unknown::list_readable;
 pub use writer::FileWriter;

@@ -31,8 +31,6 @@ pub(super) const YAML_BOOLEANS: [&str; 2] = ["true", "false"];
 /// The advice for such a name.
 pub(super) const YAML_BOOLEANS_ALLOWED: &str =
     "YAML reads y, n, yes, no, on and off as these, so put such a name in quotes";
-/// Longest name of an aggregate.
-const MAX_AGGREGATE_NAME: usize = 63;
 
 pub(super) fn validate(pipeline: &PipelineSpec, place: Place) -> Vec<FieldError> {
     let mut errors = source(&pipeline.source, place);
@@ -272,13 +270,12 @@ fn aggregate_name(path: &str, name: &str) -> Option<FieldError> {
         let problem = "must not have an aggregate named true or false";
         return Some(FieldError::new(path, problem, YAML_BOOLEANS_ALLOWED));
     }
-    let is_word = |character: char| character.is_ascii_alphanumeric() || character == '_';
-    let is_name = name.len() <= MAX_AGGREGATE_NAME
-        && name.chars().all(is_word)
-        && name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
+    let is_name = name.len() <= text::MAX_NAME && text::is_word(name);
     (!is_name).then(|| {
-        let allowed =
-            format!("at most {MAX_AGGREGATE_NAME} letters, digits and underscores, no digit first");
+        let allowed = format!(
+            "at most {} letters, digits and underscores, no digit first",
+            text::MAX_NAME
+        );
         FieldError::new(path, "has a name that is not valid", allowed).got(name)
     })
 }

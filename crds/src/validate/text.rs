@@ -39,12 +39,19 @@ pub(super) fn expression(path: &str, text: &str) -> Option<FieldError> {
     })
 }
 
+/// Longest name of what a pipeline names, in bytes.
+pub(super) const MAX_NAME: usize = 63;
+
+/// Whether a name has only letters, digits and underscores, and no digit first.
+pub(super) fn is_word(name: &str) -> bool {
+    let is_wordy = |character: char| character.is_ascii_alphanumeric() || character == '_';
+    name.chars().all(is_wordy)
+        && !name.is_empty()
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+}
+
 pub(super) fn environment_name(path: &str, name: &str) -> Option<FieldError> {
-    let is_word = |character: char| character.is_ascii_alphanumeric() || character == '_';
-    if name.is_empty()
-        || name.starts_with(|first: char| first.is_ascii_digit())
-        || !name.chars().all(is_word)
-    {
+    if !is_word(name) {
         let allowed = "letters, digits and underscores, no digit first";
         return Some(
             FieldError::new(path, "is not a valid environment variable name", allowed).got(name),

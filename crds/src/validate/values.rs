@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::pipeline::{YAML_BOOLEANS, YAML_BOOLEANS_ALLOWED};
+use super::text::{self, MAX_NAME};
 use super::{items, pipeline};
 use crate::field_error::FieldError;
 use crate::pipeline::{MAX_VALUES, PipelineSpec, SOURCE_FILES, table_files};
@@ -16,8 +17,6 @@ pub(super) const VALUES: &str = "spec.pipeline.values";
 const PLACEHOLDER: &str = "{value:";
 /// Names that have a meaning in jq.
 const RESERVED_NAMES: [&str; 3] = ["ENV", "__loc__", "__prog_args"];
-/// Longest name, in bytes.
-const MAX_NAME: usize = 63;
 /// Characters that have a meaning in a path, so that a value in a path must not contain them.
 const MEANINGFUL: [char; 9] = ['*', '?', '[', ']', '{', '}', '\\', '#', '%'];
 
@@ -55,12 +54,8 @@ pub(super) fn name_fault(path: &str, name: &str) -> Option<FieldError> {
             YAML_BOOLEANS_ALLOWED,
         ));
     }
-    let is_word = name.len() <= MAX_NAME
-        && name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
-        && name
-            .chars()
-            .all(|each| each.is_ascii_alphanumeric() || each == '_');
-    (!is_word).then(|| {
+    let is_name = name.len() <= MAX_NAME && text::is_word(name);
+    (!is_name).then(|| {
         FieldError::new(
             path,
             "has a name that an expression cannot use",

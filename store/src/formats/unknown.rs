@@ -1,13 +1,34 @@
 //! Files whose format is unknown: found in a listing, before a task opens the first one.
 
+use zephyr_crds::pipeline::FilesSource;
+
 use crate::formats::source_format;
+use crate::storage::{InputFile, ListError, Stores, list_files};
 
 /// Most files that a sentence names.
 const MAX_NAMED: usize = 10;
 
+/// Lists a set of files, each with a format that is known; `field` is its path in the manifest:
+/// `spec.pipeline.source.files`.
+///
+/// # Errors
+/// As [`list_files`]; files have no format.
+pub async fn list_readable(
+    stores: &Stores,
+    field: &str,
+    files: &FilesSource,
+) -> Result<Vec<InputFile>, ListError> {
+    let listed = list_files(stores, field, &files.paths, files.empty_ok).await?;
+    let unknown = unknown_formats(field, listed.iter().map(|file| file.uri.as_str()));
+    match unknown.filter(|_| files.format.is_none()) {
+        Some(sentence) => Err(ListError::UnknownFormats(sentence)),
+        None => Ok(listed),
+    }
+}
+
 /// A sentence about every file without a known extension; `None` if all of them have one. Only for
 /// files without `format`; `field` is theirs: `spec.pipeline.source.files`.
-pub fn unknown_formats<'a>(field: &str, uris: impl Iterator<Item = &'a str>) -> Option<String> {
+fn unknown_formats<'a>(field: &str, uris: impl Iterator<Item = &'a str>) -> Option<String> {
     let mut files = 0_usize;
     let unknown: Vec<&str> = uris
         .inspect(|_| files += 1)

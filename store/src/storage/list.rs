@@ -94,6 +94,9 @@ pub enum ListError {
         /// The pattern that exceeded the limit.
         pattern: String,
     },
+    /// Nothing says which format files have.
+    #[error("{0}")]
+    UnknownFormats(String),
     /// The store did not answer.
     #[error("{field}: {source}")]
     Store {
@@ -114,7 +117,8 @@ impl ListError {
             | Self::MatchNothing { .. }
             | Self::Folder { .. }
             | Self::Unreadable { .. }
-            | Self::MatchTooMany { .. } => false,
+            | Self::MatchTooMany { .. }
+            | Self::UnknownFormats(_) => false,
         }
     }
 }

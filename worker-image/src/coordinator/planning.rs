@@ -16,13 +16,13 @@ use zephyr_engine::id::Epoch;
 use zephyr_engine::pipeline::Pipeline;
 use zephyr_engine::plan::{ExpressionError, Plan, check_expressions, plan};
 use zephyr_store::finalize::{Output, OutputError, OwnerWatch, claim, finished};
-use zephyr_store::formats::unknown_formats;
+use zephyr_store::formats::list_readable;
 use zephyr_store::ledger::{
     Ledger, LedgerError, MergePolicy, PlanFile, TableFiles, TakeOver, WriterToken, keep_plan,
     load_plan,
 };
 use zephyr_store::reclaim::{MARKER_NAME, MarkerError, read_marker};
-use zephyr_store::storage::{InputFile, ListError, ProbeError, list_files, probe};
+use zephyr_store::storage::{InputFile, ListError, ProbeError, probe};
 
 use self::places::PlacesError;
 use super::dispatch::SourceShards;
@@ -622,19 +622,14 @@ async fn tables(job: &RunJob) -> Result<TableFiles, NoPlan> {
 
 /// Lists a set of files; `field` is its path in the manifest.
 async fn list(job: &RunJob, field: &str, files: &FilesSource) -> Result<Vec<InputFile>, NoPlan> {
-    let listed = list_files(&job.stores, field, &files.paths, files.empty_ok).await;
-    let listed = listed.map_err(|error: ListError| {
+    let listed = list_readable(&job.stores, field, files).await;
+    listed.map_err(|error: ListError| {
         if error.is_transient() {
             NoPlan::Wait(error.to_string())
         } else {
             NoPlan::Failed(error.to_string())
         }
-    })?;
-    let unknown = unknown_formats(field, listed.iter().map(|file| file.uri.as_str()));
-    match unknown.filter(|_| files.format.is_none()) {
-        Some(sentence) => Err(NoPlan::Failed(sentence)),
-        None => Ok(listed),
-    }
+    })
 }
 
 fn pipeline_json(job: &RunJob) -> Result<serde_json::Value, NoPlan> {
