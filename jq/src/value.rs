@@ -232,9 +232,7 @@ impl<'a> Value<'a> {
         match self {
             Self::Array(elements) => elements.len(),
             Self::Object(object) => object.len(),
-            Self::Lazy(view) if view.kind() == Kind::Array => view.elements().count(),
-            Self::Lazy(view) if view.repeats_a_key() => view.unique_members().len(),
-            Self::Lazy(view) => view.members().count(),
+            Self::Lazy(view) => view.child_count(),
             Self::Null
             | Self::Boolean(_)
             | Self::Integer(_)

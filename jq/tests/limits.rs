@@ -109,6 +109,30 @@ fn what_looks_at_all_of_a_long_record_has_enough_steps() {
 }
 
 #[test]
+fn a_long_list_is_subtracted_from_a_long_list() {
+    for (program, expected) in [
+        (
+            "[range(100000)] - [range(100000) | . * 2] | length",
+            "50000",
+        ),
+        (
+            "[range(100000) | tostring] - [range(1; 100000) | tostring]",
+            r#"["0"]"#,
+        ),
+        (
+            r#"[1, 1.0, 2, "1", null, true, false, nan, [1], [nan], {"a": 1}] - [true, null, nan, [1], [nan], 1, {"a": 1.0}]"#,
+            r#"[2,"1",false,null,[null]]"#,
+        ),
+        (
+            "[100000000000000000001, 9007199254740993, 3] - [9007199254740993, 3.0]",
+            "[100000000000000000001]",
+        ),
+    ] {
+        assert_eq!(end(program, "null").as_deref(), Ok(expected), "{program}");
+    }
+}
+
+#[test]
 fn loops_without_end_take_too_many_steps() {
     reach(
         &[STEPS],
@@ -142,6 +166,10 @@ fn loops_without_end_take_too_many_steps() {
             "reduce range(60) as $i (1; [., .]) | .. | empty",
             "reduce range(60) as $i ([]; [., .]) | flatten | length",
             "(reduce range(60) as $i ([]; [., .])) == (reduce range(60) as $i ([]; [., .]))",
+            "[range(20000) | [.]] - [range(20000) | [. + 1]]",
+            "\"a\" * 200000 | indices(\"a\" * 100000)",
+            "\"a\" * 200000 | index(\"a\" * 100000)",
+            "[range(20000) | 0] | indices([range(10000) | 0])",
             "reduce range(60) as $i ([]; [., .]) | contains(reduce range(60) as $i ([]; [., .]))",
         ],
     );

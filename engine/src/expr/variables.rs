@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use zephyr_jq::json::{Node, Source};
+use zephyr_jq::json::{JsonError, Node, Source};
 
 use super::error::CompileError;
 use crate::pipeline::Values;
@@ -22,7 +22,9 @@ impl Variables {
     pub fn of(values: &Values) -> Result<Self, CompileError> {
         let mut variables = Self::default();
         for (name, text) in values {
-            variables.insert(name, text.clone())?;
+            variables
+                .insert(name, text.clone())
+                .map_err(|error| CompileError::of_value(name, &error))?;
         }
         Ok(variables)
     }
@@ -31,9 +33,8 @@ impl Variables {
     ///
     /// # Errors
     /// The text is not JSON.
-    pub fn insert(&mut self, name: &str, text: String) -> Result<usize, CompileError> {
-        let source = Source::parse(text, Limits::WIDEST.of_scan())
-            .map_err(|error| CompileError::of_value(name, &error))?;
+    pub fn insert(&mut self, name: &str, text: String) -> Result<usize, JsonError> {
+        let source = Source::parse(text, Limits::WIDEST.of_scan())?;
         let bytes = source.text().len() + std::mem::size_of_val::<[Node]>(source.nodes());
         self.0.insert(name.to_owned(), Arc::new(source));
         Ok(bytes)

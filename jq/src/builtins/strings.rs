@@ -9,6 +9,9 @@ use crate::meter;
 use crate::value::elements::Elements;
 use crate::value::{Type, Value};
 
+/// Bytes of a part that are compared in one step, where it occurs.
+const COMPARED_BYTES: usize = 16;
+
 pub(super) fn byte_length<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {
     match input.as_str() {
         Some(string) => Ok(Value::count(string.len())),
@@ -197,6 +200,8 @@ pub(super) fn positions<'v>(string: &str, part: &str) -> Output<'v> {
     let (mut from, mut counted, mut count) = (0, 0, 0);
     while let Some(at) = memchr::memmem::find(&string.as_bytes()[from..], part.as_bytes()) {
         let at = from + at;
+        // Matches may overlap, so each of them is looked at whole.
+        meter::step(1 + part.len() / COMPARED_BYTES)?;
         count += string[counted..at].chars().count();
         counted = at;
         found.push(Value::count(count))?;

@@ -1,6 +1,7 @@
 //! Access to a value by key, position and slice. Errors have jq's words.
 
 use super::flow::{Output, error};
+use crate::meter;
 use crate::value::object::Object;
 use crate::value::{Text, Type, Value};
 
@@ -177,6 +178,7 @@ fn begins_with<'v>(
         return Ok(false);
     }
     for (element, wanted) in elements.iter().zip(wanted) {
+        meter::step(1)?;
         if !element.equals(wanted)? {
             return Ok(false);
         }

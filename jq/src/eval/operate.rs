@@ -1,5 +1,6 @@
 //! Arithmetic and comparison of two values. Errors have jq's words.
 
+use std::cmp::Ordering;
 use std::rc::Rc;
 
 use super::flow::{Failure, Output, error};
@@ -17,7 +18,6 @@ const EXACT_FLOAT: u64 = 1 << f64::MANTISSA_DIGITS;
 
 /// The result of an operator for two values.
 pub(crate) fn operate<'v>(operator: Operator, left: Value<'v>, right: Value<'v>) -> Output<'v> {
-    use std::cmp::Ordering;
     let ordered =
         |is_wanted: fn(Ordering) -> bool| Ok(Value::Boolean(is_wanted(left.compare(&right)?)));
     match operator {
@@ -93,20 +93,60 @@ fn subtract<'v>(mut left: Value<'v>, right: Value<'v>) -> Output<'v> {
     match (left.kind(), right.kind()) {
         (Type::Number, Type::Number) => Ok(calculate(&left, Exact::Subtract, &right)?),
         (Type::Array, Type::Array) => {
-            let removed: Vec<Value<'v>> = right.children().collect();
+            let removed = Removed::new(right.children())?;
             let mut kept = Vec::new();
-            'elements: for element in left.elements_mut().map(Elements::take).unwrap_or_default() {
-                for other in &removed {
-                    if element.equals(other)? {
-                        continue 'elements;
-                    }
+            for element in left.elements_mut().map(Elements::take).unwrap_or_default() {
+                if !removed.holds(&element)? {
+                    kept.push(element);
                 }
-                kept.push(element);
             }
             Ok(Value::array(kept))
         }
         _ => Err(mismatch(&left, &right, "cannot be subtracted")),
     }
+}
+
+/// The elements that a subtraction of arrays removes.
+struct Removed<'v> {
+    /// Those whose order says whether they are equal, sorted.
+    plain: Vec<Value<'v>>,
+    /// Arrays and objects, and NaN, which equals nothing.
+    others: Vec<Value<'v>>,
+}
+
+impl<'v> Removed<'v> {
+    fn new(elements: impl Iterator<Item = Value<'v>>) -> Result<Self, Failure<'v>> {
+        let (mut plain, others): (Vec<_>, Vec<_>) = elements.partition(is_plain);
+        Value::sort(&mut plain, &|element| element)?;
+        Ok(Self { plain, others })
+    }
+
+    fn holds(&self, element: &Value<'v>) -> Result<bool, Failure<'v>> {
+        if is_plain(element) {
+            meter::step(searches(self.plain.len()))?;
+            let at = self.plain.binary_search_by(|other| {
+                // Comparing plain values is not counted, so it cannot fail.
+                other.compare(element).unwrap_or(Ordering::Less)
+            });
+            return Ok(at.is_ok());
+        }
+        for other in &self.others {
+            meter::step(1)?;
+            if element.equals(other)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn is_plain(value: &Value<'_>) -> bool {
+    !matches!(value.kind(), Type::Array | Type::Object) && !value.is_nan()
+}
+
+/// Comparisons of a search in so many sorted values.
+fn searches(count: usize) -> usize {
+    count.checked_ilog2().map_or(1, |log| log as usize + 1)
 }
 
 fn multiply<'v>(left: Value<'v>, right: Value<'v>) -> Output<'v> {

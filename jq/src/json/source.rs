@@ -20,6 +20,12 @@ const MAX_WALKS: usize = 8;
 /// Indices by the node of their container. Hashes are the same in every run.
 type Indices = HashMap<u32, Arc<[u32]>, BuildHasherDefault<DefaultHasher>>;
 
+/// The number of children of containers with more nodes inside than this is counted once.
+const MIN_COUNTED_NODES: usize = 1024;
+
+/// Numbers of children by the node of their container.
+type Counts = HashMap<u32, usize, BuildHasherDefault<DefaultHasher>>;
+
 /// A checked JSON text with its tape.
 #[derive(Debug)]
 pub struct Source<'a> {
@@ -30,6 +36,8 @@ pub struct Source<'a> {
     /// Of large containers in which single children were looked for often: the nodes of an array's
     /// elements in order, or of an object's keys, sorted by key.
     indices: RwLock<Indices>,
+    /// Of large containers whose children were counted: how many there are.
+    counts: RwLock<Counts>,
 }
 
 /// One value of a text.
@@ -48,6 +56,7 @@ impl<'a> Source<'a> {
             nodes: Cow::Borrowed(nodes),
             walked: AtomicUsize::new(0),
             indices: RwLock::default(),
+            counts: RwLock::default(),
         }
     }
 
@@ -75,6 +84,7 @@ impl<'a> Source<'a> {
             nodes: Cow::Owned(nodes),
             walked: AtomicUsize::new(0),
             indices: RwLock::default(),
+            counts: RwLock::default(),
         }
     }
 
@@ -202,6 +212,35 @@ impl<'a> View<'a> {
         }
         let index = *self.source.index_of(self).get(position)?;
         Some(View { index, ..self })
+    }
+
+    /// The number of elements or of different keys. Of a large container it is counted once: a
+    /// program may ask for the length of a table with every record.
+    pub(crate) fn child_count(self) -> usize {
+        let count = || match self.kind() {
+            Kind::Array => self.elements().count(),
+            _ if self.repeats_a_key() => self.unique_members().len(),
+            _ => self.members().count(),
+        };
+        if self.inner_nodes() <= MIN_COUNTED_NODES {
+            return count();
+        }
+        let known = self
+            .source
+            .counts
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&self.index)
+            .copied();
+        known.unwrap_or_else(|| {
+            let counted = count();
+            self.source
+                .counts
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(self.index, counted);
+            counted
+        })
     }
 
     /// The member with the key `name`; for a repeated key the last one, as in jq.

@@ -20,6 +20,9 @@ pub const MAX_TABLES_BYTES: u64 = 256 << 20;
 /// Most files of all tables: each worker hears their names when it joins.
 pub const MAX_TABLE_FILES: usize = 1000;
 
+/// Characters of a key that an error shows.
+const SHOWN_CHARACTERS: usize = 64;
+
 /// Why tables cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TableError {
@@ -58,6 +61,16 @@ pub enum TableError {
         table: String,
         /// The record: its file and line.
         place: String,
+        /// What is wrong, and what is allowed.
+        problem: String,
+    },
+    /// Its records cannot be one object.
+    #[error(
+        "spec.pipeline.tables.{table}: its records become the members of one object, one level below it: {problem}"
+    )]
+    Unusable {
+        /// The table.
+        table: String,
         /// What is wrong, and what is allowed.
         problem: String,
     },
@@ -134,7 +147,13 @@ pub(super) fn read(
             table.add(context, number, file, counters)?;
         }
         let text = table.finish(files)?;
-        bytes += variables.insert(name, text).map_err(unreadable)? as u64;
+        let inserted = variables
+            .insert(name, text)
+            .map_err(|error| TableError::Unusable {
+                table: name.clone(),
+                problem: error.to_string(),
+            })?;
+        bytes += inserted as u64;
         check_memory(bytes, room)?;
     }
     Ok(LoadedVariables { variables, bytes })
@@ -150,6 +169,14 @@ fn check_memory(bytes: u64, room: u64) -> Result<(), TableError> {
         return Err(TableError::NoRoom { bytes, room });
     }
     Ok(())
+}
+
+/// A text as an error shows it.
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_CHARACTERS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }
 
 /// Why a record cannot be in a table.
@@ -265,7 +292,7 @@ impl Table<'_> {
                     problem: format!(
                         "is the key of another record too, {} (got {}); another key for each record",
                         place(first),
-                        key(second)
+                        cut(key(second))
                     ),
                 })
             }

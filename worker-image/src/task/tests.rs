@@ -33,6 +33,7 @@ struct Job {
     storage: JobStorage,
     inputs: Vec<InputFile>,
     tables: TableFiles,
+    limits: ReadLimits,
     memory_bytes: u64,
 }
 
@@ -74,6 +75,7 @@ impl Job {
             storage,
             inputs,
             tables: TableFiles::new(),
+            limits: ReadLimits::default(),
             memory_bytes: 0,
         }
     }
@@ -108,7 +110,7 @@ impl Job {
             sink_compression: None,
             source_format: None,
             storage: self.storage.clone(),
-            limits: ReadLimits::default(),
+            limits: self.limits,
             memory_bytes: self.memory_bytes,
             spill_folder: spill_folder.to_owned(),
             runtime: self.runtime.handle().clone(),

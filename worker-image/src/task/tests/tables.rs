@@ -120,6 +120,31 @@ fn a_record_without_a_key_of_its_own_is_refused_with_its_line() {
 }
 
 #[test]
+fn a_long_key_is_cut_in_the_error_and_what_is_allowed_stays() {
+    let long = format!("{{\"id\":\"{}\"}}\n", "k".repeat(5_000));
+    let failure = job(lookup(), ".id", &[("a.jsonl", &long.repeat(2))]).fail();
+    let shown = format!("(got \"{}…); another key for each record", "k".repeat(63));
+    assert!(failure.error.ends_with(&shown), "{}", failure.error);
+}
+
+#[test]
+fn a_record_of_a_table_that_nests_too_deep_for_one_object_is_refused_at_once() {
+    let deep = format!(
+        "{{\"id\":\"x\",\"d\":{}1{}}}",
+        "[".repeat(1_999),
+        "]".repeat(1_999)
+    );
+    let mut job = job(lookup(), ".id", &[("a.jsonl", &deep)]);
+    job.limits.record.nesting = 2_000;
+    let failure = job.fail();
+    assert_eq!(
+        failure.error,
+        "spec.pipeline.tables.users: its records become the members of one object, one level below it: byte 2017: arrays and objects nest too deep; at most 2000 levels are allowed"
+    );
+    assert_eq!(failure.class, FailureClass::Deterministic);
+}
+
+#[test]
 fn a_file_of_a_table_that_changed_since_the_plan_is_refused() {
     let job = job(lookup(), ".id | tostring", &USERS);
     let location = Location::parse("s3://in/a.jsonl").unwrap();
