@@ -82,13 +82,13 @@ impl Expression {
     /// [`MAX_EXPRESSION_BYTES`] overflows: the answer is the same on every thread.
     ///
     /// # Errors
-    /// The text is no expression, or one that is not allowed. The error says where and why, in
+    /// The text is not an expression, or not one that is allowed. The error says where and why, in
     /// words for the person who wrote it.
     pub fn compile_with(source: &str, variables: &Variables) -> Result<Self, CompileError> {
         if source.len() > MAX_EXPRESSION_BYTES {
             return Err(CompileError::too_long(source));
         }
-        // jq reads it as `.`, but whoever writes it has forgotten something.
+        // jq reads it as `.`, but its author has forgotten something.
         if Program::is_blank(source) {
             return Err(CompileError::empty());
         }
@@ -112,10 +112,10 @@ impl Expression {
         })
     }
 
-    /// The same expression with other limits for what it is given and what it makes.
+    /// The same expression with other limits for its inputs and outputs.
     #[must_use]
     pub fn within(self, limits: Limits) -> Self {
-        // A worker with much memory may use it; the steps still bound what has no end.
+        // A worker with much memory may use it. The limit of steps still ends an endless program.
         let bytes = match limits.memory_bytes {
             usize::MAX => MAX_HELD_BYTES,
             known => known.max(MAX_HELD_BYTES),

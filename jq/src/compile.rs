@@ -1,5 +1,5 @@
-//! The compiler: resolves names, folds constants, and turns short filters into what they stand for.
-//! What a name means is looked for in the program first, then in `builtins`, then in the prelude.
+//! The compiler: resolves names, folds constants, and expands short filters. A name is looked up in
+//! the program first, then in `builtins`, then in the prelude.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -44,14 +44,14 @@ pub(crate) fn program(
         has_alternatives: false,
     };
     let mut root = compiler.expression(tree)?;
-    // None is missing: all were compiled.
+    // No function is missing, because all were compiled.
     let mut functions: Vec<Function> = compiler.functions.into_iter().flatten().collect();
     marks::set(&mut root, &mut functions, compiler.has_alternatives);
     Ok((root, functions))
 }
 
 struct Compiler<'t> {
-    /// The text of the program; none while the prelude is compiled, which has no mistakes.
+    /// The text of the program. `None` while the prelude is compiled, which has no errors.
     text: Option<&'t str>,
     globals: &'t [String],
     /// None while it is compiled.
@@ -59,15 +59,15 @@ struct Compiler<'t> {
     /// Functions of the prelude that were compiled, by name and arity.
     library: BTreeMap<(String, usize), usize>,
     scope: Vec<Name>,
-    /// Links of the environment here.
+    /// Number of links of the environment at this point.
     depth: usize,
-    /// How many `try` are around here.
+    /// Number of `try` around this point.
     attempts: usize,
     /// A pattern has alternatives.
     has_alternatives: bool,
 }
 
-/// A name that can be seen, with the number of links around it where it was bound.
+/// A visible name, with the number of links that the environment had where it was bound.
 enum Name {
     Variable(String, usize),
     Filter(String, usize),
@@ -220,7 +220,7 @@ impl Compiler<'_> {
         })
     }
 
-    /// What binds values to variables.
+    /// Parts that bind values to variables.
     fn binding(&mut self, expression: &Expression) -> Result<Kind, CompileError> {
         Ok(match &expression.kind {
             ast::Kind::Reduce {
@@ -287,7 +287,7 @@ impl Compiler<'_> {
             .transpose()
     }
 
-    /// What stands before a field or bracket; nothing for the input itself.
+    /// The part before a field or bracket; nothing if it is the input itself.
     fn base(&mut self, base: &Expression) -> Result<Option<Box<Node>>, CompileError> {
         if let ast::Kind::Identity = base.kind {
             return Ok(None);
@@ -359,7 +359,7 @@ impl Compiler<'_> {
         Ok(folded_object(&compiled).unwrap_or(Kind::Object(compiled)))
     }
 
-    /// A key of an object or of its pattern: not a constant that is no string.
+    /// A key of an object or of its pattern. A constant key must be a string.
     fn key(&mut self, key: &Expression) -> Compiled {
         let node = self.expression(key)?;
         if let Some(value) = node.constant()
@@ -428,7 +428,7 @@ impl Compiler<'_> {
             .collect()
     }
 
-    /// A call of what the program does not define.
+    /// A call of a filter that the program does not define.
     fn free_call(&mut self, name: &str, arguments: &[Expression], at: usize) -> Compiled {
         if self.text.is_some() && forbidden::reason(name).is_some() {
             return Err(CompileError::forbidden(
@@ -480,7 +480,7 @@ impl Compiler<'_> {
         Ok(function)
     }
 
-    /// Makes a definition of the program known to what follows, and to itself.
+    /// Makes a definition of the program visible in its own body and after it.
     fn define(&mut self, definition: &ast::Definition) -> Result<(), CompileError> {
         let function = self.functions.len();
         self.functions.push(None);
@@ -619,7 +619,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// Patterns, and what is compiled with their variables bound.
+    /// Patterns, and the part that is compiled with their variables bound.
     fn bound<T>(
         &mut self,
         patterns: &[ast::Pattern],
@@ -643,7 +643,7 @@ impl Compiler<'_> {
         Ok((patterns, body?))
     }
 
-    /// Several patterns: afterwards the variables of all of them are bound.
+    /// Several patterns. The variables of all of them are bound in the body.
     fn alternatives(&mut self, patterns: &[ast::Pattern]) -> Result<Patterns, CompileError> {
         self.has_alternatives = true;
         let depth = self.depth;
@@ -774,7 +774,7 @@ fn binary(operator: Operator, left: Node, right: Node) -> Kind {
     )
 }
 
-/// A folded value; what fails or is long is left to be computed.
+/// A folded value. An expression that fails, or whose value is long, is not folded.
 fn short(value: Output<'_>) -> Option<Constant> {
     let value = value.ok()?;
     if value

@@ -1,7 +1,7 @@
-//! The evaluator: each output of a part is pushed into what takes it, which says whether to go on.
-//! Nothing is collected and no iterator is built. The last thing that a part does is gone on with
-//! in a loop, so a definition that ends in a call of itself uses no stack. Any other recursion of a
-//! program is recursion here, within a limit.
+//! The evaluator. Each output of a part is passed to a receiver, which returns whether to continue.
+//! Nothing is collected and no iterator is built. A loop runs the last call of each part, so a
+//! definition that ends in a call of itself uses no stack. Any other recursion of a program is
+//! recursion here, within a limit.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -45,10 +45,10 @@ pub(crate) mod special;
 mod substitute;
 mod traced;
 
-/// Steps of a turn of a loop that runs a program.
+/// Steps that one turn of a loop costs, if the loop runs a program.
 const TURN_STEPS: usize = 3;
 
-/// What takes outputs.
+/// A receiver of outputs.
 type Taker<'t, 'v, T> = &'t mut dyn FnMut(T) -> Flow<'v>;
 
 /// A run of a program.
@@ -57,7 +57,7 @@ pub(crate) struct Machine<'g, 'v> {
     globals: &'g [Value<'v>],
     /// The number of the next label.
     labels: Cell<u64>,
-    /// The number of the next wish of the evaluator itself to stop something.
+    /// The number of the next stop that the evaluator itself causes.
     wishes: Cell<u64>,
     /// How many failures alternatives of patterns caught.
     caught: Cell<u64>,
@@ -65,7 +65,7 @@ pub(crate) struct Machine<'g, 'v> {
     floor: usize,
 }
 
-/// What a loop goes on in: an environment of its own, or the one that it was given.
+/// The environment in which a loop continues: its own, or the one that it was given.
 enum Scope<'e, 'v> {
     Given(&'e Environment<'v>),
     Own(Environment<'v>),
@@ -101,7 +101,7 @@ impl<'g, 'v> Machine<'g, 'v> {
         Ok(meter::room(0)?)
     }
 
-    /// As [`Machine::check`], before a call.
+    /// Like [`Machine::check`], before a call.
     #[inline]
     fn step(&self) -> Result<(), Failure<'v>> {
         if stack::here() < self.floor {
@@ -110,7 +110,7 @@ impl<'g, 'v> Machine<'g, 'v> {
         Ok(meter::step(1)?)
     }
 
-    /// As [`Machine::check`], before a turn of a loop that runs a program.
+    /// Like [`Machine::check`], before a turn of a loop that runs a program.
     #[inline]
     fn turn(&self) -> Result<(), Failure<'v>> {
         self.check()?;
@@ -243,8 +243,8 @@ impl<'g, 'v> Machine<'g, 'v> {
         out(M::plain(self.one_owned(node, env, item.into_value())?))
     }
 
-    /// The left side of a pipe and, for all of its outputs but the last one, the right side.
-    /// Returns the last output if the right side is still to be run for it.
+    /// Runs the left side of a pipe, and the right side for each of its outputs except the last
+    /// one. Returns the last output if the right side has not been run for it.
     fn piped<M: Item<'v>>(
         &self,
         left: &'v Node,
@@ -287,8 +287,8 @@ impl<'g, 'v> Machine<'g, 'v> {
         )
     }
 
-    /// Gives all that `source` gives but the last one to `each`, and returns that. If `source`
-    /// fails, `each` gets that, too.
+    /// Passes every output of `source` except the last one to `each`, and returns the last one. If
+    /// `source` fails, `each` gets the last one too.
     fn all_but_last<T>(
         &self,
         source: &mut dyn FnMut(Taker<'_, 'v, T>) -> Flow<'v>,
@@ -311,7 +311,7 @@ impl<'g, 'v> Machine<'g, 'v> {
         Err(failure)
     }
 
-    /// Gives the outputs that are neither null nor false to `out`; whether there are any.
+    /// Passes the outputs that are neither null nor false to `out`. Returns whether there are any.
     fn gives_truth<M: Item<'v>>(
         &self,
         node: &'v Node,
@@ -425,7 +425,7 @@ impl<'g, 'v> Machine<'g, 'v> {
         }
     }
 
-    /// What stands before a field or bracket; the input itself if nothing does.
+    /// Evaluates the part before a field or bracket; the input itself if there is no such part.
     fn with_base<M: Item<'v>>(
         &self,
         base: Option<&'v Node>,
@@ -439,7 +439,7 @@ impl<'g, 'v> Machine<'g, 'v> {
         }
     }
 
-    /// What makes values that stand at no path.
+    /// Parts that make new values, which have no path.
     fn anew<M: Item<'v>>(
         &self,
         node: &'v Node,
@@ -477,9 +477,8 @@ impl<'g, 'v> Machine<'g, 'v> {
         })
     }
 
-    /// What a condition gives. If it has several outputs, runs the branch of all of them but the
-    /// last one, and of that too if no branch ends in a recursion: then there is nothing left to
-    /// do.
+    /// The last output of a condition. For every output before it the branch is run here, and for
+    /// the last one too if no branch ends in a recursion; then nothing is returned.
     fn choose<M: Item<'v>>(
         &self,
         condition: &'v Node,
@@ -523,7 +522,7 @@ impl<'g, 'v> Machine<'g, 'v> {
         }
     }
 
-    /// Gives every output of `node` to `out`, with no regard to paths.
+    /// Passes every output of `node` to `out`, without its path.
     pub(crate) fn values(
         &self,
         node: &'v Node,
@@ -563,8 +562,8 @@ impl<'g, 'v> Machine<'g, 'v> {
         catches
     }
 
-    /// Runs `work` until it fails with the [`Stop::Enough`] of the number that it gets. Returns
-    /// whether it did so; any other failure is its own.
+    /// Runs `work` with a new number. Returns whether it ended with the [`Stop::Enough`] of this
+    /// number. Any other failure is passed on.
     pub(crate) fn until_enough(
         &self,
         work: impl FnOnce(u64) -> Flow<'v>,
@@ -698,7 +697,7 @@ impl<'g, 'v> Machine<'g, 'v> {
         item: M,
         out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
-        // What goes wrong behind the body is not the body's.
+        // An error of the receiver is not an error of the body.
         let mut behind = None;
         let before = handler.map(|_| item.clone());
         let flow = self.run(body, env, item, &mut |item| {
@@ -741,7 +740,7 @@ fn unless(optional: bool, failure: Failure<'_>) -> Flow<'_> {
     if optional { Ok(()) } else { Err(failure) }
 }
 
-/// Whether a part gives one value that stands at no path, or that no path is wanted of.
+/// Whether a part gives one value without a path, or a value whose path is not needed.
 #[inline]
 fn is_direct<'v, M: Item<'v>>(node: &Node) -> bool {
     node.is_single && (!M::HAS_PATHS || !is_followed(&node.kind))
@@ -753,7 +752,7 @@ fn is_new_string(node: &Node) -> bool {
     matches!(&node.kind, Kind::Binary(_, left, right) if !is_null(left) && !is_null(right))
 }
 
-/// Whether paths go on through this.
+/// Whether the outputs of this part can have paths.
 fn is_followed(kind: &Kind) -> bool {
     !matches!(
         kind,

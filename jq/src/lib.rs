@@ -74,7 +74,7 @@ pub struct Options {
     pub variables: Vec<String>,
 }
 
-/// Why a text is no program that may be used here.
+/// Why a text is not a program, or not one that is allowed here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {message}")]
 pub struct CompileError {
@@ -109,7 +109,7 @@ impl fmt::Display for Place {
 pub enum Error<'v> {
     /// An error of the program, with the value that `catch` would get: nearly always a string.
     Failed(Value<'v>),
-    /// It asks for more stack, memory or steps than there are.
+    /// It exceeds the limit of stack, memory or steps.
     Exhausted(Exhausted),
 }
 
@@ -137,7 +137,7 @@ pub enum Exhausted {
     Json(usize),
 }
 
-/// What constants may take while they are computed.
+/// The limits for the computation of a constant.
 const COMPILE_LIMITS: Limits = Limits {
     bytes: 1 << 20,
     steps: 1_000_000,
@@ -148,7 +148,7 @@ impl Program {
     /// Compiles a program. Recurses as deep as the text nests, within [`declare_stack`].
     pub fn compile(text: &str, options: &Options) -> Result<Self, CompileError> {
         let tree = parse::program(text)?;
-        // What is computed now must not take more than what is kept of it.
+        // The computation of constants must not take much more than the constants themselves.
         let _meter = Meter::start(COMPILE_LIMITS);
         let (root, functions) = compile::program(text, &tree, &options.variables)?;
         Ok(Self {
@@ -180,7 +180,7 @@ impl Program {
         &self.reach
     }
 
-    /// What every result of the program is, as far as its text shows it.
+    /// The kind of every result of the program, as far as its text shows it.
     pub fn makes(&self) -> Makes {
         self.makes
     }

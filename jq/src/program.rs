@@ -21,7 +21,7 @@ pub(crate) struct Node {
     /// It gives exactly one value, or fails.
     pub(crate) is_single: bool,
     pub(crate) ending: Ending,
-    /// The last thing that it does may be to call a definition that is around it.
+    /// It may end in a call of a definition that contains it.
     pub(crate) ends_in_recursion: bool,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct Parameter {
     pub(crate) is_value: bool,
 }
 
-/// What a part does. `up` counts links of the environment from the innermost one.
+/// The form of a part. `up` counts links of the environment from the innermost one.
 pub(crate) enum Kind {
     Identity,
     Constant(Constant),
@@ -56,7 +56,7 @@ pub(crate) enum Kind {
     Variable(usize),
     /// A variable that the caller gave.
     Global(usize),
-    /// `base.name`; without a base of the input.
+    /// `base.name`; without a base, of the input.
     Field {
         base: Option<Box<Node>>,
         name: String,
@@ -116,7 +116,7 @@ pub(crate) enum Kind {
         function: usize,
         up: usize,
         arguments: Vec<Node>,
-        /// It is inside the definition that it calls.
+        /// Whether the call is inside the definition that it calls.
         is_recursive: bool,
     },
     /// A filter that is a parameter.
@@ -144,9 +144,9 @@ pub(crate) enum Part {
 pub(crate) enum Patterns {
     /// One pattern; each of its variables is a link, in the order in which they are bound.
     One(Pattern),
-    /// Several: the variables of all of them, by name and in order of their names, are the links of
-    /// what follows. For each pattern also: which of its own links, counted from the innermost, is
-    /// which variable.
+    /// Several patterns. The links of the body are the variables of all of them, sorted by name.
+    /// For each pattern, the list says which of its own links, counted from the innermost one, each
+    /// of these variables is.
     Several {
         variables: usize,
         alternatives: Vec<(Pattern, Vec<Option<usize>>)>,
