@@ -217,10 +217,14 @@ impl<'a> View<'a> {
     /// The number of elements or of different keys. Of a large container it is counted once: a
     /// program may ask for the length of a table with every record.
     pub(crate) fn child_count(self) -> usize {
-        let count = || match self.kind() {
-            Kind::Array => self.elements().count(),
-            _ if self.repeats_a_key() => self.unique_members().len(),
-            _ => self.members().count(),
+        let count = || {
+            if self.kind() == Kind::Array {
+                self.elements().count()
+            } else if self.repeats_a_key() {
+                self.unique_members().len()
+            } else {
+                self.members().count()
+            }
         };
         if self.inner_nodes() <= MIN_COUNTED_NODES {
             return count();
