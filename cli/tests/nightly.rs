@@ -61,7 +61,6 @@ mod nightly {
             waits,
             [
                 "apply -f -",
-                "wait --for=condition=Accepted",
                 "wait --for=condition=Finished",
                 "wait --for=condition=Complete",
             ]

@@ -282,9 +282,14 @@ async fn reconcile_job(seen: &SeenJob, context: &Context) -> Result<Outcome, Err
     context
         .memory
         .note_health(&identity.uid, &plan.diagnosis, now);
-    let before = emptied.unwrap_or(valid.status);
+    // An end that somebody took away is no news, and is written again whatever is missing of it.
+    let phase = valid.status.phase;
+    let before = match emptied.clone() {
+        Some(found) => ZephyrJobStatus { phase, ..found },
+        None => valid.status,
+    };
     let status_due = due(
-        &before,
+        emptied.as_ref().unwrap_or(&before),
         &status,
         context.memory.written_at(&identity.uid),
         now,
@@ -303,13 +308,12 @@ async fn reconcile_job(seen: &SeenJob, context: &Context) -> Result<Outcome, Err
 }
 
 /// Gives a job its end again, if somebody took that from its status: it neither runs nor starts a
-/// second time. Returns the status that is there, as one that has ended: the end is no news.
+/// second time. Returns the status that is there.
 fn restore_end(job: &mut ZephyrJob, seen: &SeenJob) -> Option<ZephyrJobStatus> {
     let found = job.status.clone().unwrap_or_default();
     let ended = seen.lost_end().filter(|_| !found.is_whole_end())?;
-    let phase = ended.phase;
     job.status = Some(ended);
-    Some(ZephyrJobStatus { phase, ..found })
+    Some(found)
 }
 
 /// Observes and plans: from the caches, and again from live lists if the plan asks for them.
@@ -485,10 +489,13 @@ async fn observe_run(
     observed.old_roots_held = context.memory.old_roots_held(&identity.uid);
     observed.last_well = context.memory.last_well(&identity.uid);
     observed.warming_up = context.started.elapsed() < WARM_UP;
-    observed.unreported_ends =
-        context
-            .streams
-            .unreported_ends(&identity.uid, generation, observed.workers(generation));
+    let left_alone = context.caches.pods.disowned(&identity.uid);
+    observed.unreported_ends = context.streams.unreported_ends(
+        &identity.uid,
+        generation,
+        observed.workers(generation),
+        &left_alone,
+    );
     let objects = observed.generation(generation);
     let is_whole = objects
         .and_then(|objects| objects.root.as_ref())
@@ -507,7 +514,7 @@ async fn observe_run(
             generation,
             lost_before(&job.status, now),
             observed.workers(generation),
-            &context.caches.pods.disowned(&identity.uid),
+            &left_alone,
             (&workers.object.uid, replicas),
         );
     }

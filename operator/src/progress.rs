@@ -199,15 +199,18 @@ impl RunStreams {
     }
 
     /// Ends of worker pods that were not reported to the coordinator on its stream; `pods` are all
-    /// existing ones.
+    /// existing ones, `left_alone` those that exist without their owner.
     pub fn unreported_ends<'a>(
         &self,
         job_uid: &str,
         generation: u32,
         pods: impl Iterator<Item = &'a PodFacts>,
+        left_alone: &BTreeSet<String>,
     ) -> Vec<PodEnd> {
-        self.with(job_uid, generation, |state| state.pod_ends.unreported(pods))
-            .unwrap_or_default()
+        self.with(job_uid, generation, |state| {
+            state.pod_ends.unreported(pods, left_alone)
+        })
+        .unwrap_or_default()
     }
 
     /// Workers that the generation has lost; `pods` are all existing ones, `left_alone` those that

@@ -33,8 +33,9 @@ use crate::run_report::RunReport;
 /// should be short.
 pub const MAX_STATUS_BYTES: usize = 8 * 1024;
 
-/// Most characters of a condition's message; five conditions may carry the same one.
-const MAX_MESSAGE: usize = 400;
+/// Most characters of a condition's message: the longest sentences that end with a command for the
+/// user have some 500. Five conditions may carry the same one.
+const MAX_MESSAGE: usize = 560;
 
 /// How far the clocks of two operators may differ before it matters.
 const CLOCKS_APART: SignedDuration = SignedDuration::from_mins(1);

@@ -22,10 +22,12 @@ pub(super) struct PodEnds {
 }
 
 impl PodEnds {
-    /// The ends that were not reported; `pods` are all worker pods that exist now.
+    /// The ends that were not reported; `pods` are all worker pods that exist now, and those with
+    /// the uids in `left_alone` exist without their owner.
     pub(super) fn unreported<'a>(
         &mut self,
         pods: impl Iterator<Item = &'a PodFacts>,
+        left_alone: &BTreeSet<String>,
     ) -> Vec<PodEnd> {
         let mut current = BTreeMap::new();
         let mut ends = Vec::new();
@@ -34,7 +36,8 @@ impl PodEnds {
             ends.extend(pod.end());
         }
         for (uid, name) in std::mem::take(&mut self.known) {
-            if !current.contains_key(&uid) && self.vanished.len() < MAX_VANISHED {
+            let is_gone = !current.contains_key(&uid) && !left_alone.contains(&uid);
+            if is_gone && self.vanished.len() < MAX_VANISHED {
                 self.vanished.insert(uid.clone(), vanished(uid, name));
             }
         }
@@ -84,23 +87,26 @@ mod tests {
         let mut pod = worker("w-0");
         pod.deletion = Some(jiff::Timestamp::UNIX_EPOCH);
         let mut ends = PodEnds::default();
-        let first = ends.unreported([&pod].into_iter());
+        let first = ends.unreported([&pod].into_iter(), &BTreeSet::new());
         assert_eq!(first.len(), 1);
         ends.set_reported(&first[0]);
-        assert_eq!(ends.unreported([&pod].into_iter()), []);
+        assert_eq!(ends.unreported([&pod].into_iter(), &BTreeSet::new()), []);
         ends.forget_reported();
-        assert_eq!(ends.unreported([&pod].into_iter()), first);
+        assert_eq!(ends.unreported([&pod].into_iter(), &BTreeSet::new()), first);
     }
 
     #[test]
     fn fault_7652_a_pod_that_vanishes_is_a_disruption_and_stays_unreported_until_it_is_sent() {
         let mut ends = PodEnds::default();
         assert_eq!(
-            ends.unreported([&worker("w-0"), &worker("w-1")].into_iter()),
+            ends.unreported(
+                [&worker("w-0"), &worker("w-1")].into_iter(),
+                &BTreeSet::new()
+            ),
             []
         );
         for _ in 0..2 {
-            let unreported = ends.unreported([&worker("w-1")].into_iter());
+            let unreported = ends.unreported([&worker("w-1")].into_iter(), &BTreeSet::new());
             assert_eq!(
                 unreported
                     .iter()
@@ -109,9 +115,22 @@ mod tests {
                 [("w-0", PodEndCause::Disruption)]
             );
         }
-        let unreported = ends.unreported([&worker("w-1")].into_iter());
+        let unreported = ends.unreported([&worker("w-1")].into_iter(), &BTreeSet::new());
         ends.set_reported(&unreported[0]);
-        assert_eq!(ends.unreported([&worker("w-1")].into_iter()), []);
+        assert_eq!(
+            ends.unreported([&worker("w-1")].into_iter(), &BTreeSet::new()),
+            []
+        );
         assert!(ends.vanished.is_empty() && ends.reported.is_empty());
+    }
+
+    #[test]
+    fn a_pod_that_lost_only_its_owner_has_not_ended() {
+        let mut ends = PodEnds::default();
+        let pod = worker("w-0");
+        ends.unreported([&pod].into_iter(), &BTreeSet::new());
+        let left_alone = BTreeSet::from([pod.uid.clone()]);
+        assert_eq!(ends.unreported([].into_iter(), &left_alone), []);
+        assert_eq!(ends.unreported([&pod].into_iter(), &BTreeSet::new()), []);
     }
 }

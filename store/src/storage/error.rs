@@ -304,17 +304,19 @@ fn classify(call: &str, object: &Location, error: &object_store::Error) -> Cause
 
 /// Neither the environment nor the machine has credentials. `secret` is the Secret that was given.
 fn no_credentials(scheme: Scheme, secret: Option<&str>) -> String {
-    let Some(secret) = secret.filter(|name| !name.is_empty()) else {
-        return "no credentials were given and this machine has none of its own; name a Secret that has them in spec.storage.credentialsSecret, or set them in the environment".to_owned();
-    };
     let keys = match scheme {
-        Scheme::Gs => "such as GOOGLE_SERVICE_ACCOUNT_KEY",
-        Scheme::Az => "such as AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
-        Scheme::S3 | Scheme::File => "such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        Scheme::Gs => "GOOGLE_SERVICE_ACCOUNT_KEY",
+        Scheme::Az => "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+        Scheme::S3 | Scheme::File => "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     };
-    format!(
-        "Secret {secret} in spec.storage.credentialsSecret has no credentials for this store, and this machine has none of its own; give it keys {keys}"
-    )
+    match secret.filter(|name| !name.is_empty()) {
+        Some(secret) => format!(
+            "Secret {secret} in spec.storage.credentialsSecret has no credentials for this store, and this machine has none of its own; give it keys such as {keys}"
+        ),
+        None => format!(
+            "no credentials were given and this machine has none of its own; set {keys} in the environment, or for a job on a cluster in the Secret that spec.storage.credentialsSecret names (a command on this machine reads no Secret)"
+        ),
+    }
 }
 
 fn classify_answer(object: &Location, error: &object_store::Error, answer: &Answer) -> Cause {
@@ -585,7 +587,7 @@ mod tests {
     #[test]
     fn errors_that_are_not_an_answer_of_the_store_are_reported_too() {
         const REGION: &str = "storage configuration: the bucket is in another region than the configured one (aws_region)";
-        const NONE: &str = "access denied: no credentials were given and this machine has none of its own; name a Secret that has them in spec.storage.credentialsSecret, or set them in the environment";
+        const NONE: &str = "access denied: no credentials were given and this machine has none of its own; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, or for a job on a cluster in the Secret that spec.storage.credentialsSecret names (a command on this machine reads no Secret)";
         for (error, expected) in [
             (
                 behind(
@@ -652,8 +654,9 @@ mod tests {
             assert_eq!(no_credentials(scheme, Some("s3-credentials")), expected);
             let without = no_credentials(scheme, Some(""));
             assert_eq!(without, no_credentials(scheme, None));
+            let begins = "no credentials were given and this machine has none of its own; set ";
             assert!(
-                without.starts_with("no credentials were given "),
+                without.starts_with(&format!("{begins}{keys} in the environment")),
                 "{without}"
             );
         }
