@@ -579,8 +579,13 @@ fn plan_next(
     if verdict.is_refusal() {
         // The spec was edited into one that cannot be frozen; the edit that repairs it starts the
         // next generation.
+        let why = format!(
+            "generation {generation} has ended: {}; the next one starts when the spec is corrected: {}",
+            ended.message,
+            verdict.in_words()
+        );
         return Plan {
-            lifecycle: Lifecycle::Stay,
+            lifecycle: Lifecycle::Block(why),
             diagnosis,
             ..Plan::default()
         };

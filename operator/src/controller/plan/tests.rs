@@ -1838,6 +1838,34 @@ fn a_refused_spec_starts_nothing_and_its_repair_does() {
 }
 
 #[test]
+fn a_job_whose_spec_became_wrong_says_what_it_waits_for_after_its_generation() {
+    let mut world = World::running(json!({}));
+    world.job.spec.image = "x y".to_owned();
+    world.job.spec_version = Some(2);
+    world.errors = vec![FieldError::new("spec.image", "is wrong", "name:tag")];
+    world.settle();
+    assert_eq!(world.generation(), 1);
+    world.current().root = None;
+    world.settle();
+    assert_eq!((world.generation(), world.phase()), (1, Phase::Pending));
+    let conditions = &world.job.status.conditions;
+    for (kind, status) in [
+        (ConditionType::Progressing, ConditionStatus::False),
+        (ConditionType::Degraded, ConditionStatus::True),
+    ] {
+        let condition = conditions.iter().find(|one| one.r#type == kind).unwrap();
+        assert_eq!(condition.status, status);
+        assert_eq!(
+            condition.message,
+            "generation 1 has ended: the root of generation 1 was deleted; the next one starts when the spec is corrected: spec.image: is wrong; name:tag"
+        );
+    }
+    world.errors.clear();
+    world.settle();
+    assert_eq!(world.generation(), 2);
+}
+
+#[test]
 fn a_refused_job_is_deleted_after_its_time_unless_it_was_changed() {
     let mut world = World::new(json!({}));
     world.job.spec.ttl_seconds_after_finished = Some(60);
