@@ -37,11 +37,13 @@ use crate::storage::{
 const MAX_NAMES_ASKED: u32 = 256;
 
 /// Removes what attempts of this job left under the output's names, if the job still holds the
-/// folder; returns the number of uploads. The job has ended, and its last stage had this number of
-/// shards; 0 if that is not known, and then no name is requested by itself.
+/// folder; returns the number of uploads. The job has ended. `shards` is the number of shards of its
+/// last stage; with 0, which means that it is not known, uploads are only listed and not requested by
+/// name.
 ///
-/// # Errors A store failed, or another job has its output in a folder that a placeholder stands
-/// for. Nothing depends on the result.
+/// # Errors
+/// A store failed, or another job has its output in a folder that a placeholder stands for. Nothing
+/// depends on the result.
 pub async fn throw_away_leftovers(output: &Output, shards: u32) -> Result<usize, OutputError> {
     let pattern = output.pattern()?;
     if pattern.template().local_path().is_some() {
