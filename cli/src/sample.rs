@@ -34,8 +34,9 @@ impl Sample {
     /// Files are copied in the order in which the job reads them, until the sample has that many
     /// records.
     ///
-    /// # Errors A file cannot be listed or read, one of these records is not valid, or the copy
-    /// cannot be written.
+    /// # Errors
+    /// A file cannot be listed or read, one of these records is not valid, or the copy cannot be
+    /// written.
     pub(crate) async fn take(job: &mut ZephyrJob, records: u64) -> Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("zephyr-sample-")
@@ -77,7 +78,8 @@ impl Sample {
 
     /// Writes the records of the output, in the order of the shards.
     ///
-    /// # Errors A file cannot be read, or the output is closed.
+    /// # Errors
+    /// A file cannot be read, or the output is closed.
     pub(crate) fn write_output(&self, to: &mut impl Write) -> Result<()> {
         let folder = self.folder.path().join("output");
         let mut files = Vec::new();

@@ -140,8 +140,8 @@ pub(super) fn may_replace(intent: &Intent) -> bool {
 /// Completes the upload of a committed attempt while the folder belongs to this job. In mode
 /// `Refuse`, a file that appeared under its name after the job's check is not replaced.
 ///
-/// # Errors The folder belongs to another job by now, the file belongs to another job, or a store
-/// failed.
+/// # Errors
+/// The folder belongs to another job by now, the file belongs to another job, or a store failed.
 pub async fn complete_output(output: &Output, file: &OutputFile) -> Result<Finalized, OutputError> {
     if !hold_output(output).await? {
         let (location, _) = super::upload(file).map_err(OutputError::Store)?;

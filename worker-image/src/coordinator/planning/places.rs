@@ -161,7 +161,8 @@ pub enum PlacesError {
 /// `inputs` are the uris of the input files, as far as they are known. Cheap for 100,000 shards and
 /// inputs.
 ///
-/// # Errors The first pair of names that clash.
+/// # Errors
+/// The first pair of names that clash.
 pub async fn check_places(
     spec: &ZephyrJobSpec,
     shards: u32,
@@ -248,7 +249,8 @@ fn paths_of(uris: &[String]) -> Vec<PathBuf> {
 /// Fails if something else exists under a local name that the job writes, or if links of a local
 /// disk lead the storage among the inputs or the other places. `inputs` as for [`check_places`].
 ///
-/// # Errors The first pair of names that clash.
+/// # Errors
+/// The first pair of names that clash.
 pub async fn check_storage(spec: &ZephyrJobSpec, inputs: Vec<String>) -> Result<(), PlacesError> {
     let areas = areas(spec);
     let storage = spec.storage.uri.clone();
