@@ -431,13 +431,15 @@ pub(super) async fn list_by_prefix_and_pass_over_markers(server: &Server) {
         ("in/_*", vec!["in/_SUCCESS.json"]),
         ("in/_SUCCESS.json", vec!["in/_SUCCESS.json"]),
         ("in/2024", vec![]),
-        ("in", vec![]),
     ] {
         let found = list_inputs(&stores, &[uri(pattern)], true).await.unwrap();
         let found: Vec<_> = found.into_iter().map(|file| file.uri).collect();
         let expected: Vec<_> = expected.into_iter().map(uri).collect();
         assert_eq!(found, expected, "{pattern}");
     }
+    let folder = list_inputs(&stores, &[uri("in")], true).await.unwrap_err();
+    let is_said = folder.to_string().contains(": is a folder and not a file (got ");
+    assert!(is_said, "{folder}");
 }
 
 /// More objects than a page has.
