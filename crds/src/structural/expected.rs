@@ -99,26 +99,29 @@ const STEPS: Words = &[
     ),
 ];
 
+/// Words for a place with files, in a source and in a sink.
+const PLACES: &[&str] = &[
+    "path",
+    "paths",
+    "uri",
+    "url",
+    "s3",
+    "gs",
+    "gcs",
+    "azure",
+    "file",
+    "folder",
+    "directory",
+    "json",
+    "jsonl",
+    "ndjson",
+    "text",
+    "bucket",
+];
+
 const SOURCE: Words = &[
     (
-        &[
-            "path",
-            "paths",
-            "uri",
-            "url",
-            "s3",
-            "gs",
-            "gcs",
-            "azure",
-            "file",
-            "folder",
-            "directory",
-            "json",
-            "jsonl",
-            "ndjson",
-            "text",
-            "bucket",
-        ],
+        PLACES,
         "use files: { paths: [\"s3://bucket/folder/*.jsonl\"] }",
     ),
     (
@@ -141,23 +144,7 @@ const SOURCE: Words = &[
 
 const SINK: Words = &[
     (
-        &[
-            "path",
-            "uri",
-            "url",
-            "s3",
-            "gs",
-            "gcs",
-            "azure",
-            "file",
-            "folder",
-            "directory",
-            "json",
-            "jsonl",
-            "ndjson",
-            "text",
-            "bucket",
-        ],
+        PLACES,
         "use files: { path: \"s3://bucket/folder/part-{shard}.jsonl\" }",
     ),
     (

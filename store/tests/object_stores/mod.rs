@@ -438,7 +438,9 @@ pub(super) async fn list_by_prefix_and_pass_over_markers(server: &Server) {
         assert_eq!(found, expected, "{pattern}");
     }
     let folder = list_inputs(&stores, &[uri("in")], true).await.unwrap_err();
-    let is_said = folder.to_string().contains(": is a folder and not a file (got ");
+    let is_said = folder
+        .to_string()
+        .contains(": is a folder and not a file (got ");
     assert!(is_said, "{folder}");
 }
 
