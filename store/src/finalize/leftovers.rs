@@ -37,9 +37,9 @@ use crate::storage::{
 const MAX_NAMES_ASKED: u32 = 256;
 
 /// Removes what attempts of this job left under the output's names, if the job still holds the
-/// folder; returns the number of uploads. The job has ended. `shards` is the number of shards of its
-/// last stage; with 0, which means that it is not known, uploads are only listed and not requested by
-/// name.
+/// folder; returns the number of uploads. The job has ended. `shards` is the number of shards of
+/// its last stage; with 0, which means that it is not known, uploads are only listed and not
+/// requested by name.
 ///
 /// # Errors
 /// A store failed, or another job has its output in a folder that a placeholder stands for. Nothing
