@@ -18,26 +18,26 @@ const MIN_INDEXED_NODES: usize = 64;
 const MAX_WALKS: usize = 8;
 
 /// Indices by the node of their container. Hashes are the same in every run.
-type Indices = HashMap<u32, Arc<[u32]>, BuildHasherDefault<DefaultHasher>>;
+type Indices = HashMap<u32, Arc<Index>, BuildHasherDefault<DefaultHasher>>;
 
-/// The number of children of containers with more nodes inside than this is counted once.
-const MIN_COUNTED_NODES: usize = 1024;
-
-/// Numbers of children by the node of their container.
-type Counts = HashMap<u32, usize, BuildHasherDefault<DefaultHasher>>;
+/// What is kept of a large container.
+#[derive(Debug)]
+struct Index {
+    /// The nodes of an array's elements in order, or of an object's keys, sorted by key.
+    places: Box<[u32]>,
+    /// The number of elements or of different keys.
+    children: usize,
+}
 
 /// A checked JSON text with its tape.
 #[derive(Debug)]
 pub struct Source<'a> {
     text: Cow<'a, str>,
     nodes: Cow<'a, [Node]>,
-    /// Nodes that were walked over to find single children of large containers.
+    /// Nodes that were walked over to find or count children of large containers.
     walked: AtomicUsize,
-    /// Of large containers in which single children were looked for often: the nodes of an array's
-    /// elements in order, or of an object's keys, sorted by key.
+    /// Of large containers whose children were looked for or counted often.
     indices: RwLock<Indices>,
-    /// Of large containers whose children were counted: how many there are.
-    counts: RwLock<Counts>,
 }
 
 /// One value of a text.
@@ -56,7 +56,6 @@ impl<'a> Source<'a> {
             nodes: Cow::Borrowed(nodes),
             walked: AtomicUsize::new(0),
             indices: RwLock::default(),
-            counts: RwLock::default(),
         }
     }
 
@@ -84,7 +83,6 @@ impl<'a> Source<'a> {
             nodes: Cow::Owned(nodes),
             walked: AtomicUsize::new(0),
             indices: RwLock::default(),
-            counts: RwLock::default(),
         }
     }
 
@@ -112,7 +110,7 @@ impl<'a> Source<'a> {
         walked <= MAX_WALKS * self.nodes.len()
     }
 
-    fn index_of(&'a self, container: View<'a>) -> Arc<[u32]> {
+    fn index_of(&'a self, container: View<'a>) -> Arc<Index> {
         let known = self
             .indices
             .read()
@@ -120,7 +118,7 @@ impl<'a> Source<'a> {
             .get(&container.index)
             .cloned();
         known.unwrap_or_else(|| {
-            let made = container.make_index();
+            let made = Arc::new(container.make_index());
             self.indices
                 .write()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -210,41 +208,22 @@ impl<'a> View<'a> {
         if walk <= MIN_INDEXED_NODES || self.source.may_walk(walk) {
             return self.elements().nth(position);
         }
-        let index = *self.source.index_of(self).get(position)?;
+        let index = *self.source.index_of(self).places.get(position)?;
         Some(View { index, ..self })
     }
 
-    /// The number of elements or of different keys. Of a large container it is counted once: a
-    /// program may ask for the length of a table with every record.
+    /// The number of elements or of different keys.
     pub(crate) fn child_count(self) -> usize {
-        let count = || {
-            if self.kind() == Kind::Array {
-                self.elements().count()
-            } else if self.repeats_a_key() {
-                self.unique_members().len()
-            } else {
-                self.members().count()
-            }
-        };
-        if self.inner_nodes() <= MIN_COUNTED_NODES {
-            return count();
+        let nodes = self.inner_nodes();
+        if nodes > MIN_INDEXED_NODES && !self.source.may_walk(nodes) {
+            self.source.index_of(self).children
+        } else if self.kind() == Kind::Array {
+            self.elements().count()
+        } else if self.repeats_a_key() {
+            self.unique_members().len()
+        } else {
+            self.members().count()
         }
-        let known = self
-            .source
-            .counts
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&self.index)
-            .copied();
-        known.unwrap_or_else(|| {
-            let counted = count();
-            self.source
-                .counts
-                .write()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(self.index, counted);
-            counted
-        })
     }
 
     /// The member with the key `name`; for a repeated key the last one, as in jq.
@@ -264,10 +243,11 @@ impl<'a> View<'a> {
 
     fn indexed_member(self, name: &str) -> Option<View<'a>> {
         let index = self.source.index_of(self);
+        let places = &index.places;
         let key = |at: u32| View { index: at, ..self };
         // Equal keys are in the order of the text, so the last one not above the name is the one.
-        let behind = index.partition_point(|&at| *key(at).string() <= *name);
-        let last = key(*index.get(behind.checked_sub(1)?)?);
+        let behind = places.partition_point(|&at| *key(at).string() <= *name);
+        let last = key(*places.get(behind.checked_sub(1)?)?);
         last.is_string(name).then_some(View {
             index: last.index + 1,
             ..self
@@ -359,13 +339,21 @@ impl<'a> View<'a> {
         }
     }
 
-    fn make_index(self) -> Arc<[u32]> {
+    fn make_index(self) -> Index {
         if self.kind() == Kind::Array {
-            return self.elements().map(|element| element.index).collect();
+            let places: Box<[u32]> = self.elements().map(|element| element.index).collect();
+            return Index {
+                children: places.len(),
+                places,
+            };
         }
         let mut keys: Vec<View<'a>> = self.members().map(|(key, _)| key).collect();
         keys.sort_by(|left, right| left.string().cmp(&right.string()));
-        keys.into_iter().map(|key| key.index).collect()
+        let same = |pair: &&[View<'a>]| pair[0].is_same_string(pair[1]);
+        Index {
+            children: keys.len() - keys.windows(2).filter(same).count(),
+            places: keys.into_iter().map(|key| key.index).collect(),
+        }
     }
 
     fn end_of(self, kind: Kind) -> u32 {
