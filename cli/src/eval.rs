@@ -128,11 +128,9 @@ fn evaluate_lines(
         written.with_context(place)?;
         if let Err(error) = end {
             let part = match error {
-                Error::Failed(_) => program.locate(&input, &variables),
-                Error::Exhausted(_) => None,
+                Error::Failed(_) => program.located(&input, &variables),
+                Error::Exhausted(_) => String::new(),
             };
-            let part = part.filter(|part| (part.line, part.column) != (1, 1));
-            let part = part.map_or_else(String::new, |part| format!(" ({part})"));
             bail!("{}: {error}{part}", place());
         }
     }

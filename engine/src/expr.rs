@@ -190,12 +190,8 @@ impl Expression {
     /// A message with the part of the expression that raised it.
     fn placed(&self, message: String, record: &Record) -> String {
         let variables = self.variables();
-        let place = record.with_value(|input| self.program.locate(&input, &variables));
-        match place {
-            Some(place) if (place.line, place.column) != (1, 1) => format!("{message} ({place})"),
-            // It is the whole expression, or not known.
-            Some(_) | None => message,
-        }
+        let place = record.with_value(|input| self.program.located(&input, &variables));
+        message + &place
     }
 
     fn variables(&self) -> Vec<zephyr_jq::Value<'_>> {

@@ -203,6 +203,15 @@ impl Program {
         Some(Place { line, column })
     }
 
+    /// What follows a message about an input that [`Program::run`] failed on: the place of the part
+    /// that fails, in brackets. Empty if that is the whole program, or not known.
+    pub fn located<'v>(&'v self, input: &Value<'v>, variables: &[Value<'v>]) -> String {
+        let place = self.locate(input, variables);
+        place
+            .filter(|place| (place.line, place.column) != (1, 1))
+            .map_or_else(String::new, |place| format!(" ({place})"))
+    }
+
     /// Gives every output for `input` to `receive`, in order and one by one, until `receive` breaks
     /// off. Outputs that were given before an error stay given. `variables` are the values of
     /// [`Options::variables`], in their order; missing ones are null.
