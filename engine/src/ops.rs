@@ -12,7 +12,7 @@ use crate::record::{Limits, Record};
 
 use expression::Scope;
 
-pub use error::{OperatorError, shown};
+pub use error::{OperatorError, shown, shown_text};
 pub use group_by::KEY_FIELD;
 pub use keyed::Entry;
 pub use steps::{Flow, StepRun};

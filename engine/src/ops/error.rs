@@ -42,7 +42,11 @@ impl OperatorError {
 
 /// A record's text as an error shows it, cut to 64 characters.
 pub fn shown(record: &Record) -> String {
-    let text = record.as_json_str();
+    shown_text(record.as_json_str())
+}
+
+/// A JSON text as an error shows it, cut to 64 characters.
+pub fn shown_text(text: &str) -> String {
     match text.char_indices().nth(SHOWN_CHARACTERS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use zephyr_engine::expr::{CompileError, Expression, Variables};
-use zephyr_engine::ops::shown;
+use zephyr_engine::ops::{shown, shown_text};
 use zephyr_engine::record::Record;
 use zephyr_store::ledger::TableFiles;
 use zephyr_store::storage::InputFile;
@@ -19,9 +19,6 @@ use crate::task::run::ProgressCounters;
 pub const MAX_TABLES_BYTES: u64 = 256 << 20;
 /// Most files of all tables: each worker hears their names when it joins.
 pub const MAX_TABLE_FILES: usize = 1000;
-
-/// Characters of a key that an error shows.
-const SHOWN_CHARACTERS: usize = 64;
 
 /// Why tables cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -171,14 +168,6 @@ fn check_memory(bytes: u64, room: u64) -> Result<(), TableError> {
     Ok(())
 }
 
-/// A text as an error shows it.
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(SHOWN_CHARACTERS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
-}
-
 /// Why a record cannot be in a table.
 enum Unusable {
     /// Its key.
@@ -292,7 +281,7 @@ impl Table<'_> {
                     problem: format!(
                         "is the key of another record too, {} (got {}); another key for each record",
                         place(first),
-                        cut(key(second))
+                        shown_text(key(second))
                     ),
                 })
             }
