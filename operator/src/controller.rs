@@ -310,10 +310,12 @@ async fn reconcile_job(seen: &SeenJob, context: &Context) -> Result<Outcome, Err
 /// Gives a job its end again, if somebody took that from its status: it neither runs nor starts a
 /// second time. Returns the status that is there.
 fn restore_end(job: &mut ZephyrJob, seen: &SeenJob) -> Option<ZephyrJobStatus> {
-    let found = job.status.clone().unwrap_or_default();
-    let ended = seen.lost_end().filter(|_| !found.is_whole_end())?;
-    job.status = Some(ended);
-    Some(found)
+    let ended = seen.lost_end()?;
+    let is_there = job
+        .status
+        .as_ref()
+        .is_some_and(ZephyrJobStatus::is_whole_end);
+    (!is_there).then(|| job.status.replace(ended).unwrap_or_default())
 }
 
 /// Observes and plans: from the caches, and again from live lists if the plan asks for them.
