@@ -130,7 +130,8 @@ impl Uncharged {
         let words = match self {
             Self::WorkerLost => {
                 return format!(
-                    "none if Kubernetes says that the pod was preempted, evicted, deleted or lost with its node, however often (`taskDisruptions` sets one). A task counts as the cause if {LOST_WORKERS_FREE} more workers in a row were lost after the first while they ran it, if Kubernetes gave no reason, if they were in {MIN_LOST_AT_PODS} pods or more and lived for at most {} min with it on average, and if they were lost {LOST_OFTENER} times as often as other workers and as the same workers without it",
+                    "none if Kubernetes says that the pod was preempted, evicted, deleted or lost with its node, however often (`taskDisruptions` sets one). A task counts as the cause if all of this holds: {} workers in a row were lost while they ran it; Kubernetes gave no reason; they were in {MIN_LOST_AT_PODS} pods or more; on average they ran it for at most {} min; and workers with it were lost {LOST_OFTENER} times as often as other workers, and as the same workers at other times",
+                    LOST_WORKERS_FREE + 1,
                     LOST_WITHIN_MS / 60_000
                 );
             }
