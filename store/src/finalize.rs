@@ -47,8 +47,8 @@ const COMPARE_BYTES: u64 = 8 << 20;
 /// The name of the manifest beside the files.
 pub const MANIFEST_NAME: &str = "_SUCCESS.json";
 
-/// The name of the marker beside the files by which a job claims the folder, until the manifest
-/// exists.
+/// The name of the marker beside the files. A job claims the folder with this marker until the
+/// manifest exists.
 pub const STARTED_NAME: &str = "_STARTED.json";
 
 /// The widest number in a name: `{shard:20}`.
@@ -106,7 +106,7 @@ pub fn output_path(path: &str, shard: u32, total: u32) -> Result<String, Templat
     Ok(name)
 }
 
-/// The result of a completion, with what is now under the final name.
+/// How a completion ended, and what is now stored under the final name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Stands,
@@ -158,8 +158,8 @@ async fn compare(
 /// Deletes the upload of an attempt that lost, or its shuffle file.
 pub async fn discard(stores: &Stores, file: &OutputFile) -> Result<(), StorageError> {
     if let FilePlace::Shuffle = file.place {
-        // Shuffle files of attempts have their own names, do no harm, and are deleted with the
-        // job's folder.
+        // Each attempt's shuffle file has a name of its own, so it does no harm. It is deleted with
+        // the job's folder.
         return Ok(());
     }
     let (location, place) = upload(file)?;
@@ -480,7 +480,7 @@ mod file_tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn an_empty_file_without_parts_replaces_an_old_file_and_no_newer_one() {
+    async fn an_empty_file_without_parts_replaces_an_old_file_but_not_a_newer_one() {
         let stores = Stores::in_memory();
         let runtime = Handle::current();
         let uri = "az://o/0";
@@ -510,7 +510,7 @@ mod file_tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn what_killed_attempts_staged_on_a_local_disk_is_removed_with_the_manifest() {
+    async fn staged_files_of_killed_attempts_are_removed_when_the_manifest_is_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| format!("file://{}/{name}", folder.path().display());
         let stores = Stores::in_memory();
@@ -533,7 +533,7 @@ mod file_tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_file_that_the_store_damaged_makes_way_for_the_next_attempt() {
+    async fn a_file_that_the_store_damaged_is_deleted_before_the_next_attempt() {
         let folder = tempfile::tempdir().unwrap();
         let local = format!("file://{}/{{shard}}", folder.path().display());
         for path in ["s3://o/{shard}", &local] {

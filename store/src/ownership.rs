@@ -1,6 +1,6 @@
-//! Checks that a reported file is where its attempt has to write. So nobody can make the
-//! coordinator complete, rename or read another object by naming it. The one place that decides
-//! this: the wire, the ledger and the coordinator call it. Pure.
+//! Checks that a reported file is at the location to which its attempt has to write. So nobody can
+//! make the coordinator complete, rename or read another object by naming it. Only this module
+//! decides that; the wire, the ledger and the coordinator call it. Pure.
 
 use zephyr_engine::coordinator::record::{FilePlace, FinalPlace, OutputFile};
 use zephyr_engine::id::{StageId, TaskAttempt};
@@ -37,7 +37,8 @@ pub enum OwnershipError {
     },
 }
 
-/// The place of an attempt's shuffle file, if `path` is its path under the job's folder.
+/// The place of an attempt's shuffle file, if `path` is the path of that file under the job's
+/// folder.
 pub fn shuffle_place(task: TaskAttempt, path: &str) -> Result<FilePlace, OwnershipError> {
     let own = shuffle_path(task);
     if path == own {
@@ -94,7 +95,7 @@ fn cut(path: &str) -> String {
     path.chars().take(MAX_SHOWN_PATH).collect()
 }
 
-/// The path as the task writes it; an invalid path was refused before any task ran.
+/// The uri to which the task writes. An invalid path was refused before any task ran.
 fn final_uri(sink_path: &str, task: TaskAttempt, total: u32) -> String {
     let path = output_path(sink_path, task.task.shard.0, total).unwrap_or_default();
     Location::parse_local(&path)
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_found_here_only_the_files_of_the_attempt_itself_are_taken() {
+    fn fault_found_here_only_the_files_of_the_attempt_itself_are_accepted() {
         let multipart = |uri: &str| {
             FilePlace::from(FinalPlace::Multipart {
                 uri: uri.to_owned(),

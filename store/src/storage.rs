@@ -1,7 +1,7 @@
 //! Object storage and local files behind one set of addresses: finite timeouts, retries with
 //! jitter, errors that are sentences.
 //!
-//! Knows nothing of tasks, ledgers or formats. Says whether a failure may pass by itself, and not
+//! Knows nothing of tasks, ledgers or formats. Says whether a failure may pass by itself, but not
 //! whose fault it is.
 
 mod answer;

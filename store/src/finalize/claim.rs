@@ -1,7 +1,7 @@
 //! Claims an output folder: a job writes `_STARTED.json` before any of its workers starts, and only
-//! if the folder contains nothing that would mix with its output. One function decides from the
-//! contents of the folder. It is followed by one step at a time, and then the folder is read again.
-//! The process may end after any step.
+//! if the folder contains nothing that would mix with its output. One function decides the next
+//! step from the contents of the folder. After each step the folder is read again. The process may
+//! end after any step.
 //!
 //! Deletes only the `_SUCCESS.json` that the job has recorded as replaced.
 
@@ -48,8 +48,8 @@ pub(super) struct Facts {
     pub(super) record: Option<Intent>,
     pub(super) intent: Option<Intent>,
     pub(super) manifest: Option<Owner>,
-    /// The job of another name that holds the folder, if it is known that nothing of it runs any
-    /// more.
+    /// The job of another name that holds the folder, if that job is known to have no running
+    /// process any more.
     pub(super) gone: Option<Gone>,
 }
 
@@ -60,7 +60,7 @@ pub(super) enum Step {
     GoOn,
     /// Store a copy of the claim in the job's own storage.
     KeepRecord,
-    /// Write the claim again that somebody removed.
+    /// Write the claim again, because somebody removed it.
     SayAgain,
     /// Remove the manifest of the output that is replaced.
     RemoveManifest,
@@ -77,17 +77,17 @@ pub(super) struct Claim {
     continues: Option<Intent>,
     /// A job of another name that failed here, or that is gone.
     after: Option<Intent>,
-    /// How it is known that it is gone.
+    /// How it is known that the job in `after` is gone.
     took_over: Option<Gone>,
     /// The job whose manifest is replaced.
     replaces: Option<String>,
-    /// The claim of a job that finished, and whose process ended before it removed the claim.
+    /// The claim of a finished job. Its process ended before it removed the claim.
     finished: Option<Intent>,
 }
 
-/// Claims the sink's folder for the job, if that is allowed. If the job holds the folder already,
-/// it keeps it. The process may end at any point, and this or another process may call this again.
-/// `watch` is the same in all calls of one process.
+/// Claims the sink's folder for the job, if that is allowed. A job that holds the folder already
+/// keeps it. The process may end at any point; then the same or another process may call this
+/// function again. `watch` is the same in all calls of one process.
 pub async fn claim(output: &Output, watch: &mut OwnerWatch) -> Result<(), OutputError> {
     let manifest = manifest_location(&output.path).map_err(OutputError::Store)?;
     let location = intent_location(&manifest);
@@ -182,7 +182,7 @@ pub(super) fn decide(
     }
 }
 
-/// What the claim of another job means for one that has not claimed anything yet.
+/// What the claim of another job means for a job that has not claimed anything yet.
 fn decide_after(
     output: &Output,
     manifest: &Location,
@@ -192,7 +192,7 @@ fn decide_after(
     let owner = facts.manifest.as_ref();
     let is_same_name = other.is_called_as(output);
     let location = intent_location(manifest);
-    // A job that has finished writes nothing any more: only its claim was not removed.
+    // A finished job writes nothing any more. It only did not remove its claim.
     let is_finished = owner.is_some_and(|owner| owner.job_uid == other.job_uid);
     let gone = facts.gone.as_ref().filter(|gone| gone.is(other));
     let may_run = other.state == IntentState::Running && gone.is_none();
@@ -288,8 +288,8 @@ fn lost(is_same_name: bool, found: &Location, owner: String) -> OutputError {
     }
 }
 
-/// Reads everything under names that matter; returns the claim of this job, or names what is in the
-/// way. Without `inputs`, they are those in the job's plan.
+/// Reads everything in the folder that matters. Returns the claim of this job, or an error that
+/// names the obstacle. Without `inputs`, the inputs are those in the job's plan.
 pub(super) async fn look_around(
     output: &Output,
     manifest: &Location,
@@ -369,7 +369,7 @@ pub(super) async fn look_around(
     Ok(intent)
 }
 
-/// Fails if an input would be removed when the output is complete, under whatever name.
+/// Fails if an input, under any of its names, would be removed when the output is complete.
 async fn spare_inputs(
     output: &Output,
     manifest: &Location,
@@ -408,8 +408,8 @@ async fn spare_inputs(
     Ok(())
 }
 
-/// The names of another path in the same folder. A path elsewhere cannot have been that of a job
-/// with this folder.
+/// The names that another path in the same folder produces. A path in another folder cannot belong
+/// to a job with this folder.
 pub(super) fn pattern_in(path: &str, manifest: &Location) -> Result<NamePattern, OutputError> {
     let lies_here = manifest_location(path).is_ok_and(|own| own == *manifest);
     match super::output::pattern(path) {
@@ -421,9 +421,9 @@ pub(super) fn pattern_in(path: &str, manifest: &Location) -> Result<NamePattern,
     }
 }
 
-/// Finds files under the names that this job writes. Some may be left by a run that this one
-/// continues, and a mode may replace them. Anything that is not a plain file is in the way of both
-/// modes.
+/// Fails if files exist under the names that this job writes. Files of a run that this one
+/// continues are allowed, and mode `Overwrite` allows all plain files. Neither mode replaces
+/// anything that is not a plain file.
 async fn refuse_what_is_there(
     output: &Output,
     pattern: &NamePattern,
@@ -447,8 +447,8 @@ async fn refuse_what_is_there(
     })
 }
 
-/// Files that a failed job of another name left under names that this job does not write would stay
-/// beside the output.
+/// Fails if a failed job of another name left files under names that this job does not write. Such
+/// files would stay beside the output.
 async fn refuse_leftovers(
     output: &Output,
     pattern: &NamePattern,
@@ -545,7 +545,7 @@ async fn keep_record(output: &Output, bytes: bytes::Bytes) -> Result<(), OutputE
     kept.map(drop).map_err(OutputError::Storage)
 }
 
-/// Lists the names that match and are wanted.
+/// Lists the names that match the pattern and that `wanted` accepts.
 pub(super) async fn see(
     output: &Output,
     pattern: &NamePattern,

@@ -1,10 +1,10 @@
-//! The end of an output. Files that are not of this job are removed, then `_SUCCESS.json` is
-//! written, then `_STARTED.json` is removed; each step only after the one before. The process may
-//! end at any point, and this may be called again.
+//! The end of an output. Removes files that are not of this job, then writes `_SUCCESS.json`, then
+//! removes `_STARTED.json`. Each step begins only after the one before is complete. The process may
+//! end at any point; then [`close`] can be called again.
 //!
-//! Deletes only names that the sink's path can produce, and files that the claim lists as replaced
-//! and that are unchanged since; and only while the folder belongs to this job. It never deletes an
-//! input of the job, nor a file behind a link to a folder below the sink's folder.
+//! Deletes only files under names that the sink's path can produce, and unchanged files that the
+//! claim lists as replaced. Deletes only while the folder belongs to this job. Never deletes an
+//! input of the job, or a file behind a link to a folder below the sink's folder.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -61,8 +61,8 @@ pub async fn close(
             return Err(finished_meanwhile(output, &location, &owner));
         }
         Some(_) if stands(output, &location, &text).await? => {
-            // The process ended before it removed its claim, and perhaps before it removed what
-            // other jobs had staged.
+            // An earlier process of this job ended before it removed its claim, and perhaps before
+            // it removed what other jobs had staged.
             let stored = read_intent(&output.stores, &intent_location(&location)).await;
             let intent = stored.ok().flatten().map(|stored| stored.intent);
             let own = intent.filter(|intent| intent.job_uid == output.job.as_str());
@@ -118,8 +118,8 @@ async fn write(
 }
 
 /// Fails unless the folder belongs to this job now; returns whether files with names of output
-/// files may be replaced there. If somebody removed the claim, it is written again, unless another
-/// job has claimed the folder since.
+/// files may be replaced there. If somebody removed the claim and no other job has claimed the
+/// folder since, the claim is written again.
 pub async fn hold_output(output: &Output) -> Result<bool, OutputError> {
     let location = manifest_location(&output.path).map_err(OutputError::Store)?;
     if let Some(owner) = read_owner(&output.stores, &location).await? {
@@ -298,8 +298,8 @@ async fn sweep(
     }
 }
 
-/// Every file of this job must exist as it was written: a job that wrote in between has made a
-/// mixture.
+/// Every file of this job must exist as it was written. If another job wrote in between, the folder
+/// contains a mixture.
 async fn check_own(output: &Output, own: &Own) -> Result<(), OutputError> {
     let folder = manifest_location(&output.path).map_err(OutputError::Store)?;
     let place = |path: &String| {

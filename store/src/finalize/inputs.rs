@@ -1,8 +1,8 @@
 //! The inputs of a job, so that none of them is deleted together with older output. Deletes
 //! nothing.
 //!
-//! Names are compared before the job starts and again before each deletion, for names that appeared
-//! in between. On a local disk, files are compared by device and inode.
+//! Names are compared before the job starts and again before each deletion, because names may have
+//! appeared in between. On a local disk, files are compared by device and inode.
 
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;

@@ -13,8 +13,8 @@ use crate::storage::{Cause, Location, StorageError, Stores, Versioned, read_vers
 /// The version this program writes, and the only one it reads.
 const VERSION: u32 = 1;
 
-/// The most bytes that are read of a claim. It lists the files that a job replaces under names that
-/// its own template does not produce: some twenty megabytes for a hundred thousand files.
+/// The most bytes of a claim that are read. A claim lists the replaced files whose names the job's
+/// own path does not produce: some twenty megabytes for a hundred thousand files.
 pub(super) const MAX_INTENT_BYTES: u64 = 128 << 20;
 
 /// The state of the job.
@@ -49,8 +49,8 @@ pub(super) struct Replaces {
     /// Uids of the jobs whose manifest it removes.
     #[serde(default)]
     pub(super) manifests_of: Vec<String>,
-    /// The files that these manifests list under names that this job's template does not produce.
-    /// The others are found by their names.
+    /// The files that these manifests list under names that this job's path does not produce. The
+    /// other files are found by their names.
     #[serde(default)]
     pub(super) files: Vec<OldFile>,
 }
@@ -137,7 +137,7 @@ impl Intent {
         Ok(text.into())
     }
 
-    /// Reads the stored form; otherwise the error.
+    /// Reads the stored form; the error says what is wrong with it.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Header {

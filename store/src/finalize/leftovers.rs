@@ -240,7 +240,8 @@ mod tests {
             }
         }
 
-        /// The keys of the existing uploads; this look ends each of them.
+        /// The keys of the existing uploads. This call also completes each of them, so it can be
+        /// made once.
         async fn left(&self) -> Vec<&str> {
             let mut left = Vec::new();
             for (key, upload) in &self.uploads {
@@ -267,7 +268,7 @@ mod tests {
     const KEYS: [&str; 5] = ["o/p-0", "o/p-1", "o/p-1x", "o/p-7", "o/q-0"];
 
     #[tokio::test]
-    async fn uploads_of_the_outputs_names_go_if_the_folder_is_still_the_jobs() {
+    async fn uploads_under_the_outputs_names_are_removed_if_the_job_still_holds_the_folder() {
         for (by_prefix, left) in [
             (true, vec!["o/p-1x", "o/q-0"]),
             // Each of the job's own names was requested.
@@ -283,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn uploads_stay_in_a_folder_that_was_never_the_jobs_or_is_anothers_by_now() {
+    async fn uploads_stay_in_a_folder_that_this_job_does_not_hold() {
         for case in ["never", "heir", "finished", "removed"] {
             let world = World::new(&KEYS, true).await;
             let output = world.output("one", "s3://b/o/p-{shard}");
@@ -324,7 +325,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn staged_files_of_a_failed_run_on_a_local_disk_go() {
+    async fn staged_files_of_a_failed_run_on_a_local_disk_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let world = World::new(&[], true).await;
         let path = format!("file://{}/{{shard}}/p-{{total}}", folder.path().display());

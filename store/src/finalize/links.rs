@@ -40,7 +40,7 @@ pub(super) async fn refuse_files_behind_links(
     }
 }
 
-/// The outermost link among the folders between `root` and `path`, without both.
+/// The outermost link among the folders strictly between `root` and `path`.
 fn link_between(root: &Path, path: &Path) -> Option<PathBuf> {
     let above = path.ancestors().skip(1);
     let between = above.take_while(|each| each.starts_with(root) && *each != root);

@@ -12,18 +12,18 @@ use crate::storage::{
     Cause, Location, NamePattern, StorageError, Stores, fetch_range, read_versioned, size_of,
 };
 
-/// How much is read of a manifest: the owner comes before the list of files, which may be of any
-/// length.
+/// How many bytes of a manifest are read to find its owner. The owner comes before the list of
+/// files, which may be of any length.
 const HEAD_BYTES: u64 = 64 << 10;
 
-/// The most bytes that are read of a manifest whose files are to be replaced: a hundred thousand
-/// files with long names.
+/// The most bytes of a manifest that are read to find the files to replace: enough for a hundred
+/// thousand files with long names.
 const MAX_MANIFEST_BYTES: u64 = 128 << 20;
 
 /// The longest foreign text that is shown.
 const MAX_SHOWN_CHARS: usize = 200;
 
-/// The longest list of names that is shown: three of the longest keys.
+/// The longest list of names that is shown: enough for three of the longest keys.
 const MAX_NAMES_CHARS: usize = 3_200;
 
 /// The job that wrote a manifest.
@@ -57,7 +57,7 @@ impl Owner {
     }
 }
 
-/// A foreign text without characters that could harm a terminal, and shortened.
+/// Shortens a foreign text, and removes characters that could harm a terminal.
 pub(super) fn shown(text: &str) -> String {
     text.chars()
         .filter(|character| !character.is_control())
@@ -65,7 +65,7 @@ pub(super) fn shown(text: &str) -> String {
         .collect()
 }
 
-/// The same for a few names of files.
+/// Like [`shown`], but long enough for a few file names.
 pub(super) fn shown_long(text: &str) -> String {
     text.chars()
         .filter(|character| !character.is_control())
@@ -136,7 +136,7 @@ async fn read_head(
     }
 }
 
-/// The part before the list of files.
+/// Reads the owner from the part before the list of files.
 fn head(bytes: &[u8]) -> Result<Owner, String> {
     let text = String::from_utf8_lossy(bytes);
     let (head, _) = text
@@ -185,8 +185,8 @@ pub(super) async fn read_old_files(
     Ok(below.collect())
 }
 
-/// The name of a file relative to a folder, if it is below the folder and can be output: no segment
-/// of an output's name is hidden or a marker.
+/// The name of a file relative to a folder, if the file is below the folder and can be an output
+/// file: no segment of its name may be hidden or a marker.
 fn name_below(folder: &Location, file: &Location) -> Option<String> {
     if folder.store_key() != file.store_key() {
         return None;
@@ -197,8 +197,8 @@ fn name_below(folder: &Location, file: &Location) -> Option<String> {
     (!segments.is_empty() && segments.iter().all(is_output)).then(|| segments.join("/"))
 }
 
-/// The address of an old file; `None` for a name that [`read_old_files`] never returns, whoever
-/// wrote it.
+/// The address of an old file; `None` for a name that [`read_old_files`] never returns, because
+/// somebody else may have written such a name into the claim.
 pub(super) fn place_of(folder: &Location, old: &OldFile) -> Option<Location> {
     let location = folder.join(&old.name).ok()?;
     (name_below(folder, &location)? == old.name).then_some(location)
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_only_has_the_name_of_a_manifest_has_no_owner() {
+    async fn a_file_with_only_the_name_of_a_manifest_has_no_owner() {
         for bytes in [
             &b""[..],
             b"{}",

@@ -15,10 +15,11 @@ use super::{OutputError, manifest_location};
 /// `now` is the time of this machine.
 ///
 /// An empty `output.namespace` means that the namespace is not known: then an earlier job of this
-/// name counts as an earlier run of this job, in whatever namespace it was.
+/// name in any namespace counts as an earlier run of this job.
 ///
 /// # Errors
-/// Why the job may not write there. [`OutputError::Watched`] says that it may a few minutes later.
+/// Why the job may not write there. [`OutputError::Watched`] means that the job may write there a
+/// few minutes later.
 pub async fn preview(
     output: &Output,
     inputs: &[String],

@@ -14,9 +14,9 @@ use super::owner::place_of;
 use super::{MANIFEST_NAME, OutputError, has_contents};
 use crate::storage::{Location, StorageError, Stores, meta_of};
 
-/// The most bytes that are read to compare checksums of files to be replaced, which takes some
-/// minutes. Beyond that only sizes are compared. Only files under names that the new output does
-/// not write are read at all.
+/// The most bytes that are read to compare checksums of files to be replaced. Reading them takes
+/// some minutes. Of the remaining files only sizes are compared. Files under names that the new
+/// output writes are not read.
 const MAX_READ_BYTES: u64 = 16 << 30;
 
 /// The existing files with their versions, if each of them is the listed one.
@@ -46,7 +46,8 @@ pub(super) async fn as_listed(
     Ok(found.into_iter().flatten().collect())
 }
 
-/// The files whose version, or at least size, is still that of the job's check.
+/// The files that have the same size as at the job's check, and the same version if the store has
+/// versions.
 pub(super) async fn unchanged(
     output: &Output,
     files: Vec<(Location, &OldFile)>,

@@ -1,7 +1,8 @@
-//! Decides whether anything of a job with another name, which holds a folder, may still run. A job
-//! that was deleted before its end leaves a claim forever. Its coordinators write signs of life
-//! into their storage; a job counts as gone only after it was seen silent for a long time. Writes
-//! only this job's own sign of life, which shows the store's time; [`glance`] writes nothing.
+//! Decides whether a job of another name that holds a folder may still have a running process. A
+//! job that was deleted before its end leaves a claim forever. Its coordinators write signs of life
+//! into their storage; a job counts as gone only after it was seen silent for a long time. This
+//! module writes only this job's own sign of life, which shows the store's time; [`glance`] writes
+//! nothing.
 //!
 //! A folder is never taken over if that storage cannot be read, or is not also this job's storage:
 //! then its clock and its address may differ.
@@ -27,7 +28,8 @@ const SILENCE: Duration = Duration::from_hours(1);
 /// coordinators look silent, and each live one writes a sign within one interval.
 const WATCHED: Duration = SIGN_OF_LIFE_INTERVAL.saturating_mul(3);
 
-/// What a coordinator has observed of the job that holds the folder it wants. One for each process.
+/// What a coordinator has observed of the job that holds the wanted folder. Each process has one
+/// value.
 #[derive(Debug, Default)]
 pub struct OwnerWatch {
     seen: Option<Seen>,
@@ -41,7 +43,7 @@ struct Seen {
     since: Instant,
 }
 
-/// A job of which nothing runs any more.
+/// A job that has no running process any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Gone {
     uid: String,
@@ -63,19 +65,19 @@ enum Signs {
 /// The conclusion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// It may be alive, with the reason.
+    /// The job may be alive, with the reason.
     MayRun(String),
-    /// It seems to be gone: it must be seen silent for a while.
+    /// The job seems to be gone, but its silence must be watched for a while.
     Watch(String),
-    /// Nothing of it runs any more, with the reason.
+    /// The job has no running process any more, with the reason.
     Gone(String),
 }
 
 impl OwnerWatch {
-    /// Looks once. Returns that the job is gone if that is known.
+    /// Reads the other job's storage once. Succeeds only if the job is known to be gone.
     ///
     /// # Errors
-    /// It may be alive, or it has to be watched for longer.
+    /// The job may be alive, or it has to be watched for longer.
     pub(super) async fn ask(
         &mut self,
         output: &Output,
@@ -98,7 +100,7 @@ impl OwnerWatch {
     }
 }
 
-/// What one look shows to somebody who writes nothing, at this time of the machine.
+/// Like [`OwnerWatch::ask`], but reads once and writes nothing. `now` is the time of this machine.
 ///
 /// # Errors
 /// As those of [`OwnerWatch::ask`] at its first look.
@@ -149,7 +151,7 @@ impl Gone {
     }
 }
 
-/// The conclusion from the signs, if they have been the same for this long. Pure.
+/// The conclusion from the signs, which have been the same for this long. Pure.
 fn judge(signs: &Signs, watched: Duration) -> Verdict {
     let silence = match signs {
         Signs::Unknown(reason) => return Verdict::MayRun(reason.clone()),
@@ -183,7 +185,7 @@ pub(super) fn storage_uri(output: &Output) -> String {
 enum Clock {
     /// That of the store. It is read by writing this job's own sign of life.
     OfStore,
-    /// This time of the machine.
+    /// The clock of this machine, with its current time.
     OfMachine(SystemTime),
 }
 
@@ -273,7 +275,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn only_a_job_that_was_seen_silent_for_long_enough_or_has_ended_is_gone() {
+    fn a_job_is_gone_only_if_it_has_ended_or_was_silent_for_long_enough() {
         let unknown = Signs::Unknown("it cannot be reached".to_owned());
         for (signs, watched, is_gone, is_watched) in [
             (unknown.clone(), Duration::ZERO, false, false),

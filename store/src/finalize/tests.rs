@@ -96,7 +96,7 @@ impl World {
     }
 }
 
-/// What a job of so many shards writes.
+/// The files that a job with this number of shards writes.
 fn own_files(path: &str, shards: u32) -> Vec<(TaskAttempt, OutputFile)> {
     let file = |shard| {
         let place = FilePlace::from(FinalPlace::Multipart {
@@ -115,8 +115,8 @@ fn own_files(path: &str, shards: u32) -> Vec<(TaskAttempt, OutputFile)> {
     (0..shards).map(file).collect()
 }
 
-/// A coordinator that has not seen anything of other jobs yet. If the job has no claim so far, it
-/// gets the answer of the preview.
+/// Claims the folder as a coordinator that has not observed any other job yet. If the job has no
+/// claim so far, the answer must equal that of the preview.
 async fn claim(output: &Output) -> Result<(), OutputError> {
     let foretold = foretold(output).await;
     let claimed = super::claim(output, &mut OwnerWatch::default()).await;
@@ -243,7 +243,7 @@ async fn ends_right(world: &World, scenario: &Scenario, uid: &str) {
     let mut expected = [&FOREIGN[..], scenario.left, &["out/_SUCCESS.json"]].concat();
     expected.sort_unstable();
     assert_eq!(world.names().await, expected);
-    // After its result, or before that was recorded.
+    // A coordinator may do this again after the job's result, or before the result was recorded.
     run(&output, shards).await.unwrap();
     assert_eq!(world.files().await, files);
 }
@@ -352,7 +352,7 @@ async fn a_coordinator_may_end_after_any_of_its_writes_and_the_next_one_makes_th
 }
 
 #[tokio::test]
-async fn what_is_there_already_is_named_and_stays() {
+async fn existing_files_are_named_and_stay() {
     let world = World::default();
     for shard in 0..5 {
         world.put(&format!("out/p-{shard:04}.jsonl"), "old").await;
@@ -369,7 +369,7 @@ async fn what_is_there_already_is_named_and_stays() {
 }
 
 #[tokio::test]
-async fn a_preview_without_a_namespace_takes_a_job_of_this_name_for_an_earlier_run() {
+async fn a_preview_without_a_namespace_treats_a_job_of_this_name_as_an_earlier_run() {
     let world = World::default();
     claim(&world.output("old", Refuse, PATH, usize::MAX))
         .await
@@ -459,7 +459,7 @@ async fn an_output_in_a_folder_that_a_placeholder_stands_for_is_in_the_way_of_ei
 }
 
 #[tokio::test]
-async fn files_that_come_while_the_job_runs_are_named_and_no_manifest_is_written() {
+async fn files_that_appear_while_the_job_runs_are_named_and_no_manifest_is_written() {
     let world = World::default();
     let output = world.output("new", Refuse, PATH, usize::MAX);
     claim(&output).await.unwrap();
@@ -546,7 +546,7 @@ async fn a_file_that_an_earlier_run_completed_too_late_is_found_by_its_contents(
 }
 
 #[tokio::test]
-async fn a_file_that_comes_while_the_job_runs_is_not_replaced_unless_that_is_asked_for() {
+async fn a_file_that_appears_while_the_job_runs_is_replaced_only_in_mode_overwrite() {
     for (mode, may_replace) in [(Refuse, false), (Overwrite, true)] {
         let world = World::default();
         let output = world.output("a", mode, PATH, usize::MAX);
@@ -706,8 +706,8 @@ async fn on_a_local_disk_output_is_replaced_and_what_is_not_a_file_is_refused() 
     assert!(at("elsewhere/x").exists() && at("p-0.jsonl").exists());
 }
 
-/// A folder `out` of a local disk with the output of a job of one shard, `0/p`, which was moved to
-/// `arch` since; a link to `arch` is in its place.
+/// A folder `out` of a local disk with the output `0/p` of a job of one shard. The folder `0` was
+/// moved to `arch`, and a link to `arch` is in its place.
 fn archived(disk: &std::path::Path) {
     let at = |name: &str| disk.join(name);
     std::fs::create_dir_all(at("out")).unwrap();
@@ -752,7 +752,7 @@ async fn older_output_behind_a_link_to_a_folder_is_named_and_never_removed() {
 }
 
 #[tokio::test]
-async fn a_link_that_comes_while_the_job_runs_is_not_followed_to_remove_older_output() {
+async fn a_link_that_appears_while_the_job_runs_is_not_followed_to_remove_older_output() {
     let disk = tempfile::tempdir().unwrap();
     let real = disk.path().canonicalize().unwrap();
     archived(&real);
@@ -772,7 +772,7 @@ async fn a_link_that_comes_while_the_job_runs_is_not_followed_to_remove_older_ou
 }
 
 #[tokio::test]
-async fn an_input_that_would_go_with_older_output_is_named_before_the_start() {
+async fn an_input_that_would_be_removed_with_older_output_is_named_before_the_start() {
     let disk = tempfile::tempdir().unwrap();
     let real = disk.path().canonicalize().unwrap();
     let at = |name: &str| real.join(name);
@@ -814,8 +814,8 @@ async fn an_input_that_would_go_with_older_output_is_named_before_the_start() {
     }
 }
 
-/// Two jobs of different names with the same storage on a local disk, of which times can be set
-/// back.
+/// Two jobs of different names with the same storage on a local disk. The times of files on that
+/// disk can be set back.
 struct Rivals {
     world: World,
     folder: tempfile::TempDir,
@@ -863,7 +863,7 @@ const HOURS: Duration = Duration::from_hours(3);
 const MINUTES: Duration = Duration::from_mins(10);
 
 #[tokio::test(start_paused = true)]
-async fn a_folder_of_a_deleted_job_is_taken_over_by_one_that_saw_it_silent() {
+async fn the_folder_of_a_deleted_job_is_taken_over_by_a_job_that_watched_its_silence() {
     let rivals = Rivals::new();
     let old = rivals.deleted(Refuse, HOURS).await;
     let (new, mut watch) = (rivals.output("new", Refuse), OwnerWatch::default());
@@ -970,7 +970,7 @@ async fn a_folder_of_a_job_that_may_be_alive_is_never_taken_over() {
 
 /// If the storage cannot be read, the job is not known to be gone, however long it is watched.
 #[tokio::test(start_paused = true)]
-async fn a_job_whose_storage_cannot_be_looked_at_keeps_its_folder() {
+async fn a_job_whose_storage_cannot_be_read_keeps_its_folder() {
     let world = World::default();
     let old = world.output("old", Refuse, PATH, usize::MAX);
     touch(&old.storage).await.unwrap();
@@ -1065,7 +1065,7 @@ async fn a_listed_file_that_changes_while_the_job_runs_stays() {
         .await;
     let output = world.output("b", Overwrite, PATH, usize::MAX);
     claim(&output).await.unwrap();
-    // Of the same size.
+    // The new file has the same size.
     world.put("out/q-0.jsonl", "own").await;
     run(&output, 1).await.unwrap();
     let names = world.names().await;
@@ -1076,7 +1076,7 @@ async fn a_listed_file_that_changes_while_the_job_runs_stays() {
 }
 
 #[tokio::test]
-async fn what_was_staged_goes_also_if_the_end_was_interrupted() {
+async fn staged_files_are_removed_even_if_the_end_was_interrupted() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let path = |name: &str| format!("file://{}/{name}", folder.path().display());
@@ -1107,7 +1107,7 @@ async fn what_was_staged_goes_also_if_the_end_was_interrupted() {
     close(&successor, "digest", &files).await.unwrap();
     assert!(staged.iter().all(|name| !at(name).exists()));
     assert!(!at("_STARTED.json").exists());
-    // Only a job that replaces the output comes.
+    // No coordinator of the same job follows, only a job that replaces the output.
     end_before_removal();
     let next = world.output("next", Overwrite, &numbered, usize::MAX);
     claim(&next).await.unwrap();

@@ -63,14 +63,14 @@ pub(crate) enum CompressedError {
         named: &'static str,
         problem: String,
     },
-    /// The frame refers further back than the job allows.
+    /// The frame refers further back in its data than the job allows.
     #[error(
         "a zstd window of {window} bytes is needed; at most {limit} are allowed (spec.pipeline.limits.zstdWindow, at most 2Gi): raise it, or compress the file again with zstd --long={}{}",
         long_of(*limit),
         or_less(*limit)
     )]
     Window { window: u64, limit: u64 },
-    /// The frame refers further back than there is memory for.
+    /// The frame refers further back in its data than the task has memory for.
     #[error(
         "a zstd window of {} MiB is needed, and a task of this worker has {} MiB for it; raise spec.workers.resources.limits.memory, set fewer spec.workers.slots, or compress the file again with zstd --long={}{}",
         window.div_ceil(1 << 20),

@@ -40,7 +40,7 @@ enum Last {
 }
 
 impl Gzip {
-    /// `size` is the file's own.
+    /// `size` is the size of the compressed file.
     pub(crate) fn new(input: Input, size: u64) -> Self {
         Self {
             state: Some(State::Between(input)),

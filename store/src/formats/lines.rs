@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_7499_a_line_beyond_the_limit_is_refused_and_one_at_it_is_not() {
+    fn fault_7499_a_line_over_the_limit_is_refused_and_a_line_at_the_limit_is_not() {
         let mut long = vec![b'x'; LIMIT];
         long.push(b'\n');
         assert_eq!(lines(&long, usize::MAX)[0].len(), LIMIT);
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_room_is_refused_and_the_buffer_of_a_long_one_given_back() {
+    fn a_line_without_room_is_refused_and_the_buffer_of_a_long_line_is_released() {
         let long = [&vec![b'x'; 9 << 20][..], b"\n1\n2\n"].concat();
         let mut lines = Lines::new(&long[..], LIMIT);
         assert_eq!(

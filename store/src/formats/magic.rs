@@ -13,10 +13,10 @@ pub(crate) const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// The upper 28 bits of a skippable frame's first bytes, little endian.
 const ZSTD_SKIPPABLE: u32 = 0x184d_2a50;
 
-/// The kind that `head`, the first bytes of data that should be text, certainly has; `None` for
-/// data that may be text. Each magic is compared as a whole and contains bytes that are not UTF-8,
-/// or a NUL. A magic that text could also contain counts only together with plausible fields after
-/// it.
+/// The kind of file that `head` certainly belongs to; `None` for data that may be text. `head`
+/// contains the first bytes of data that should be text. Each magic is compared as a whole and
+/// contains bytes that are not UTF-8, or a NUL. A magic that text could also contain counts only
+/// together with plausible fields after it.
 pub(crate) fn kind(head: &[u8]) -> Option<&'static str> {
     let kinds: [(&[u8], &'static str); 9] = [
         (&GZIP, "gzip"),
@@ -142,7 +142,7 @@ mod tests {
         b"PK\x03\x04\x14\0\0\0\x08\0\x21\x53\x21\x53abcd\x05\0\0\0\x03\0\0\0\x01\0\0\0a";
 
     #[test]
-    fn other_kinds_of_files_are_named_and_what_may_be_text_is_not() {
+    fn other_kinds_of_files_are_named_but_not_those_that_may_be_text() {
         for (head, expected) in [
             (&b"\x1f\x8b\x08"[..], Some("gzip")),
             (b"\x28\xb5\x2f\xfd\x04", Some("zstd")),

@@ -195,7 +195,8 @@ impl FileReader {
     }
 }
 
-/// The position in the line, only if the text is at fault.
+/// The error's message. It contains the position in the line only if the text at that position is
+/// wrong.
 fn said(error: &RecordError) -> String {
     let is_of_the_whole = matches!(
         error.problem,

@@ -57,7 +57,7 @@ fn skippable(length: u8) -> Vec<u8> {
 }
 
 #[test]
-fn members_frames_padding_and_nothing_are_read_to_the_end() {
+fn members_frames_padding_and_empty_files_are_read_to_the_end() {
     let empty_gz = gz(b"");
     let cases: [(&str, Vec<u8>, &[&str]); 12] = [
         (GZ, vec![], &[]),
@@ -149,7 +149,7 @@ fn bytes_after_the_end_are_reported_with_number_and_position() {
 }
 
 #[test]
-fn a_file_that_ends_in_the_middle_is_truncated_and_one_with_other_content_is_named() {
+fn a_truncated_file_and_a_file_with_other_content_are_reported_as_such() {
     let truncated = |file: &str, bytes: &[u8]| {
         let error = read(file, bytes).unwrap_err();
         assert!(error.ends_with("it is truncated"), "{error}");

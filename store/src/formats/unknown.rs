@@ -8,11 +8,11 @@ use crate::storage::{InputFile, ListError, Stores, list_files};
 /// Most files that a sentence names.
 const MAX_NAMED: usize = 10;
 
-/// Lists a set of files, each with a format that is known; `field` is its path in the manifest:
-/// `spec.pipeline.source.files`.
+/// Lists a set of files, and checks that the format of each is known. `field` is the path of the
+/// set in the manifest: `spec.pipeline.source.files`.
 ///
 /// # Errors
-/// As [`list_files`]; files have no format.
+/// As [`list_files`]; also, the format of some files is unknown.
 pub async fn list_readable(
     stores: &Stores,
     field: &str,
@@ -27,7 +27,7 @@ pub async fn list_readable(
 }
 
 /// A sentence about every file without a known extension; `None` if all of them have one. Only for
-/// files without `format`; `field` is theirs: `spec.pipeline.source.files`.
+/// files without `format`. `field` is their path in the manifest: `spec.pipeline.source.files`.
 fn unknown_formats<'a>(field: &str, uris: impl Iterator<Item = &'a str>) -> Option<String> {
     let mut files = 0_usize;
     let unknown: Vec<&str> = uris

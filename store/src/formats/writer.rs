@@ -91,7 +91,7 @@ impl<W: Write> FileWriter<W> {
         self.output.abandon()
     }
 
-    /// Long data is not copied once more.
+    /// Writes bytes through the buffer. Long data is written directly, without a copy.
     fn put(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
         if bytes.len() < BUFFER_BYTES {
             self.buffer.extend_from_slice(bytes);
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn members_and_frames_are_read_to_the_end_and_anything_else_behind_them_is_an_error() {
+    fn all_members_and_frames_are_read_and_anything_else_after_them_is_an_error() {
         for (compression, extension) in [(Compression::Gz, ".gz"), (Compression::Zst, ".zst")] {
             let file = format!("x.jsonl{extension}");
             let one = written(&["1"], Format::Jsonl, compression).unwrap();

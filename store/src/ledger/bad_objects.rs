@@ -279,7 +279,7 @@ async fn a_damaged_merged_object_is_refused_by_name_although_a_snapshot_lists_it
 }
 
 #[tokio::test]
-async fn a_snapshot_that_names_what_cannot_be_is_refused_and_costs_no_memory() {
+async fn a_snapshot_with_impossible_contents_is_refused_and_costs_no_memory() {
     let part = |object: &str, records: &str| {
         format!("{{\"object\":{object},\"records\":{records},\"crc32c\":1}}\n")
     };
@@ -329,7 +329,7 @@ async fn an_object_that_vanished_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn folders_that_no_coordinator_opened_are_refused_or_passed_over() {
+async fn folders_that_no_coordinator_opened_are_refused_or_ignored() {
     for number in [1_000_001, u64::MAX] {
         let storage = ledger().await;
         let name = format!("epochs/{number}");
@@ -357,7 +357,7 @@ async fn folders_that_no_coordinator_opened_are_refused_or_passed_over() {
 }
 
 #[tokio::test]
-async fn a_plan_that_is_not_what_it_should_be_is_refused_by_name() {
+async fn a_damaged_or_foreign_plan_is_refused_by_name() {
     let uid = |text| JobUid::parse(text).unwrap();
     let stores = Stores::in_memory();
     let storage = JobStorage::new(stores.clone(), "s3://b/jobs", uid("uid")).unwrap();
@@ -445,7 +445,7 @@ async fn a_plan_that_is_not_what_it_should_be_is_refused_by_name() {
 }
 
 #[tokio::test]
-async fn where_another_process_wrote_first_a_coordinator_ends_and_names_the_object() {
+async fn a_coordinator_ends_and_names_the_object_that_another_process_wrote_first() {
     let storage = ledger().await;
     let mut mine = take_over(&storage).await.unwrap();
     let name = format!("epochs/{}/log/0", mine.epoch);

@@ -59,7 +59,7 @@ struct StoredPlan {
     pipeline: serde_json::Value,
     inputs: Vec<StoredInput>,
     source_shards: u32,
-    /// Not written without tables: a release that knows none then reads the plan.
+    /// Not written if the job has no tables, so that a release without tables can read the plan.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     tables: BTreeMap<String, Vec<StoredInput>>,
 }
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_plan_stands_and_a_damaged_one_is_refused_by_name() {
+    async fn the_first_plan_is_kept_and_a_damaged_plan_is_refused_by_name() {
         let storage = JobStorage::new(
             Stores::in_memory(),
             "s3://b/jobs",

@@ -131,7 +131,7 @@ async fn a_ledger_of_release_0_1_0_is_taken_over_with_all_its_records() {
             .unwrap();
         let read = (taken.epoch.0, taken.records.len());
         assert_eq!(read, (stored.epoch, stored.records), "{name}");
-        // What this release has written is taken over like what it has read.
+        // Records that this release writes are taken over in the same way.
         let again = Ledger::take_over(&storage, WriterToken::from_random(2))
             .await
             .unwrap();

@@ -257,7 +257,7 @@ pub(crate) async fn read_parts(
     parts: &[Part],
 ) -> Result<Vec<LogRecord>, LedgerError> {
     let mut records = Vec::new();
-    // The numbers in a snapshot are trusted only as far as they cost nothing.
+    // The numbers in a snapshot may be wrong, so they reserve only a limited amount of memory.
     let said = parts
         .iter()
         .fold(0_usize, |sum, part| sum.saturating_add(part.records));
@@ -340,7 +340,7 @@ async fn replay_and_seal(
         }
         if is_missing(storage, older, next).await? {
             let location = log_object(storage, older, next)?;
-            let problem = "it is missing, and the one after it is there";
+            let problem = "it is missing, and the one after it exists";
             return Err(refused(&location, problem.to_owned()));
         }
         let location = log_object(storage, older, next)?;
@@ -364,8 +364,8 @@ async fn replay_and_seal(
     }
 }
 
-/// Whether a log object that was not found had existed: an object is put only after the one before
-/// it exists. A coordinator that still lives may have put both since.
+/// Whether a log object that was not found must have existed: an object is put only after the one
+/// before it exists. If both exist now, a coordinator that still lives has put them since.
 async fn is_missing(storage: &JobStorage, epoch: Epoch, seq: u64) -> Result<bool, LedgerError> {
     let there = async |seq| -> Result<bool, LedgerError> {
         let location = log_object(storage, epoch, seq)?;

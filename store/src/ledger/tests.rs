@@ -437,7 +437,7 @@ async fn fault_3459_two_coordinators_that_race_at_any_step_lose_and_double_no_ac
 }
 
 #[tokio::test]
-async fn an_epoch_that_died_before_its_snapshot_harms_nobody() {
+async fn an_epoch_that_died_before_its_snapshot_does_no_harm() {
     let inner = Arc::new(InMemory::new());
     let plain = storage(&inner, no_tricks());
     let mut first = Ledger::take_over(&plain, token(1)).await.unwrap();
@@ -454,7 +454,7 @@ async fn an_epoch_that_died_before_its_snapshot_harms_nobody() {
             })
         });
         let dying = storage(&inner, tricks);
-        // Never answered from then on: dropped while it hangs.
+        // From then on no call is answered. The take-over is dropped while it hangs.
         let hung = tokio::time::timeout(
             Duration::from_millis(30),
             Ledger::take_over(&dying, token(100)),
@@ -469,7 +469,7 @@ async fn an_epoch_that_died_before_its_snapshot_harms_nobody() {
 }
 
 #[tokio::test]
-async fn an_append_whose_fate_is_unknown_is_settled_by_the_same_append() {
+async fn an_append_with_an_unknown_result_is_settled_by_repeating_it() {
     for trick in [|| Trick::LoseReply, || Trick::Fail] {
         let inner = Arc::new(InMemory::new());
         let broken = Arc::new(Mutex::new(false));

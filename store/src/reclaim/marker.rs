@@ -27,7 +27,8 @@ pub struct Marker {
     pub job: String,
     /// `Succeeded`, or the reason why the job failed.
     pub outcome: String,
-    /// How long the folder stays after the marker was written; nothing = until somebody deletes it.
+    /// How long the folder stays after the marker was written. If not set, it stays until somebody
+    /// deletes it.
     pub ledger_ttl_seconds: Option<u64>,
 }
 
@@ -76,7 +77,8 @@ impl Marker {
         }
     }
 
-    /// How long the folder stays after its last sign of life; nothing = until somebody deletes it.
+    /// How long the folder stays after its last sign of life; `None` if it stays until somebody
+    /// deletes it.
     pub fn ledger_ttl(&self) -> Option<Duration> {
         self.ledger_ttl_seconds.map(Duration::from_secs)
     }

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_job_writes_has_a_part_and_nothing_else_has() {
+    fn every_name_that_a_job_writes_has_a_part_and_no_other_name_has_one() {
         let shuffle = shuffle_path(first_attempt(0, 7));
         for (path, part) in [
             ("ended.json", Part::Marker),

@@ -95,7 +95,8 @@ impl Survey {
     }
 }
 
-/// The contents of the ledger, if it is one; an error if the store cannot be read.
+/// The contents of the ledger; `None` if the objects are not a valid ledger. An error if the store
+/// cannot be read.
 fn unless_refused<T>(read: Result<T, LedgerError>) -> Result<Option<T>, StorageError> {
     match read {
         Ok(value) => Ok(Some(value)),

@@ -1,5 +1,6 @@
-//! Removes, at the end of a job, folders beside its own that have outlived their
-//! `spec.storage.ledgerTTL`. The job's end is not delayed for long, and failures do no harm.
+//! At the end of a job, removes folders beside the job's own that have outlived their
+//! `spec.storage.ledgerTTL`. This does not delay the job's end for long, and its failures do no
+//! harm.
 //!
 //! The store's clock alone decides whether a folder's time is over: the current time is the time at
 //! which this job's own marker was written.
@@ -43,8 +44,8 @@ pub enum SweepError {
     Marker(#[source] MarkerError),
 }
 
-/// Removes folders beside this job's whose time is over. A folder without a readable marker stays,
-/// and so does one that contains objects of other programs.
+/// Removes expired folders beside this job's own. A folder without a readable marker stays, and so
+/// does one that contains objects of other programs.
 pub async fn sweep(storage: &JobStorage) -> Result<Swept, SweepError> {
     let Some(own) = read_marker(storage).await.map_err(SweepError::Marker)? else {
         return Ok(Swept::default());
@@ -81,7 +82,7 @@ pub async fn sweep(storage: &JobStorage) -> Result<Swept, SweepError> {
     Ok(swept)
 }
 
-/// Names of folders beside this job's, starting at a random one.
+/// Names of the folders beside this job's own, starting at a random one.
 async fn siblings(storage: &JobStorage) -> Result<Vec<String>, StorageError> {
     let parent = storage.root().parent();
     let start = format!("{:032x}", storage.stores().chance().unique());
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_expires_its_time_after_the_last_sign_of_life_and_not_before() {
+    fn a_folder_expires_only_after_its_time_since_the_last_sign_of_life() {
         let stores = Stores::in_memory();
         let storage = storage(&stores, "s3://b/jobs", OWN);
         let at = SystemTime::UNIX_EPOCH + HOUR * 1000;
@@ -221,7 +222,7 @@ mod tests {
             (Some(HOUR), Some(at + second), at + HOUR, false),
             (Some(HOUR), Some(at + second), at + HOUR + second, true),
             (Some(HOUR), Some(at - HOUR), at + HOUR, true),
-            // A clock that was set back makes nothing older.
+            // A clock that was set back does not make a folder older.
             (Some(HOUR), None, at - HOUR * 9, false),
             (None, None, at + HOUR * 100_000, false),
         ] {
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_folder_whose_time_is_over_goes_and_all_others_stay() {
+    async fn an_expired_folder_is_removed_and_all_others_stay() {
         let local = tempfile::tempdir().unwrap();
         let root = format!("file://{}", local.path().display());
         let stores = Stores::in_memory();
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_half_removed_still_says_that_the_job_has_ended() {
+    async fn a_half_removed_folder_still_shows_that_the_job_has_ended() {
         let stores = Stores::in_memory();
         let folder = storage(&stores, "s3://b/jobs", OTHER);
         ended(&folder, Some(HOUR)).await;

@@ -1,9 +1,9 @@
 //! Entries as bytes: chunks of entries, compressed, each with its own checksum. Knows no file and
 //! no partition's bounds.
 //!
-//! A chunk: compressed length, plain length, rows, CRC-32C of all that and of the compressed bytes
-//! (u32 each, little endian), then the bytes. An entry: partition, key length, key, payload length,
-//! payload (lengths are varints).
+//! A chunk: compressed length, plain length, rows, CRC-32C of these numbers and of the compressed
+//! bytes (u32 each, little endian), then the compressed bytes. An entry: partition, key length,
+//! key, payload length, payload (lengths are varints).
 
 use zephyr_engine::ops::Entry;
 

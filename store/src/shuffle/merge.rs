@@ -24,7 +24,8 @@ pub type EntryStream<'a> = Box<dyn Iterator<Item = Result<Entry, ShuffleError>> 
 #[derive(Clone, Debug)]
 pub struct SpillFolder {
     path: Arc<PathBuf>,
-    /// Number of entries that were written to runs and from them.
+    /// Number of entries that were written to runs, plus those that were read from runs and written
+    /// again.
     written: Arc<AtomicU64>,
     /// Bytes that one task wrote to runs.
     bytes: Arc<AtomicU64>,

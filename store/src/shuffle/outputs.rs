@@ -1,5 +1,5 @@
-//! The object that lists a finished stage's outputs, one line per task: a reducer uses it to find
-//! its input. Small, and read as a whole.
+//! The object that lists a finished stage's outputs, one line per task. A reducer uses it to find
+//! its input. The object is small and is read as a whole.
 //!
 //! First line: `zephyr-outputs 1 <crc32c of the rest>`; then one JSON object per line.
 
@@ -76,7 +76,8 @@ fn locate(storage: &JobStorage, call: &'static str, path: &str) -> Result<Locati
     })
 }
 
-/// In blocks, because a million lines are too large to be moved while the list grows.
+/// Writes the list in blocks. A million lines in one buffer would be too large to move while the
+/// list grows.
 fn encode(outputs: &[(TaskAttempt, OutputFile)]) -> Result<PutPayload, String> {
     let mut body = PutPayloadMut::new().with_block_size(BLOCK_BYTES);
     let mut line = Vec::new();

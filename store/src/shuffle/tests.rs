@@ -411,7 +411,7 @@ fn damaging(damaged_call: Option<usize>) -> Tricks {
 }
 
 #[test]
-fn fault_8309_damage_on_the_way_is_read_once_more() {
+fn fault_8309_data_damaged_in_transit_is_read_once_more() {
     let bench = Bench::new();
     let inner = Arc::new(InMemory::new());
     let records = [(1, 1), (2, 2), (5, 3)];

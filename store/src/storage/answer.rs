@@ -4,17 +4,18 @@
 
 use std::error::Error;
 
-/// How the client begins the message of an unsuccessful answer: this is the whole message of one
-/// error in the chain, and the status and the body follow.
+/// How the client begins the message of an unsuccessful answer. The status and the body follow. One
+/// error in the chain has exactly this message.
 const NO_SUCCESS: &str = "Server returned non-2xx status code: ";
 
 /// The same for a body that reports a failure under a successful status.
 const SUCCESS_THAT_FAILED: &str = "Server returned error response: ";
 
-/// How it begins the message if one removal of many failed: key, message and `(code: …)` follow.
+/// How the client begins the message if one removal of many failed: key, message and `(code: …)`
+/// follow.
 const REMOVAL: &str = "DeleteObjects request failed for key ";
 
-/// How it begins the message of a failed request: method and address follow.
+/// How the client begins the message of a failed request: method and address follow.
 const REQUEST: &str = "Error performing ";
 
 /// A store's answer.

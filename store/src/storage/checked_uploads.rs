@@ -30,12 +30,12 @@ enum Fault {
     /// No `ETag` is an MD5, because a key of the key service encrypts the object; the answer says
     /// so.
     Encrypted,
-    /// The same, and the object is shortened.
+    /// Like `Encrypted`, and the object is shortened.
     EncryptedAndShortened,
-    /// The `ETag` of each part is its MD5. That of the object has the form of an MD5 of parts, and
-    /// is something else.
+    /// The `ETag` of each part is its MD5. The `ETag` of the object looks like an MD5 of MD5s of
+    /// parts, but is something else.
     OwnEtag,
-    /// The same, and one byte is flipped.
+    /// Like `OwnEtag`, and one byte is flipped.
     OwnEtagAndFlipped,
 }
 

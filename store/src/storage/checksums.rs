@@ -88,8 +88,9 @@ impl Sent {
         })
     }
 
-    /// The value of `Content-MD5`, if the request may have one: a signature that would have to
-    /// cover it exists already, and one-zone buckets of S3 do not support it.
+    /// The value of `Content-MD5`; `None` if the request may not have one. A request that is signed
+    /// already cannot get the header, because the signature would have to cover it. One-zone
+    /// buckets of S3 do not support it.
     pub(super) fn header(&self, request: &HttpRequest) -> Option<String> {
         let headers = request.headers();
         let authorization = headers
@@ -180,7 +181,7 @@ pub(super) fn etag_of_parts(parts: &[String]) -> Option<String> {
     (!parts.is_empty()).then(|| format!("\"{}-{}\"", hex(&md5.finalize()), parts.len()))
 }
 
-/// Whether an etag is made from those of this number of parts: `"<32 digits>-3"`.
+/// Whether an etag is made from the etags of this number of parts: `"<32 digits>-3"`.
 pub(super) fn is_of_parts(etag: &str, parts: usize) -> bool {
     let bare = etag.trim_matches('"');
     let Some((digits, count)) = bare.split_once('-') else {
@@ -189,8 +190,8 @@ pub(super) fn is_of_parts(etag: &str, parts: usize) -> bool {
     count == parts.to_string() && bytes_of_hex(digits).is_some()
 }
 
-/// The object is encrypted with a customer's key or with one of the key service: the etag is not an
-/// MD5 of its bytes.
+/// Whether the object is encrypted with a customer's key or with a key of the key service: then the
+/// etag is not an MD5 of the object's bytes.
 fn is_opaque(answer: &HeaderMap) -> bool {
     let encryption = text(answer, "x-amz-server-side-encryption").unwrap_or_default();
     encryption.starts_with("aws:")
@@ -203,7 +204,7 @@ fn text<'a>(answer: &'a HeaderMap, name: &str) -> Option<&'a str> {
     answer.get(name)?.to_str().ok()
 }
 
-/// One value of `x-goog-hash: crc32c=…,md5=…`, which may be one header or two.
+/// One value of `x-goog-hash: crc32c=…,md5=…`. The two values may be in one header or in two.
 fn google_hash<'a>(answer: &'a HeaderMap, kind: &str) -> Option<&'a str> {
     let values = answer.get_all("x-goog-hash").iter();
     let mut hashes = values

@@ -2,8 +2,8 @@
 //!
 //! An error in an answer with status 200 becomes an error. A successful answer with a key such as
 //! `SlowDown.jsonl` stays successful. Codes in a header, or in a redirect without a location, are
-//! moved into the body. Uploaded data is sent with its MD5; an answer with another checksum becomes
-//! an error, and so does an answer with another range than the requested one. Repeats nothing, and
+//! moved into the body. Uploaded data is sent with its MD5. An answer with another checksum, or
+//! with another range than the requested one, becomes an error. This module repeats nothing, and
 //! does not decide what an error means for a job.
 
 use std::pin::Pin;
@@ -170,7 +170,8 @@ impl StoreClient {
             .find(|known| Some(known.code) == code.as_deref());
         let class = class_of(self.scheme, code.as_deref(), 500);
         let status = known.map_or(500, |known| known.status);
-        // 500 and not, for instance, 400, because the client itself retries such a call.
+        // The status is 500 and not, for instance, 400, because the client itself retries a call
+        // after a 500.
         let status = if class == Class::Busy { 500 } else { status };
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }

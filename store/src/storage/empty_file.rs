@@ -1,10 +1,10 @@
-//! Files without bytes in stores that accept no empty part: Azure. Nothing is uploaded for them;
-//! completing puts the file, and only once, like an upload. Stores that accept empty parts do not
-//! need this module.
+//! Files without bytes in stores that accept no empty part: Azure. Nothing is uploaded for them.
+//! Completing puts the file, and does so only once, as for an upload. Stores that accept empty
+//! parts do not need this module.
 //!
 //! Instead of an upload, the file has the tag of the object that existed under its name when its
 //! attempt ended, and is put only while that object is unchanged. So an empty file of a losing
-//! attempt never replaces that of a winner.
+//! attempt never replaces the winner's file.
 
 use object_store::multipart::MultipartStore;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion};

@@ -30,7 +30,7 @@ pub struct StorageError {
     pub cause: Cause,
 }
 
-/// The effect of a call on a store. A store may be unavailable for one kind only.
+/// Whether a call changes the store. A store may be unavailable for one kind of call only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallKind {
     /// It does not change the store.
@@ -97,8 +97,8 @@ const FILE_CALLS: [&str; 6] = [
     "deleting",
 ];
 
-/// What a call needs at its name; nothing if it only asks whether there is a file, because anything
-/// else means no.
+/// What a call needs at its name. `None` if the call only asks whether there is a file, because
+/// then anything else means no.
 fn need_of(call: &str) -> Option<Need> {
     if call == "looking for" {
         None
@@ -171,7 +171,7 @@ impl StorageError {
         matches!(self.cause, Cause::Misplaced(_))
     }
 
-    /// Adds to the error of a full disk how much one task had to write there.
+    /// Adds the number of bytes that one task had to write to the error of a full disk.
     #[must_use]
     pub(crate) fn after_writing(mut self, bytes: u64) -> Self {
         if let Cause::NoSpace(disk) = &mut self.cause {
@@ -266,8 +266,8 @@ const CREDENTIAL_HOSTS: [&str; 4] = [
 
 const OTHER_REGION: &str = "the bucket is in another region than the configured one (aws_region)";
 
-/// Reads statuses, codes and kinds. Of message texts it reads only the beginnings that the client
-/// itself writes, or whole texts, because the rest may contain names that users chose.
+/// Classifies by status, code and kind. Of a message it compares only the beginning that the client
+/// itself writes, or the whole text, because the rest may contain names that users chose.
 fn classify(call: &str, object: &Location, error: &object_store::Error) -> Cause {
     // I/O errors of a connection have other meanings than those of a disk.
     if let Some(path) = object.local_path() {
@@ -437,7 +437,7 @@ fn classify_io(path: &Path, need: Option<Need>, error: &std::io::Error) -> Optio
     }
 }
 
-/// Errors that are caused by what is at the name or on the path to it, with the cause.
+/// Errors that are caused by something at the name or on the path to it, with the cause.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "the kinds are not exhaustive; the others say nothing of names"

@@ -188,7 +188,7 @@ async fn a_connection_that_breaks_anywhere_may_be_tried_again() {
 }
 
 #[tokio::test]
-async fn an_error_in_the_body_of_a_200_is_an_error_and_a_key_in_it_is_none() {
+async fn an_error_in_the_body_of_a_200_is_an_error_but_a_key_like_an_error_is_not() {
     let (server, next) = answering().await;
     let stores = server.stores();
     for scheme in [Scheme::S3, Scheme::Gs] {

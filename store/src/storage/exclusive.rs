@@ -1,8 +1,8 @@
 //! Put-if-absent with a clear outcome, on stores whose own answer is not clear.
 //!
 //! A store may answer "already exists" to the retry of a write that succeeded, and after a conflict
-//! in which nothing was written. So that answer is followed by a read. Equal bytes are one's own,
-//! because they carry the writer's token; other bytes belong to another writer; if there is no
+//! in which nothing was written. So that answer is followed by a read. Equal bytes were written by
+//! this writer, because they carry its token. Other bytes belong to another writer. If there is no
 //! object, the put is tried again.
 
 use bytes::Bytes;
@@ -21,9 +21,9 @@ pub enum Placed {
     Theirs(Bytes),
 }
 
-/// Puts an object only if there is none. `bytes` must carry the writer's token, so that nobody else
-/// could put the same. After an error it is not known whether the object was put; repeating the
-/// same call determines it.
+/// Puts an object only if there is none. `bytes` must carry the writer's token, so that no other
+/// writer can put the same bytes. After an error it is not known whether the object was put;
+/// repeating the same call determines it.
 pub async fn put_if_absent(
     stores: &Stores,
     location: &Location,

@@ -54,7 +54,7 @@ pub(crate) struct Reply {
     pub(crate) cut_after: Option<usize>,
     /// The store pauses this long in the middle of the body.
     pub(crate) pause: Duration,
-    /// The connection is reset instead of an answer.
+    /// Whether the connection is reset instead of an answer.
     pub(crate) reset: bool,
 }
 

@@ -1,5 +1,5 @@
-//! Listings for tests that fail, lead in circles or have keys that no test server accepts. Never
-//! part of a program.
+//! Listings for tests: some fail, some lead in circles, and some have keys that no test server
+//! accepts. Never part of a program.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

@@ -1,6 +1,6 @@
-//! Lists the folders below a place, and everything in one folder, with sizes and with times of the
-//! store's own clock. Removes nothing. Never follows a symbolic link, because its target may belong
-//! to another program. Does not judge what it finds.
+//! Lists the folders below an address, and everything in one folder, with sizes and with times of
+//! the store's own clock. Removes nothing. Never follows a symbolic link, because its target may
+//! belong to another program. Does not judge what it finds.
 //!
 //! A key that cannot be represented as an address does not break a listing. Objects that only mark
 //! a folder are not shown.
@@ -38,7 +38,7 @@ pub struct FolderEntry {
 }
 
 /// Returns the names of the folders directly below `parent` that `keep` accepts and that come after
-/// `after`, in order, at most `most`. A place that does not exist has no folders.
+/// `after`, in order, at most `most`. An address that does not exist has no folders.
 pub async fn subfolders<K>(
     stores: &Stores,
     parent: &Location,
@@ -133,7 +133,7 @@ where
         let (sender, mut receiver) = mpsc::channel(ENTRIES_AHEAD);
         let walk = on_disk(folder, move |path| {
             local_walk(path, &mut |relative, _, metadata| {
-                // The reader is gone only if nobody needs the rest.
+                // The receiver is dropped only if nobody needs the remaining entries.
                 let _gone = sender.blocking_send(local_entry(relative, metadata));
                 Ok(())
             })
@@ -171,8 +171,8 @@ where
     Ok(())
 }
 
-/// The current time by the store's clock: the time of an object that is written into the folder for
-/// this purpose and removed again.
+/// The current time by the store's clock. An object is written into the folder to read its time,
+/// and is then removed.
 pub async fn server_time(stores: &Stores, folder: &Location) -> Result<SystemTime, StorageError> {
     let name = format!(".zephyr-clock-{:032x}", stores.chance().unique());
     let probe = folder.with_path(folder.path().clone().join(name));
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn keys_that_no_address_can_hold_break_no_listing_and_are_shown() {
+    async fn keys_that_cannot_be_addresses_do_not_break_the_listing_and_are_shown() {
         let keys = [
             entry(b"jobs/a/", 0),
             entry(b"jobs/a/data//x", 1),
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn folders_of_any_name_break_no_list_of_folders() {
+    async fn folders_of_any_name_do_not_break_the_list_of_folders() {
         let names = [
             "jobs/a/",
             "jobs//",

@@ -179,7 +179,7 @@ async fn files_of(stores: &Stores, field: &str, path: &str) -> Result<Vec<InputF
     let Some(literal) = pattern.literal() else {
         return match_pattern(stores, &location, &pattern, field, path).await;
     };
-    // Without its backslashes it may be an invalid address, or a different one.
+    // Without its backslashes the path may be an invalid address, or a different one.
     let key = Path::parse(literal).ok();
     let key = key.filter(|key| key.as_ref() == literal);
     let key = key.ok_or_else(|| ListError::ParsePattern {
@@ -195,7 +195,8 @@ async fn files_of(stores: &Stores, field: &str, path: &str) -> Result<Vec<InputF
     if let Some(file) = head(stores, &location).await.map_err(failed)? {
         return Ok(vec![file]);
     }
-    // Also with emptyOk: the files in it would be left out silently.
+    // This is an error even with emptyOk, because the files in the folder would be left out
+    // silently.
     if is_folder(stores, &location).await.map_err(failed)? {
         return Err(ListError::Folder {
             field: field.to_owned(),
@@ -268,7 +269,7 @@ async fn listed_at(stores: &Stores, location: &Location) -> Result<Option<Entry>
         if entry.key == key.as_bytes() {
             found = Some(entry);
         }
-        // It comes before all keys that begin with it.
+        // In a listing, the key itself comes before all longer keys that begin with it.
         ControlFlow::Break(())
     })
     .await?;
@@ -282,7 +283,7 @@ async fn match_pattern(
     field: &str,
     path: &str,
 ) -> Result<Vec<InputFile>, ListError> {
-    // One file more than allowed shows that there are too many, and no more are kept.
+    // One file more than allowed shows that there are too many, so no further files are kept.
     let most = MAX_INPUT_FILES + 1;
     let mut files = Vec::new();
     let mut refusal = None;
@@ -335,7 +336,7 @@ enum Judgement {
     Refuse(String),
 }
 
-/// Nothing that matches is skipped silently: what cannot be read is refused.
+/// Judges a listed entry. No match is skipped silently: a match that cannot be read is refused.
 fn judge(
     location: &Location,
     pattern: &Pattern,
@@ -346,8 +347,8 @@ fn judge(
         return Judgement::PassOver;
     }
     let name = entry.name();
-    // A key that ends with a slash and is not empty is a file to its reader and a folder to most
-    // programs.
+    // A key that ends with a slash and has bytes is a file for a reader of this key, but a folder
+    // for most programs.
     let trimmed = name.strip_suffix('/').unwrap_or(&name);
     if !pattern.matches(&name) && !pattern.matches(trimmed) {
         return Judgement::PassOver;
@@ -424,7 +425,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn globs_match_as_documented_and_come_sorted_and_once() {
+    async fn matches_of_globs_are_as_documented_and_are_listed_sorted_and_once() {
         check(&["in/*.jsonl"], &["in/a.jsonl", "in/é?😀.jsonl"]).await;
         check(
             &["in/**/*.jsonl"],
@@ -459,7 +460,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_comes_with_its_size_and_etag() {
+    async fn a_file_is_listed_with_its_size_and_etag() {
         let stores = with_files(&["in/a"]).await;
         let found = list_inputs(&stores, &["s3://b/in/a".to_owned()], false)
             .await
@@ -540,7 +541,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn keys_that_cannot_match_are_passed_over_whatever_they_are() {
+    async fn keys_that_cannot_match_are_skipped_even_if_they_are_invalid() {
         let odd: [(&[u8], u64); 9] = [
             (b"m/", 0),
             (b"m/sub/", 0),
@@ -649,7 +650,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_more_files_are_held_than_one_above_the_limit() {
+    async fn at_most_one_file_above_the_limit_is_held_in_memory() {
         let entries: Vec<_> = (0..1_000)
             .map(|n| entry(format!("{n}").as_bytes(), 1))
             .collect();
@@ -665,7 +666,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_literal_path_in_a_missing_bucket_is_an_error_also_if_empty_is_ok() {
+    async fn a_literal_path_in_a_missing_bucket_is_an_error_even_if_empty_is_ok() {
         let path = ["s3://b/none".to_owned()];
         let (stores, asked) = listing(vec![Err(
             "Server returned non-2xx status code: 404 Not Found: <Error><Code>NoSuchBucket</Code></Error>",
@@ -694,7 +695,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_folder_of_azure_is_no_file() {
+    async fn a_folder_of_azure_is_not_a_file() {
         let pages = vec![page(&[folder(b"in"), entry(b"in/x", 3)], None)];
         let objects = Arc::new(InMemory::new());
         objects

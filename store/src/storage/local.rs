@@ -27,7 +27,7 @@ pub(super) struct Found {
 /// How a folder's entries are read: from the disk, or from a test.
 type ReadNames = dyn Fn(&Path) -> io::Result<Vec<(PathBuf, Option<FileType>)>>;
 
-/// Finds at most so many files.
+/// Finds at most this number of files.
 pub(super) async fn find(
     place: &Location,
     pattern: &Pattern,
@@ -145,8 +145,8 @@ fn names_in(folder: &Path) -> io::Result<Vec<(PathBuf, Option<FileType>)>> {
         .collect()
 }
 
-/// The folder, unless it is already on the path and the same names could match there: then its
-/// files are found there.
+/// Enters the folder, unless it is already on the path and the same names could match there. In
+/// that case its files are found there.
 fn enter(
     path: PathBuf,
     places: Places,
@@ -186,8 +186,8 @@ fn found(path: &Path, metadata: &Metadata) -> Found {
     }
 }
 
-/// What happens with an entry whose target cannot be examined: nothing if it is gone or could only
-/// have been a folder.
+/// What happens to an entry that cannot be examined: it is ignored if it is gone or could only have
+/// been a folder.
 fn unseen(path: &Path, is_match: bool, error: &io::Error) -> Result<Option<Found>, StorageError> {
     let is_link = path.symlink_metadata().is_ok_and(|it| it.is_symlink());
     if error.kind() == io::ErrorKind::PermissionDenied || (!is_link && !is_gone(error)) {
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn names_that_cannot_match_are_passed_over_and_others_are_named() {
+    async fn names_that_cannot_match_are_skipped_and_unreadable_matches_are_named() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         write(root, "a.txt", "x");
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn marker_files_and_hidden_folders_are_passed_over() {
+    async fn marker_files_and_hidden_folders_are_skipped() {
         let folder = tempfile::tempdir().unwrap();
         for name in [
             "p",
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn links_are_followed_and_a_folder_that_holds_itself_ends() {
+    async fn links_are_followed_and_a_folder_that_contains_itself_does_not_loop() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         write(root, "in/a.txt", "x");

@@ -92,8 +92,8 @@ fn open(path: &Path, options: &GetOptions) -> Result<GetResult> {
     })
 }
 
-/// The message for pipes, sockets and devices: their size is not known, and they can be read only
-/// once.
+/// The message for pipes, sockets and devices. They are refused because their size is not known and
+/// they can be read only once.
 pub(super) const NOT_A_FILE: &str = "it is a pipe, a socket or a device, not a file";
 
 #[async_trait::async_trait]

@@ -31,8 +31,8 @@ enum Seen {
     Unknown,
 }
 
-/// Why `path` cannot be used as needed, with the path of the obstacle; nothing if it can, or if
-/// that is not known.
+/// Why `path` cannot be used as needed, with the path of the obstacle. `None` if the path can be
+/// used, or if that is not known.
 pub fn obstacle(path: &Path, need: Need) -> Option<String> {
     let mut way: Vec<&Path> = path.ancestors().collect();
     way.reverse();
@@ -88,7 +88,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn what_cannot_become_a_file_or_a_folder_is_named_with_its_reason() {
+    fn a_path_that_cannot_be_used_as_needed_is_named_with_the_reason() {
         let disk = tempfile::tempdir().unwrap();
         let root = disk.path();
         fs::create_dir(root.join("folder")).unwrap();

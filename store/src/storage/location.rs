@@ -60,8 +60,8 @@ const MAX_LOCAL_PATH_BYTES: usize = 4096;
 
 impl Location {
     /// Parses an address with its scheme. `.` and `..` segments are refused. Empty segments are
-    /// refused in a key, because a key with one differs from the key without it; on a local disk
-    /// doubled slashes count as one. A trailing slash makes no difference.
+    /// refused in a key, because `a//b` and `a/b` are different keys. On a local disk doubled
+    /// slashes count as one. A trailing slash makes no difference.
     pub fn parse(uri: &str) -> Result<Self, LocationError> {
         let refuse = |problem: &str| LocationError {
             text: uri.chars().take(256).collect(),
@@ -142,7 +142,7 @@ impl Location {
         Self::parse(&format!("{self}/{relative}"))
     }
 
-    /// The folder that contains it; the root for the root.
+    /// The folder that contains the object; for the root, the root itself.
     #[must_use]
     pub fn parent(&self) -> Self {
         let path = self.path.parent().unwrap_or_default();

@@ -1,8 +1,8 @@
 //! Finds the existing files with names that a template can produce: the template's text with any
 //! numbers in it. Removes nothing, and does not judge what it finds.
 //!
-//! Other files in the folder cost time and no memory, and no foreign name breaks the listing, even
-//! if it cannot be represented as an address.
+//! Other files in the folder cost time but no memory. No foreign name breaks the listing, not even
+//! a name that cannot be represented as an address.
 
 use std::ops::{ControlFlow, Range};
 use std::path::{Path as DiskPath, PathBuf};
@@ -59,7 +59,7 @@ impl NamePattern {
             .any(|piece| *piece == Piece::Number)
     }
 
-    /// The same folders with a file of this name in them.
+    /// The pattern of files with this name in the same folders.
     #[must_use]
     pub fn beside(&self, name: &str) -> Self {
         let mut segments = self.segments.clone();
@@ -146,8 +146,8 @@ fn pieces(segment: &str) -> Vec<Piece> {
     pieces
 }
 
-/// Follows all ways to read the name at the same time, because a number may be followed by text
-/// that begins with a digit.
+/// Whether a name matches. Follows all ways to read the name at the same time, because a number may
+/// be followed by text that begins with a digit.
 fn matches(pieces: &[Piece], name: &str) -> bool {
     let bytes = name.as_bytes();
     let mut reached = vec![false; bytes.len() + 1];
@@ -299,7 +299,7 @@ impl Walk<'_> {
     ) -> std::io::Result<()> {
         let entries = match std::fs::read_dir(folder) {
             Ok(entries) => entries,
-            // It does not exist yet, or was removed since it was seen.
+            // The folder does not exist yet, or was removed since it was seen.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         };
@@ -338,7 +338,7 @@ impl Walk<'_> {
     }
 
     fn found(&mut self, path: &str, metadata: &std::fs::Metadata, beyond_link: bool) {
-        // A name that the store's path type cannot represent is not one that a template produces.
+        // No template produces a name that the store's path type cannot represent.
         let Ok(path) = Path::parse(path) else {
             return;
         };
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn matches_are_found_wherever_the_numbers_stand_and_nothing_else_is() {
+    async fn matches_are_found_wherever_the_numbers_are_and_nothing_else_is_found() {
         let local = tempfile::tempdir().unwrap();
         for root in [
             "s3://b/deep/out".to_owned(),
@@ -529,7 +529,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn odd_keys_in_the_folder_break_no_listing_and_are_not_output() {
+    async fn odd_keys_in_the_folder_do_not_break_the_listing_and_are_not_output() {
         let keys = [
             entry(b"out/p-", 0),
             entry(b"out/p-/", 0),

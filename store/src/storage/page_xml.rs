@@ -15,7 +15,7 @@ use crate::storage::pages::{Entry, Page};
 /// levels.
 const MAX_DEPTH: usize = 32;
 
-/// Parses a page; otherwise returns the error in it.
+/// Parses a page; the error says why the page is not understood.
 pub(super) fn parse(body: &[u8]) -> Result<Page, String> {
     let mut reader = Reader::from_reader(body);
     reader.config_mut().expand_empty_elements = true;
@@ -45,7 +45,7 @@ fn not_understood(problem: &dyn std::fmt::Display) -> String {
 #[derive(Default)]
 struct Object {
     key: Option<Vec<u8>>,
-    /// Whether its name is encoded, which Azure says for each name.
+    /// Whether its name is encoded. Azure reports this for each name.
     is_encoded: bool,
     size: Option<u64>,
     etag: Option<String>,
@@ -63,7 +63,7 @@ struct Answer {
     objects: Vec<Object>,
     /// Only their keys are read.
     folders: Vec<Object>,
-    /// Whether keys are encoded, which S3 says for all of them.
+    /// Whether keys are encoded. S3 reports this once for all keys.
     is_encoded: bool,
     is_truncated: bool,
     next: Option<String>,
@@ -219,7 +219,8 @@ fn time(text: &str) -> Option<SystemTime> {
     time.ok().map(SystemTime::from)
 }
 
-/// `#10` and `#xA`: also control characters, which XML does not allow but stores send.
+/// The character of `#10` or `#xA`. Control characters are accepted too: XML does not allow them,
+/// but stores send them.
 fn numbered(name: &[u8]) -> Option<char> {
     let digits = std::str::from_utf8(name).ok()?.strip_prefix('#')?;
     let number = match digits.strip_prefix(['x', 'X']) {

@@ -14,9 +14,9 @@ use object_store::path::Path;
 
 use crate::storage::{Cause, Location, Scheme, StorageError, Stores, local, persist};
 
-/// The most consecutive pages without an entry. A bucket has some after many deletions; without end
-/// they are a fault of the store. In a real bucket each such page represents a thousand or more
-/// deleted objects.
+/// The most consecutive pages without an entry. A bucket has some after many deletions; an endless
+/// number of them is a fault of the store. In a real bucket each such page represents a thousand or
+/// more deleted objects.
 const MAX_EMPTY_PAGES: u32 = 1_000;
 
 /// An entry in a store's listing.
@@ -77,7 +77,7 @@ impl Entry {
         self.is_folder || (self.size == 0 && self.key.ends_with(b"/"))
     }
 
-    /// Its address in the store of `place`; otherwise why its key cannot be an address.
+    /// Its address in the store of `place`; the error says why its key cannot be an address.
     pub fn location(&self, place: &Location) -> Result<Location, &'static str> {
         let key = std::str::from_utf8(&self.key).map_err(|_| "its name is not UTF-8")?;
         if key.ends_with('/') {
@@ -97,7 +97,7 @@ impl Entry {
         }
         let path = Path::parse(key).map_err(|_| "its name cannot be an address")?;
         let location = place.with_path(path);
-        // It is read by its address, which must lead to exactly this object.
+        // The object is read by its address, so the address must lead to exactly this object.
         match Location::parse(&location.to_string()) {
             Ok(parsed) if parsed == location && location.path().as_ref() == key => Ok(location),
             Ok(_) | Err(_) => Err("its name cannot be an address"),
@@ -204,7 +204,8 @@ pub(super) fn on_one_line(key: &[u8]) -> String {
     }
 }
 
-/// A listing without matching keys is empty. If something is not found, it is the bucket.
+/// Turns "not found" into the error of a missing bucket: a listing without matching keys is empty
+/// and not an error.
 fn without_bucket(place: &Location, error: StorageError) -> StorageError {
     let says_404 = matches!(&error.cause, Cause::Other(detail) if detail.starts_with("404"));
     let is_404 = says_404 || error.cause == Cause::NotFound;
@@ -305,7 +306,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_page_that_fails_is_asked_for_again_and_no_other() {
+    async fn only_a_page_that_fails_is_requested_again() {
         let (stores, asked) = listing(vec![
             page(&[entry(b"in/1", 1)], Some("one")),
             BUSY,
@@ -346,7 +347,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_found_by_a_listing_is_the_bucket() {
+    async fn if_a_listing_finds_nothing_there_is_no_bucket() {
         let (stores, _) = listing(vec![Err(
             "Server returned non-2xx status code: 404 Not Found: ",
         )]);
@@ -370,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_no_address_can_hold_is_listed_separately() {
+    fn a_key_that_cannot_be_an_address_is_listed_separately() {
         let place = Location::parse("s3://b/in").unwrap();
         for (key, problem) in [
             (b"a//x".as_slice(), "its name has an empty segment"),

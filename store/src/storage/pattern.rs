@@ -191,7 +191,8 @@ impl Pattern {
         self.alternatives.get(alternative)?.get(at)
     }
 
-    /// Adds a position, and those after a `**` that matches no segment.
+    /// Adds a position. If a `**` follows, also adds the positions after it, because it may match
+    /// no segment.
     fn stand(&self, places: &mut Places, alternative: usize, at: usize) {
         places.0.insert((alternative, at));
         let is_anywhere = self.segment(alternative, at) == Some(&Segment::Anywhere);
@@ -207,7 +208,7 @@ impl Places {
         self.0.is_empty()
     }
 
-    /// Whether all of these are among the others.
+    /// Whether all of these positions are among the others.
     pub(crate) fn are_among(&self, others: &Self) -> bool {
         self.0.is_subset(&others.0)
     }
@@ -264,8 +265,8 @@ fn common(a: &str, b: &str) -> String {
     pairs.take_while(|(a, b)| a == b).map(|(a, _)| a).collect()
 }
 
-/// Whether one segment matches: the last `*` takes one more character whenever the following text
-/// does not match.
+/// Whether one segment matches. Whenever the text after a `*` does not match, the last `*` takes
+/// one more character.
 fn name_matches(tokens: &[Token], name: &[char]) -> bool {
     let (mut token, mut character) = (0, 0);
     let mut star = None;
@@ -319,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_matches_what_its_parts_say() {
+    fn a_pattern_matches_what_its_parts_describe() {
         for (pattern, yes, no) in [
             ("*.txt", "a.txt", "a.txtx"),
             ("*.txt", "é😀.txt", "in/a.txt"),
@@ -380,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn the_prefix_goes_as_far_as_the_names_are_alike() {
+    fn the_prefix_ends_where_the_names_begin_to_differ() {
         for (pattern, prefix, literal) in [
             ("logs/2024-*", "logs/2024-", None),
             ("logs/2024-01/x", "logs/2024-01/x", Some("logs/2024-01/x")),

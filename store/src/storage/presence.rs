@@ -1,8 +1,8 @@
 //! Tests whether a store answers calls like one that failed, to distinguish an outage from a single
 //! unreachable object. An outage may affect writes only, or one prefix of a bucket only. So a
 //! failed read is compared with a read of a neighbouring object, and a failed write with a write of
-//! a neighbouring object and with one in the job's own folder. Asks once, and removes what it
-//! wrote.
+//! a neighbouring object and with one in the job's own folder. Each test call is made once, and
+//! written test objects are removed.
 
 use std::time::Duration;
 
@@ -32,8 +32,7 @@ enum Answer {
     Given,
     /// The store refused permanently, for example because the credentials do not allow the call.
     Refused,
-    /// No answer in time, or a temporary error: the store is as busy here as it was for the failed
-    /// call.
+    /// No answer in time, or a temporary error: the store fails here as it did for the failed call.
     Missing,
 }
 
@@ -181,7 +180,8 @@ mod tests {
         name: &'static str,
         /// Returns the store's answer instead of the normal one.
         fails: fn(method: &str, path: &str) -> Option<Reply>,
-        /// A failed read of `OBJECT`, a failed write of it, a failed write in the job's own folder.
+        /// Whether the object alone is at fault after a failed read of `OBJECT`, after a failed
+        /// write of it, and after a failed write in the job's own folder.
         alone: [bool; 3],
     }
 

@@ -18,7 +18,7 @@ pub const SIGN_OF_LIFE_INTERVAL: Duration = Duration::from_mins(2);
 /// The content of the probe object.
 const PROBE: &[u8] = b"zephyr probe\n";
 
-/// Why the storage cannot be used (now).
+/// Why the storage cannot be used, or not now.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// The probe's address is too long.
@@ -27,7 +27,7 @@ pub enum ProbeError {
     /// A call failed.
     #[error("spec.storage.uri: {0}")]
     Store(#[source] StorageError),
-    /// The store overwrote what it should not have.
+    /// The store overwrote an object that it should have kept.
     #[error(
         "spec.storage.uri: {store} lacks conditional writes (If-None-Match): an object was overwritten that was to be written only if absent; allowed are stores that have them"
     )]

@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_range_that_was_asked_for_is_right_or_what_the_object_has_of_it() {
+    fn only_the_requested_range_up_to_the_end_of_the_object_is_accepted() {
         let asked = Asked { first: 8, last: 15 };
         for (header, is_right) in [
             ("bytes 8-15/100", true),

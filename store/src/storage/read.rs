@@ -23,8 +23,8 @@ use crate::storage::{Cause, InputFile, Location, StorageError, Stores, persist};
 /// little.
 const RANGE_BYTES: u64 = 8 << 20;
 
-/// Ranges in flight or waiting to be consumed, for each open object, besides the one being
-/// consumed.
+/// The number of ranges of each open object that are in flight or wait to be consumed, besides the
+/// range being consumed.
 const RANGES_AHEAD: usize = 2;
 
 /// Counts bytes that came from storage.
@@ -47,8 +47,8 @@ pub struct ObjectReader {
     counted: ReadCounter,
 }
 
-/// A range that a separate task reads: its timers run, and it finishes, however late the consumer
-/// asks for it.
+/// A range that a separate task reads. So its timers run and it finishes, even if the consumer asks
+/// for it late.
 struct AskedRange {
     answer: oneshot::Receiver<Result<Bytes, StorageError>>,
     task: AbortOnDropHandle<()>,
@@ -90,7 +90,7 @@ impl ObjectReader {
             let known = Arc::clone(&self.known);
             let task = self.runtime.spawn(async move {
                 let range = nth_range(number, known.size);
-                // If nobody waits any more, nobody misses it.
+                // If the receiver is dropped, nobody needs the range any more.
                 let _ = sender.send(get(&stores, &location, &known, range).await);
             });
             let task = AbortOnDropHandle::new(task);
@@ -169,10 +169,10 @@ impl Known {
     /// Whether an answer is of the listed object. The condition of the request is not enough,
     /// because some stores and proxies ignore it.
     ///
-    /// The size is always compared. Two strong tags decide the rest: they are equal exactly if the
-    /// bytes are equal. A weak tag says less, and some stores list or answer none. Then a tag must
-    /// not differ either, and all answers of one reader must have the same tag and the same time of
-    /// last modification, so that they are at least of one version.
+    /// The size is always compared. If both tags are strong, they decide the rest: they are equal
+    /// exactly if the bytes are equal. A weak tag says less, and some stores have no tags. Even
+    /// then two tags must not differ, and all answers to one reader must have the same tag and the
+    /// same time of last modification. So at least all answers are of one version.
     fn is_in(&self, meta: &ObjectMeta) -> bool {
         if meta.size != self.size {
             return false;
@@ -192,7 +192,8 @@ impl Known {
         *self.first.get_or_init(|| version.clone()) == version
     }
 
-    /// The tag that an answer must have. A weak tag never satisfies a condition (RFC 9110, 13.1.1).
+    /// The tag that the request requires. A weak tag is not sent, because it never satisfies a
+    /// condition (RFC 9110, 13.1.1).
     fn condition(&self) -> Option<String> {
         self.etag.clone().filter(|tag| !is_weak(tag))
     }
@@ -256,12 +257,12 @@ async fn get(
     match bytes.await {
         Ok(Some(bytes)) if bytes.len() as u64 == wanted => Ok(bytes),
         Ok(_) => Err(StorageError::new("reading", location, Cause::Changed)),
-        // Azure's emulator also reports for missing objects that the condition failed.
+        // Azure's emulator reports a failed condition for missing objects too.
         Err(error) if error.cause == Cause::Changed => match size_of(stores, location).await? {
             Some(_) => Err(error),
             None => Err(StorageError::new("reading", location, Cause::NotFound)),
         },
-        // A disk has no status for "beyond the end"; its size decides.
+        // A disk has no status for "beyond the end", so the size of the file decides.
         Err(error) if matches!(error.cause, Cause::Other(_)) => {
             match size_of(stores, location).await? {
                 Some(size) if size != known.size => {

@@ -200,8 +200,8 @@ async fn serving(content: Vec<u8>) -> (FakeHttp, Arc<AtomicU64>) {
                 let range = start..end.min(all);
                 let expected = format!("bytes {start}-{}/{all}", range.end - 1);
                 let reply = good(206, content.slice(range)).with("content-range", expected);
-                // Each range takes longer than the one before: one is in progress while that one
-                // waits to be consumed.
+                // Each range takes longer than the one before. So one range is in progress while
+                // the earlier one waits to be consumed.
                 let number = start as u64 / RANGE_BYTES;
                 let pause = Duration::from_millis(300 * number);
                 Reply { pause, ..reply }
@@ -252,7 +252,7 @@ async fn a_slow_reader_outlasts_every_timer_of_a_real_connection() {
 }
 
 #[tokio::test]
-async fn only_so_many_ranges_are_ahead_of_a_reader_that_does_not_read() {
+async fn a_limited_number_of_ranges_is_ahead_of_a_reader_that_does_not_read() {
     let inner = Arc::new(InMemory::new());
     let calls = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&calls);
@@ -274,7 +274,7 @@ async fn only_so_many_ranges_are_ahead_of_a_reader_that_does_not_read() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_shorter_than_it_was_has_changed_and_a_name_says_nothing_of_that() {
+async fn an_object_that_became_shorter_has_changed_whatever_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let (server, _) = serving(pattern(100)).await;
     let local = format!("file://{}/416 range", folder.path().display());
@@ -301,7 +301,7 @@ async fn what_is_shorter_than_it_was_has_changed_and_a_name_says_nothing_of_that
             }
         }
     }
-    // The error here is not that it changed.
+    // This error is not that the object changed.
     for status in [400, 405, 503] {
         let body = "<Error><Code>Unheard</Code><Message>range 416</Message></Error>";
         let server = FakeHttp::start(move |request| match request.method.as_str() {
@@ -431,7 +431,8 @@ async fn a_store_that_sends_whole_objects_for_ranges_is_read_up_to_a_limit() {
         let reply = Reply::new(200, body.clone())
             .with("etag", "\"a\"")
             .with("last-modified", MODIFIED);
-        // Only for the last check: an object of 70 MiB need not be sent to be too large.
+        // This is only for the last check: an object of 70 MiB is too large, and the server need
+        // not send it to show that.
         if request.method == "HEAD" {
             reply.with("content-length", (70 << 20).to_string())
         } else {

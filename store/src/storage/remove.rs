@@ -72,7 +72,7 @@ fn local_removal(folder: &DiskPath, is_chosen: fn(&str) -> bool) -> std::io::Res
     Ok(removed)
 }
 
-/// Removes a folder and the folders in it, as far as they contain no file.
+/// Removes a folder and the folders in it, except those that contain a file.
 fn remove_empty_folders(folder: &DiskPath) {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return;
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn all_in_the_folder_goes_and_nothing_beside_it() {
+    async fn everything_in_the_folder_is_removed_and_nothing_beside_it() {
         let local = tempfile::tempdir().unwrap();
         for root in [
             "s3://b/jobs".to_owned(),

@@ -14,11 +14,11 @@ use crate::storage::{Location, StorageError, Stores};
 /// The longest pause, so that the recovery of a store is noticed soon.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// How often a store that stays unavailable is mentioned in the log.
+/// The time between two mentions in the log of a store that stays unavailable.
 const WARNING_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Makes a call until it succeeds, fails for a permanent reason, or has failed for longer than the
-/// patience of `stores`. The error then says how often it was tried.
+/// retry time of `stores`. The error then says how often it was tried.
 pub async fn persist<T, F, Answer>(
     stores: &Stores,
     call: &'static str,
@@ -42,12 +42,12 @@ where
     }
 }
 
-/// When a lasting problem is mentioned in the log: at first, and then once a minute.
+/// When a lasting problem is mentioned in the log: at once, and then once a minute.
 #[derive(Debug, Default)]
 pub struct Reminder(Option<Instant>);
 
 impl Reminder {
-    /// Whether it is to be mentioned now.
+    /// Whether the problem is to be mentioned now.
     pub fn is_due(&mut self, now: Instant) -> bool {
         let is_due = self
             .0
@@ -59,7 +59,7 @@ impl Reminder {
     }
 }
 
-/// Pauses between attempts: doubling, with jitter, until the patience is used up.
+/// Pauses between attempts: doubling, with jitter, until the retry time is used up.
 pub(crate) struct Pauses {
     chance: Chance,
     first_failure: Option<Instant>,
@@ -129,7 +129,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
-    fn ten_minutes_without_an_answer_are_a_hundred_or_two_of_tries_and_ten_lines_of_the_log() {
+    fn ten_minutes_without_an_answer_cost_100_to_200_tries_and_ten_lines_of_log() {
         let began = Instant::now();
         let outage = Duration::from_mins(10);
         let mut pauses = Pauses::of(Chance::system(), outage, Duration::from_millis(100));
@@ -195,7 +195,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn retry_time_counts_from_the_first_failure_and_its_end_is_reported() {
         let stores = Stores::in_memory().with_retry_time(Duration::from_mins(2));
-        // The call takes longer than the whole patience, and is still made once more.
+        // The call takes longer than the whole retry time, and is still made once more.
         let (calls, error) = failing(&stores, Duration::from_mins(10)).await;
         assert_eq!(calls, 2);
         assert_eq!(
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_in_a_call_for_room_on_a_disk_or_for_what_does_not_pass() {
+    fn a_call_does_not_wait_for_a_full_disk_or_a_permanent_error() {
         use crate::storage::Cause;
         let location = Location::parse("file:///x").unwrap();
         let stores = Stores::in_memory();
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_that_is_tried_once_says_nothing_of_tries() {
+    async fn the_error_of_a_call_that_is_tried_once_does_not_mention_tries() {
         let stores = Stores::in_memory().with_retry_time(Duration::ZERO);
         let (calls, error) = failing(&stores, Duration::from_secs(1)).await;
         assert_eq!(calls, 1);

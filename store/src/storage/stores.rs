@@ -1,8 +1,8 @@
 //! One client for each bucket, made on first use, with finite timeouts.
 //!
-//! Options come from the frozen job, where the installation's settings are, and from the
-//! environment, where the job's own Secret arrives. The installation's settings win; the
-//! environment adds the others, such as credentials.
+//! Options come from the frozen job, which contains the installation's settings, and from the
+//! environment, which contains the job's own Secret. The installation's settings win; the
+//! environment adds other settings, such as credentials.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -61,7 +61,8 @@ const RETRY_TIME: Duration = Duration::from_mins(2);
 /// The pause before the first retry; each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// The same for a store in memory, for which nobody else waits.
+/// The first pause for a store in memory. It can be short, because no other process uses that
+/// store.
 const FIRST_PAUSE_IN_MEMORY: Duration = Duration::from_millis(1);
 
 /// One bucket's client, or the local disk's.
@@ -69,7 +70,7 @@ const FIRST_PAUSE_IN_MEMORY: Duration = Duration::from_millis(1);
 pub struct Store {
     /// For everything but multipart uploads.
     pub objects: Arc<dyn ObjectStore>,
-    /// The same client; its answered writes survive a loss of power.
+    /// The same client, but every write that it reports as done survives a loss of power.
     pub durable: Arc<dyn ObjectStore>,
     /// Multipart uploads that another process completes; local disks have none.
     pub multipart: Option<Arc<dyn MultipartStore>>,
@@ -278,7 +279,7 @@ impl Stores {
         }
     }
 
-    /// These options, plus the environment's additions.
+    /// These options, and the settings that the environment adds.
     fn settings(&self, prefix: &'static str) -> impl Iterator<Item = (String, String)> {
         let environment = std::env::vars_os()
             .filter(|_| self.reads_environment)
@@ -339,7 +340,7 @@ fn merge(
     merged
 }
 
-/// The two names of S3's endpoint: the one for S3 alone would override the general one.
+/// The two names of S3's endpoint. The name for S3 alone would override the general name.
 const S3_ENDPOINTS: [&str; 2] = ["aws_endpoint", "aws_endpoint_url_s3"];
 
 /// Settings that are meant for one endpoint and wrong for another.
@@ -389,13 +390,14 @@ impl fmt::Debug for Stores {
 }
 
 impl Store {
-    /// A store whose answered writes are durable and which has multipart uploads.
+    /// A remote store: every write that it reports as done is durable, and it has multipart
+    /// uploads.
     pub fn remote<S: ObjectStore + MultipartStore>(store: Arc<S>) -> Self {
         let objects: Arc<dyn ObjectStore> = Arc::clone(&store) as _;
         Self::new(Arc::clone(&objects), objects, Some(store))
     }
 
-    /// A store of which a listing is one page.
+    /// A store that returns each listing as one page.
     pub fn new(
         objects: Arc<dyn ObjectStore>,
         durable: Arc<dyn ObjectStore>,
@@ -518,7 +520,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_installation_does_not_say_a_jobs_secret_may() {
+    fn a_jobs_secret_may_set_what_the_installation_does_not() {
         let environment = [
             ("AWS_ENDPOINT_URL", "http://theirs"),
             ("AWS_ALLOW_HTTP", "true"),
@@ -577,7 +579,7 @@ mod tests {
     }
 
     #[test]
-    fn an_azure_account_that_is_not_named_is_asked_for() {
+    fn a_missing_azure_account_is_requested_in_the_error() {
         let without = MicrosoftAzureBuilder::new().with_container_name("c");
         assert_eq!(
             azure_problem(&without.build().unwrap_err().to_string()),
@@ -609,7 +611,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_are_signed_with_what_the_agent_of_eks_pod_identity_gives() {
+    async fn requests_are_signed_with_the_credentials_of_the_agent_of_eks_pod_identity() {
         let server = FakeHttp::start(|request| {
             let header = |name: &str| request.headers.get(name).map_or("", String::as_str);
             if request.path == "/v1/credentials" {

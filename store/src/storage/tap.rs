@@ -129,7 +129,8 @@ impl<S: PaginatedListStore> ListPages for TappedStore<S> {
     }
 }
 
-/// Makes clients whose listings can be intercepted, from those that another connector makes.
+/// Makes clients with listings that can be intercepted, from the clients that another connector
+/// makes.
 #[derive(Debug)]
 pub(super) struct TapConnector<C>(pub(super) C);
 
@@ -311,7 +312,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_odd_key_of_s3_breaks_no_listing_and_a_page_fails_alone() {
+    async fn one_odd_key_of_s3_does_not_break_the_listing_and_a_page_fails_alone() {
         let server = serve(vec![
             s3_page(
                 &["logs/2024-a+b", "logs/2024-%2F%2Fx", "logs/2024-%FF%0A"],
@@ -352,7 +353,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_listing_of_s3_keeps_to_the_options_of_the_client() {
+    async fn a_listing_of_s3_uses_the_options_of_the_client() {
         let empty = || s3_page(&[], None);
         let server = serve(vec![empty(), empty(), empty()]).await;
         let anonymous = server.stores(&[("aws_skip_signature", "true")]);
@@ -391,7 +392,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_page_that_is_not_understood_is_asked_for_again_but_not_forever() {
+    async fn a_page_that_is_not_understood_is_requested_again_but_not_forever() {
         let nonsense = || (200, "<html>Sign in</html>".to_owned());
         let server = serve(vec![nonsense(), nonsense(), s3_page(&["x"], None)]).await;
         assert_eq!(uris(&server.stores(&[]), "s3://b/*").await, ["s3://b/x"]);
@@ -416,7 +417,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_error_in_a_page_that_says_200_is_what_its_code_says() {
+    async fn an_error_in_a_page_with_status_200_has_the_class_of_its_code() {
         let said = |code: &str| {
             (
                 200,
@@ -439,7 +440,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn odd_keys_of_google_and_azure_break_no_listing() {
+    async fn odd_keys_of_google_and_azure_do_not_break_the_listing() {
         let google = "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>in//x</Key><Size>1</Size></Contents><Contents><Key>in/a+b%20&#1;</Key><Size>1</Size></Contents><Contents><Key>in/y</Key><Size>1</Size></Contents></ListBucketResult>";
         let azure = "<EnumerationResults><Blobs><Blob><Name>in//x</Name><Properties><Content-Length>1</Content-Length><Etag>1</Etag></Properties></Blob><Blob><Name>in/y</Name><Properties><Content-Length>1</Content-Length><Etag>2</Etag></Properties></Blob></Blobs><NextMarker>m/2</NextMarker></EnumerationResults>";
         let last = "<EnumerationResults><Blobs></Blobs><NextMarker/></EnumerationResults>";
@@ -474,7 +475,7 @@ mod tests {
         let server = serve(vec![
             (404, String::new()),
             s3_page(&[], None),
-            // Nor is it a folder.
+            // The missing key is not a folder either.
             s3_page(&[], None),
             (404, String::new()),
             (404, missing.to_owned()),
@@ -499,7 +500,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn folders_are_asked_for_with_a_slash_and_from_where_on() {
+    async fn folders_are_requested_with_a_slash_and_a_start_key() {
         let listed = "<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken><Contents><Key>j%2F%2Fx%0A</Key><Size>1</Size></Contents><CommonPrefixes><Prefix>j%2Fb+c%2F</Prefix></CommonPrefixes><CommonPrefixes><Prefix>j%2F%FF%2F</Prefix></CommonPrefixes></ListBucketResult>";
         let azure = "<EnumerationResults><Blobs><BlobPrefix><Name>j/d/</Name></BlobPrefix></Blobs><NextMarker/></EnumerationResults>";
         let server = serve(vec![

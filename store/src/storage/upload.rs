@@ -96,7 +96,7 @@ pub struct Uploaded {
     pub bytes: u64,
     /// CRC-32C over all bytes.
     pub crc32c: u32,
-    /// Where the uploaded bytes are.
+    /// The place of the uploaded bytes.
     pub place: UploadPlace,
 }
 
@@ -105,8 +105,8 @@ pub struct Uploaded {
 pub enum UploadPlace {
     /// An uncompleted multipart upload.
     Multipart {
-        /// The store's name of the upload; for an empty file without parts, the tag of the object
-        /// under its name.
+        /// The store's name of the upload. For an empty file without parts: the tag of the object
+        /// under the file's name.
         upload: String,
         /// The store's names of the parts, in order; none if the file is empty and the store
         /// accepts no empty part.
@@ -236,7 +236,7 @@ impl PartUpload {
         })
     }
 
-    /// Ends the stream and deletes the stored parts, if the store allows it: parts that stay are
+    /// Ends the stream and deletes the stored parts, if the store allows that. Parts that stay are
     /// never completed.
     pub fn discard(self, stores: &Stores) -> Result<(), StorageError> {
         match self.target {

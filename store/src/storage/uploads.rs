@@ -254,7 +254,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_of_uploads_is_read_with_odd_keys_and_the_way_to_the_next() {
+    fn a_page_of_uploads_is_read_with_odd_keys_and_the_start_of_the_next_page() {
         let text = "<?xml version=\"1.0\"?><ListMultipartUploadsResult xmlns=\"x\"><Bucket>b</Bucket>\
             <NextKeyMarker>a%2Fb</NextKeyMarker><NextUploadIdMarker>2</NextUploadIdMarker><EncodingType>url</EncodingType>\
             <IsTruncated>true</IsTruncated>\

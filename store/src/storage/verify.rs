@@ -37,7 +37,7 @@ pub async fn verify(
     let found = match looked {
         Ok(found) => found,
         Err(error) if error.cause == Cause::NotFound => {
-            return Ok(Verified::Other("it is not there".to_owned()));
+            return Ok(Verified::Other("it does not exist".to_owned()));
         }
         Err(error) => return Err(error),
     };
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_compared_by_the_best_that_the_store_names() {
+    fn a_file_is_compared_by_the_best_checksum_that_the_store_reports() {
         let none = ReportedSums::default();
         let crc = |crc32c| ReportedSums {
             crc32c: Some(crc32c),

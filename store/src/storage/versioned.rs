@@ -1,6 +1,6 @@
-//! Small objects that several processes read and one at a time changes: they are read with their
-//! version, replaced only if they are unchanged since, and removed. Does not decide who may do
-//! that.
+//! Small objects that several processes read and only one process at a time changes. They are read
+//! with their version, replaced only if they are unchanged since then, and removed. Does not decide
+//! who may do that.
 
 use bytes::Bytes;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion};
@@ -21,7 +21,7 @@ pub struct Versioned {
 pub enum Replaced {
     /// The new bytes are stored.
     Done,
-    /// Another object than the one that was read is there, or none: nothing was written.
+    /// The object is another one than the one that was read, or is missing. Nothing was written.
     Changed,
 }
 
@@ -63,9 +63,9 @@ pub async fn read_versioned(
     }
 }
 
-/// Puts `bytes` in place of `found`, and only if it is unchanged. If a store has no such write (a
-/// local disk), the object is read once more directly before it is overwritten, so that the
-/// unprotected interval is short.
+/// Puts `bytes` in place of `found`, but only if that is unchanged. A local disk has no such write:
+/// there the object is read once more directly before it is overwritten, so that the unprotected
+/// interval is short.
 pub async fn replace(
     stores: &Stores,
     location: &Location,
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_object_is_replaced_only_while_it_is_what_was_read() {
+    async fn an_object_is_replaced_only_if_it_is_unchanged_since_it_was_read() {
         let local = tempfile::tempdir().unwrap();
         for uri in [
             "s3://b/x".to_owned(),
