@@ -21,7 +21,7 @@ pub enum Error {
     /// The port cannot be opened.
     #[error("listen on {address}: {source}")]
     Listen {
-        /// Where the server was to listen.
+        /// The address at which the server should listen.
         address: SocketAddr,
         /// What the system answered.
         source: std::io::Error,
@@ -29,7 +29,7 @@ pub enum Error {
     /// The server ended.
     #[error("serve on {address}: {source}")]
     Serve {
-        /// Where the server listened.
+        /// The address at which the server listened.
         address: SocketAddr,
         /// What the system answered.
         source: std::io::Error,

@@ -15,7 +15,7 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// The API server did not answer in time. Whether it did what was asked is not known.
+    /// The API server did not answer in time. Whether it carried out the call is not known.
     #[error("no answer within {} s", CALL_TIMEOUT.as_secs())]
     Timeout,
     /// The API server refused the call, or the connection broke.
@@ -86,8 +86,8 @@ impl CallError {
             return Refusal::NamespaceEnding;
         }
         match (status.code, status.reason.as_str()) {
-            // This is the answer to a patch with the uid of an object if another object has its
-            // name by now.
+            // The API server answers this to a patch with an object's uid if another object has
+            // that name by now.
             (422, _) if causes.any(|cause| cause.field == "metadata.uid") => Refusal::Conflict,
             (404, _) => Refusal::NotFound,
             (409, "AlreadyExists") => Refusal::AlreadyExists,

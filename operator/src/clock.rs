@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_derived_clock_moves_with_the_time_of_tokio_and_with_nothing_else() {
+    async fn a_derived_clock_follows_only_the_time_of_tokio() {
         let clock = Clock::starting_at(Timestamp::UNIX_EPOCH);
         assert_eq!(clock.now(), Timestamp::UNIX_EPOCH);
         tokio::time::advance(Duration::from_hours(24)).await;

@@ -11,10 +11,10 @@ use zephyr_crds::preemptible::SpotProvider;
 
 use crate::controller::plan::Installation;
 
-/// Jobs that may start at once, unless the installation says otherwise. They start within some ten
-/// seconds each, so that a thousand jobs that come at once all run within minutes. Their
-/// coordinators are too few to fill a cluster of more than some nodes, and kubelets that create a
-/// few dozen pods at once do so in seconds.
+/// Jobs that may start at once, unless the installation says otherwise. A job starts within some
+/// ten seconds, so a thousand jobs that are created at once all run within minutes. This number of
+/// coordinators does not fill a cluster of more than a few nodes, and kubelets create a few dozen
+/// pods in seconds.
 const MAX_STARTING_JOBS: u16 = 32;
 
 /// Runs data pipelines (`ZephyrJob`) on nodes that may vanish.
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_provider_of_preemptible_nodes_is_one_that_is_known_or_none() {
+    fn the_provider_of_preemptible_nodes_is_a_known_one_or_none() {
         let provider = |value: &str| {
             parse(&["--worker-image", "w:1", "--preemptible-provider", value])
                 .map(|config| config.installation().spot_provider)

@@ -64,7 +64,7 @@ pub struct Context {
     pub client: Client,
     /// The facts from the watches.
     pub caches: Arc<Caches>,
-    /// Which job is looked at next.
+    /// Which job is reconciled next.
     pub jobs: Arc<Jobs>,
     /// Whose turn it is to start.
     pub turns: Arc<Turns>,
@@ -78,7 +78,7 @@ pub struct Context {
     pub recorder: Recorder,
     /// Counters for `/metrics`.
     pub metrics: Metrics,
-    /// What is remembered between two looks at a job.
+    /// What is remembered between two reconciles of a job.
     pub memory: Memory,
     /// The only source of the time of day.
     pub clock: Clock,
@@ -282,7 +282,8 @@ async fn reconcile_job(seen: &SeenJob, context: &Context) -> Result<Outcome, Err
     context
         .memory
         .note_health(&identity.uid, &plan.diagnosis, now);
-    // An end that somebody took away is no news, and is written again whatever is missing of it.
+    // An end that somebody removed causes no event. It is written again, whatever part of it is
+    // missing.
     let phase = valid.status.phase;
     let before = match emptied.clone() {
         Some(found) => ZephyrJobStatus { phase, ..found },
@@ -307,8 +308,8 @@ async fn reconcile_job(seen: &SeenJob, context: &Context) -> Result<Outcome, Err
     Ok(wait.map_or(Outcome::Settled, Outcome::LookAgain))
 }
 
-/// Gives a job its end again, if somebody took that from its status: it neither runs nor starts a
-/// second time. Returns the status that is there.
+/// Restores the end of a job if somebody removed it from the job's status, so that the job does not
+/// start a second time. Returns the status as somebody left it.
 fn restore_end(job: &mut ZephyrJob, seen: &SeenJob) -> Option<ZephyrJobStatus> {
     let ended = seen.lost_end()?;
     let is_there = job
@@ -382,7 +383,7 @@ async fn plan_on(
     })
 }
 
-/// Adds the roots that no watch shows although they are there. Without the job, its objects are
+/// Adds the roots that exist although no watch shows them. If the job is gone, its objects are
 /// collected.
 async fn observe_unmarked(
     context: &Context,
@@ -472,7 +473,7 @@ fn is_over(job: &ValidatedJob) -> bool {
     job.deleted || job.has_ended()
 }
 
-/// Adds the coordinator's latest report, and why worker pods are refused, if they are.
+/// Adds the coordinator's latest report, and, if worker pods are refused, the reason.
 async fn observe_run(
     context: &Context,
     job: &ValidatedJob,
@@ -505,9 +506,9 @@ async fn observe_run(
     let Some(workers) = objects.and_then(|objects| objects.workers.clone()) else {
         return Ok(());
     };
-    // Two lists of different ages would make pods come and go that did neither. Without its root
-    // the generation is collected, and without their set pods may stay that no watch shows: whoever
-    // deletes it may want them to.
+    // Losses are counted only from the caches: two lists of different ages would show changes that
+    // did not happen. A generation without its root is collected. After the deletion of the set,
+    // pods may stay although no watch shows them, because the deletion may have left them alone.
     if observed.freshness == Freshness::Cached && is_whole && !workers.object.terminating {
         let scaled_to = context.memory.scaled_to(&identity.uid, &workers.object.uid);
         let replicas = scaled_to.map_or(workers.replicas, |to| to.min(workers.replicas));
@@ -601,8 +602,8 @@ fn lost_before(status: &zephyr_crds::ZephyrJobStatus, now: Timestamp) -> Lost {
         .map_or_else(Lost::default, |record| Lost {
             workers: record.disruptions,
             pods: record.lost_pods,
-            // A time in the future was written by a clock that was wrong, and would hide every loss
-            // until then.
+            // A wrong clock may have written a time in the future. Such a time would hide every
+            // loss until then.
             pods_until: record.last_lost_pod.as_ref().map(|time| time.0.min(now)),
         })
 }
@@ -649,8 +650,8 @@ fn keep_stream(context: &Context, job: &ValidatedJob, observed: &Observed) {
     }
 }
 
-/// Records the try. A refusal is shown until the pod is gone. No decision depends on it, so
-/// everything else continues.
+/// Records the try. A refusal is shown until the pod is gone. No decision depends on the refusal,
+/// so everything else continues.
 fn note_force_delete(
     context: &Context,
     job_uid: &str,
@@ -679,7 +680,7 @@ fn note_old_root(context: &Context, job_uid: &str, failed: Option<apply::Error>)
 }
 
 /// Executes the plan up to the first failure, because a later action may depend on an earlier one.
-/// Exceptions that do not stop it: a pod that cannot be deleted by force, and an earlier generation
+/// Two failures do not stop it: a pod that cannot be deleted by force, and an earlier generation
 /// that cannot be deleted.
 async fn apply_all(
     writer: &Writer<'_>,
@@ -727,7 +728,7 @@ async fn apply_all(
     Ok(())
 }
 
-/// Tells whoever scaled a coordinator why that did not last.
+/// Publishes an event that explains to the user why a scaled coordinator was scaled back.
 async fn announce_scaled_back(context: &Context, job: &JobIdentity, name: &str, from: u32) {
     let Some(seen) = context.caches.jobs.get(&job.namespace, &job.name) else {
         return;

@@ -1,6 +1,5 @@
-//! Mistakes that tests can turn on, to show that the simulation finds each of them. In a program
-//! they cannot be turned on: outside of tests `is` is constantly false, and nothing here decides
-//! anything.
+//! Mistakes that tests can turn on, to show that the simulation finds each of them. In the built
+//! program they cannot be turned on: outside of tests `is` is always false.
 
 /// One mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,7 +22,7 @@ use crate::queue::{JobKey, Outcome, Queue};
 
 /// How often the loop reports that it is alive, if nothing happens.
 const LIVENESS_INTERVAL: Duration = Duration::from_secs(10);
-/// How long a job waits if it panics and recording that panics too.
+/// How long a job waits if its reconcile panics and recording the panic also panics.
 const LAST_RESORT: Duration = Duration::from_mins(10);
 
 /// The queue, shared by the watches, the streams and the driver.
@@ -43,13 +43,13 @@ pub trait Look: Send + Sync + 'static {
 }
 
 impl Jobs {
-    /// Something about a job changed. Never blocks.
+    /// Records that something about a job changed. Never blocks.
     pub fn touch(&self, key: &JobKey) {
         self.lock().touch(key, Instant::now());
         self.changed.notify_one();
     }
 
-    /// The job is gone.
+    /// Records that the job is gone.
     pub fn forget(&self, key: &JobKey) {
         self.lock().forget(key);
     }
@@ -129,7 +129,8 @@ mod tests {
     use super::*;
     use crate::queue::SLOTS_PER_NAMESPACE;
 
-    /// Job `panics` panics, job `hangs` never ends; the others are counted and wait a second.
+    /// Reconciles for tests: job `panics` panics, and job `hangs` never ends. The other jobs are
+    /// counted and wait a second.
     #[derive(Default)]
     struct Counting {
         looks: Mutex<BTreeMap<String, u32>>,

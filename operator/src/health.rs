@@ -12,8 +12,8 @@ const SILENCE: Duration = Duration::from_mins(1);
 /// How long a watch may fail before the operator calls itself not ready: an API server that
 /// restarts takes less.
 const WATCH_TIMEOUT: Duration = Duration::from_mins(1);
-/// A watch that has not failed again for so long works: failed ones are tried at least twice as
-/// often.
+/// A watch that has not failed again for this long counts as working: failed watches are tried at
+/// least twice in this time.
 const WATCH_WELL: Duration = Duration::from_secs(75);
 
 /// The operator's state.
@@ -45,7 +45,7 @@ impl Health {
         self.lock().missing = sentence;
     }
 
-    /// The watch of a kind failed. It is tried again.
+    /// Records that the watch of a kind failed. It is tried again.
     pub fn watch_failed(&self, kind: &'static str, why: String) {
         let last = Instant::now();
         let mut state = self.lock();
@@ -55,7 +55,7 @@ impl Health {
         state.watches.insert(kind, FailedWatch { since, last, why });
     }
 
-    /// The watch of a kind brings something.
+    /// Records that the watch of a kind delivered something.
     pub fn watch_works(&self, kind: &'static str) {
         self.lock().watches.remove(kind);
     }
@@ -103,7 +103,7 @@ impl Health {
 }
 
 impl State {
-    /// Whether all watches work. While one does not, the last facts from it are used.
+    /// Whether all watches work. While a watch fails, its last facts are used.
     fn watching(&self) -> Result<(), String> {
         let fails = |row: &FailedWatch| {
             row.last.elapsed() < WATCH_WELL
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_controller_that_stands_still_is_reported_and_one_that_starts_is_not() {
+    async fn a_controller_without_progress_is_reported_but_not_during_its_start() {
         let health = Health::default();
         tokio::time::advance(SILENCE * 2).await;
         assert_eq!(health.liveness(), Ok(()));

@@ -1,9 +1,9 @@
-//! Which job is meant: its uid, and the name and namespace under which the API server has it. Knows
-//! nothing of its spec.
+//! The identity of a job: its uid, and the name and namespace under which the API server stores it.
+//! Knows nothing about the job's spec.
 
 use crate::queue::JobKey;
 
-/// Which job: the uid is the identity, name and namespace say where it is.
+/// A job: its uid identifies it, and its name and namespace locate it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct JobIdentity {
     /// Its namespace.

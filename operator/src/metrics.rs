@@ -151,7 +151,7 @@ impl Metrics {
         self.0.set_aside.inc();
     }
 
-    /// The watch of a kind failed.
+    /// Counts one failure of the watch of a kind.
     pub fn count_watch_failure(&self, kind: &'static str) {
         self.0
             .watch_failures
@@ -227,7 +227,7 @@ mod tests {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/monitoring.md");
         let page = std::fs::read_to_string(page).unwrap();
         let metrics = Metrics::default();
-        // One with labels is not printed before it has some.
+        // A metric with labels is not printed before it has values.
         metrics.set_phase("a", Some(Phase::Pending));
         metrics.observe_reconcile(Duration::ZERO, None);
         metrics.count_action("scale_workers", true);
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn jobs_are_counted_once_each_under_their_present_phase() {
+    fn each_job_is_counted_once_under_its_present_phase() {
         let metrics = Metrics::default();
         metrics.set_phase("a", Some(Phase::Pending));
         metrics.set_phase("a", Some(Phase::Running));

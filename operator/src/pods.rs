@@ -23,8 +23,8 @@ use crate::children::CONTAINER_NAME;
 /// How long after the end of its grace period a pod may stay Terminating before its node counts as
 /// lost.
 pub const STUCK_AFTER_GRACE: SignedDuration = SignedDuration::from_secs(30);
-/// For how long a pod is stuck before something must be keeping it: a pod on a lost node was
-/// deleted by force long before.
+/// How long a pod must be stuck before it is certain that something keeps it. A pod on a lost node
+/// would have been deleted by force long before.
 const HELD_AFTER: SignedDuration = SignedDuration::from_mins(5);
 
 /// The role of a pod.
@@ -68,7 +68,7 @@ pub struct PodFacts {
     pub ready_changed: Option<Timestamp>,
     /// Its node, once it has one.
     pub node: Option<String>,
-    /// Whether the cluster's own controllers consider its node lost, as far as its conditions show.
+    /// Whether the pod's conditions show that the cluster's own controllers consider its node lost.
     pub is_on_lost_node: bool,
     /// When it was assigned to its node.
     pub scheduled_since: Option<Timestamp>,
@@ -76,8 +76,8 @@ pub struct PodFacts {
     pub unschedulable: Option<String>,
     /// The state of its main container.
     pub container: ContainerFacts,
-    /// The name of an init container that does not finish. Only a policy of the cluster adds one to
-    /// our pods.
+    /// The name of an init container that does not finish, and why. Only a policy of the cluster
+    /// adds init containers to our pods.
     pub init_trouble: Option<(String, Explanation)>,
     /// The memory limit of its main container, in bytes; 0 if there is none.
     pub memory_limit_bytes: u64,

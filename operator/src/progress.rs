@@ -43,7 +43,8 @@ const LONGEST_RETRY: Duration = Duration::from_secs(10);
 /// most one a second. Reports that are sent faster stay in the sender's buffers, because they are
 /// not read.
 const REPORT_SPACING: Duration = Duration::from_millis(500);
-/// Streams of one operator are not opened in step.
+/// The largest additional wait of a job, so that the operator does not open all streams at the same
+/// moment.
 const RETRY_SPREAD_MS: u64 = 500;
 /// Most messages that wait for a coordinator; further ones are sent at the next reconcile.
 const OUTBOX: usize = 1024;
@@ -70,7 +71,7 @@ pub struct StreamTarget {
     pub job: JobIdentity,
     /// The generation whose coordinator is dialled.
     pub generation: u32,
-    /// Where its coordinator is dialled, as a URL.
+    /// The URL at which its coordinator is dialled.
     pub address: String,
     /// The generation's bearer token.
     pub token: Token,
@@ -101,14 +102,16 @@ struct StreamState {
     end: Option<(Message, Timestamp)>,
 }
 
-/// The number of workers that stay, which the coordinator learns before the others go.
+/// The number of workers that stay. The coordinator is informed of it before the other workers are
+/// removed.
 #[derive(Debug, Default)]
 struct KeptWorkers {
     /// The newest number.
     wanted: Option<u32>,
     /// The number that the coordinator has on its present stream.
     said: Option<u32>,
-    /// The replicas that the watch showed last. It may show a change of this operator's late.
+    /// The replicas that the watch showed last. The watch may be late in showing a change that this
+    /// operator made.
     shown: Option<u32>,
 }
 
@@ -250,7 +253,7 @@ impl RunStreams {
     }
 
     /// Informs the coordinator that its result is in status. The message may get lost, because the
-    /// generation's deletion says the same.
+    /// deletion of the generation has the same meaning.
     pub fn acknowledge_result(&self, job_uid: &str, generation: u32, epoch: u64) {
         self.with(job_uid, generation, |state| {
             if let Some(outbox) = &state.outbox {
@@ -261,14 +264,14 @@ impl RunStreams {
         });
     }
 
-    /// Informs the coordinator that this number of workers stay, before the others go; after a
-    /// reconnect it learns the number again.
+    /// Informs the coordinator that this number of workers stay, before the other workers are
+    /// removed. After a reconnect it is informed again.
     pub fn keep_workers(&self, job_uid: &str, generation: u32, workers: u32) {
         self.with(job_uid, generation, |state| state.keep_workers(workers));
     }
 
-    /// The same for the replicas that the watch shows: this operator may have begun a moment ago,
-    /// or somebody else may have changed the number.
+    /// Like [`Self::keep_workers`], for the replicas that the watch shows: this operator may have
+    /// started a moment ago, or somebody else may have changed the number.
     pub fn note_replicas(&self, job_uid: &str, generation: u32, replicas: u32) {
         self.with(job_uid, generation, |state| state.note_replicas(replicas));
     }
@@ -324,7 +327,7 @@ impl StreamState {
         self.send_kept();
     }
 
-    /// Sends the number of workers that stay, unless the coordinator has it.
+    /// Sends the number of workers that stay, unless the coordinator already has that number.
     fn send_kept(&mut self) {
         let KeptWorkers { wanted, said, .. } = self.kept;
         if let (Some(workers), Some(outbox)) = (wanted, &self.outbox)
@@ -434,8 +437,8 @@ fn take_report(
         }
         state.newest_epoch = found;
     }
-    // While the plan is made, no tasks are reported yet: the base is the number of tasks that were
-    // committed when the plan was first known.
+    // While the plan is made, no tasks are reported yet. So the count begins with the tasks that
+    // were committed when the plan was first known.
     let progressed = report.planned.is_some()
         && report.tasks_done > *state.first_tasks_done.get_or_insert(report.tasks_done);
     let last = state.report.as_ref();
@@ -456,7 +459,7 @@ fn take_report(
     Ok(())
 }
 
-/// The wait of this job, the same at each try.
+/// The additional wait of this job in milliseconds, the same at each try.
 fn spread(job_uid: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     job_uid.hash(&mut hasher);
@@ -572,7 +575,7 @@ mod tests {
     }
 
     #[test]
-    fn a_coordinator_learns_how_many_workers_stay_once_on_each_stream() {
+    fn a_coordinator_is_informed_once_on_each_stream_how_many_workers_stay() {
         let (outbox, mut messages) = mpsc::channel(8);
         let mut state = StreamState::default();
         state.note_replicas(4);
@@ -613,7 +616,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_is_what_was_committed_after_the_first_report_with_a_plan() {
+    fn progress_is_a_commit_after_the_first_report_with_a_plan() {
         let (outbox, _messages) = mpsc::channel(1);
         let mut state = StreamState::default();
         let mut progressed = Vec::new();

@@ -5,9 +5,9 @@
 //!
 //! - A change is followed by a reconcile that starts after it.
 //! - At most one reconcile of a job runs at a time.
-//! - Nothing shortens a back-off: a change during it is seen when it ends. That includes edits of
-//!   the spec. The longest back-off after a failed call is a minute; if an edit ended it, a loop of
-//!   edits could bypass it.
+//! - Nothing shortens a back-off, not even an edit of the spec: a change during the back-off is
+//!   seen when it ends. The longest back-off after a failed call is a minute; if an edit ended it,
+//!   a loop of edits could bypass it.
 //! - Namespaces take turns, and one namespace never holds all slots.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +26,8 @@ pub const SLOTS_PER_NAMESPACE: usize = 16;
 /// Least time between the end of one reconcile of a job and the start of the next: changes in
 /// between are handled together.
 pub const SPACING: Duration = Duration::from_millis(100);
-/// The longest wait: the reconcile at its end sets a timer again if it is further away.
+/// The longest wait. If the due time is further away, the reconcile at the end of this wait sets
+/// the timer again.
 const LONGEST_WAIT: Duration = Duration::from_hours(24);
 
 /// A job by name.
@@ -96,7 +97,8 @@ struct Lane {
 }
 
 impl Queue {
-    /// Something about a job changed: it is reconciled as soon as its spacing or back-off allows.
+    /// Records that something about a job changed. The job is reconciled as soon as its spacing or
+    /// back-off allows.
     pub fn touch(&mut self, key: &JobKey, now: Instant) {
         let entry = self.jobs.entry(key.clone()).or_insert(Entry {
             place: Place::Idle,
@@ -119,7 +121,8 @@ impl Queue {
         }
     }
 
-    /// The job is gone: no further reconcile starts. A running one continues.
+    /// Records that the job is gone: no further reconcile of it starts. A running reconcile
+    /// continues.
     pub fn forget(&mut self, key: &JobKey) {
         let Some(entry) = self.jobs.get_mut(key) else {
             return;
@@ -146,8 +149,8 @@ impl Queue {
     pub fn take(&mut self, now: Instant) -> Option<JobKey> {
         self.make_ready(now);
         let free = SLOTS.checked_sub(self.running).filter(|free| *free > 0)?;
-        // The fewer slots are free, the fewer one namespace may hold. So a namespace that comes
-        // late finds a free slot, even if the calls of a dozen others hang.
+        // The fewer slots are free, the fewer one namespace may hold. So a namespace whose first
+        // job comes late finds a free slot, even if the calls of a dozen other namespaces hang.
         let share = (free / 4).clamp(1, SLOTS_PER_NAMESPACE);
         let namespace = self.turns.values().find(|namespace| {
             self.lanes
@@ -250,7 +253,7 @@ impl Queue {
         }
     }
 
-    /// A namespace had its turn: all other waiting namespaces come before its next one.
+    /// A namespace had its turn: all other waiting namespaces come before its next turn.
     fn end_turn(&mut self, namespace: &str) {
         let number = self.number();
         let Some(lane) = self.lanes.get_mut(namespace) else {

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use zephyr_crds::status::GenerationRecord;
 use zephyr_proto::reason::EndReason;
 
-/// Uids of pods, up to 10,000: each plan reads them, and none copies them.
+/// Uids of up to 10,000 pods. They are shared, so that no plan copies them.
 pub type PodUids = Arc<BTreeSet<String>>;
 
 /// The latest report of a generation's coordinator.
@@ -32,7 +32,7 @@ pub struct RunReport {
     pub stage: Option<StageReport>,
     /// Records and bytes so far, if the coordinator counts them.
     pub records: Option<RecordsReport>,
-    /// Workers lost by no fault of a task, in this generation.
+    /// Workers of this generation that were lost to disruptions.
     pub disruptions: u64,
     /// Pods with at least one task running.
     pub busy_pods: PodUids,
@@ -55,8 +55,9 @@ pub struct RunReport {
 }
 
 impl RunReport {
-    /// Whether tasks were committed in this generation: since its first report, or, also while no
-    /// operator ran, since it was started according to its record in status.
+    /// Whether tasks were committed in this generation, either since its first report or since the
+    /// start that its record in status shows. The record also covers times in which no operator
+    /// ran.
     pub fn shows_progress(&self, record: Option<&GenerationRecord>) -> bool {
         let before = record.and_then(|record| record.tasks_before);
         let before = before.and_then(|tasks| u64::try_from(tasks).ok());
@@ -95,7 +96,8 @@ pub enum RunPhase {
 pub struct Planned {
     /// Number of stages.
     pub stages: u32,
-    /// Shards of the stage that has most: no more workers are useful.
+    /// The number of shards of the stage with the most shards: more workers than this are not
+    /// useful.
     pub max_shards: u32,
 }
 
@@ -112,7 +114,7 @@ pub struct StageReport {
     pub total: u32,
     /// Its tasks that run.
     pub running: u32,
-    /// Its tasks that failed and are not done.
+    /// Its tasks that failed and are not done yet.
     pub failed: u32,
 }
 

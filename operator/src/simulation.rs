@@ -45,7 +45,7 @@ fn every_scenario_ends_as_it_should_and_is_the_same_each_time() {
 }
 
 #[test]
-fn a_job_makes_no_object_before_the_one_whose_turn_it_is_works() {
+fn a_waiting_job_creates_no_object_until_the_job_before_it_works() {
     let known = Known::shared();
     let requests = &known.learned[known.scenario("queue")].requests;
     let at = |request: &str| {
@@ -66,9 +66,10 @@ fn a_job_comes_to_the_same_end_after_any_single_fault() {
     known.expect_all_well(&runs);
 }
 
-/// `ZEPHYR_SWEEP=finish:37:crash-after` repeats a run, `ZEPHYR_SWEEP=singles/20` every twentieth
-/// run of the sweep, `ZEPHYR_SWEEP=singles/queue` those of a scenario, `ZEPHYR_SEED` the pair or
-/// triple of a seed, and `ZEPHYR_SEEDS` those of this number of seeds, or of the seeds `500..1000`.
+/// `ZEPHYR_SWEEP=finish:37:crash-after` repeats one run. `ZEPHYR_SWEEP=singles/20` repeats every
+/// twentieth run of the sweep, and `ZEPHYR_SWEEP=singles/queue` the runs of one scenario.
+/// `ZEPHYR_SEED` repeats the pair or triple of a seed. `ZEPHYR_SEEDS` runs the pairs and triples of
+/// this number of seeds, or of the seeds `500..1000`.
 #[test]
 fn what_the_environment_asks_for() {
     if let Ok(name) = std::env::var("ZEPHYR_SWEEP") {

@@ -92,7 +92,7 @@ pub enum Error {
     /// See [`admin::Error`].
     #[error(transparent)]
     Admin(admin::Error),
-    /// A part of the operator ended that runs as long as the process.
+    /// A part of the operator ended although it must run as long as the process.
     #[error("{task} ended unexpectedly")]
     TaskEnded {
         /// Its name.
@@ -131,8 +131,8 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
     let signing_key = read_key(&config)?;
     let mut client_config = kube::Config::infer().await.map_err(Error::InferConfig)?;
-    // The operator controls every retry itself: retries of the client below it would be several
-    // within one call.
+    // The operator controls every retry itself. With retries of the client, one call would be
+    // several.
     client_config.default_retry = false;
     let client = ClientBuilder::try_from(client_config)
         .map_err(Error::Client)?
@@ -151,7 +151,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     };
     let served = admin::serve(config.listen, setup.metrics.clone(), setup.health.clone());
     tokio::select! {
-        // Every write can be repeated and left out safely, so stopping at any point is fine.
+        // Every write can be repeated or lost without harm, so the process may stop at any point.
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         ended = Box::pin(serve(client, setup)) => ended,

@@ -1,5 +1,5 @@
-//! Keeps for all jobs whose turn it is to start. It is computed from the caches at most once a
-//! second, never from memory. Decides nothing: `controller/turns.rs` does.
+//! Knows for all jobs which of them may start now. This is computed from the caches, at most once a
+//! second. Decides nothing itself: `controller/turns.rs` decides.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -82,8 +82,8 @@ impl Turns {
         if known.waiting.get(uid) == Some(&waits) {
             return known.turns.get(uid).copied().unwrap_or_default();
         }
-        // What is known of it is of before its last step. It keeps the place that it has, and gets
-        // none.
+        // The caches do not show the job's last step yet. Until they do, the job keeps its place if
+        // it has one, and gets no new place.
         if waits {
             self.somebody_waits.notify_one();
             known.is_pending = true;
@@ -98,7 +98,7 @@ impl Turns {
         }
     }
 
-    /// Looks at jobs whose turn has come, forever.
+    /// Puts jobs whose turn has come into the queue, forever.
     pub async fn follow(
         self: Arc<Self>,
         caches: Arc<Caches>,
@@ -116,7 +116,7 @@ impl Turns {
         }
     }
 
-    /// The jobs that may do something that they could not when they were last looked at.
+    /// The jobs whose turn has changed since their last reconcile, so that they may do more now.
     fn due(&self, caches: &Caches, now: Timestamp) -> Vec<JobKey> {
         let mut known = self.lock();
         known.compute(caches, self.limit, now);
@@ -147,8 +147,7 @@ impl Turns {
 
 impl Known {
     fn compute(&mut self, caches: &Caches, limit: usize, now: Timestamp) {
-        // The caches are locked one by one: what they say of the pods may be newer than what they
-        // say of the jobs.
+        // The caches are locked one by one, so their pods may be newer than their jobs.
         let standings = caches.jobs.pick(|job| {
             let start_progress = job.start_progress();
             (start_progress != StartProgress::Aside).then(|| (job.identity(), start_progress))
@@ -211,7 +210,7 @@ impl Known {
     }
 }
 
-/// How the pods of a job's generation find their places, by the caches.
+/// Whether the pods of a job's generation have room, according to the caches.
 fn placing(
     caches: &Caches,
     namespace: &str,

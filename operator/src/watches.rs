@@ -1,8 +1,8 @@
 //! The watches: they keep one cache of facts for each kind, and report which job a change concerns.
 //!
-//! Children are found by the label of their job: most are its grandchildren, so owner references do
-//! not lead to it. Affected jobs go into the queue, which never blocks. Writes nothing, decides
-//! nothing.
+//! Children are found by the label of their job. Most of them are its grandchildren, so their owner
+//! references do not lead to the job. Affected jobs go into the queue, which never blocks. Writes
+//! nothing, decides nothing.
 
 pub mod cache;
 pub mod decode;
@@ -35,8 +35,8 @@ use crate::queue::JobKey;
 /// How long filling the caches may take. 10,000 pods take seconds; if it takes longer than this,
 /// the cluster does not answer.
 pub const FILL_DEADLINE: Duration = Duration::from_mins(3);
-/// Objects in one page of a list: with a megabyte in each, the most that is possible, a page takes
-/// 100 MB while it is read.
+/// Objects in one page of a list. An object has at most a megabyte, so a page takes at most 100 MB
+/// while it is read.
 const PAGE: u32 = 100;
 /// Metadata objects in one page of a list: 256 KiB of annotations in each make 64 MB.
 const METADATA_PAGE: u32 = 250;
@@ -46,8 +46,8 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// A watch that worked for this long has recovered.
 const RECOVERED_AFTER: Duration = Duration::from_mins(2);
 
-/// Most changes in a channel that is not read before the caches are filled: used by a seeded
-/// mistake.
+/// Most changes in a channel that is not read before the caches are filled. Only a seeded mistake
+/// uses this channel.
 const SMALL_CHANNEL: usize = 1;
 
 /// The caches while they are filled.

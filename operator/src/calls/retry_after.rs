@@ -1,6 +1,6 @@
-//! Keeps the header `Retry-After` of a refusal. The client drops headers, and an overloaded API
-//! server answers with that header and a plain text body. Changes nothing else of an answer, and
-//! retries nothing.
+//! Keeps the header `Retry-After` of a refusal. An overloaded API server answers with that header
+//! and a plain text body, but the client drops headers. This module changes nothing else in an
+//! answer, and retries nothing.
 
 use std::task::{Context, Poll};
 
@@ -20,7 +20,7 @@ const MAX_REFUSAL: usize = 64 * 1024;
 #[derive(Clone, Copy, Debug)]
 pub struct KeepRetryAfter;
 
-/// A service that keeps the wait that a refusal asks for.
+/// A service that keeps the wait that a refusal requests.
 #[derive(Clone, Debug)]
 pub struct Keeping<S>(S);
 
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_longer_of_header_and_details_counts_and_one_without_either_asks_nothing() {
+    async fn the_longer_wait_of_header_and_details_counts_and_without_both_there_is_none() {
         let details = r#"{"kind":"Status","code":503,"reason":"ServiceUnavailable","message":"m","details":{"retryAfterSeconds":9}}"#;
         let error = refusal(503, Some("2"), details).await;
         assert_eq!(error.retry_after(), Some(Duration::from_secs(9)));

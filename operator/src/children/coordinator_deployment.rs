@@ -18,8 +18,8 @@ const STAY_ANNOTATIONS: [(&str, &str); 2] = [
     ("karpenter.sh/do-not-disrupt", "true"),
 ];
 
-/// The coordinator of `frozen`'s generation. It keeps off the preemptible nodes of the job's
-/// provider, and off those of `spot_provider`, which the installation names.
+/// The coordinator of `frozen`'s generation. It avoids the preemptible nodes of the job's provider
+/// and those of `spot_provider`, which is a setting of the installation.
 pub fn build(frozen: &FrozenJob, root_uid: &str, spot_provider: SpotProvider) -> Deployment {
     let template = &frozen.spec.coordinator.template;
     let pod = pod::template(PodInput {
@@ -179,8 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn fault_4956_the_coordinator_keeps_off_the_spot_nodes_of_the_jobs_provider_and_names_no_other()
-    {
+    fn fault_4956_the_coordinator_avoids_only_the_spot_nodes_of_the_jobs_provider() {
         for (provider, key, value) in [
             ("gke", "cloud.google.com/gke-spot", "true"),
             ("eks", "eks.amazonaws.com/capacityType", "SPOT"),
@@ -196,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn outside_a_custom_pool_is_every_node_that_lacks_any_of_its_labels() {
+    fn a_node_without_one_of_a_custom_pools_labels_is_outside_the_pool() {
         let custom = json!({"workers": {"replicas": 1, "preemptible": {
             "provider": "custom", "nodeSelector": {"arch": "arm64", "pool": "spot"},
         }}});

@@ -138,9 +138,9 @@ pub(super) fn template(input: PodInput<'_>) -> PodTemplateSpec {
     }
 }
 
-/// Where the coordinator may run: on no node that the job or its installation calls preemptible,
-/// and only on nodes that the user's own terms allow. Only the labels of these two providers are
-/// named: some clusters refuse keys that they do not know.
+/// Where the coordinator may run: only on nodes that the user's own terms allow, and on no
+/// preemptible node of the job's provider or the installation's provider. Labels of other providers
+/// are not used, because some clusters refuse keys that they do not know.
 pub(super) fn coordinator_affinity(
     wanted: Option<&user::Affinity>,
     preemptible: &PreemptibleSpec,
@@ -310,8 +310,9 @@ fn environment(frozen: &FrozenJob, template: &PodTemplate) -> Vec<EnvVar> {
         from_field("POD_UID", "metadata.uid"),
         from_limit("ZEPHYR_CPU_LIMIT", "limits.cpu"),
         from_limit("ZEPHYR_MEMORY_LIMIT_BYTES", "limits.memory"),
-        // Set even if the job names no limit: a LimitRange or the provider may give the pod one.
-        // Without any limit the value is that of the whole node, which no pod can exceed.
+        // The variable is set even if the job has no limit, because a LimitRange or the provider
+        // may add one. Without any limit its value is the size of the whole node, which no pod can
+        // exceed.
         from_limit("ZEPHYR_DISK_LIMIT_BYTES", "limits.ephemeral-storage"),
         plain("TMPDIR", SCRATCH_DIRECTORY),
     ];

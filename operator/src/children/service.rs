@@ -44,7 +44,7 @@ fn spec(selector: BTreeMap<String, String>) -> ServiceSpec {
 }
 
 /// The patch of the spec that makes a Service lead to the coordinator of this job's generation
-/// again; absent if it does.
+/// again; absent if the Service leads there already.
 pub fn mend(existing: &ServiceSpec, job_uid: &str, generation: u32) -> Option<Value> {
     let wanted = spec(super::selector_of(
         job_uid,
@@ -64,7 +64,7 @@ pub fn mend(existing: &ServiceSpec, job_uid: &str, generation: u32) -> Option<Va
         return None;
     }
     let mut patch = json!({"selector": wanted.selector, "ports": wanted.ports});
-    // In a merge patch a key that is not named stays.
+    // A merge patch keeps every key that it does not contain.
     for key in existing.selector.iter().flatten().map(|(key, _)| key) {
         if patch["selector"][key].is_null() {
             patch["selector"][key] = Value::Null;

@@ -1,5 +1,5 @@
-//! The workers' `StatefulSet`: pods that may vanish, all started at once, none of them until the
-//! plan is known.
+//! The workers' `StatefulSet`. Its pods may vanish. No pod is started until the plan is known; then
+//! all are started at once.
 
 use std::collections::BTreeMap;
 
@@ -18,8 +18,8 @@ use super::pod::{self, PodInput};
 pub const GRACE_SECONDS: i64 = 15;
 
 /// The workers of `frozen`'s generation: none before the coordinator has reported its plan. A set
-/// that is made again has as many as the plan wants, so that pods which its deletion left alone go
-/// on.
+/// that is created again has as many workers as the plan requires. So pods that outlived the
+/// deletion of the earlier set continue.
 pub fn build(frozen: &FrozenJob, root_uid: &str, replicas: u32) -> StatefulSet {
     let workers = &frozen.spec.workers;
     let spot = spot_nodes(&workers.preemptible);
@@ -69,8 +69,8 @@ pub fn build(frozen: &FrozenJob, root_uid: &str, replicas: u32) -> StatefulSet {
     }
 }
 
-/// The number of workers that the operator requested according to the set: another number in its
-/// spec is somebody else's.
+/// The annotation with the number of workers that the operator requested. If the spec of the set
+/// has another number, somebody else wrote that number.
 pub fn scaled_to(replicas: u32) -> BTreeMap<String, String> {
     [(names::ANNOTATION_SCALED_TO.to_owned(), replicas.to_string())].into()
 }
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_workers_start_at_none_all_at_once_and_are_never_rolled() {
+    fn the_set_begins_with_no_worker_starts_all_at_once_and_never_rolls() {
         let set = built(json!({}));
         let mut metadata = owned_metadata("count-workers-g2", "worker");
         metadata["annotations"] = json!({"zephyr.dev/scaled-to": "0"});
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_custom_pool_is_taken_as_it_is_and_the_template_adds_to_it() {
+    fn a_custom_pool_is_used_unchanged_and_the_template_adds_to_it() {
         let pod = pod(json!({"workers": {
             "replicas": 1,
             "preemptible": {
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_of_a_users_template_reaches_the_pod_and_ours_win() {
+    fn every_field_of_a_users_template_reaches_the_pod_and_our_fields_win() {
         let set = built(json!({"workers": {
             "replicas": 1,
             "resources": {"limits": {"cpu": "2", "memory": "4Gi", "ephemeral-storage": "10Gi"}, "requests": {"cpu": "500m"}},

@@ -10,8 +10,8 @@ use zephyr_crds::preemptible::SpotProvider;
 
 use crate::pods::PodEnd;
 
-/// One write. Each can be repeated safely, and can be left out safely if the operator is killed
-/// before it.
+/// One write. It is safe to repeat each write, and safe to lose it if the operator is killed before
+/// it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Creates the root of a generation that status already names.
@@ -19,12 +19,12 @@ pub enum Action {
         /// The job as this generation runs it.
         frozen: Arc<FrozenJob>,
     },
-    /// Gives the root of a generation, which somebody took the labels or the owner from, both
-    /// again.
+    /// Restores the labels and the owner of a generation's root after somebody removed some of
+    /// them.
     MarkRoot {
         /// The generation.
         generation: u32,
-        /// Uid of the root that is meant.
+        /// Uid of that root.
         uid: String,
     },
     /// Create the Secret with the generation's bearer token.
@@ -59,16 +59,16 @@ pub enum Action {
         /// None before the plan is known.
         replicas: u32,
     },
-    /// Leads the Service of a generation, which somebody edited, back to the coordinator.
+    /// Makes the Service of a generation lead to the coordinator again after somebody edited it.
     MendService {
         /// Name of the Service.
         name: String,
-        /// Uid of the Service that is meant.
+        /// Uid of that Service.
         uid: String,
         /// The patch of its spec.
         patch: serde_json::Value,
     },
-    /// Gives the coordinator's Deployment, which somebody scaled, one replica again.
+    /// Scales the coordinator's Deployment back to one replica after somebody scaled it.
     ScaleCoordinator {
         /// Name of the Deployment.
         name: String,
@@ -78,7 +78,7 @@ pub enum Action {
         from: u32,
     },
     /// Changes `replicas`, and nothing else, of the `StatefulSet` with this uid. The coordinator of
-    /// the generation learns the number before.
+    /// the generation is informed of the number before the change.
     ScaleWorkers {
         /// The generation of the workers.
         generation: u32,
@@ -100,7 +100,7 @@ pub enum Action {
     },
     /// Reports to the coordinator how pods ended.
     ReportPodEnds {
-        /// The generation whose coordinator learns of them.
+        /// The generation whose coordinator receives the report.
         generation: u32,
         /// How and why its worker pods ended.
         ends: Vec<PodEnd>,
@@ -134,7 +134,7 @@ pub enum Action {
         name: String,
         /// Its uid; a successor of the same name is not deleted.
         uid: String,
-        /// The version that was looked at; a job that was changed since is not deleted.
+        /// The version on which the decision is based; a job that was changed since is not deleted.
         resource_version: String,
     },
 }

@@ -50,7 +50,7 @@ pub enum Error {
         /// Why not.
         source: CallError,
     },
-    /// An object of the name exists and is not this generation's.
+    /// An object of this name exists and does not belong to this generation.
     #[error(
         "create {kind} {namespace}/{name}: an object with this name exists and does not belong to this job; delete or rename it"
     )]
@@ -75,7 +75,7 @@ pub enum Error {
         /// Its name.
         name: String,
     },
-    /// An object of the name is being deleted.
+    /// An object of this name is being deleted.
     #[error("create {kind} {namespace}/{name}: an object with this name is still being deleted")]
     StillThere {
         /// Its kind.
@@ -159,7 +159,7 @@ pub enum Error {
         /// Why not.
         source: CallError,
     },
-    /// The API server did not take the status.
+    /// The API server did not accept the status.
     #[error("write status of ZephyrJob {namespace}/{name}: {source}")]
     WriteStatus {
         /// Namespace of the job.
@@ -225,7 +225,7 @@ impl Error {
                     Reason::Blocked
                 }
             }
-            // Nobody can read it if status cannot be written.
+            // If status cannot be written, nobody can read a problem in it.
             (Self::WriteStatus { .. }, _) => return None,
             // A dead admission webhook gives 500, and exhausted Service addresses give 504, until
             // somebody repairs them.
@@ -420,7 +420,7 @@ impl Writer<'_> {
             .grace_period(0)
             .preconditions(only(uid, None));
         match self.delete::<Pod>(name, &parameters).await {
-            // Another pod has its name: that one was replaced.
+            // Another pod has this name, so the pod was replaced.
             Err(source) if source.refusal() == Refusal::Conflict => Ok(()),
             deleted => deleted.map_err(|source| Error::ForceDelete {
                 namespace: self.namespace(),
@@ -475,7 +475,7 @@ impl Writer<'_> {
             Err(source) if source.refusal() == Refusal::AlreadyExists => source,
             Err(source) => return Err(failed(source)),
         };
-        // This is also the answer to the own create if the first answer was lost.
+        // This is also the answer if the first create succeeded and its answer was lost.
         let request = self.requests::<K>().get(&name, &GetParams::default());
         let existing = match self.send::<Existing>(request).await {
             Ok(existing) => existing.metadata,
@@ -545,8 +545,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Patches an object. The uid in `patch` is a precondition, although its refusal is 422:
-    /// another object of this name is not touched.
+    /// Patches an object. The uid in `patch` is a precondition, so another object of this name is
+    /// not changed; the API server refuses it with 422.
     async fn patch<K>(&self, name: &str, patch: serde_json::Value) -> Result<(), CallError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,

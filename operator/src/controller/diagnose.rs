@@ -43,8 +43,8 @@ pub struct CoordinatorHealth {
     pub was_ready: bool,
     /// The time since which it is not ready; absent while it is ready or does not exist yet.
     pub unavailable_since: Option<Timestamp>,
-    /// The time since which only the coordinator itself can keep it from being ready: its pod
-    /// exists, has a node, and its container runs. A slow node first gets time to start the
+    /// The time since which nothing but the coordinator itself prevents it from being ready: its
+    /// pod exists, has a node, and its container runs. A slow node first gets time to start the
     /// container, so this may be in the future. While the coordinator is ready: the time since
     /// which the operator receives no report from it.
     pub silent_since: Option<Timestamp>,
@@ -63,9 +63,9 @@ pub struct WorkersHealth {
     pub is_short: bool,
     /// The time since which none is alive; absent while one is alive, or while none is requested.
     pub dead_since: Option<Timestamp>,
-    /// Among the pods that have a node, are not being disrupted and are not alive: the time at
-    /// which the one that waits longest was assigned to its node. A slow node first gets time to
-    /// start a pod, so this may be in the future.
+    /// The earliest time at which a pod that is still not alive was assigned to its node. Pods
+    /// without a node and pods that are being disrupted do not count. A slow node first gets time
+    /// to start a pod, so this may be in the future.
     pub failing_since: Option<Timestamp>,
     /// What keeps workers from being ready.
     pub trouble: Option<Trouble>,
@@ -207,8 +207,8 @@ fn coordinator_health(
         ready,
         pod: pod.map(|pod| pod.name.clone()),
         restarts: pod.map_or(0, |pod| pod.container.restarts),
-        // Workers are requested only after the coordinator has planned the job. This shows also if
-        // the operator ended before it recorded an epoch.
+        // Workers are requested only after the coordinator has planned the job. So requested
+        // workers show that it was ready, even if the operator ended before it recorded an epoch.
         was_ready: ready || before.epoch.is_some() || reported || wants_workers,
         unavailable_since,
         silent_since: silent_since.or(no_stream_since),
@@ -292,8 +292,8 @@ fn since_last_well(
     })
 }
 
-/// The most important problem: of several pods, the kind that needs a person most, and of these the
-/// first pod.
+/// The most important problem of several pods: the kind that most needs a person, and of that kind
+/// the first pod.
 fn workers_trouble(
     job: &ValidatedJob,
     observed: &Observed,

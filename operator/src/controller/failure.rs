@@ -17,7 +17,8 @@ use crate::queue::Outcome;
 /// The first and the longest wait after a failed call; doubled each time.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_mins(1);
-/// A failure that may be a moment's lasts from this one in a row on: about seven seconds.
+/// From this number of failures in a row on, a failure that may be temporary counts as lasting:
+/// after about seven seconds.
 const LASTS_FROM: u32 = 4;
 /// Most calls of one job within a minute after a failed call. The doubled waits alone satisfy this
 /// only if each reconcile makes one call.
@@ -30,7 +31,8 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(10);
 /// The first and the longest wait of a job on which the operator itself failed; doubled each time.
 const FIRST_SET_ASIDE: Duration = Duration::from_mins(1);
 const LONGEST_SET_ASIDE: Duration = Duration::from_mins(15);
-/// The part of a wait by which jobs differ, so that jobs that fail together do not retry together.
+/// The largest part by which a job's wait is lengthened, so that jobs that fail together do not
+/// retry together.
 const SPREAD: f64 = 0.2;
 
 /// What to do after a reconcile of the job with this uid failed after this number of `calls`, for
@@ -46,7 +48,7 @@ pub fn after_failure(error: &Error, uid: &str, failures: u32, calls: u32) -> Out
                 return Outcome::Settled;
             }
             Some(Refusal::Conflict) => (backoff / 2).max(CONFLICT_RETRY),
-            // The job is deleted with it.
+            // The job is deleted together with its namespace.
             Some(Refusal::NamespaceEnding) => LONGEST_RETRY,
             Some(
                 Refusal::NotFound
@@ -69,8 +71,9 @@ pub fn is_conflict(error: &Error) -> bool {
     call_of(error).is_some_and(|call| call.refusal() == Refusal::Conflict)
 }
 
-/// The sentence about a reconcile that failed for the `failures`-th time in a row, unless status
-/// says it already: that the job's objects cannot be read, or its status not be written.
+/// The sentence about a reconcile that failed for the `failures`-th time in a row: the job's
+/// objects cannot be read, or its status cannot be written. `None` if status already reports the
+/// failure.
 pub fn sentence(error: &Error, failures: u32) -> Option<WriteProblem> {
     let call = call_of(error)?;
     let reason = match call.refusal() {
@@ -220,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_double_up_to_a_minute_and_those_that_the_server_asks_for_are_kept() {
+    fn waits_double_up_to_a_minute_and_waits_that_the_server_requests_are_kept() {
         let busy = || answer(503, "ServiceUnavailable", "");
         assert_eq!(waits(busy, 1), spread_seconds([1, 2, 4, 60, 60]));
         let asks = || {
@@ -234,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn looks_of_many_calls_that_fail_keep_to_ten_calls_a_minute() {
+    fn failing_reconciles_with_many_calls_stay_below_ten_calls_a_minute() {
         let busy = || answer(503, "ServiceUnavailable", "");
         assert_eq!(waits(busy, 2), spread_seconds([1, 12, 12, 60, 60]));
         assert_eq!(waits(busy, 4), spread_seconds([1, 30, 30, 60, 60]));
@@ -242,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn jobs_that_fail_together_come_back_at_different_times_and_none_too_early() {
+    fn jobs_that_fail_together_retry_at_different_times_and_none_too_early() {
         let wait = Duration::from_mins(1);
         let all: std::collections::BTreeSet<_> = (0..100)
             .map(|job| spread(wait, &format!("uid-{job}")))

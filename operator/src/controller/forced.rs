@@ -15,7 +15,7 @@ use crate::pods::PodFacts;
 
 /// Most deletions in [`WINDOW`] of pods of one job that still exist. A pod that disappears no
 /// longer counts, so all pods of a lost node are deleted within seconds. Pods that a finalizer
-/// keeps do not deserve more tries.
+/// keeps do not need more tries.
 pub const MAX_TRIES_IN_WINDOW: usize = 4;
 /// See [`MAX_TRIES_IN_WINDOW`].
 const WINDOW: SignedDuration = SignedDuration::from_mins(1);
@@ -237,8 +237,8 @@ mod tests {
         }
     }
 
-    /// Deletes what is due, every 100 ms for `seconds`; `goes` says which pods disappear because of
-    /// it. Returns the seconds of all deletions.
+    /// Deletes due pods every 100 ms for `seconds`; `goes` says which pods disappear when they are
+    /// deleted. Returns the seconds of all deletions.
     fn run(
         mut pods: Vec<Arc<PodFacts>>,
         seconds: i64,
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_that_go_away_are_all_deleted_within_seconds_beside_some_that_stay() {
+    fn pods_that_disappear_are_all_deleted_within_seconds_although_others_stay() {
         let deletes = run(stuck(100), 10, |_| true);
         assert_eq!(deletes.len(), 100);
         let deletes = run(stuck(100), 10, |pod| pod.name != "w-001");
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn one_reconcile_asks_for_few_nodes() {
+    fn one_reconcile_reads_only_a_few_nodes() {
         let asked = ForcedDeletes::default().nodes_to_ask(&stuck(100), at(0));
         assert_eq!(asked.len(), MAX_NODES_ASKED);
     }

@@ -35,7 +35,7 @@ struct JobMemory {
     written: Option<ZephyrJob>,
     written_at: Option<Timestamp>,
     failures: u32,
-    /// The last write met a version that the watch had not brought.
+    /// Whether the last write found a version that the watch had not delivered.
     is_behind: bool,
     /// The frozen job of the running generation, with the uid of the root from which it was read.
     frozen: Option<(String, Frozen)>,
@@ -147,7 +147,7 @@ impl Memory {
         look(&mut self.lock().entry(uid.to_owned()).or_default().made)
     }
 
-    /// When the job's generation was last seen well.
+    /// When the job's generation was last seen in a good state.
     pub fn last_well(&self, uid: &str) -> LastWell {
         let jobs = self.lock();
         jobs.get(uid)
@@ -166,7 +166,7 @@ impl Memory {
         self.lock().get(uid).and_then(|memory| memory.mended_at)
     }
 
-    /// The job's Service was mended, or that was refused.
+    /// Records that the job's Service was mended, or that the API server refused this.
     pub fn note_mend(&self, uid: &str, now: Timestamp) {
         self.lock().entry(uid.to_owned()).or_default().mended_at = Some(now);
     }
@@ -176,8 +176,8 @@ impl Memory {
         self.lock().get(uid).and_then(|memory| memory.scaled_at)
     }
 
-    /// The number of workers that this operator last requested from this `StatefulSet`: the watch
-    /// may report it later than the disappearance of pods.
+    /// The number of workers that this operator last requested from this `StatefulSet`. The watch
+    /// may report this number later than it reports that pods are gone.
     pub fn scaled_to(&self, uid: &str, workers_uid: &str) -> Option<u32> {
         let jobs = self.lock();
         let (last, to) = jobs.get(uid)?.scaled_to.as_ref()?;
@@ -259,12 +259,12 @@ impl Memory {
         self.lock().get(uid).is_some_and(|memory| memory.is_behind)
     }
 
-    /// Notes whether the last write met a version that the watch had not brought.
+    /// Records whether the last write found a version that the watch had not delivered.
     pub fn set_behind(&self, uid: &str, is_behind: bool) {
         self.lock().entry(uid.to_owned()).or_default().is_behind = is_behind;
     }
 
-    /// Ends a row of failures.
+    /// Resets the number of consecutive failures.
     pub fn clear_failures(&self, uid: &str) {
         if let Some(memory) = self.lock().get_mut(uid) {
             memory.failures = 0;
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_write_is_believed_until_the_watch_has_caught_up() {
+    fn our_own_write_is_used_until_the_watch_has_caught_up() {
         let memory = Memory::default();
         memory.remember("uid", Some(job("10")), Timestamp::UNIX_EPOCH);
         let newest = |cached: &str| memory.newest(job(cached)).resource_version().unwrap();
@@ -335,7 +335,7 @@ mod tests {
         let mut job = job("1");
         job.metadata.generation = Some(1);
         assert_eq!(memory.errors(&job), []);
-        // A version has one spec: this one is not looked at.
+        // A version has exactly one spec, so this changed spec is not checked.
         job.spec.workers.replicas = 0;
         assert_eq!(memory.errors(&job), []);
         job.metadata.generation = Some(2);
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flapping_state_is_one_event_in_five_minutes_for_each_reason() {
+    fn a_flapping_state_causes_one_event_in_five_minutes_for_each_reason() {
         let memory = Memory::default();
         let mut events = Vec::new();
         for second in 0..900 {

@@ -78,7 +78,7 @@ pub enum Error {
         /// Why not.
         source: CallError,
     },
-    /// The root is not the one that the watch has shown.
+    /// The root differs from the one that the watch has shown.
     #[error("get ConfigMap {name}: it is not the object that the watch has shown")]
     OtherRoot {
         /// Its name.
@@ -320,8 +320,8 @@ fn entry<'a>(
     observed.generations.entry(mark.generation).or_default()
 }
 
-/// Whether an object belongs to the root that is there. Without a root it belongs to one that is
-/// gone, or that no watch shows.
+/// Whether an object belongs to the existing root. If no root is known, the object belongs to a
+/// root that is gone or that no watch shows.
 fn is_of_root(objects: &mut GenerationObjects, mark: &Mark) -> bool {
     let is_of_root = objects
         .root

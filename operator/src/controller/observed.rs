@@ -116,8 +116,8 @@ pub struct GenerationObjects {
 pub struct RootFacts {
     /// What all objects have.
     pub object: ObjectFacts,
-    /// The watches do not know it, because somebody took its labels or its owner away; it is to
-    /// have them again.
+    /// The watches do not show it, because somebody removed its labels or its owner; both have to
+    /// be restored.
     pub needs_mark: bool,
     /// The frozen job in it.
     pub frozen: Frozen,
@@ -198,7 +198,8 @@ pub struct WorkersFacts {
     pub object: ObjectFacts,
     /// The number of requested replicas.
     pub replicas: u32,
-    /// What the operator asked it for; absent if an older release made it.
+    /// The number of replicas that the operator requested; absent if an older release created the
+    /// set.
     pub scaled_to: Option<u32>,
     /// The number of existing pods, whatever their state.
     pub pods: u32,

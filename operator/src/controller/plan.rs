@@ -42,7 +42,7 @@ pub const MAX_GENERATIONS_WITHOUT_PROGRESS: u32 = 3;
 /// How soon to reconcile again while a problem or a change exists that may cause no event.
 const UNSETTLED_REQUEUE: Duration = Duration::from_secs(15);
 
-/// How soon to reconcile a job again that runs undisturbed, in case an event was lost.
+/// How soon to reconcile an undisturbed job again, in case an event was lost.
 const SETTLED_REQUEUE: Duration = Duration::from_mins(5);
 
 /// Least time between two changes of a generation's replicas, because a coordinator may change its
@@ -82,7 +82,7 @@ pub struct Plan {
     pub look_live: Option<Depth>,
     /// In this order.
     pub actions: Vec<Action>,
-    /// What becomes of the job's generation.
+    /// What happens to the job and its generation.
     pub lifecycle: Lifecycle,
     /// What status reports of coordinator and workers.
     pub diagnosis: Diagnosis,
@@ -90,7 +90,7 @@ pub struct Plan {
     pub requeue_after: Option<Duration>,
 }
 
-/// What happens with the job: written to status before anything follows from it.
+/// What happens to the job. This is written to status before anything follows from it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Lifecycle {
     /// No change.
@@ -102,7 +102,7 @@ pub enum Lifecycle {
     Block(String),
     /// Other jobs have their turn before this one.
     Wait(Waiting),
-    /// The generation that status names begins: its turn has come.
+    /// The job's turn has come: the generation that status names begins.
     TakeTurn,
     /// A new generation gets its number.
     Start(Start),
@@ -125,13 +125,14 @@ pub struct Start {
     pub not_before: Option<Timestamp>,
     /// Number of consecutive generations without a committed task, including the one that ended.
     pub without_progress: u32,
-    /// Tasks that are committed, as far as the operator knows; absent if only an older release
-    /// could know.
+    /// The number of tasks that the operator knows to be committed; absent if only an older release
+    /// could know it.
     pub tasks_before: Option<u64>,
 }
 
 impl Start {
-    /// Whether the job gave its place back, and waits for its turn before the generation begins.
+    /// Whether the job gave its place back, so that it waits for its turn before this generation
+    /// begins.
     pub fn gives_way(&self) -> bool {
         self.ended
             .as_ref()
@@ -218,9 +219,9 @@ fn plan_first(job: &ValidatedJob, verdict: &Verdict, observed: &Observed) -> Pla
     }
 }
 
-/// The number of the next generation, or why there is none: after all that are taken, or, if an
-/// object that somebody labelled as the job's has the last one, the first that is free after the
-/// job's own, of which `current` is one.
+/// The number of the next generation, or why there is none. It is the number after all numbers that
+/// are taken. If another object carries the last possible number in its label, it is the first free
+/// number after the job's own numbers, which include `current`.
 fn next_number(job: &ValidatedJob, observed: &Observed, current: u32) -> Result<u32, String> {
     let taken = &observed.taken_numbers;
     let own = current.max(observed.highest_generation());
@@ -369,18 +370,18 @@ fn plan_running(
             });
         }
     }
-    // One that is refused holds nothing up: all else is done before.
+    // This comes after the other actions, so that a refusal of it does not delay them.
     actions.extend(mark_root(observed, generation));
     let (mends, mend_held) = mends(job, observed, generation, now);
     actions.extend(mends);
-    // Only after the objects of the new generation, because it never waits for the old one, and its
-    // number is already in status.
+    // Old roots are deleted after the objects of the new generation are created. The new generation
+    // never waits for the old one, and its number is already in status.
     let (mut old_roots, old_roots_held) = old_roots(job, observed, generation, now);
     let stuck = stuck_deadline(observed, installation, now);
     let wait = requeue(job, observed, &diagnosis, stuck, backoff_until, now);
     let held = held.into_iter().chain(mend_held).chain(old_roots_held);
     let wait = held.fold(wait, |wait, allowed| wait.min(until(allowed, now)));
-    // A deletion that fails now causes no event that would lead to the next try.
+    // A deletion that fails now causes no event, so the next try needs a timer.
     let wait = if old_roots.is_empty() {
         wait
     } else {
@@ -396,7 +397,8 @@ fn plan_running(
     }
 }
 
-/// The repairs of what somebody edited; none, and until when, if the last repair was a moment ago.
+/// The repairs of objects that somebody edited. If the last repair was a moment ago, there are
+/// none, and the time until which repairs pause is returned.
 fn mends(
     job: &ValidatedJob,
     observed: &Observed,
@@ -416,8 +418,8 @@ fn mends(
     }
 }
 
-/// The deletions of earlier generations' roots; none, and until when, if the last one failed a
-/// moment ago.
+/// The deletions of earlier generations' roots. If the last deletion failed a moment ago, there are
+/// none, and the time until which deletions pause is returned.
 fn old_roots(
     job: &ValidatedJob,
     observed: &Observed,
@@ -445,8 +447,9 @@ fn depth_of(cause: GenerationEnd) -> Depth {
     }
 }
 
-/// Why no generation follows the one that ended, if none may: `used` is the number of generations
-/// including it, `without_progress` the number of consecutive ones that committed nothing.
+/// Why no generation may follow the one that ended; absent if one may. `used` is the number of
+/// generations including the ended one, and `without_progress` is the number of consecutive
+/// generations that committed nothing.
 fn no_further(
     job: &ValidatedJob,
     ended: &EndedGeneration,
@@ -483,14 +486,15 @@ fn can_end(
     diagnosis.coordinator.ready && is_heard && generation_lost(job, observed, generation).is_none()
 }
 
-/// How long a coordinator that was asked to end the job may still take; absent if none was asked.
+/// The time by which a coordinator that was asked to end the job must have done so; absent if none
+/// was asked.
 fn ends_by(observed: &Observed) -> Option<Timestamp> {
     observed
         .end_requested_at
         .map(|asked| after(asked, END_TIMEOUT))
 }
 
-/// The message for a job that ends without its coordinator, which would have removed the
+/// The message for a job that ends without its coordinator. It says that nobody removed the
 /// intermediate data.
 fn with_what_stays(job: &ValidatedJob, message: String) -> String {
     match job.spec.storage.retain {
@@ -717,7 +721,7 @@ impl Plan {
         }
     }
 
-    /// Whether it changes nothing.
+    /// Whether the plan changes nothing.
     pub fn is_idle(&self) -> bool {
         self.actions.is_empty()
             && matches!(

@@ -200,7 +200,7 @@ impl Projection {
         self.enter(phase, reason, &message);
     }
 
-    /// The pods of a generation that begins.
+    /// Sets the conditions of the pods of a generation that begins.
     fn set_no_pods_yet(&mut self) {
         self.set(
             ConditionType::CoordinatorReady,
@@ -323,7 +323,7 @@ impl Projection {
 
         let mut progress = progress(report, diagnosis, problem);
         if let Some(later) = later.filter(|_| !progress.goes_on) {
-            // Whoever mends the spec of a job that waits sees why nothing happens.
+            // A user who corrects the spec of a waiting job must see why nothing happens.
             progress.message = format!("{}; {later}", progress.message);
         }
         self.set(
@@ -397,8 +397,8 @@ impl Projection {
         was_connected && report.is_none() && problem.is_none() && diagnosis.coordinator.ready
     }
 
-    /// Whether pods were refused when the previous operator looked, are still missing, and this
-    /// operator has not read the reason yet.
+    /// Whether the previous operator saw that pods were refused, these pods are still missing, and
+    /// this operator has not read the reason yet.
     fn is_unexplained(&self, diagnosis: &Diagnosis) -> bool {
         let was_refused = find(&self.status, ConditionType::Degraded).is_some_and(|condition| {
             condition.status == ConditionStatus::True && condition.reason == Reason::Blocked
@@ -439,8 +439,8 @@ impl Projection {
         }
     }
 
-    /// A coordinator without a plan found the end in the ledger, and no counters. Those in status
-    /// are of some time before the end.
+    /// If a coordinator without a plan found the end in the ledger, it has no counters. The
+    /// counters in status are from some time before the end.
     fn forget_counters(&mut self) {
         self.status.stage = None;
         self.status.records = None;
@@ -506,7 +506,8 @@ impl Projection {
     }
 
     fn set_unfinished(&mut self) {
-        // It may have ended before as refused.
+        // An earlier version of the job may have been refused, so the conditions may say that it
+        // ended.
         self.status.completion_time = None;
         for kind in [
             ConditionType::Complete,

@@ -7,9 +7,9 @@
 //!   Namespaces take turns: the next place goes to the one in which the fewest jobs start.
 //! - A job counts as starting for [`STARTING_TIMEOUT`] after each step forward. One that needs
 //!   longer keeps its pods and blocks nobody.
-//! - Two jobs that find no room for that time block each other: the coordinator of each takes the
-//!   room that a worker of the other needs. The oldest of them stays, and all others that have no
-//!   room give their places back: their pods are removed. This uses up no generation.
+//! - Two jobs that find no room for that time may block each other: each coordinator takes the room
+//!   that a worker of the other job needs. The oldest job without room stays. All other jobs
+//!   without room give their places back: their pods are removed. This uses up no generation.
 //! - After that nobody starts for [`FIRST_RETURN`], so that the room goes to the job that stays.
 //!   Then fewer jobs start at once until [`FEWER_FOR`] is over. The more jobs gave their places
 //!   back, the fewer start: in the end one at a time.
@@ -34,17 +34,17 @@ use crate::queue::JobKey;
 /// How long a job counts as starting after its last step forward, and how long its pods may have no
 /// room beside those of others. A node group that grows adds nodes in less time.
 pub const STARTING_TIMEOUT: SignedDuration = SignedDuration::from_mins(5);
-/// How long the oldest of those that find no room keeps its place.
+/// How long the oldest job that finds no room keeps its place.
 const KEEPS_FOR: SignedDuration = SignedDuration::from_mins(30);
 /// How long fewer jobs start at once after one gave its place back.
 const FEWER_FOR: SignedDuration = SignedDuration::from_mins(10);
 /// The shortest wait of a job that gave its place back for the first time; the wait doubles each
-/// further time. After it the pods are gone, and other pods use their room.
+/// further time. After this wait the pods are gone, and other pods use their room.
 const FIRST_RETURN: SignedDuration = SignedDuration::from_mins(1);
 /// The longest such wait.
 const LATEST_RETURN: SignedDuration = SignedDuration::from_mins(10);
-/// How long a place is held for a job whose turn has come. It takes milliseconds to start; one
-/// that cannot, because its status cannot be written, must not keep others from starting.
+/// How long a place is held for a job whose turn has come. A job takes milliseconds to start. A job
+/// that cannot start, because its status cannot be written, must not keep others from starting.
 const HELD_FOR: SignedDuration = SignedDuration::from_mins(2);
 /// The shortest and the longest interval at which status updates the number of jobs before one that
 /// waits.
@@ -75,7 +75,7 @@ pub struct Waiting {
     pub starting: usize,
     /// Jobs that may start at once, now.
     pub limit: usize,
-    /// If it gave its place back: it does not start before this time.
+    /// The time before which a job that gave its place back does not start.
     pub not_before: Option<Timestamp>,
 }
 
@@ -143,7 +143,7 @@ pub struct Placing {
 }
 
 impl StartProgress {
-    /// Where `job` is.
+    /// How far the start of `job` has come.
     pub fn of(job: &ZephyrJob) -> Self {
         let usual = ZephyrJobStatus::default();
         let status = job.status.as_ref().unwrap_or(&usual);
@@ -181,8 +181,8 @@ impl StartProgress {
     }
 }
 
-/// Whether the job has worked. An earlier release did not write the time, but the share of the
-/// tasks that are done.
+/// Whether the job has worked. An earlier release did not write the time at which it first worked;
+/// then the share of finished tasks decides.
 fn has_worked(status: &ZephyrJobStatus) -> bool {
     let has_done = status
         .progress
@@ -206,7 +206,7 @@ fn starts_nothing(job: &ZephyrJob, status: &ZephyrJobStatus) -> bool {
 }
 
 impl Placing {
-    /// How the `pods` of a generation that began at `begun` find their places.
+    /// Whether the `pods` of a generation that began at `begun` have room.
     pub fn of(
         coordinator: Option<&CoordinatorFacts>,
         workers: Option<&WorkersFacts>,
@@ -236,7 +236,7 @@ impl Placing {
 }
 
 impl Waiting {
-    /// In words for people.
+    /// The wait as a sentence for people.
     pub fn sentence(&self, given_back: u32, why: &str) -> String {
         let Self {
             before,
@@ -283,8 +283,8 @@ pub fn turns(candidates: &[Candidate], limit: usize, now: Timestamp) -> BTreeMap
         0
     };
     let mut starting = 0;
-    // Places by namespace: of jobs that start, that are about to, and that gave one back a moment
-    // ago.
+    // The number of places by namespace. Jobs that start, jobs whose turn has come and jobs that
+    // gave a place back a moment ago count.
     let mut places: BTreeMap<&str, usize> = BTreeMap::new();
     for candidate in candidates {
         let turn = match candidate.stage {
@@ -328,8 +328,9 @@ pub fn turns(candidates: &[Candidate], limit: usize, now: Timestamp) -> BTreeMap
     turns
 }
 
-/// The jobs that give their places back, by uid: if two find no room, all that have none but the
-/// oldest of them. No other job must take room from the one that stays.
+/// The uids of the jobs that give their places back. If at least two jobs find no room, these are
+/// all jobs without room except the oldest. The oldest stays, and no other job may take room from
+/// it.
 fn giving_way(candidates: &[Candidate], now: Timestamp) -> BTreeSet<&str> {
     let mut without_room: Vec<_> = candidates
         .iter()
@@ -355,7 +356,7 @@ fn giving_way(candidates: &[Candidate], now: Timestamp) -> BTreeSet<&str> {
         .collect()
 }
 
-/// Whether the job gave its place back so lately.
+/// Whether the job gave its place back within this time.
 fn gave_way_within(candidate: &Candidate, within: SignedDuration, now: Timestamp) -> bool {
     match candidate.stage {
         Stage::Waits {
@@ -391,7 +392,8 @@ fn in_order<'a>(
             lane.insert((returns, &candidate.key, index));
         }
     }
-    // By the number of places that the namespace has, and then by who waits for the longest.
+    // Jobs are ordered by the number of places that their namespace has, and then by how long they
+    // wait.
     let mut heads: BTreeSet<(usize, Timestamp, &JobKey, usize)> = BTreeSet::new();
     let mut ordered = Vec::new();
     let take_head = |lanes: &mut BTreeMap<&str, Lane<'a>>, namespace: &str| {
@@ -422,7 +424,7 @@ fn in_order<'a>(
     ordered.into_iter()
 }
 
-/// When a job that waits since then may start at the earliest.
+/// The earliest time at which a job that has waited since `since` may start.
 fn returns_at(since: Timestamp, given_back: u32) -> Timestamp {
     let Some(doublings) = given_back.checked_sub(1) else {
         return since;

@@ -49,20 +49,20 @@ pub struct ValidatedJob {
     pub orphans: bool,
     /// The finalizers that somebody else set, in order: each keeps a deleted job.
     pub finalizers: Vec<String>,
-    /// The job was refused for a null that `kubectl apply` had dropped, and what was applied since
-    /// has none.
+    /// The job was refused because `kubectl apply` had dropped a null, and the manifest that was
+    /// applied since contains no null.
     pub is_applied_again: bool,
 }
 
 /// Whether a generation may begin with this spec.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
-    /// It may: the spec has no errors.
+    /// A generation may begin: the spec has no errors.
     Accepted,
-    /// It may, although rules that are newer than the job refuse the spec: the job has begun with
-    /// exactly this spec.
+    /// A generation may begin although newer rules refuse the spec: the job has begun with exactly
+    /// this spec.
     BegunBefore(Vec<FieldError>),
-    /// It may not. A running generation continues, because its settings are frozen.
+    /// No generation may begin. A running generation continues, because its settings are frozen.
     Refused(Vec<FieldError>),
 }
 
@@ -103,7 +103,7 @@ pub enum Error {
     },
 }
 
-/// The parts of a job that its errors follow from: equal versions have equal errors.
+/// The parts of a job that determine its errors: equal versions have equal errors.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpecVersion {
     uid: String,
@@ -134,7 +134,7 @@ pub fn validate(job: &ZephyrJob) -> Result<(ValidatedJob, Vec<FieldError>), Erro
     Ok((extract(job)?, errors(job)))
 }
 
-/// The errors in a job's spec. Reading a large spec for them takes longer than all else of a
+/// The errors in a job's spec. Checking a large spec takes longer than everything else in a
 /// reconcile.
 pub fn errors(job: &ZephyrJob) -> Vec<FieldError> {
     let mut errors = validate_spec(&job.spec, &job.name_any(), Place::Cluster);
@@ -183,8 +183,8 @@ fn foreign_finalizers(job: &ZephyrJob) -> Vec<String> {
     foreign
 }
 
-/// Whether the job ended as refused, and was changed since: then it is looked at as a new one. A
-/// job that was not changed stays ended, also if another release would accept it.
+/// Whether the job was refused and has been changed since: then it begins as a new job. A job that
+/// was not changed stays ended, even if another release would accept it.
 pub fn begins_anew(job: &ZephyrJob) -> bool {
     job.status.as_ref().is_some_and(|status| {
         let is_changed = job.metadata.generation != status.observed_generation;
@@ -192,8 +192,8 @@ pub fn begins_anew(job: &ZephyrJob) -> bool {
     })
 }
 
-/// Whether the job was refused for a null that `kubectl apply` had dropped, and what was applied
-/// since has none.
+/// Whether the job was refused because `kubectl apply` had dropped a null, and the manifest that
+/// was applied since contains no null.
 fn is_applied_again(job: &ZephyrJob) -> bool {
     let refusal = job.status.as_ref().and_then(ZephyrJobStatus::refusal);
     refusal.is_some_and(|refusal| names_dropped_null(&refusal.message))
@@ -233,14 +233,14 @@ impl Verdict {
 }
 
 impl ValidatedJob {
-    /// Whether somebody's finalizer keeps the deleted job while nothing of it runs. Without one
-    /// nobody would read its status, and with `--cascade=orphan` its generation goes on.
+    /// Whether somebody's finalizer keeps the deleted job while nothing of it runs. Without a
+    /// finalizer nobody would read its status, and with `--cascade=orphan` its generation
+    /// continues.
     pub fn is_kept(&self) -> bool {
         self.deleted && !self.orphans && !self.finalizers.is_empty()
     }
 
-    /// Whether the job has ended, and stays so. One that was refused begins anew once it is
-    /// changed.
+    /// Whether the job has ended for good. A job that was refused begins again once it is changed.
     pub fn has_ended(&self) -> bool {
         let is_changed = self.spec_version != self.status.observed_generation;
         let begins_anew = self.status.refusal().is_some() && (is_changed || self.is_applied_again);
@@ -255,8 +255,8 @@ impl ValidatedJob {
         (now < until && until <= after(now, self.timing.backoff_max)).then_some(until)
     }
 
-    /// The fields in which the spec differs from what `generation` has frozen and goes on with, by
-    /// their paths: those of which a change applies to the next generation.
+    /// The paths of the fields in which the spec differs from the frozen job of `generation`.
+    /// Changes of these fields apply to the next generation.
     pub fn changed_since(&self, observed: &Observed, generation: u32) -> Vec<String> {
         let root = observed
             .generation(generation)
@@ -336,7 +336,7 @@ fn changed_fields(frozen: &ZephyrJobSpec, spec: &ZephyrJobSpec) -> Vec<String> {
 /// Whether `frozen` is what freezing `spec` gives.
 fn is_frozen_from(frozen: &ZephyrJobSpec, spec: &ZephyrJobSpec) -> bool {
     let mut filled = spec.clone();
-    // A value that cannot be used was not frozen either.
+    // A value that cannot be used was never frozen.
     let _unusable = filled.pipeline.put_values_in_paths();
     if filled.image.is_empty() {
         filled.image.clone_from(&frozen.image);
@@ -349,8 +349,8 @@ fn is_frozen_from(frozen: &ZephyrJobSpec, spec: &ZephyrJobSpec) -> bool {
         })
 }
 
-/// What an earlier release added to the coordinator's own terms when it froze a job: that it runs
-/// on no preemptible node of the provider which the installation named.
+/// Adds what an earlier release added to the coordinator's own affinity when it froze a job: the
+/// coordinator avoids preemptible nodes of the installation's provider.
 fn keep_off_spot(spec: &mut ZephyrJobSpec, provider: SpotProvider) {
     let Some(label) = provider
         .label()
@@ -485,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deletion_that_leaves_the_objects_differs_from_one_that_a_finalizer_delays() {
+    fn an_orphaning_deletion_differs_from_one_that_a_finalizer_delays() {
         for (finalizer, orphans) in [
             ("orphan", true),
             ("foregroundDeletion", false),
@@ -534,7 +534,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_changed_in_place_waits_for_no_generation_and_all_else_is_named() {
+    fn fields_that_need_the_next_generation_are_named_and_others_change_in_place() {
         let frozen = crate::children::tests::frozen(serde_json::json!({})).spec;
         let changed = |change: fn(&mut ZephyrJobSpec)| {
             let mut spec = frozen.clone();

@@ -1,7 +1,7 @@
 //! How a worker's pod, or one run of its container, ended, and who is responsible for it.
 //!
-//! Pure. Ends that the job caused are its own; everything else is a disruption. The table of words
-//! is in `account.rs`.
+//! Pure. The job is responsible for ends that it caused; everything else is a disruption. The table
+//! of words is in `account.rs`.
 
 use jiff::SignedDuration;
 
@@ -17,9 +17,9 @@ const EXIT_CODE_SIGKILL: i32 = 137;
 /// The text for people about a container that its liveness probe ended.
 const LIVENESS_KILL: &str = "killed by its liveness probe";
 
-/// Least time for which a container is unready before its liveness probe ends it: three probes 20 s
-/// apart fail after the two of readiness 3 s apart have failed, and then it has its grace period of
-/// 15 s.
+/// Least time for which a container is unready before its liveness probe ends it. First two
+/// readiness probes 3 s apart fail, then three liveness probes 20 s apart fail, and then the grace
+/// period of 15 s passes.
 const UNREADY_BEFORE_LIVENESS_KILL: SignedDuration = SignedDuration::from_secs(30);
 
 /// How a worker pod, or one run of its container, ended.
@@ -69,7 +69,7 @@ impl PodFacts {
         })
     }
 
-    /// The end of the last run of our container, if one has ended, and the number of that run.
+    /// The end of the last run of our container, if a run has ended, and the number of that run.
     fn ended_run(&self) -> (Option<&ContainerEnd>, i32) {
         let restarts = self.container.restarts;
         let last = self.container.last_end.as_ref();
@@ -122,9 +122,9 @@ impl PodFacts {
         Some((cause, end.reason.clone()))
     }
 
-    /// Whether the kubelet killed the container because its liveness probe failed, which status
-    /// does not report. Such a container has been unready for most of the time that the probe takes
-    /// to fail; a container that exits by itself is ready until it exits.
+    /// Whether the kubelet killed the container because its liveness probe failed. Status does not
+    /// report that. Such a container has been unready for most of the time that the probe takes to
+    /// fail; a container that exits by itself is ready until it exits.
     fn was_killed_by_liveness(&self, end: &ContainerEnd) -> bool {
         end.exit_code == EXIT_CODE_SIGKILL
             && !self.ready

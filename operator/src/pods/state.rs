@@ -109,7 +109,7 @@ impl PodFacts {
             if reported.reconnecting.contains(&self.uid) {
                 return WorkerState::Reconnecting;
             }
-            // Unknown to a coordinator that has had time to see all workers.
+            // The coordinator has had time to see all workers, and does not know this one.
             let known_from = sessions
                 .coordinator_since
                 .map_or(reported.since, |since| since.max(reported.since));
@@ -169,7 +169,7 @@ pub fn count_workers<'a>(
     now: Timestamp,
 ) -> WorkerCounts {
     let mut counts = WorkerCounts {
-        // A larger number means that somebody scaled the set by hand, and status allows no such
+        // A larger number means that somebody scaled the set by hand. Status does not allow such a
         // number.
         desired: i32::try_from(desired.min(MAX_WORKERS)).unwrap_or(i32::MAX),
         ..WorkerCounts::default()

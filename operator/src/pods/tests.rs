@@ -266,7 +266,7 @@ fn a_worker_is_alive_as_long_as_it_has_a_session() {
         "the kubelet's late word does not make it alive again"
     );
     assert_eq!(state(&never, 60, &[], &[]), WorkerState::Init);
-    // A coordinator that was heard for the first time a moment ago, and a new worker.
+    // The coordinator sent its first report a moment ago, and the worker is new.
     assert_eq!(state(&ready, 990, &[], &[]), WorkerState::Ready);
     assert_eq!(state(&unready, 990, &[], &[]), WorkerState::Reconnecting);
     assert_eq!(state(&running(true, 985), 60, &[], &[]), WorkerState::Ready);
@@ -275,8 +275,7 @@ fn a_worker_is_alive_as_long_as_it_has_a_session() {
 /// The sixteen ways in which a pod can end, and who is responsible for each.
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table")]
-fn fault_7121_8282_preemption_eviction_and_lost_nodes_are_disruptions_and_what_the_job_did_itself_is_not()
- {
+fn fault_7121_8282_preemption_eviction_and_lost_nodes_are_disruptions() {
     let disrupted = |reason: &str| {
         with(|pod| {
             pod.disruption = Some(explanation(reason, ""));
@@ -490,7 +489,7 @@ fn a_pod_beyond_its_own_limit_stays_so_when_its_node_is_drained_later() {
 }
 
 #[test]
-fn a_container_that_was_unready_for_long_and_is_killed_was_killed_by_its_probe() {
+fn a_container_that_is_killed_after_being_unready_for_long_was_killed_by_its_probe() {
     let killed = |unready_since: i64, exit_code: i32, reason: &str| {
         let mut pod = running(false, unready_since);
         pod.container.state = ContainerRun::Ended(ContainerEnd {
@@ -649,7 +648,7 @@ fn workers_without_a_pod_count_as_init_and_alive_ones_are_summed_up() {
 }
 
 #[test]
-fn a_released_worker_is_not_counted_while_its_pod_goes() {
+fn a_released_worker_is_not_counted_while_its_pod_ends() {
     let mut released = worker("w-2");
     released.deletion = Some(at(1));
     let mut disrupted = worker("w-1");
@@ -792,7 +791,7 @@ fn a_lost_node_is_recognized_by_what_only_the_clusters_controllers_set() {
 }
 
 #[test]
-fn a_set_that_was_scaled_beyond_every_job_makes_no_status_that_the_api_server_refuses() {
+fn a_set_with_too_many_replicas_does_not_lead_to_an_invalid_status() {
     let counts = count_workers([], 12_000, &SessionView::default(), at(0));
     assert_eq!((counts.desired, counts.init), (10_000, 10_000));
 }

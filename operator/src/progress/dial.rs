@@ -23,8 +23,8 @@ use crate::run_report::RunReport;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the coordinator may take to accept the stream.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-/// If a peer answers no ping for [`KEEPALIVE_TIMEOUT`] after this time, it is gone. This ends a
-/// silent stream.
+/// The silence after which a peer gets a ping. If it does not answer within [`KEEPALIVE_TIMEOUT`],
+/// it is gone, and the stream ends.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -35,8 +35,8 @@ const MAX_REPORT_BYTES: usize = 1024 * 1024;
 /// How many bytes a coordinator may send before they are read. This bounds the operator's memory
 /// for one stream, in addition to one report.
 const WINDOW_BYTES: u32 = 64 * 1024;
-/// Most bytes of the names and values of all headers of an answer. Ours have some 200 bytes; an
-/// error's sentence is also sent in a header.
+/// Most bytes of the names and values of all headers of an answer. Our headers have some 200 bytes;
+/// the sentence of an error is also sent in a header.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
 
 /// The messages of the operator to a coordinator, after the first one.
@@ -49,7 +49,8 @@ pub enum Message {
         /// The epoch that reported the result.
         epoch: u64,
     },
-    /// Workers are let go, which is no disruption: those from this ordinal on.
+    /// Workers are released, which is not a disruption: those with an ordinal of at least
+    /// `workers`.
     WorkersKept {
         /// The number of workers that stay.
         workers: u32,
@@ -88,7 +89,7 @@ pub enum Error {
         /// What is wrong with it.
         source: tonic::transport::Error,
     },
-    /// The token holds a character that a header cannot.
+    /// The token contains a character that a header cannot contain.
     #[error("the token is not a header value")]
     Token,
     /// No connection was made.

@@ -1,10 +1,10 @@
-//! The number of workers that a generation lost to disruptions. Each loss is counted once, also
-//! over restarts of the operator and the coordinator.
+//! The number of workers that a generation lost to disruptions. Each loss is counted once, even if
+//! the operator or the coordinator restarts.
 //!
 //! Pure. Two counts are combined. The coordinator counts lost sessions, and misses workers that
 //! were lost while it was absent. The operator counts pods that were taken away, and misses pods
-//! that came and went while it was absent. Each misses some losses, neither counts one twice, and
-//! most losses are in both counts. The larger number is reported.
+//! that came and went while it was absent. Each count misses some losses, no count contains a loss
+//! twice, and most losses are in both counts. The larger count is reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,8 +46,8 @@ struct Known {
 }
 
 impl Disruptions {
-    /// The pods looked at from now on are those of the `StatefulSet` with this uid. Whether those
-    /// of an earlier one are gone, or were left alone and only found another owner, no watch shows.
+    /// From now on only pods of the `StatefulSet` with this uid are counted. No watch shows whether
+    /// the pods of an earlier set are gone, or stayed and got another owner.
     pub(super) fn set_owner(&mut self, uid: &str) {
         if self.owner != uid {
             uid.clone_into(&mut self.owner);
@@ -55,7 +55,7 @@ impl Disruptions {
         }
     }
 
-    /// The pods with these uids exist, and have no owner any more: whoever deleted their
+    /// The pods with these uids exist, but have no owner any more: the deletion of their
     /// `StatefulSet` left them alone.
     pub(super) fn leave_alone(&mut self, uids: &BTreeSet<String>) {
         self.known.retain(|uid, _| !uids.contains(uid));
@@ -120,7 +120,8 @@ impl Disruptions {
                 self.sessions = self.sessions.saturating_add(number(more));
             }
             Some(_) => self.sessions = self.sessions.saturating_add(number(count)),
-            // What it counted before this operator started is in status, if it was reported.
+            // The losses that the coordinator counted before this operator started are in status,
+            // if they were reported.
             None => self.sessions = self.sessions.max(number(count)),
         }
         self.last_heard = Some((epoch, count));
@@ -190,22 +191,22 @@ mod tests {
     }
 
     #[test]
-    fn pods_that_lose_their_owner_before_it_is_seen_to_go_are_not_a_disruption() {
+    fn pods_without_owner_are_not_a_disruption_even_before_the_owner_is_seen_to_go() {
         let mut count = Disruptions::default();
         count.set_owner("set");
         let pods = [worker("w-0"), worker("w-1")];
         assert_eq!(look(&mut count, Lost::default(), None, &pods), 0);
-        // The watch of pods is ahead of that of their set.
+        // The watch of pods is ahead of the watch of their set.
         let left_alone = BTreeSet::from([pods[0].uid.clone(), pods[1].uid.clone()]);
         count.leave_alone(&left_alone);
         assert_eq!(look(&mut count, Lost::default(), None, &[]), 0);
-        // Their own set has them again, and one is lost.
+        // Their own set owns them again, and one pod is lost.
         assert_eq!(look(&mut count, Lost::default(), None, &pods), 0);
         assert_eq!(look(&mut count, Lost::default(), None, &pods[..1]), 1);
     }
 
     #[test]
-    fn a_new_operator_counts_on_from_status_and_nothing_twice() {
+    fn a_new_operator_continues_from_the_count_in_status_and_counts_nothing_twice() {
         let before = Lost {
             workers: 3,
             pods: 2,
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_happened_while_the_operator_was_away_is_counted_by_either_side() {
+    fn losses_while_the_operator_was_absent_are_counted_once() {
         let before = Lost {
             workers: 1,
             pods: 1,
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_operator_counts_no_worker_that_was_let_go_before_it_began() {
+    fn a_new_operator_does_not_count_workers_that_were_released_before_its_start() {
         let before = Lost::default();
         let pods = [worker("w-0"), taken("w-3", 100)];
         let mut count = Disruptions::default();

@@ -64,7 +64,7 @@ impl PodEnds {
     }
 }
 
-/// The end of a pod that vanished: it was not seen to exit by itself.
+/// The end of a pod that vanished. Nobody saw it exit by itself, so it counts as a disruption.
 fn vanished(pod_uid: String, pod_name: String) -> PodEnd {
     PodEnd {
         pod_uid,

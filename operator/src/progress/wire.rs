@@ -163,7 +163,8 @@ pub(super) fn read_report(
 }
 
 fn read_result(result: proto::Result) -> Result<RunResult, Error> {
-    // A cut address would name another file, and status would refuse a longer one in every write.
+    // A shortened address would name another file, and a longer address would make every write of
+    // status fail.
     let found = result.manifest.chars().count();
     if found > MAX_MANIFEST {
         return Err(Error::TooLong {
@@ -306,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_coordinator_without_an_epoch_may_say_what_it_waits_for() {
+    fn a_coordinator_without_an_epoch_may_report_what_it_waits_for() {
         let mut report = report();
         report.epoch = 0;
         report

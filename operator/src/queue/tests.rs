@@ -20,7 +20,7 @@ fn take_all(queue: &mut Queue, now: Instant) -> Vec<JobKey> {
 }
 
 #[test]
-fn a_thousand_changes_are_one_reconcile_and_one_during_it_is_another() {
+fn a_thousand_changes_cause_one_reconcile_and_a_change_during_it_causes_another() {
     let mut queue = Queue::default();
     let now = Instant::now();
     for _ in 0..1000 {
@@ -38,7 +38,7 @@ fn a_thousand_changes_are_one_reconcile_and_one_during_it_is_another() {
 }
 
 #[test]
-fn nothing_shortens_a_back_off_and_changes_during_it_are_one_reconcile() {
+fn nothing_shortens_a_back_off_and_changes_during_it_cause_one_reconcile() {
     let mut queue = Queue::default();
     let now = Instant::now();
     queue.touch(&key(0, 0), now);
@@ -164,7 +164,7 @@ impl Model {
 
 proptest! {
     #[test]
-    fn no_change_is_lost_no_job_runs_twice_and_no_back_off_is_passed_by(
+    fn no_change_is_lost_no_job_runs_twice_and_no_back_off_is_bypassed(
         steps in prop::collection::vec(step(), 1..400)
     ) {
         let mut queue = Queue::default();
@@ -216,7 +216,7 @@ proptest! {
             match queue.next_due() {
                 Some(at) => now = now.max(at),
                 None if queue.depth() == (0, 0) => break,
-                // More of one namespace are ready than it may have at a time.
+                // More jobs of one namespace are ready than may run at the same time.
                 None => {}
             }
         }

@@ -44,13 +44,13 @@ pub(crate) struct State {
     pods_made: BTreeMap<String, u32>,
     /// Whether coordinators find no node.
     pub(crate) is_full: bool,
-    /// Workers find no node.
+    /// Whether workers find no node.
     pub(crate) no_worker_fits: bool,
-    /// Pods get a node, and their containers are not started.
+    /// Whether pods get a node but their containers are not started.
     pub(crate) nodes_are_slow: bool,
     /// Whether workers start without becoming ready.
     pub(crate) workers_fail: bool,
-    /// Pods by uid whose node does not answer, with the time since which it does not.
+    /// Pods by uid whose node does not answer, with the time since which the node is silent.
     lost: BTreeMap<String, Instant>,
     collector: Collector,
 }
@@ -109,7 +109,7 @@ impl Cluster {
         }
     }
 
-    /// Does everything that is due until nothing is, and returns when something will be.
+    /// Does everything that is due, and returns the time of the next due action.
     fn step(&self) -> Option<Instant> {
         let now = Instant::now();
         loop {

@@ -34,7 +34,7 @@ pub(crate) struct Coordinators {
     openings: Arc<Mutex<Vec<(String, u32, Timestamp)>>>,
 }
 
-/// One job's run: its ledger, and the coordinators that hold it or held it.
+/// One job's run: its ledger, and the coordinators that are or were in charge of the ledger.
 #[derive(Debug, Default)]
 pub(crate) struct Run {
     pub(crate) shards: u32,

@@ -1,5 +1,4 @@
-//! Tests of the tests: each mistake that is seeded in the operator is found, by the judge that is
-//! responsible for it.
+//! Tests of the tests: the responsible judge finds each mistake that is seeded in the operator.
 
 use super::faults::{Fault, Span};
 use super::judges::Judge;
@@ -7,7 +6,7 @@ use super::runs::Known;
 use super::sweep::Run;
 use crate::defect::Defect;
 
-/// Runs that find a mistake, and the judge that reports it.
+/// Runs that find a mistake, and the judge that must report it.
 struct Case {
     defect: Defect,
     scenario: &'static str,

@@ -58,7 +58,7 @@ pub(crate) enum Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Span {
     Once,
-    /// For all requests with this signature, for this number of seconds from the first on.
+    /// For all requests with this signature, for this number of seconds after the first one.
     Seconds(u32),
 }
 
@@ -78,7 +78,7 @@ pub(crate) struct Exchange {
     pub(crate) at: Timestamp,
     pub(crate) signature: Signature,
     pub(crate) nth: u32,
-    /// It concerns one job's objects, and is not a list of all jobs' objects.
+    /// Whether it concerns one job's objects, unlike a list of all jobs' objects.
     pub(crate) is_for_job: bool,
     /// The body of a deletion.
     pub(crate) options: Value,
@@ -98,7 +98,7 @@ struct State {
     /// The rules that stay active for a time, with their end.
     storms: Vec<(Rule, Instant)>,
     journal: Vec<Exchange>,
-    /// How many requests of each signature there were.
+    /// The number of requests of each signature so far.
     counts: BTreeMap<Signature, u32>,
 }
 
@@ -178,7 +178,7 @@ impl Faults {
     /// Waits until the process is to die.
     pub(crate) async fn crashed(&self, process: u32) {
         let mut died = self.1.subscribe();
-        // The sender lives as long as `self`.
+        // The sender exists as long as `self`.
         drop(died.wait_for(|newest| *newest >= process).await);
     }
 

@@ -18,7 +18,7 @@ pub(super) enum Judge {
     Convergence,
     /// The end differs from that of the run without faults.
     EndState,
-    /// Objects were created or deleted more or less often.
+    /// Objects were created or deleted more or less often than without faults.
     Counts,
     /// Two generations could dispatch at the same time, or a generation's number was not in status.
     Generations,
@@ -51,7 +51,7 @@ pub(super) struct Reference {
 }
 
 impl Reference {
-    /// `has_any_number`: the number of the generation is ignored.
+    /// If `has_any_number` is set, the number of the generation is ignored.
     pub(super) fn of(record: &Record, has_any_number: bool) -> Self {
         Self {
             end: normal(record, has_any_number),

@@ -15,8 +15,8 @@ use super::scenario::{Condition, Pod, Step};
 use super::world::{JOB, NAMESPACE, OTHER_JOB, World};
 use crate::run_report::RunResult;
 
-/// A step that waits longer than this is stuck: the longest regular wait, a loss of all workers
-/// during an outage of the API server, is shorter.
+/// A step that waits longer than this is stuck. The longest regular wait is a loss of all workers
+/// during an outage of the API server, and it is shorter.
 const WITHIN: Duration = Duration::from_mins(40);
 
 impl World {
@@ -116,7 +116,7 @@ impl World {
         }
     }
 
-    /// A pod is gone at once, or its node does not answer any more. In both cases its process
+    /// Removes a pod at once, or makes its node stop answering. In both cases the pod's process
     /// cannot be reached.
     fn take_away(&self, job: &str, pod: Pod, is_gone: bool) -> Result<(), String> {
         let (key, pod) = self.find(job, pod)?;
@@ -173,7 +173,7 @@ impl World {
                     .is_some_and(|set| set["spec"]["replicas"] == json!(number))
             }),
             Condition::Gone => self.job(name).is_none(),
-            // A root is one also without its labels.
+            // A root counts even without its labels.
             Condition::NoChildren => self.server.lock().everything().all(|(key, object)| {
                 key.kind != CONFIG_MAPS
                     && object["metadata"]["labels"][zephyr_crds::names::LABEL_JOB].is_null()
@@ -216,7 +216,7 @@ impl World {
         .ok_or_else(|| format!("{pod:?} has no pod"))
     }
 
-    /// A request of the user. It has to be granted.
+    /// Sends a request of the user, which must succeed.
     fn ask(
         &self,
         verb: Verb,

@@ -22,7 +22,7 @@ pub(super) struct Known {
     pub(super) scenarios: Vec<Scenario>,
     pub(super) learned: Vec<Learned>,
     references: Vec<Reference>,
-    /// The duration of each without faults.
+    /// The duration of each scenario without faults.
     took: Vec<Duration>,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Failed {
 }
 
 impl Known {
-    /// What all tests share, because a run of every scenario takes seconds.
+    /// The value that all tests share, because running every scenario takes seconds.
     pub(super) fn shared() -> &'static Self {
         static KNOWN: LazyLock<Known> = LazyLock::new(Known::learn);
         &KNOWN

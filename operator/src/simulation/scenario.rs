@@ -49,11 +49,11 @@ pub(super) const SCENARIOS: [(&str, &str); 23] = [
 #[derive(Clone, Debug)]
 pub(super) struct Scenario {
     pub(super) name: &'static str,
-    /// The number of the generation at the end depends on which objects of an earlier job still
-    /// exist.
+    /// Whether the number of the generation at the end depends on which objects of an earlier job
+    /// still exist.
     pub(super) has_any_number: bool,
-    /// The sweep of this scenario has crashes and lost answers of writes only. Random runs add
-    /// errors.
+    /// Whether the sweep of this scenario has only crashes and lost answers of writes. Random runs
+    /// add errors.
     pub(super) has_cuts_only: bool,
     /// Jobs that may start at once.
     pub(super) max_starting_jobs: usize,
@@ -98,7 +98,7 @@ pub(super) enum Step {
     NodesSlow(bool),
     /// Whether workers fail to become ready.
     WorkersFail(bool),
-    /// The same with the other job.
+    /// The step concerns the other job.
     Other(Box<Step>),
     Wait(Duration),
     Until(Condition),

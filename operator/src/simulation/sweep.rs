@@ -50,15 +50,15 @@ pub(super) struct Run {
 pub(super) struct Learned {
     pub(super) name: &'static str,
     pub(super) requests: Vec<Exchange>,
-    /// Only crashes and lost answers of writes happen to it, because two jobs make twice the
-    /// requests.
+    /// Whether the scenario gets only crashes and lost answers of writes, because two jobs make
+    /// twice as many requests.
     pub(super) has_cuts_only: bool,
 }
 
 impl Run {
-    /// Every fault at every request of every scenario. Scenarios begin alike: errors at requests of
-    /// a common beginning are tried in only one of them; crashes and lost answers of writes are
-    /// tried in all.
+    /// Every fault at every request of every scenario. Scenarios begin alike. Errors at requests of
+    /// a common beginning are tried in only one scenario; crashes and lost answers of writes are
+    /// tried in all scenarios.
     pub(super) fn singles(all: &[Learned]) -> Vec<Self> {
         let mut known = BTreeSet::new();
         let mut runs = Vec::new();

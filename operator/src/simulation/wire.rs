@@ -1,5 +1,5 @@
-//! The connection of one operator process to the API server: a tower service with delays, on which
-//! faults happen.
+//! The connection of one operator process to the API server: a tower service with delays and
+//! faults.
 
 use std::sync::LazyLock;
 use std::task::{Context, Poll};
@@ -61,7 +61,7 @@ impl Wire {
         let (parts, body) = request.into_parts();
         let body = body.collect_bytes().await?;
         sleep(TRAVEL).await;
-        // The definition is this release's in every run, so no fault applies to this request.
+        // Every run uses the definition of this release, so no fault applies to this request.
         if parts.uri.path() == fake::PUBLISHED_AT {
             return Ok(Response::new(Body::from(PUBLISHED.as_str())));
         }
@@ -183,8 +183,9 @@ impl Wire {
     }
 }
 
-/// The requests of an operator with the seeded mistake that objects of all generations have the
-/// same names. The names are made in another crate, which knows no mistakes.
+/// Changes the request as an operator with a seeded mistake would send it: with the mistake,
+/// objects of all generations have the same names. The names are made in another crate, in which no
+/// mistakes can be seeded.
 fn with_its_mistake(mut request: ApiRequest) -> ApiRequest {
     let is_child = [CONFIG_MAPS, DEPLOYMENTS, STATEFUL_SETS].contains(&request.kind);
     if defect::is(Defect::NameWithoutGeneration) && is_child {

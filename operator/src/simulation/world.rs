@@ -31,21 +31,21 @@ use crate::startup::{Setup, serve};
 /// The job of every scenario.
 pub(super) const NAMESPACE: &str = "team";
 pub(super) const JOB: &str = "count";
-/// The job beside it, in those in which jobs wait for each other.
+/// The second job, in scenarios in which jobs wait for each other.
 pub(super) const OTHER_JOB: &str = "other";
 /// The time at which every run begins: 2027-01-01, later than any real time in the tests.
 const BEGIN: i64 = 1_798_761_600;
-/// From the death of a process to the next one.
+/// The time from the death of a process to the start of the next one.
 const RESTART: Duration = Duration::from_secs(1);
 /// The wait after a process that ended by itself, as the kubelet does it.
 const CRASH_LOOP: Duration = Duration::from_secs(10);
 /// After this time without a write the operator counts as idle.
 pub(super) const QUIET: SignedDuration = SignedDuration::from_secs(60);
-/// After a fault it waits for at most this long, and is then idle.
+/// The longest time for which the operator may wait after a fault before it is idle.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_secs(75 + 60);
-/// A silent watch, or a request without an answer, is given up by then.
+/// The time after which a client gives up a silent watch or a request without an answer.
 const SILENCE: SignedDuration = SignedDuration::from_secs(330);
-/// The time by which it must be idle, after the last step and the last fault.
+/// The time after the last step and the last fault within which the operator must be idle.
 const QUIET_WITHIN: Duration = Duration::from_mins(40);
 
 /// The events of a run.

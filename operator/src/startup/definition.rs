@@ -2,8 +2,8 @@
 //! published schema with this release's. Changes nothing, and reads no job.
 //!
 //! An older definition drops fields of status, so that every reconcile would write them again, and
-//! silently drops fields of a spec. A newer one is fine: jobs that use its new fields cannot be
-//! read, and are left alone.
+//! silently drops fields of a spec. A newer definition does no harm: jobs that use its new fields
+//! cannot be read, and are left alone.
 
 use std::time::Duration;
 
@@ -28,7 +28,8 @@ use crate::watches::facts::Anybody;
 /// is applied at the same time as the operator, and API servers publish it within seconds.
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(30);
 /// For how long the first list of jobs is tried again. An API server that restarts answers within
-/// minutes. A process that ends instead is started again later and later, up to 5 min.
+/// minutes. If the process ended instead, Kubernetes would restart it after longer and longer waits
+/// of up to 5 min.
 const LISTED_WITHIN: Duration = Duration::from_mins(5);
 /// The wait between two tries of the list, and between two reads of the published schema.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -44,7 +45,7 @@ enum Served {
     Nothing,
     /// Everything that this release reads and writes.
     Enough { newer: Vec<String> },
-    /// Less than that, as a sentence.
+    /// What is missing, as a sentence.
     TooLittle(String),
 }
 

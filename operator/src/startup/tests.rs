@@ -92,7 +92,7 @@ fn reconciles(metrics: &Metrics) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn five_thousand_labelled_objects_of_others_do_not_hold_up_the_start() {
+async fn five_thousand_labelled_objects_of_others_do_not_delay_the_start() {
     let mut server = Fake::default();
     let foreign = (0..5_000).map(foreign_config_map).collect();
     server.objects.insert("configmaps", foreign);
@@ -160,7 +160,7 @@ async fn a_cache_that_does_not_fill_ends_the_start_with_its_name_and_the_last_er
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_object_that_is_nested_too_deeply_stops_no_other_job_and_is_one_event() {
+async fn an_object_that_is_nested_too_deeply_stops_no_other_job_and_causes_one_event() {
     let mut server = Fake::default();
     let depth = 5_000;
     let nested = format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth));
@@ -245,7 +245,7 @@ async fn fault_f17_a_crd_that_lacks_what_is_written_or_read_ends_the_start() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_api_server_that_does_not_answer_holds_the_start_up_for_minutes_and_ends_it_then() {
+async fn a_silent_api_server_delays_the_start_for_minutes_and_then_ends_it() {
     for (answers_with_an_error, is_up) in [(100, true), (1_000, false)] {
         let server = Arc::new(Fake {
             overloaded: answers_with_an_error.into(),
@@ -266,7 +266,7 @@ async fn an_api_server_that_does_not_answer_holds_the_start_up_for_minutes_and_e
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_f17_a_schema_that_is_not_published_holds_the_start_up_but_does_not_end_it() {
+async fn fault_f17_an_unpublished_schema_delays_the_start_but_does_not_end_it() {
     let started = start_with(|published| *published = json!({"paths": {}}));
     assert_eq!(started.await, Ok(()));
 }

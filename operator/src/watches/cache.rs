@@ -61,7 +61,7 @@ struct Disowned {
     listing: u64,
 }
 
-/// A job that was affected, with the uid that the object states for it.
+/// An affected job, with the uid that the object's label states.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Touched {
     /// The job that the object belongs to.
@@ -148,8 +148,8 @@ impl<F: Facts> Cache<F> {
         vanished.iter().filter_map(|key| inner.take(key)).collect()
     }
 
-    /// The uids of objects that belonged to the job with this uid, and still exist without their
-    /// owner: whoever deleted the owner left them alone.
+    /// The uids of objects that belonged to the job with this uid and still exist without their
+    /// owner: the deletion of the owner left them alone.
     pub fn disowned(&self, job_uid: &str) -> BTreeSet<String> {
         let inner = self.lock();
         let all = inner.disowned.values();
@@ -158,7 +158,7 @@ impl<F: Facts> Cache<F> {
             .collect()
     }
 
-    /// When the watch last showed anything of this kind, of whichever job.
+    /// When the watch last showed any object of this kind, of any job.
     pub fn heard(&self) -> Option<Instant> {
         self.lock().heard
     }
@@ -214,7 +214,8 @@ impl<F: Facts> Cache<F> {
 }
 
 impl<F: Facts> Inner<F> {
-    /// An object exists that belongs to no job, and that `before` had until now, if any had it.
+    /// Records an existing object that belongs to no job any more. `before` is the job to which it
+    /// belonged until now, if any.
     fn disown(&mut self, key: &Arc<str>, before: Option<&Touched>, uid: &str) {
         let listing = self.listing;
         if let Some(before) = before {

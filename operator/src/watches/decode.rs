@@ -3,8 +3,8 @@
 //!
 //! Each object is first taken as raw text. Its metadata are read without the fields that no
 //! decision uses, and the rest is read only if the metadata show that the object belongs to a job.
-//! So neither a deeply nested document nor one of a megabyte costs more than its own text, for the
-//! moment in which it is read.
+//! So a deeply nested document, or a document of a megabyte, needs no more memory than its own
+//! text, and only while it is read.
 
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -27,7 +27,7 @@ pub trait Facts: Clone + Debug + Send + Sync + 'static {
     const METADATA_ONLY: bool;
     /// Reads the facts; `None` if the object does not belong to a job.
     fn read(metadata: &Metadata, text: &str) -> Option<Self>;
-    /// Takes over what is known from the object's last version, `before`, and must not be lost.
+    /// Copies facts from `_before`, the object's last version, that must not be lost.
     fn follow(&mut self, _before: &Self) {}
     /// The job to which it belongs.
     fn job_name(&self) -> &str;
@@ -98,8 +98,8 @@ impl Metadata {
         })
     }
 
-    /// Whether the watches know this object again: by the labels and the controller that `wanted`
-    /// was to be created with.
+    /// Whether the watches recognize this object: it must have the labels and the controller of
+    /// `wanted`, the object as it should be created.
     pub fn is_marked_as(&self, wanted: &ObjectMeta) -> bool {
         let wanted_label = |key: &str| wanted.labels.as_ref()?.get(key).map(String::as_str);
         let controller = |owners: &Option<Vec<OwnerReference>>| {

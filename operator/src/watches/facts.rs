@@ -49,9 +49,9 @@ pub struct SeenJob {
     pub version: String,
     start_progress: StartProgress,
     kept: KeptJob,
-    /// The status says completely how the job ended, which no edit changes.
+    /// Whether the status says completely how the job ended, and no edit changes that.
     is_whole_end: bool,
-    /// The job with its end, which somebody has taken from the status since, as JSON text.
+    /// The job with its end as JSON text, if somebody has removed the end from the status since.
     ended: Option<Box<str>>,
 }
 
@@ -111,13 +111,13 @@ impl SeenJob {
         }
     }
 
-    /// How the job ended, if somebody has taken that, or a part of it, from the status since.
+    /// How the job ended, if somebody has removed that, or a part of it, from the status since.
     pub fn lost_end(&self) -> Option<ZephyrJobStatus> {
         let text = self.ended.as_deref()?;
         serde_json::from_str::<ZephyrJob>(text).ok()?.status
     }
 
-    /// Where it is on its way to work.
+    /// How far the job's start has come.
     pub fn start_progress(&self) -> StartProgress {
         self.start_progress
     }
@@ -145,7 +145,7 @@ impl SeenJob {
     }
 }
 
-/// Whether the status says completely how the job ended, and an edit of the spec changes nothing of
+/// Whether the status says completely how the job ended, and an edit of the spec cannot change
 /// that.
 fn is_kept_end(status: &ZephyrJobStatus) -> bool {
     status.is_whole_end() && status.refusal().is_none()
@@ -182,8 +182,8 @@ struct Annotations {
 }
 
 impl Annotations {
-    /// Kept only if it contains a null: the annotation is as large as the job, and only nulls are
-    /// looked for in it.
+    /// The annotation, if it contains a null. It is as large as the job, and decisions only look
+    /// for nulls in it.
     fn into_kept(self) -> Option<BTreeMap<String, String>> {
         let written = self.last_applied.filter(|text| text.contains("null"))?;
         Some([(LAST_APPLIED.to_owned(), written)].into())

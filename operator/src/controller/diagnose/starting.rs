@@ -16,15 +16,15 @@ const START_TIMEOUT: SignedDuration = SignedDuration::from_mins(1);
 const PULL_TIMEOUT: SignedDuration = SignedDuration::from_mins(2);
 
 /// How long a node may take to start a pod before that counts against the pod's generation, if no
-/// event says that it fails: a node that creates a hundred pods at once needs minutes for each,
-/// and so does a large image over a slow network.
+/// event reports a failure. A node that creates a hundred pods at once needs minutes for each. A
+/// large image over a slow network also needs minutes.
 const SLOW_START: SignedDuration = SignedDuration::from_mins(30);
-/// The same if an event says that it fails. Under load a mount or a sandbox fails now and then,
-/// and the kubelet tries again, after two minutes at most.
+/// Like [`SLOW_START`], but if an event reports a failure. Under load a mount or a sandbox fails
+/// now and then, and the kubelet tries again, after two minutes at most.
 const FAILING_START: SignedDuration = SignedDuration::from_mins(5);
 
-/// Until when a pod that its node is starting has nothing to answer for; absent for any other pod.
-/// `found` is what its events say, if they were listed.
+/// The time until which a pod that its node is starting counts only as slow; absent for any other
+/// pod. `found` is what its events say, if they were listed.
 pub(super) fn slow_until(
     pod: &PodFacts,
     found: Option<&StartEvent>,
@@ -35,7 +35,7 @@ pub(super) fn slow_until(
         .filter(|_| pod.init_trouble.is_none())?;
     let timeout = match found.map(|event| (event.kind, &event.message)) {
         None | Some((StartEventKind::Pulling, _)) => SLOW_START,
-        // It does not come back.
+        // The missing object does not come back.
         Some((StartEventKind::ReferenceNotFound, words)) if words.contains(own_secret) => {
             return None;
         }

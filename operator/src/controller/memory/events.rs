@@ -67,9 +67,9 @@ impl EventMemory {
             .then(|| refusal.message.clone())
     }
 
-    /// The time since which worker pods are missing, as far as this operator knows. An operator
-    /// that never saw all of them started a moment ago, so any refusal that is still valid may be
-    /// the reason.
+    /// The time since which worker pods are missing, as far as this operator knows. If this
+    /// operator never saw all pods, it started a moment ago, so any refusal that is still valid may
+    /// be the reason.
     fn missing_since(&self) -> Option<Timestamp> {
         let since = self.short_since?;
         if self.was_whole {
@@ -141,7 +141,7 @@ mod tests {
     use crate::pods::tests::{at, worker};
 
     #[test]
-    fn the_reason_for_missing_pods_is_asked_for_only_now_and_then() {
+    fn the_reason_for_missing_pods_is_read_only_now_and_then() {
         let mut memory = EventMemory::default();
         let asked: Vec<_> = [0, 4, 5, 6, 19, 20]
             .map(|s| memory.must_ask_for_refusal(true, at(s)))
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_that_do_not_start_are_asked_for_one_by_one_and_each_role_at_most_every_15_s() {
+    fn events_of_pods_that_do_not_start_are_read_for_one_pod_of_each_role_every_15_s() {
         let mut pods = vec![
             starting("w-0", Role::Worker, 0),
             starting("w-1", Role::Worker, 1),

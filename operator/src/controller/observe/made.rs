@@ -10,9 +10,9 @@ use tokio::time::Instant;
 
 use crate::controller::action::Action;
 
-/// How long an object counts as there although no watch shows it. A silent watch is given up after
-/// 295 s, and what it shows then is used. If it then fails, the object is created again once in
-/// this time.
+/// How long an object counts as existing although no watch shows it. A silent watch is restarted
+/// after 295 s, and then its answer decides. If the restarted watch fails, the object is created
+/// again once in this time.
 const BELIEVED: Duration = Duration::from_mins(6);
 
 /// An object of a generation.
@@ -57,8 +57,8 @@ impl Made {
         self.0.insert((generation, part), now);
     }
 
-    /// The objects of `generation` that count as there: `heard` returns when the watch of their
-    /// kind last showed anything.
+    /// The objects of `generation` that count as existing. `heard` returns when the watch of a kind
+    /// last showed anything.
     pub fn unseen(
         &self,
         generation: u32,
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_made_counts_as_there_until_its_watch_speaks_or_for_six_minutes() {
+    fn a_created_object_counts_as_existing_until_its_watch_reports_or_for_six_minutes() {
         let began = Instant::now();
         let after = |seconds| began + Duration::from_secs(seconds);
         let frozen = Arc::new(crate::children::tests::frozen(json!({})));
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_made_for_an_earlier_generation_is_forgotten() {
+    fn objects_that_were_created_for_an_earlier_generation_are_forgotten() {
         let mut frozen = crate::children::tests::frozen(json!({}));
         let mut made = Made::default();
         for generation in [1, 2] {

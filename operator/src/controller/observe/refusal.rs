@@ -21,8 +21,8 @@ pub struct PodRefusal {
 }
 
 impl PodRefusal {
-    /// Whether it explains why pods are missing at `now`, and have been missing since
-    /// `missing_since`: an event of another time does not.
+    /// Whether the event explains why pods that have been missing since `missing_since` are still
+    /// missing at `now`. An event from another time does not explain that.
     pub fn explains(&self, missing_since: Timestamp, now: Timestamp) -> bool {
         let age = now.duration_since(self.at);
         let before = missing_since.duration_since(self.at);

@@ -1,5 +1,5 @@
-//! Jobs and roots as release 0.1.0 left them in a cluster: this release reads them, and goes on
-//! with what they began. The files are of that release and must never be generated again.
+//! Jobs and roots as release 0.1.0 left them in a cluster: this release reads them and continues
+//! the jobs. The files are of that release and must never be generated again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +17,7 @@ fn stored(name: &str) -> String {
     fs::read_to_string(format!("{folder}/{name}.json")).expect("the file is there")
 }
 
-/// A job as the watch brings it, taken apart.
+/// A job as the watch delivers it, validated.
 fn seen_job(name: &str) -> (ValidatedJob, Verdict) {
     let text = stored(&format!("jobs/{name}"));
     let seen: Seen<SeenJob> = serde_json::from_str(&text).expect("an object");
@@ -27,7 +27,8 @@ fn seen_job(name: &str) -> (ValidatedJob, Verdict) {
     (valid, verdict)
 }
 
-/// A root as the watch brings it and as it is read, and the frozen job's text.
+/// A root as the watch delivers it, the frozen job that is read from it, and the text of the frozen
+/// job.
 fn seen_root(name: &str) -> (Arc<SeenRoot>, Box<FrozenJob>, String) {
     let text = stored(&format!("roots/{name}"));
     let seen: Seen<SeenRoot> = serde_json::from_str(&text).expect("an object");
@@ -63,7 +64,7 @@ fn a_root_of_release_0_1_0_is_read_whole_and_would_be_written_the_same() {
 }
 
 #[test]
-fn a_job_that_release_0_1_0_began_goes_on_with_its_generation() {
+fn a_job_that_release_0_1_0_began_continues_with_its_generation() {
     for (job, root, generation) in [
         ("returns.running", "returns-g1", 1),
         ("returns.restarting", "returns-g2", 2),

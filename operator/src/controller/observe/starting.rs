@@ -20,7 +20,7 @@ const OF_THE_SCHEDULER: &str = "FailedScheduling";
 const OF_A_PROBE: &str = "Unhealthy";
 /// Reason of the event that an image is being pulled, which is not a problem.
 const PULLING: &str = "Pulling";
-/// The kubelet's words for a volume that is late. Another event explains why.
+/// The kubelet's words for a volume that is late. Another event explains the cause.
 const LATE_VOLUMES: &str = "Unable to attach or mount volumes";
 
 /// The reason why a pod does not start: its newest event that gives one.
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn tries_that_differ_by_the_id_of_a_sandbox_only_say_the_same() {
+    fn tries_that_differ_only_by_the_id_of_a_sandbox_have_the_same_message() {
         let message =
             |id: &str| format!("failed for sandbox \"{}\": add fa00 to eth0", id.repeat(32));
         let said = |id| {

@@ -1,6 +1,6 @@
-//! Roots that no watch shows although they are there: somebody took their labels or their owner
-//! away, or a list was old. What looks deleted is asked for by its name before anything follows
-//! from it.
+//! Roots that exist although no watch shows them: somebody removed their labels or their owner, or
+//! a list was old. A root that seems to be deleted is requested by its name before anything follows
+//! from its absence.
 //!
 //! Reads only. `plan.rs` decides what happens to such a root.
 
@@ -26,7 +26,7 @@ const BELIEVED: SignedDuration = SignedDuration::from_secs(15);
 /// The results of requests for roots by their names, by generation.
 #[derive(Clone, Debug, Default)]
 pub struct RootsByName {
-    /// A root is never made a second time, so these stay gone.
+    /// Roots that do not exist. A root is never created a second time, so they stay in this set.
     gone: BTreeSet<u32>,
     found: BTreeMap<u32, (RootFacts, Timestamp)>,
 }
@@ -57,7 +57,7 @@ impl RootsByName {
     pub fn note(&mut self, generation: u32, root: Option<&RootFacts>, now: Timestamp) {
         match root {
             Some(root) => {
-                // Marked once: the watch shows it then, or the next question does.
+                // The root is marked once. Then the watch shows it, or the next request does.
                 let known = RootFacts {
                     needs_mark: false,
                     ..root.clone()
@@ -69,8 +69,9 @@ impl RootsByName {
     }
 }
 
-/// The generations whose root should be there and is not shown: those with children, the current
-/// one once it had a coordinator, and the one before it, until the current one has a root.
+/// The generations whose root should exist but is not shown. These are generations with children,
+/// and the current generation if it had a coordinator. Until the current generation has a root, the
+/// generation before it also counts.
 fn unseen(job: &ValidatedJob, observed: &Observed) -> BTreeSet<u32> {
     let has_root = |generation: u32| {
         let objects = observed.generation(generation);
@@ -94,8 +95,8 @@ fn unseen(job: &ValidatedJob, observed: &Observed) -> BTreeSet<u32> {
     all
 }
 
-/// The root of a generation, if there is one and it is the job's: its owner, a label or its
-/// children say so. `root_uid` is what the children say.
+/// The root of a generation, if it exists and belongs to the job according to its owner, a label or
+/// its children. `root_uid` is the uid that the children name.
 pub async fn root(
     client: &Client,
     job: &JobIdentity,
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_root_is_known_by_its_owner_a_label_or_its_children_and_no_other_object_is() {
+    fn a_root_is_recognized_only_by_its_owner_a_label_or_its_children() {
         let needs_mark = |change: fn(&mut Value)| found(change).map(|root| root.needs_mark);
         assert_eq!(needs_mark(|_| {}), Some(false));
         assert_eq!(needs_mark(|root| root["labels"] = Value::Null), Some(true));
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_root_that_is_there_is_asked_for_and_marked_once_in_a_while_and_a_gone_one_once() {
+    fn an_existing_root_is_requested_once_in_a_while_and_a_missing_root_only_once() {
         let spec = crate::children::tests::frozen(json!({})).spec;
         let job = serde_json::from_value(json!({
             "apiVersion": "zephyr.dev/v1alpha1", "kind": "ZephyrJob",
@@ -215,7 +216,8 @@ mod tests {
             let root = observed.generation(2).unwrap().root.clone();
             (asked, root.map(|root| root.needs_mark))
         };
-        // The earlier generation's root, too: no generation begins beside one that nobody sees.
+        // The earlier generation's root is requested too, so that no generation begins beside one
+        // that no watch shows.
         assert_eq!(look(&mut roots, 0), (vec![1, 2], None));
         roots.note(1, None, at(0));
         let root = found(|root| root["labels"] = Value::Null);

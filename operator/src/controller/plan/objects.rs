@@ -78,8 +78,8 @@ pub(super) fn create_missing(
     actions
 }
 
-/// As many workers as are asked for, useful, and not more than there are shards; absent before the
-/// plan is known.
+/// The number of workers: as many as the spec requests, but not more than are useful and not more
+/// than there are shards. Absent before the plan is known.
 fn wanted_workers(job: &ValidatedJob, observed: &Observed, generation: u32) -> Option<u32> {
     let report = observed.report.as_ref();
     let report = report.filter(|report| report.generation == generation)?;
@@ -128,7 +128,7 @@ pub(super) fn scale_coordinator(
 fn freeze(job: &ValidatedJob, installation: &Installation, generation: u32) -> FrozenJob {
     let identity = &job.identity;
     let mut spec = job.spec.clone();
-    // A job with an error in them is not accepted.
+    // A job with an error in these fields is not accepted.
     let _none = spec.pipeline.put_values_in_paths();
     if spec.image.is_empty() {
         spec.image.clone_from(&installation.worker_image);
@@ -154,8 +154,9 @@ fn freeze(job: &ValidatedJob, installation: &Installation, generation: u32) -> F
     }
 }
 
-/// Workers as many as asked for, and never more than there are shards; none before the plan is
-/// known. In the tail of the job those that cannot be needed any more are released.
+/// Scales the workers to the requested number, but never to more than there are shards; to none
+/// before the plan is known. At the end of the job, workers that cannot be needed any more are
+/// released.
 pub(super) fn scale(job: &ValidatedJob, observed: &Observed, generation: u32) -> Option<Action> {
     let report = observed
         .report
@@ -183,8 +184,9 @@ pub(super) fn scale(job: &ValidatedJob, observed: &Observed, generation: u32) ->
     })
 }
 
-/// Lowers the number of workers to the useful ones only if that releases a quarter of them, so that
-/// the end of a job with 10,000 workers takes 32 writes and not 10,000; raises it at once.
+/// The new number of workers. It is lowered to the useful ones only if that releases a quarter of
+/// the workers, so that the end of a job with 10,000 workers takes 32 writes and not 10,000. It is
+/// raised at once.
 fn released(now: u32, useful: u32) -> u32 {
     let lowered_enough = u64::from(useful) * 4 <= u64::from(now) * 3;
     if useful > now || lowered_enough {

@@ -224,7 +224,7 @@ impl World {
             self.scaled_at = None;
             let before = (self.log.len(), self.job.status.clone());
             if self.reconcile() && (self.log.len(), self.job.status.clone()) == before {
-                // Objects without their root are collected sooner or later.
+                // Kubernetes collects objects without their root sooner or later.
                 self.generations.retain(|_, objects| objects.root.is_some());
                 return;
             }
@@ -397,7 +397,7 @@ impl World {
         assert_eq!(
             objects.root.as_ref().unwrap().object.uid,
             root_uid,
-            "owned by the root that is there"
+            "owned by the existing root"
         );
         objects
     }
@@ -687,7 +687,7 @@ fn fault_4079_replicas_follow_the_spec_in_place_and_never_exceed_the_shards() {
 }
 
 #[test]
-fn fault_2978_workers_that_can_be_of_no_more_use_are_released_a_quarter_at_a_time() {
+fn fault_2978_workers_that_are_no_longer_useful_are_released_a_quarter_at_a_time() {
     let mut world = World::running(json!({}));
     world.job.spec.workers.replicas = 100;
     for (useful, scaled) in [
@@ -710,7 +710,7 @@ fn fault_2978_workers_that_can_be_of_no_more_use_are_released_a_quarter_at_a_tim
 }
 
 #[test]
-fn fault_4199_a_coordinator_that_stays_away_is_replaced_by_a_generation_after_the_backoff() {
+fn fault_4199_an_absent_coordinator_is_replaced_by_a_generation_after_the_backoff() {
     let mut world = World::running(json!({}));
     world.coordinator_is(false);
     world.settle();
@@ -819,7 +819,7 @@ fn fault_3034_a_coordinator_that_is_back_in_time_starts_no_new_timer() {
 }
 
 #[test]
-fn a_first_coordinator_without_a_node_waits_visibly_and_uses_nothing_up() {
+fn a_first_coordinator_without_a_node_waits_visibly_and_uses_up_no_generation() {
     let mut world = World::new(json!({}));
     world.settle();
     world.coordinator_pod(|pod| pod.unschedulable = Some("0/3 nodes are available".to_owned()));
@@ -833,7 +833,7 @@ fn a_first_coordinator_without_a_node_waits_visibly_and_uses_nothing_up() {
         "{}",
         world.message()
     );
-    // It gets one at last: the time that it waited is not counted.
+    // It gets a node at last. The time that it waited is not counted.
     let now = world.now;
     world.coordinator_pod(|pod| pod.scheduled_since = Some(now));
     world.settle();
@@ -841,7 +841,7 @@ fn a_first_coordinator_without_a_node_waits_visibly_and_uses_nothing_up() {
 }
 
 #[test]
-fn a_spec_that_is_mended_while_its_job_waits_says_when_the_change_applies() {
+fn if_the_spec_of_a_waiting_job_is_repaired_status_says_when_the_change_applies() {
     let mut world = World::new(json!({}));
     world.settle();
     world.coordinator_pod(|pod| pod.unschedulable = Some("Insufficient cpu.".to_owned()));
@@ -872,7 +872,7 @@ fn a_coordinator_that_was_up_and_finds_no_node_again_is_lost() {
 }
 
 #[test]
-fn a_missing_secret_waits_visibly_and_uses_nothing_up() {
+fn a_missing_secret_is_visible_and_uses_up_no_generation() {
     let mut world = World::new(json!({}));
     world.settle();
     let waiting = ContainerRun::Waiting(explanation(
@@ -928,7 +928,7 @@ fn fault_6264_an_image_that_cannot_be_pulled_ends_the_job_after_three_generation
 }
 
 #[test]
-fn fault_6673_progress_between_two_losses_keeps_the_job_from_being_given_up_early() {
+fn fault_6673_a_job_with_progress_between_two_losses_is_not_ended_early() {
     let mut world = World::running(json!({}));
     for generation in 2..=6 {
         world.report.as_mut().unwrap().progressed = true;
@@ -946,7 +946,7 @@ fn fault_6673_progress_between_two_losses_keeps_the_job_from_being_given_up_earl
 }
 
 #[test]
-fn progress_that_an_operator_did_not_see_counts_for_its_generation() {
+fn progress_during_an_absence_of_the_operator_counts_for_its_generation() {
     let mut world = World::running(json!({}));
     for generation in 2..=6 {
         // An operator that has just started: its first report shows what was done before.
@@ -967,7 +967,7 @@ fn progress_that_an_operator_did_not_see_counts_for_its_generation() {
 }
 
 #[test]
-fn an_operator_that_was_away_lets_the_coordinator_speak_before_any_timer_does() {
+fn after_an_absence_of_the_operator_the_coordinator_reports_before_timers_act() {
     let mut world = World::running(json!({"retries": {"maxGenerations": 1}}));
     let back_after_an_hour = |world: &World| {
         let mut world = world.clone();
@@ -988,7 +988,7 @@ fn an_operator_that_was_away_lets_the_coordinator_speak_before_any_timer_does() 
     assert!(!later.phase().is_final());
     let soonest = later.plan().requeue_after.unwrap();
     assert!(soonest >= Duration::from_secs(1), "it asks all the time");
-    // The coordinator came back in the meantime, finished, and sent its workers home.
+    // In the meantime the coordinator came back, finished the job and released its workers.
     world.coordinator_is(true);
     world.worker_pod("w-0", |pod| {
         pod.scheduled_since = Some(at(1_000));
@@ -998,7 +998,7 @@ fn an_operator_that_was_away_lets_the_coordinator_speak_before_any_timer_does() 
     let mut later = back_after_an_hour(&world);
     later.settle();
     assert!(!later.phase().is_final());
-    // Also after the first half minute the coordinator's timer decides, not that of the workers.
+    // Even after the first half minute the coordinator's timer decides, and not the workers' timer.
     later.warming_up = false;
     later.settle();
     assert_eq!(later.generation(), 1);
@@ -1021,7 +1021,7 @@ fn a_coordinators_pod_that_was_made_a_moment_ago_has_its_whole_time() {
 }
 
 #[test]
-fn a_number_that_leaves_none_for_the_next_generation_is_reported() {
+fn if_no_number_is_left_for_the_next_generation_that_is_reported() {
     let mut world = World::new(json!({}));
     world.foreign = (1..=9_999).collect();
     world.settle();
@@ -1053,7 +1053,7 @@ fn a_number_that_leaves_none_for_the_next_generation_is_reported() {
 }
 
 #[test]
-fn an_object_of_somebody_else_that_has_the_last_number_ends_no_job() {
+fn an_object_of_somebody_else_with_the_last_number_does_not_end_the_job() {
     let mut world = World::running(json!({}));
     world.foreign = [2, 9_999].into();
     world.current().root = None;
@@ -1063,7 +1063,7 @@ fn an_object_of_somebody_else_that_has_the_last_number_ends_no_job() {
 }
 
 #[test]
-fn numbers_of_a_status_that_somebody_edited_overflow_nothing() {
+fn numbers_in_a_status_that_somebody_edited_do_not_overflow() {
     let mut world = World::running(json!({}));
     world.job.status.generations[0].generation = 0;
     world.job.status.generation = Some(u32::MAX);
@@ -1074,7 +1074,7 @@ fn numbers_of_a_status_that_somebody_edited_overflow_nothing() {
 }
 
 #[test]
-fn an_end_that_another_clock_put_into_the_future_is_an_end_now() {
+fn an_end_time_in_the_future_counts_as_now() {
     let mut world = World::running(json!({"ttlSecondsAfterFinished": 60}));
     world.ends(true, "Succeeded");
     world.settle();
@@ -1089,7 +1089,7 @@ fn an_end_that_another_clock_put_into_the_future_is_an_end_now() {
 }
 
 #[test]
-fn the_last_generation_that_is_allowed_ends_the_job() {
+fn the_end_of_the_last_allowed_generation_ends_the_job() {
     let mut world = World::running(json!({"retries": {"maxGenerations": 1}}));
     world.coordinator_is(false);
     world.settle();
@@ -1122,7 +1122,7 @@ fn without_workers_for_too_long() -> World {
 }
 
 #[test]
-fn fault_f31_the_coordinator_ends_a_job_that_timers_end_and_so_removes_its_data() {
+fn fault_f31_if_a_timer_ends_a_job_its_coordinator_removes_the_data() {
     let mut world = without_workers_for_too_long();
     world.settle();
     let ended = world.log.iter().filter(|line| line.contains("end run"));
@@ -1277,7 +1277,7 @@ fn flap(world: &mut World, is_alive: bool) {
 }
 
 #[test]
-fn workers_that_flap_for_ten_minutes_cost_one_status_write_in_two_seconds() {
+fn flapping_workers_cost_at_most_one_status_write_in_two_seconds() {
     let mut world = World::running(json!({}));
     let writes = world.status_writes;
     for tick in 0..6_000 {
@@ -1293,7 +1293,7 @@ fn workers_that_flap_for_ten_minutes_cost_one_status_write_in_two_seconds() {
 }
 
 #[test]
-fn counters_alone_cost_one_status_write_in_ten_seconds() {
+fn changed_counters_cost_at_most_one_status_write_in_ten_seconds() {
     let mut world = World::running(json!({}));
     flap(&mut world, true);
     world.settle();
@@ -1372,7 +1372,7 @@ fn pods_that_a_lost_node_keeps_are_force_deleted_half_a_minute_after_their_grace
 }
 
 #[test]
-fn a_coordinators_pod_and_those_of_old_generations_are_freed_from_a_lost_node_too() {
+fn pods_of_coordinators_and_of_old_generations_on_a_lost_node_are_deleted_too() {
     let mut world = World::running(json!({}));
     world.coordinator_pod(|pod| {
         pod.deletion = Some(at(1_000));
@@ -1409,7 +1409,7 @@ fn a_coordinators_pod_and_those_of_old_generations_are_freed_from_a_lost_node_to
 }
 
 #[test]
-fn a_pod_on_a_node_that_is_ready_is_never_force_deleted_nor_any_if_that_is_off() {
+fn a_pod_is_not_force_deleted_on_a_ready_node_or_if_force_deletion_is_off() {
     let mut world = World::running(json!({}));
     terminating(&mut world, "w-0", "slow");
     let logged = world.log.len();
@@ -1449,7 +1449,7 @@ fn workers_whose_deleted_pods_do_not_end_are_named_and_end_the_generation() {
 }
 
 #[test]
-fn numbers_that_other_objects_have_use_up_no_generation() {
+fn numbers_of_other_objects_use_up_no_generation() {
     let mut world = World::running(json!({"maxGenerations": 3}));
     world.foreign = [50].into();
     world.coordinator_is(false);
@@ -1462,7 +1462,7 @@ fn numbers_that_other_objects_have_use_up_no_generation() {
 }
 
 #[test]
-fn a_pod_that_a_finalizer_keeps_costs_four_deletes_a_minute_and_the_others_go_on() {
+fn a_pod_that_a_finalizer_keeps_costs_four_deletes_a_minute_and_delays_no_other() {
     let mut world = World::running(json!({}));
     world.kept = vec!["w-0"];
     for name in ["w-0", "w-1", "w-2"] {
@@ -1615,7 +1615,7 @@ fn a_finished_job_is_deleted_after_its_time() {
 }
 
 #[test]
-fn a_deleted_job_that_a_finalizer_keeps_runs_no_longer() {
+fn a_deleted_job_that_a_finalizer_keeps_stops_running() {
     let mut world = World::running(json!({}));
     world.job.deleted = true;
     world.coordinator_is(false);
@@ -1658,7 +1658,7 @@ fn a_deleted_job_that_a_finalizer_keeps_names_it_once_and_runs_nothing() {
     world.pass(3_600);
     world.settle();
     assert_eq!(world.status_writes, writes, "nothing changes any more");
-    // Without a finalizer nobody reads it, and orphans go on.
+    // Without a finalizer nobody reads the status. Objects of an orphaning deletion continue.
     assert!(world.generations.is_empty());
     for (finalizers, orphans) in [(Vec::new(), false), (world.job.finalizers.clone(), true)] {
         world.job.status = before.clone();
@@ -1713,7 +1713,7 @@ fn times_in_the_future_from_another_clock_delay_nothing() {
 }
 
 #[test]
-fn a_root_that_somebody_deletes_is_followed_by_the_next_generation_and_never_made_again() {
+fn a_deleted_root_is_followed_by_the_next_generation_and_never_created_again() {
     let mut world = World::running(json!({}));
     world.current().root = None;
     world.settle();
@@ -1778,7 +1778,8 @@ fn workers_that_somebody_scales_before_the_plan_is_known_go_back_to_none() {
     world.says(RunPhase::Running, 8);
     world.settle();
     assert_eq!(world.workers().replicas, 4);
-    // A take-over knows no plan for a moment: nobody is sent home.
+    // During a take-over the coordinator has no plan for a moment. No worker is released because of
+    // that.
     world.says(RunPhase::Planning, 8);
     world.settle();
     assert_eq!(world.workers().replicas, 4);
@@ -1799,7 +1800,7 @@ fn a_set_of_workers_that_is_made_again_has_as_many_as_the_plan_wants() {
 }
 
 #[test]
-fn a_generation_of_which_nothing_is_left_is_followed_by_the_next_one() {
+fn a_generation_without_any_object_is_followed_by_the_next_one() {
     let mut world = World::running(json!({}));
     world.generations.remove(&1);
     world.settle();
@@ -1838,7 +1839,7 @@ fn a_refused_spec_starts_nothing_and_its_repair_does() {
 }
 
 #[test]
-fn a_job_whose_spec_became_wrong_says_what_it_waits_for_after_its_generation() {
+fn after_its_generation_a_job_with_a_refused_spec_says_what_it_waits_for() {
     let mut world = World::running(json!({}));
     world.job.spec.image = "x y".to_owned();
     world.job.spec_version = Some(2);
@@ -1931,7 +1932,7 @@ fn a_generation_of_another_release_continues_and_no_other_is_started() {
     lose_coordinator(&mut world);
     assert_eq!(world.generation(), 1);
     assert_eq!(world.log[logged..], Vec::<String>::new());
-    // Its coordinator comes back and ends the job, for which its report is enough.
+    // Its coordinator comes back and ends the job. The report is enough for that.
     world.coordinator_is(true);
     world.ends(true, "Succeeded");
     world.settle();
@@ -1947,7 +1948,7 @@ fn a_root_that_nobody_can_read_is_followed_by_the_next_generation() {
     assert_eq!(world.generation(), 2);
 }
 
-/// The coordinator of a running job is lost, and the next generation's objects are there.
+/// The coordinator of a running job is lost, and the next generation's objects exist.
 fn lose_coordinator(world: &mut World) {
     world.coordinator_is(false);
     world.settle();
@@ -1958,7 +1959,7 @@ fn lose_coordinator(world: &mut World) {
 }
 
 #[test]
-fn a_running_job_that_a_newer_rule_refuses_goes_on_as_it_began_and_says_so() {
+fn a_running_job_that_a_newer_rule_refuses_continues_unchanged_and_says_so() {
     let mut world = World::running(json!({}));
     world.errors = newer_rule();
     lose_coordinator(&mut world);
@@ -1976,7 +1977,7 @@ fn a_running_job_that_a_newer_rule_refuses_goes_on_as_it_began_and_says_so() {
 }
 
 #[test]
-fn a_running_job_that_is_changed_is_held_to_the_newer_rules_until_it_is_changed_back() {
+fn newer_rules_apply_to_a_running_job_while_its_spec_is_changed() {
     let mut world = World::running(json!({}));
     let began = world.job.spec.clone();
     world.errors = newer_rule();
@@ -1998,7 +1999,7 @@ fn a_running_job_that_is_changed_is_held_to_the_newer_rules_until_it_is_changed_
 }
 
 #[test]
-fn a_coordinator_that_changes_its_mind_costs_one_scaling_in_five_seconds() {
+fn changing_reports_of_useful_workers_cost_at_most_one_scaling_in_five_seconds() {
     let mut world = World::running(json!({}));
     world.job.spec.workers.replicas = 100;
     world.settle();
@@ -2140,7 +2141,7 @@ proptest! {
     /// Killed after any write, the operator brings the cluster to where it would have been, and
     /// creates nothing twice.
     #[test]
-    fn fault_2967_an_operator_killed_after_any_write_changes_nothing_in_the_end(
+    fn fault_2967_a_kill_of_the_operator_after_any_write_does_not_change_the_result(
         happenings in prop::collection::vec(any_happening(), 0..12),
         fuse in 1..30_usize,
     ) {

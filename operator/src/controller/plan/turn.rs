@@ -35,7 +35,7 @@ pub(super) fn plan_queued(
     let (lifecycle, wait) = match observed.turn {
         Turn::Wait(waiting) => (Lifecycle::Wait(waiting), waiting.look_again()),
         Turn::Free => (Lifecycle::TakeTurn, UNSETTLED_REQUEUE),
-        // It has given its place back already.
+        // The job has already given its place back.
         Turn::GiveWay => (Lifecycle::Wait(Waiting::default()), UNSETTLED_REQUEUE),
     };
     let stuck = stuck_deadline(observed, installation, now);

@@ -23,7 +23,7 @@ pub fn announcements(before: &ZephyrJobStatus, next: &ZephyrJobStatus) -> Vec<An
     let mut all = Vec::new();
     if before.phase != next.phase
         && let Some(last) = next.history.last()
-        // How it ends is announced a moment later, and may be a failure.
+        // The end is announced a moment later, and may be a failure.
         && last.to != Phase::Succeeding
     {
         all.push(Announcement {
@@ -48,7 +48,7 @@ pub fn announcements(before: &ZephyrJobStatus, next: &ZephyrJobStatus) -> Vec<An
             .map(|condition| condition.reason);
         if let Some(condition) = find(next, kind).filter(|condition| condition.status == is_bad)
             && known != Some(condition.reason)
-            // An end, or a next generation, is announced already.
+            // The end or the next generation is already announced.
             && condition.reason != Reason::Backoff
             && !next.phase.is_some_and(Phase::is_final)
         {

@@ -37,7 +37,7 @@ impl Projection {
         self.set_for_tools();
     }
 
-    /// When the job ended, as far as status still says so.
+    /// When the job ended, if status still says so.
     fn ended_at(&self) -> Time {
         let record = self.status.generations.last();
         let of_generation = record.and_then(|record| record.end_time.clone());
@@ -51,7 +51,7 @@ impl Projection {
         last.filter(|last| Some(last.to) == self.status.phase)
     }
 
-    /// Why the job ended, as far as status still says so.
+    /// Why the job ended, if status still says so.
     fn why_ended(&self) -> (Reason, String) {
         let step = self.last_step();
         let record = self.status.generations.last();

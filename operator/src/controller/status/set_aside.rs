@@ -32,8 +32,8 @@ pub fn set_aside(
     next.status
 }
 
-/// The status with the condition that the job's objects cannot be read, and everything else as it
-/// was.
+/// The status with a condition that says that the job's objects cannot be read; everything else is
+/// unchanged.
 pub fn not_seen(
     status: ZephyrJobStatus,
     spec_version: Option<i64>,

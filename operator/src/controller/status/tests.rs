@@ -413,7 +413,7 @@ fn a_next_generation_closes_the_record_of_the_one_before_and_forgets_its_timers(
 }
 
 #[test]
-fn an_end_sets_finished_and_says_which_end() {
+fn an_end_sets_finished_and_says_how_the_job_ended() {
     let finish = |cause, reason| Finish {
         cause,
         reason,
@@ -497,7 +497,7 @@ fn a_job_that_has_ended_has_no_workers_and_remembers_how_many_were_lost() {
 }
 
 #[test]
-fn an_end_of_which_somebody_emptied_a_part_is_written_again_once() {
+fn an_end_that_somebody_partly_removed_is_written_again_once() {
     let finish = Finish {
         cause: GenerationEnd::Failed,
         reason: Reason::PlanFailed,
@@ -542,7 +542,7 @@ fn an_end_of_which_somebody_emptied_a_part_is_written_again_once() {
 }
 
 #[test]
-fn an_end_that_is_found_in_the_ledger_leaves_no_counters_of_before() {
+fn an_end_that_is_found_in_the_ledger_removes_the_earlier_counters() {
     for succeeded in [true, false] {
         let job = started();
         let before = follow(&job, Some(report(RunPhase::Running)), healthy(1), None);
@@ -739,7 +739,7 @@ fn an_unchanged_status_is_not_written_and_counters_wait_longer_than_a_phase() {
 }
 
 #[test]
-fn each_phase_and_each_new_problem_is_one_event() {
+fn each_phase_and_each_new_problem_causes_one_event() {
     let job = started();
     let announced = |before: &ZephyrJobStatus, next: &ZephyrJobStatus| {
         announcements(before, next)

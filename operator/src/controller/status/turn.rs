@@ -23,7 +23,7 @@ impl Projection {
         self.enter(Phase::Pending, Reason::Queued, &message);
     }
 
-    /// The generation that has its number begins.
+    /// The generation that already has a number begins.
     pub(super) fn take_turn(&mut self, verdict: &Verdict) {
         self.status.queued_since = None;
         if let Some(record) = self.status.generations.last_mut() {

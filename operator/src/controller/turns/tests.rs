@@ -59,7 +59,7 @@ fn starts(name: &str, begun: i64, moved: i64, has_room: bool) -> Candidate {
     candidate(name, Stage::Starts { begun, placing })
 }
 
-/// What each may do, in one word: its place in the queue, or a rest that it keeps.
+/// What each job may do, in one word: its place in the queue, or that it has to rest.
 fn decided(candidates: &[Candidate], limit: usize) -> Vec<String> {
     let turns = turns(candidates, limit, at(NOW));
     let word = |candidate: &Candidate| match turns[&candidate.uid] {
@@ -154,7 +154,7 @@ fn as_many_jobs_start_at_once_as_are_allowed_and_the_others_wait_in_order() {
 }
 
 #[test]
-fn jobs_that_keep_each_other_out_give_way_to_the_oldest_of_them() {
+fn jobs_that_block_each_other_give_their_places_to_the_oldest_of_them() {
     let cases: Vec<(&str, Vec<(Candidate, &str)>)> = vec![
         (
             "all but the oldest, and nobody starts",
@@ -196,7 +196,7 @@ fn jobs_that_keep_each_other_out_give_way_to_the_oldest_of_them() {
 }
 
 #[test]
-fn after_a_place_was_given_back_fewer_jobs_start_and_it_comes_last() {
+fn after_a_job_gave_its_place_back_fewer_jobs_start_and_it_comes_last() {
     let cases: Vec<(&str, Vec<(Candidate, &str)>)> = vec![
         (
             "it rests for a minute, in which nobody starts",
@@ -443,8 +443,8 @@ fn a_job_has_room_if_the_pods_that_it_needs_next_have_nodes() {
 }
 
 /// Two hundred jobs of a coordinator and a worker on nodes with room for `room` pods, in steps of
-/// five seconds. The scheduler places pods in the order in which they were created. Gives the
-/// seconds until all have ended, if they do within two days.
+/// five seconds. The scheduler places pods in the order in which they were created. Returns the
+/// seconds until all have ended, if they end within two days.
 fn time_to_end(jobs: usize, room: usize, limit: usize) -> Option<i64> {
     const STEP: i64 = 5;
     const WORKS_FOR: i64 = 30;

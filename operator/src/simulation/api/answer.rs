@@ -136,8 +136,8 @@ pub(crate) fn view(request: &ApiRequest, object: &Arc<Value>) -> Arc<Value> {
     Arc::clone(object)
 }
 
-/// One page of a list; `next` has the token of the next page, and how many objects remain if that
-/// is known.
+/// One page of a list. `next` contains the token of the next page and, if known, the number of
+/// remaining objects.
 pub(crate) fn list(
     request: &ApiRequest,
     items: &[Arc<Value>],

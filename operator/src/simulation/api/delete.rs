@@ -74,8 +74,8 @@ pub(crate) fn delete(store: &mut Store, request: &ApiRequest, by: Actor, now: Ti
     Answer::ok(view(request, &removed.unwrap_or(stored)))
 }
 
-/// Marks an object's metadata as being deleted: a second time only if the grace period becomes
-/// shorter.
+/// Marks an object's metadata as being deleted. If they are marked already, they change only if the
+/// grace period becomes shorter.
 fn mark(metadata: &mut Value, grace: i64, now: Timestamp) {
     let asked_before = text(&metadata["deletionTimestamp"]).parse().ok();
     let grace_before = metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
@@ -118,7 +118,7 @@ fn ending_finalizers(ending: &mut Value, options: &Value) -> usize {
     count
 }
 
-/// Grace period of a pod; none if no kubelet knows it, or if it has ended.
+/// Grace period of a pod in seconds; 0 if no kubelet knows the pod, or if the pod has ended.
 fn pod_grace(pod: &Value, options: &Value) -> i64 {
     let is_over = matches!(
         pod["status"]["phase"].as_str(),

@@ -11,12 +11,12 @@ pub(crate) struct KindFacts {
     pub(crate) version: &'static str,
     pub(crate) plural: &'static str,
     pub(crate) kind: &'static str,
-    /// It has a status subresource: a write to the object does not change the status.
+    /// Whether it has a status subresource: then a write to the object does not change the status.
     pub(crate) has_status: bool,
-    /// The server increments `metadata.generation` with each change of the spec.
+    /// Whether the server increments `metadata.generation` with each change of the spec.
     pub(crate) counts_generation: bool,
     pub(crate) is_namespaced: bool,
-    /// The items of a list have no `kind` and `apiVersion`, as for all kinds except custom
+    /// Whether the items of a list have no `kind` and `apiVersion`, as for all kinds except custom
     /// resources.
     pub(crate) is_built_in: bool,
 }

@@ -30,9 +30,9 @@ pub(crate) struct ApiRequest {
     pub(crate) name: Option<String>,
     pub(crate) subresource: Option<String>,
     pub(crate) query: Query,
-    /// Events are returned in the format of the core API.
+    /// Whether events are returned in the format of the core API.
     pub(crate) is_core_event: bool,
-    /// The answer contains metadata only.
+    /// Whether the answer contains metadata only.
     pub(crate) is_partial: bool,
     pub(crate) content_type: String,
     pub(crate) body: Value,

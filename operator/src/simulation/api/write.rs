@@ -167,12 +167,13 @@ pub(crate) fn patch(store: &mut Store, request: &ApiRequest, by: Actor, now: Tim
 
 /// A patch in another format than a merge patch. Nobody here sends one.
 fn unknown_patch() -> Answer {
-    // The server's message for custom resources. For built-in kinds it would accept more formats.
+    // The server sends this message for custom resources. For built-in kinds it would accept more
+    // formats.
     let message = "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
     Answer::fail(415, "UnsupportedMediaType", message)
 }
 
-/// The object in the body is not the one in the address.
+/// Refuses a body whose object is not the one in the address.
 fn other_name(request: &ApiRequest, name: &str, body: &Value) -> Option<Answer> {
     let given = text(&body["metadata"]["name"]);
     (request.subresource.as_deref() != Some("scale") && !given.is_empty() && given != name).then(

@@ -26,9 +26,10 @@ pub(crate) struct Collector {
 /// The action that is due for an object.
 #[derive(Debug)]
 enum Due {
-    /// It has no owner any more, or all owners wait for it; how it is deleted.
+    /// Delete it with this propagation: it has no owner any more, or all its owners wait for its
+    /// deletion.
     Delete(&'static str),
-    /// It keeps an owner, and loses those with these uids.
+    /// Remove the owners with these uids: it keeps another owner.
     LetGo(Vec<Value>),
 }
 
@@ -128,7 +129,7 @@ fn due(store: &Store, object: &Value) -> Option<Due> {
 fn owner(store: &Store, namespace: &str, reference: &Value) -> Owner {
     let text = |field: &str| reference[field].as_str().unwrap_or("");
     let Some(kind) = Kind::of_owner(text("apiVersion"), text("kind")) else {
-        // It is not known whether it exists.
+        // It is not known whether the owner exists.
         return Owner::There;
     };
     let namespace = if kind.facts().is_namespaced {

@@ -72,7 +72,8 @@ impl Cluster {
         let owner = &deployment["metadata"];
         self.server.change(|store, now| {
             if let Some(found) = store.get(&key).cloned() {
-                // This one belongs to an earlier object of the same name that is being collected.
+                // This ReplicaSet belongs to an earlier Deployment of the same name that is being
+                // collected.
                 let is_ours = is_owned_by(&found, &owner["uid"]);
                 return is_ours.then_some(found);
             }

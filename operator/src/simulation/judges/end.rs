@@ -112,7 +112,7 @@ pub(super) fn plain_number(text: &str, record: &Record) -> String {
         )
 }
 
-/// The history in a status: how often and on which path the job reached its state.
+/// Removes the history from a status: how often and on which path the job reached its state.
 fn forget_the_way(status: &mut Value) {
     let last = status["history"]
         .as_array()
@@ -125,7 +125,7 @@ fn forget_the_way(status: &mut Value) {
                 condition["observedGeneration"] = json!(null);
             }
         }
-        // Only this process of the operator has observed it.
+        // Only the current process of the operator has observed this value.
         status["generationsWithoutProgress"] = json!(null);
         for generation in status["generations"].as_array_mut().into_iter().flatten() {
             for field in ["lostPods", "lastLostPod", "message", "tasksBefore"] {

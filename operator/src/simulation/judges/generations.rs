@@ -9,7 +9,7 @@ use crate::simulation::api::store::{Actor, Change, What};
 use crate::simulation::marks::{Generation, generation_of};
 use crate::simulation::world::Record;
 
-/// Objects of one job whose name another of its generations used before.
+/// Objects of a job that have a name which another generation of the job used before.
 pub(super) fn names_used_twice(record: &Record) -> Vec<String> {
     let mut used: BTreeMap<(String, String), u32> = BTreeMap::new();
     let mut all = Vec::new();
@@ -42,7 +42,7 @@ pub(super) fn wrong_generations(record: &Record) -> Vec<String> {
             continue;
         }
         let name = (change.key.kind, change.key.name.clone());
-        // It keeps the generation of its first label. Removing the label does not change that.
+        // An object belongs to the generation of its first label, even if the label is removed.
         let labelled = generation_of(&change.object);
         let Some((uid, number)) = labelled.or_else(|| known.get(&name).cloned()) else {
             continue;
@@ -108,7 +108,7 @@ fn follow_job(change: &Change, in_status: &mut BTreeMap<String, u32>, all: &mut 
     }
 }
 
-/// A coordinator of a later generation had taken over the ledger before `change`.
+/// Whether a coordinator of a later generation had taken over the ledger before `change`.
 fn is_fenced(record: &Record, generation: &Generation, change: &Change) -> bool {
     record
         .openings

@@ -20,7 +20,7 @@ const FLOOR: SignedDuration = SignedDuration::from_millis(1900);
 /// How often the operator created and deleted each object.
 pub(super) fn counts(record: &Record, has_any_number: bool) -> BTreeMap<String, u32> {
     let mut counts = BTreeMap::new();
-    // A job that is gone by the end is not counted if its numbers do not matter.
+    // If generation numbers do not matter, a job that is gone at the end is not counted.
     let last_job = record
         .end
         .iter()
@@ -101,9 +101,9 @@ pub(super) fn deletions_without_uid(record: &Record) -> Vec<String> {
         .collect()
 }
 
-/// Minutes after a failed request with more than the allowed number of requests, before a similar
-/// one succeeded. Requests that create, scale or delete are normal work; failed requests, reads and
-/// status writes count.
+/// Finds minutes with more than the allowed number of requests after a failed request and before a
+/// similar request succeeded. Requests that create, scale or delete are normal work; failed
+/// requests, reads and status writes count.
 pub(super) fn over_budget(record: &Record) -> Vec<String> {
     let counted: Vec<&Exchange> = record
         .exchanges
@@ -145,8 +145,8 @@ fn job_of(exchange: &Exchange) -> &str {
     exchange.signature.name.split('-').next().unwrap_or("")
 }
 
-/// Writes of status that follow each other too quickly. Those that begin a generation or end the
-/// job may.
+/// Writes of status that follow each other too quickly. A write that begins a generation or ends
+/// the job may follow at once.
 pub(super) fn status_too_often(record: &Record) -> Vec<String> {
     let writes: Vec<&Change> = record
         .changes
@@ -201,7 +201,7 @@ fn is_work(exchange: &Exchange) -> bool {
     exchange.signature.verb.is_write() && exchange.signature.subresource != "status"
 }
 
-/// "It exists already" is the answer to a repeated creation, and no failure.
+/// "It exists already" answers a repeated creation, and is not a failure.
 fn is_failure(exchange: &Exchange) -> bool {
     exchange.fault.is_some() && exchange.code.is_none_or(|code| code >= 400)
         || matches!(exchange.fault, Some(Fault::ReplyLost))

@@ -30,7 +30,7 @@ fn reason(server: &Fake, job: &str, kind: &str) -> (String, usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fault_f18_a_look_that_panics_costs_its_own_job_a_back_off_and_the_others_nothing() {
+async fn fault_f18_a_panic_in_a_reconcile_delays_only_its_own_job() {
     let server = Arc::new(Fake {
         panics: Some("/configmaps/count-g2"),
         ..two_jobs()
@@ -47,7 +47,8 @@ async fn fault_f18_a_look_that_panics_costs_its_own_job_a_back_off_and_the_other
         .iter()
         .filter(|path| path.ends_with("/count-g2"))
         .count();
-    // At once, and after 1, 2 and 4 minutes more, each a little longer.
+    // The reconcile runs at once, and then after waits of 1, 2 and 4 minutes, each slightly
+    // lengthened.
     assert_eq!(looks, 4, "{reads:?}");
     let text = metrics.encode().unwrap();
     assert!(text.contains("zephyr_operator_set_aside_total 4"), "{text}");

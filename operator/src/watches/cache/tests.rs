@@ -34,7 +34,7 @@ fn uids(touched: impl IntoIterator<Item = Touched>) -> Vec<String> {
 }
 
 #[test]
-fn objects_are_found_by_their_job_and_one_that_changes_hands_concerns_both() {
+fn objects_are_found_by_their_job_and_one_that_changes_its_job_affects_both_jobs() {
     let cache = Cache::default();
     assert_eq!(uids(cache.put(pod("b", "one"))), ["one"]);
     assert_eq!(uids(cache.put(pod("a", "one"))), ["one"]);
@@ -48,7 +48,7 @@ fn objects_are_found_by_their_job_and_one_that_changes_hands_concerns_both() {
 }
 
 #[test]
-fn what_a_new_list_does_not_show_is_gone_at_its_end_and_not_before() {
+fn an_object_that_a_new_list_lacks_is_removed_only_at_the_end_of_the_list() {
     let cache = Cache::default();
     cache.begin_list();
     for name in ["a", "b", "c"] {
@@ -58,7 +58,7 @@ fn what_a_new_list_does_not_show_is_gone_at_its_end_and_not_before() {
     cache.begin_list();
     cache.put(pod("b", "one"));
     assert_eq!(names(&cache, "one"), ["a", "b", "c"]);
-    // A list that breaks off is started again.
+    // A list that is interrupted is started again.
     cache.begin_list();
     cache.put(pod("c", "one"));
     assert_eq!(uids(cache.end_list()), ["one", "one"]);
@@ -66,7 +66,7 @@ fn what_a_new_list_does_not_show_is_gone_at_its_end_and_not_before() {
 }
 
 #[test]
-fn an_object_that_stops_being_ours_leaves_nothing_behind() {
+fn an_object_that_is_no_longer_ours_is_forgotten() {
     let cache = Cache::default();
     cache.put(pod("a", "one"));
     let mut disowned = pod_json("a", "one");

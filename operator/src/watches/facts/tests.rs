@@ -32,7 +32,7 @@ fn read<F: Facts>(object: &Value) -> Option<F> {
 }
 
 #[test]
-fn a_root_is_its_jobs_by_uid_and_by_name() {
+fn a_root_belongs_to_its_job_by_uid_and_by_name() {
     let ours = owner("zephyr.dev/v1alpha1", "ZephyrJob", "count", "job-uid");
     let root = read::<SeenRoot>(&object("count-g3", "generation", &ours)).unwrap();
     assert_eq!((root.mark.generation, root.object.uid.as_str()), (3, "uid"));
@@ -69,7 +69,7 @@ fn a_number_that_no_generation_can_have_is_ignored() {
 }
 
 #[test]
-fn labels_alone_make_no_object_ours_but_use_up_a_number() {
+fn labels_alone_do_not_make_an_object_ours_but_use_up_a_number() {
     let mut bare = object("count-workers-g3", "worker", &json!({}));
     bare["metadata"]["ownerReferences"] = json!([]);
     assert!(read::<SeenService>(&bare).is_none());
@@ -96,7 +96,7 @@ fn children_belong_to_the_root_of_their_generation() {
 }
 
 #[test]
-fn pods_belong_to_what_the_operator_made_for_their_role() {
+fn pods_belong_to_the_objects_that_the_operator_created_for_their_role() {
     let workers = owner("apps/v1", "StatefulSet", "count-workers-g3", "set");
     let coordinator = owner("apps/v1", "ReplicaSet", "count-coordinator-g3-5d9c", "rs");
     let is_ours =
@@ -204,7 +204,7 @@ fn job_with(status: &Value) -> SeenJob {
 }
 
 #[test]
-fn an_end_that_somebody_takes_from_the_status_is_known_until_it_is_there_again() {
+fn an_end_that_somebody_removes_from_the_status_is_known_until_it_is_restored() {
     let condition = |kind: &str, status: &str| {
         json!({
             "type": kind, "status": status, "reason": "SpecInvalid", "message": "",

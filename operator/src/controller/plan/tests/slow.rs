@@ -49,7 +49,7 @@ fn a_coordinator_that_is_slow_to_start_uses_up_no_generation() {
 }
 
 #[test]
-fn a_container_that_ran_at_last_has_its_whole_time() {
+fn a_container_that_started_late_still_has_its_whole_time() {
     let mut world = World::new(json!({}));
     world.settle();
     world.coordinator_pod(creating);

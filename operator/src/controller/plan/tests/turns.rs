@@ -50,7 +50,7 @@ fn a_job_waits_for_its_turn_and_says_how_many_are_before_it() {
 }
 
 #[test]
-fn a_refused_job_says_so_and_waits_for_nobody() {
+fn a_refused_job_says_so_and_does_not_wait_for_its_turn() {
     let mut world = World::new(json!({}));
     world.errors = newer_rule();
     world.turn = Turn::Wait(waiting(7));
@@ -96,7 +96,7 @@ fn a_job_that_gives_its_place_back_uses_up_no_generation_and_starts_again() {
 }
 
 #[test]
-fn generations_that_gave_way_do_not_count_for_max_generations() {
+fn generations_that_gave_their_place_back_do_not_count_for_max_generations() {
     let mut world = without_room_for(300);
     world.job.spec.retries.max_generations = 2;
     for generation in [2, 3] {
@@ -124,7 +124,7 @@ fn generations_that_gave_way_do_not_count_for_max_generations() {
 }
 
 #[test]
-fn a_job_gives_no_place_back_that_it_needs() {
+fn a_job_does_not_give_back_a_place_that_it_needs() {
     type Change = fn(&mut World);
     let cases: [(&str, Change); 5] = [
         ("its worker has a node", |world| {
