@@ -23,6 +23,7 @@ use crate::value::{Type, Value};
 use crate::{CompileError, forbidden, math, stack};
 
 mod marks;
+mod suggest;
 
 /// Folded values are at most this long: a constant must not make a program large.
 const MAX_FOLDED_BYTES: usize = 64 << 10;
@@ -382,15 +383,20 @@ impl Compiler<'_> {
         if let Some(index) = self.globals.iter().position(|global| global == name) {
             return Ok(Kind::Global(index));
         }
-        let name = format!("${name}");
-        if forbidden::reason(&name).is_some() {
+        let written = format!("${name}");
+        if forbidden::reason(&written).is_some() {
             return Err(CompileError::forbidden(
                 self.text.unwrap_or_default(),
                 at,
-                &name,
+                &written,
             ));
         }
-        Err(self.error(at, format!("the variable {name} is not defined")))
+        let in_scope = self.scope.iter().filter_map(|bound| match bound {
+            Name::Variable(variable, _) => Some(variable.as_str()),
+            _ => None,
+        });
+        let defined = in_scope.chain(self.globals.iter().map(String::as_str));
+        Err(self.error(at, suggest::variable(name, defined)))
     }
 
     fn call(&mut self, name: &str, arguments: &[Expression], at: usize) -> Compiled {
@@ -421,6 +427,15 @@ impl Compiler<'_> {
         }
     }
 
+    fn filter_not_defined(&self, name: &str, arity: usize) -> String {
+        let defined = self.scope.iter().filter_map(|bound| match bound {
+            Name::Filter(filter, _) => Some((filter.as_str(), 0)),
+            Name::Function { name, arity, .. } => Some((name.as_str(), *arity)),
+            _ => None,
+        });
+        suggest::filter(name, arity, defined)
+    }
+
     fn arguments(&mut self, arguments: &[Expression]) -> Result<Vec<Node>, CompileError> {
         arguments
             .iter()
@@ -447,7 +462,7 @@ impl Compiler<'_> {
             return Ok(node);
         }
         let Some(definition) = prelude::find(name, arity) else {
-            return Err(self.error(at, not_defined(name, arity)));
+            return Err(self.error(at, self.filter_not_defined(name, arity)));
         };
         let function = self.of_library(definition)?;
         let up = self.depth;
@@ -545,7 +560,7 @@ impl Compiler<'_> {
         let identity = || Node::new(Kind::Identity);
         let Some(builtin) = find(name, arguments.len()) else {
             let arity = arguments.len();
-            return Err(self.error(at, not_defined(name, arity)));
+            return Err(self.error(at, self.filter_not_defined(name, arity)));
         };
         if matches!(
             name,
@@ -861,14 +876,4 @@ fn names() -> Constant {
         .map(|name| format!("\"{name}\""))
         .collect();
     json(format!("[{}]", names.join(","))).unwrap_or(Constant::Null)
-}
-
-fn not_defined(name: &str, arity: usize) -> String {
-    // The commonest mistake: a field without its dot.
-    let field = if arity == 0 {
-        format!("; a field is written .{name}")
-    } else {
-        String::new()
-    };
-    format!("the filter {name}/{arity} is not defined{field}")
 }
