@@ -43,6 +43,9 @@ struct Known {
     ordinal: Option<u32>,
     /// Already counted, or ended in a way that is not a disruption.
     settled: bool,
+    /// Not among the requested number at one time: if it vanishes without being seen to end, it was
+    /// released then, also if a later number asks for its ordinal again.
+    let_go: bool,
 }
 
 impl Disruptions {
@@ -80,7 +83,9 @@ impl Disruptions {
         let mut current = BTreeMap::new();
         for pod in pods {
             let ordinal = pod.ordinal();
-            let was_settled = self.known.get(&pod.uid).is_some_and(|known| known.settled);
+            let known = self.known.get(&pod.uid);
+            let was_settled = known.is_some_and(|known| known.settled);
+            let was_let_go = known.is_some_and(|known| known.let_go);
             let end = pod.is_taken().then(|| pod.end()).flatten();
             let is_new = end
                 .as_ref()
@@ -95,11 +100,17 @@ impl Disruptions {
                 lost.pods_until = lost.pods_until.max(pod.taken_at);
             }
             let settled = was_settled || end.is_some();
-            current.insert(pod.uid.clone(), Known { ordinal, settled });
+            let known = Known {
+                ordinal,
+                settled,
+                let_go: was_let_go || !is_wanted(ordinal, replicas),
+            };
+            current.insert(pod.uid.clone(), known);
         }
         for (uid, known) in std::mem::replace(&mut self.known, current) {
             let is_gone = !self.known.contains_key(&uid);
-            if is_gone && !known.settled && is_wanted(known.ordinal, replicas) {
+            let is_wanted = !known.let_go && is_wanted(known.ordinal, replicas);
+            if is_gone && !known.settled && is_wanted {
                 lost.pods += 1;
             }
         }
@@ -246,6 +257,25 @@ mod tests {
         assert_eq!(lost, before);
         let lost = count.look(before, Some((1, 0)), pods[..1].iter(), 2);
         assert_eq!(lost, before, "it is gone");
+    }
+
+    #[test]
+    fn a_released_worker_whose_end_is_seen_late_is_not_a_disruption() {
+        let mut count = Disruptions::default();
+        let none = Lost::default();
+        let mut look = |pods: &[PodFacts], replicas| {
+            let lost = count.look(none, None, pods.iter(), replicas);
+            lost.workers
+        };
+        let pods = [worker("w-0"), worker("w-1")];
+        assert_eq!(look(&pods, 2), 0);
+        // The watch of pods is silent from here on.
+        assert_eq!(look(&pods, 1), 0);
+        assert_eq!(look(&pods, 3), 0);
+        let mut again = worker("w-1");
+        again.uid = "another".to_owned();
+        assert_eq!(look(&[pods[0].clone(), again], 3), 0);
+        assert_eq!(look(&pods[..1], 3), 1, "the new one is lost");
     }
 
     #[test]
