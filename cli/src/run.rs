@@ -50,7 +50,7 @@ pub(crate) struct Options {
     /// storage.
     #[arg(long, requires = "storage")]
     resume: Option<String>,
-    /// Number of workers to simulate.
+    /// Number of workers. All of them run on this machine, each with processes of its own.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     workers: u32,
     /// Tasks that each worker runs at a time; 0 = the machine's cores divided among the workers.

@@ -8,6 +8,7 @@ mod starting;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use zephyr_crds::conditions::Reason;
+use zephyr_crds::preemptible::SpotLabel;
 use zephyr_crds::status::WorkerCounts;
 
 use super::observed::{Observed, WorkersFacts};
@@ -20,6 +21,9 @@ use crate::run_report::RunReport;
 /// Connection attempts are up to 11 s apart, and the address of a new pod takes a moment to be
 /// known everywhere.
 const NO_STREAM_TIMEOUT: SignedDuration = SignedDuration::from_secs(30);
+
+/// Words of the scheduler if nodes have other labels than the pod selects.
+const OTHER_LABELS: &str = "node affinity/selector";
 
 /// The state of the running generation.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -324,7 +328,10 @@ fn pod_trouble(
         Role::Worker => "worker",
     };
     if let Some(trouble) = pod.trouble() {
-        return Some(Trouble::of(trouble, role));
+        let nodes = wanted_nodes(observed, pod, &trouble);
+        let mut trouble = Trouble::of(trouble, role);
+        trouble.message.push_str(&nodes.unwrap_or_default());
+        return Some(trouble);
     }
     // A pod that is deleted by force has a message of its own.
     if pod.is_held(now) && observed.forced.problem().is_none() {
@@ -338,6 +345,24 @@ fn pod_trouble(
     }
     let event = observed.start_events.get(&pod.uid)?;
     starting::trouble(pod, event.as_ref(), &own_secret(job, pod), role, now)
+}
+
+/// Which nodes the job's provider wants, for a worker whose labels no node has: often the provider
+/// is another one than that of the cluster, and the scheduler does not name the field.
+fn wanted_nodes(observed: &Observed, pod: &PodFacts, trouble: &PodTrouble) -> Option<String> {
+    let PodTrouble::Unschedulable { message, .. } = trouble else {
+        return None;
+    };
+    if pod.role != Role::Worker || !message.contains(OTHER_LABELS) {
+        return None;
+    }
+    let objects = observed.generation(pod.generation)?;
+    let frozen = objects.root.as_ref()?.frozen.job()?;
+    let label = frozen.spec.workers.preemptible.provider.label()?;
+    let SpotLabel { key, value } = label;
+    Some(format!(
+        "; spec.workers.preemptible.provider lets workers run only on nodes with the label {key}={value}"
+    ))
 }
 
 /// The time until which a pod that has not started counts as slow and not as lost. Kubernetes

@@ -841,6 +841,27 @@ fn a_first_coordinator_without_a_node_waits_visibly_and_uses_up_no_generation() 
 }
 
 #[test]
+fn a_worker_whose_labels_no_node_has_names_the_field_that_asks_for_them() {
+    let no_such_node = |pod: &mut PodFacts| {
+        let message =
+            "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector";
+        pod.unschedulable = Some(message.to_owned());
+    };
+    let of_provider = |provider: &str| {
+        let workers = json!({"replicas": 1, "preemptible": {"provider": provider}});
+        let mut world = World::running(json!({"workers": workers}));
+        world.worker_pod("w-0", no_such_node);
+        world.settle();
+        world.message()
+    };
+    let hint = "; spec.workers.preemptible.provider lets workers run only on nodes with the label cloud.google.com/gke-spot=true";
+    let sentence = of_provider("gke");
+    assert!(sentence.contains(hint), "{sentence}");
+    let sentence = of_provider("none");
+    assert!(!sentence.contains("preemptible"), "{sentence}");
+}
+
+#[test]
 fn if_the_spec_of_a_waiting_job_is_repaired_status_says_when_the_change_applies() {
     let mut world = World::new(json!({}));
     world.settle();
