@@ -1,4 +1,4 @@
-//! The syntax tree of a program, each part with the offset of its text. Only data.
+//! The syntax tree of a program. Each part has the offset of its text. Only data.
 
 /// A part of a program.
 #[derive(Clone, Debug)]
@@ -18,7 +18,7 @@ pub(crate) enum Kind {
     Boolean(bool),
     /// The text of a number, valid JSON.
     Number(String),
-    /// `"…"`, perhaps behind a format.
+    /// `"…"`, with or without a format before it.
     String {
         format: Option<String>,
         parts: Vec<Part>,
@@ -111,7 +111,7 @@ pub(crate) enum Part {
     Code(Expression),
 }
 
-/// What computes or compares two values.
+/// An operator that computes with two values or compares them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operator {
     Add,
@@ -127,7 +127,7 @@ pub(crate) enum Operator {
     GreaterOrEqual,
 }
 
-/// What takes a value apart.
+/// A pattern that takes a value apart.
 #[derive(Clone, Debug)]
 pub(crate) enum Pattern {
     Variable(String),
@@ -151,11 +151,12 @@ pub(crate) struct Definition {
     pub(crate) body: Expression,
 }
 
-/// A parameter: a filter `name`, or a value `$name`, which is a filter `name` too.
+/// A parameter: a filter `name`, or a value `$name`. The body may call a value `$name` as a filter
+/// `name` too.
 #[derive(Clone, Debug)]
 pub(crate) struct Parameter {
     pub(crate) name: String,
     pub(crate) is_value: bool,
-    /// The body may call it as a filter.
+    /// Whether the body may call it as a filter.
     pub(crate) is_called: bool,
 }

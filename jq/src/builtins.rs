@@ -4,7 +4,7 @@
 
 #![expect(
     clippy::wildcard_enum_match_arm,
-    reason = "what is not of the wanted type is refused in one sentence"
+    reason = "a value of another type is refused in one sentence"
 )]
 #![expect(
     clippy::needless_pass_by_value,
@@ -67,7 +67,7 @@ pub(crate) enum Special {
     Range,
     RangeBy,
     Select,
-    /// Passes on values of these types: a bit for each.
+    /// Passes on values of these types. Each type is one bit.
     OfTypes(u8),
     Add,
     Any,
@@ -123,7 +123,8 @@ impl Native {
         }
     }
 
-    /// Which of `count` arguments is computed as number `step`, from 0: the outermost one first.
+    /// The index of the argument, of `count` arguments, that is computed at `step` (from 0). The
+    /// outermost argument is computed first.
     pub(crate) fn nth(self, step: usize, count: usize) -> usize {
         match self.outermost {
             Outermost::First => step,
@@ -179,7 +180,7 @@ const fn types<const COUNT: usize>(types: [Type; COUNT]) -> Special {
     Special::OfTypes(bits)
 }
 
-/// The meaning of a name with so many arguments.
+/// The meaning of a name with this number of arguments.
 pub(crate) fn find(name: &str, arity: usize) -> Option<Builtin> {
     special(name, arity)
         .or_else(|| native(name, arity).map(|run| Builtin::Native(Native::values(run))))

@@ -3,7 +3,7 @@
 
 #![expect(
     clippy::wildcard_enum_match_arm,
-    reason = "whatever is not asked for has one answer"
+    reason = "all other kinds have the same answer"
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +25,7 @@ use crate::{CompileError, forbidden, math, stack};
 mod marks;
 mod suggest;
 
-/// Folded values are at most this long: a constant must not make a program large.
+/// The longest value of a folded expression, in bytes: a constant must not make a program large.
 const MAX_FOLDED_BYTES: usize = 64 << 10;
 
 /// A compiled program and its functions.
@@ -55,16 +55,16 @@ struct Compiler<'t> {
     /// The text of the program. `None` while the prelude is compiled, which has no errors.
     text: Option<&'t str>,
     globals: &'t [String],
-    /// None while it is compiled.
+    /// A function is `None` while it is compiled.
     functions: Vec<Option<Function>>,
     /// Functions of the prelude that were compiled, by name and arity.
     library: BTreeMap<(String, usize), usize>,
     scope: Vec<Name>,
     /// Number of links of the environment at this point.
     depth: usize,
-    /// Number of `try` around this point.
+    /// Number of `try` forms around this point.
     attempts: usize,
-    /// A pattern has alternatives.
+    /// Whether a pattern has alternatives.
     has_alternatives: bool,
 }
 
@@ -475,7 +475,7 @@ impl Compiler<'_> {
         }))
     }
 
-    /// A function of the prelude, compiled when it is first called.
+    /// A function of the prelude. It is compiled when it is first called.
     fn of_library(&mut self, definition: &'static ast::Definition) -> Result<usize, CompileError> {
         let key = (definition.name.clone(), definition.parameters.len());
         if let Some(function) = self.library.get(&key) {
@@ -608,7 +608,8 @@ impl Compiler<'_> {
         })
     }
 
-    /// A regular expression that is a constant is compiled now, if nothing would catch its error.
+    /// Compiles a constant regular expression now, to report its error now, unless the program
+    /// could catch that error.
     fn check_pattern(&self, name: &str, arguments: &[Node], at: usize) -> Result<(), CompileError> {
         if self.attempts > 0 || (name == "split" && arguments.len() == 1) {
             return Ok(());
@@ -634,7 +635,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// Patterns, and the part that is compiled with their variables bound.
+    /// Compiles patterns, and then `part` with their variables bound.
     fn bound<T>(
         &mut self,
         patterns: &[ast::Pattern],
@@ -815,7 +816,7 @@ fn fold(value: &Value<'_>) -> Option<Constant> {
     })
 }
 
-/// `[1, "a", …]` of nothing but constants.
+/// An array such as `[1, "a"]` that contains only constants.
 fn folded_array(inner: Option<&Node>) -> Option<Kind> {
     fn push(text: &mut String, node: &Node) -> Option<()> {
         if let Kind::Comma(left, right) = &node.kind {
@@ -847,7 +848,7 @@ fn folded_object(members: &[(Node, Node)]) -> Option<Kind> {
     json(text).map(Kind::Constant)
 }
 
-/// Appends a constant that JSON can hold as it is.
+/// Appends the JSON of a constant, if JSON can represent it exactly.
 fn push_constant(text: &mut String, node: &Node) -> Option<()> {
     let Kind::Constant(constant) = &node.kind else {
         return None;

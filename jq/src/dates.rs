@@ -42,8 +42,8 @@ pub(crate) struct BrokenDown {
 }
 
 impl BrokenDown {
-    /// From the numbers of jq's array, of which the first eight count and any may be missing. They
-    /// are brought into their ranges, if the year is in its range then.
+    /// From the numbers of jq's array. The first eight count, and any of them may be missing. They
+    /// are brought into their ranges, unless the resulting year is out of range.
     pub(crate) fn from_numbers(numbers: &[f64]) -> Self {
         let field = |index: usize| numbers.get(index).map_or(0, |&number| to_c_int(number));
         let raw = Self {
@@ -110,8 +110,8 @@ impl BrokenDown {
         })
     }
 
-    /// Seconds since 1970, whatever the ranges of the fields. `None` if the year does not fit into
-    /// C's fields then.
+    /// Seconds since 1970. The fields may be out of their ranges. `None` if the resulting year does
+    /// not fit into C's fields.
     fn timestamp(&self) -> Option<i64> {
         let year = self.year + self.month.div_euclid(MONTHS_A_YEAR);
         let month = usize::try_from(self.month.rem_euclid(MONTHS_A_YEAR)).ok()?;
@@ -132,7 +132,8 @@ pub(crate) fn gmtime(seconds: f64) -> Result<(BrokenDown, f64), String> {
     let broken_down = BrokenDown::from_timestamp(whole).ok_or(FAILED)?;
     #[expect(clippy::cast_precision_loss, reason = "at most 59")]
     let second = broken_down.second as f64;
-    // jq cuts towards zero, but takes the fraction from the number below: -1.5 is 0.5 after -1.
+    // jq rounds towards zero, but computes the fraction from the next lower whole number: -1.5
+    // becomes -1 and the fraction 0.5.
     Ok((broken_down, second + (seconds - seconds.floor())))
 }
 
@@ -235,7 +236,7 @@ const TIME_OF_12_HOURS: &str = "%I:%M:%S %p";
 const ISO_DATE: &str = "%Y-%m-%d";
 const HOUR_AND_MINUTE: &str = "%H:%M";
 
-/// A text up to its first NUL, where C ends it.
+/// A text up to its first NUL, because C ends a text there.
 fn c_text(text: &str) -> &str {
     text.split('\0').next().unwrap_or_default()
 }

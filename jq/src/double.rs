@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-/// Numbers of up to this many digits more than their shortest form has are written without
-/// exponent.
+/// A number is written without exponent if this adds at most this number of zeros at its end.
 const MOST_ZEROS_BEHIND: i32 = 15;
 
-/// Numbers with up to this many zeros behind the point are written without exponent.
+/// A number is written without exponent if it has at most this number of zeros directly after the
+/// point.
 const MOST_ZEROS_BEFORE: i32 = 3;
 
 /// Writes `number` as jq does: the shortest text that gives the number again, `null` if it is not a
@@ -35,7 +35,8 @@ pub fn write_double(number: f64, out: &mut String) {
     write_digits(&digits, exponent, out);
 }
 
-/// The integer that most doubles are, if it has so few digits that it is written as one.
+/// The integer that equals the number, if it has few enough digits to be written as an integer.
+/// Most doubles are such numbers.
 fn small_integer(number: f64) -> Option<i64> {
     const LIMIT: f64 = 1e15;
     let is_small = number.abs() < LIMIT

@@ -9,11 +9,11 @@
 )]
 #![expect(
     clippy::needless_pass_by_value,
-    reason = "items are given away: what is held once may be changed in place"
+    reason = "items are passed by value: a value that is held only once may be changed in place"
 )]
 #![expect(
     clippy::unnecessary_box_returns,
-    reason = "a failure is boxed wherever it goes, so that what succeeds stays small"
+    reason = "failures are always boxed, so that results stay small"
 )]
 #![expect(
     clippy::unused_self,
@@ -65,7 +65,7 @@ pub(crate) struct Machine<'g, 'v> {
     floor: usize,
 }
 
-/// The environment in which a loop continues: its own, or the one that it was given.
+/// The environment in which a loop continues: its own environment, or the one that it was given.
 enum Scope<'e, 'v> {
     Given(&'e Environment<'v>),
     Own(Environment<'v>),
@@ -267,7 +267,8 @@ impl<'g, 'v> Machine<'g, 'v> {
         Ok(None)
     }
 
-    /// Runs `body` for every way in which values are bound but the last one, and returns that.
+    /// Runs `body` for every way to bind the values except the last one, and returns the
+    /// environment of the last one.
     fn bound_but_last<M: Item<'v>>(
         &self,
         source: &'v Node,
@@ -330,8 +331,8 @@ impl<'g, 'v> Machine<'g, 'v> {
         Ok(is_found)
     }
 
-    /// As [`Machine::run`], for what a loop does not go on with, and output by output also if there
-    /// is just one.
+    /// Like [`Machine::run`], for parts with which no loop continues. Outputs are passed one by
+    /// one, even if there is only one.
     fn follow<M: Item<'v>>(
         &self,
         node: &'v Node,
@@ -382,7 +383,7 @@ impl<'g, 'v> Machine<'g, 'v> {
         }
     }
 
-    /// What binds variables or catches errors.
+    /// Runs parts that bind variables or catch errors.
     fn scoped<M: Item<'v>>(
         &self,
         node: &'v Node,
@@ -477,8 +478,9 @@ impl<'g, 'v> Machine<'g, 'v> {
         })
     }
 
-    /// The last output of a condition. For every output before it the branch is run here, and for
-    /// the last one too if no branch ends in a recursion; then nothing is returned.
+    /// The last output of a condition. For every earlier output the branch is run here. If no
+    /// branch ends in a recursion, the branch is run for the last output too, and nothing is
+    /// returned.
     fn choose<M: Item<'v>>(
         &self,
         condition: &'v Node,
@@ -540,7 +542,7 @@ impl<'g, 'v> Machine<'g, 'v> {
         self.globals.get(index).cloned().unwrap_or(Value::Null)
     }
 
-    /// Notes in `place` that a failure passed here.
+    /// Records in `place` that a failure passed here.
     fn noted(&self, flow: Flow<'v>, place: &mut Option<u64>) -> Flow<'v> {
         if flow.is_err() {
             *place = Some(self.caught.get());
@@ -548,12 +550,13 @@ impl<'g, 'v> Machine<'g, 'v> {
         flow
     }
 
-    /// Whether the failure at hand is the one that was noted: no pattern caught that one since.
+    /// Whether the current failure is the recorded one: no pattern has caught a failure since it
+    /// was recorded.
     fn is_from(&self, place: Option<u64>) -> bool {
         place == Some(self.caught.get())
     }
 
-    /// Whether a failure is one that the next alternative of a pattern catches; notes that it does.
+    /// Whether the next alternative of a pattern catches this failure. If so, that is counted.
     fn catches(&self, stop: &Stop<'v>) -> bool {
         let catches = matches!(stop, Stop::Error(_) | Stop::Break(_) | Stop::Enough(_));
         if catches {
@@ -622,7 +625,8 @@ impl<'g, 'v> Machine<'g, 'v> {
                     let key = || access::slice_key(from.clone(), to.clone());
                     item.check(&|value| element_attempt(&key(), &value))?;
                     match access::slice(item.value(), &from, &to) {
-                        // In jq a part of a string is a string of its own, even if it is all of it.
+                        // In jq a part of a string is a separate string, even if the part is the
+                        // whole string.
                         Ok(Value::String(text)) if M::HAS_PATHS => {
                             out(item.child(key, Value::from(text.to_string())))
                         }
@@ -721,7 +725,7 @@ impl<'g, 'v> Machine<'g, 'v> {
     }
 }
 
-/// What `catch` gets of a `break`.
+/// The value that `catch` gets for a `break`.
 fn label_value<'v>(label: u64) -> Value<'v> {
     let number = i64::try_from(label).unwrap_or(i64::MAX);
     Value::Object(std::rc::Rc::new(crate::value::object::Object::from_unique(
@@ -746,7 +750,7 @@ fn is_direct<'v, M: Item<'v>>(node: &Node) -> bool {
     node.is_single && (!M::HAS_PATHS || !is_followed(&node.kind))
 }
 
-/// Whether jq makes a string of its own here, even if it is that of the input.
+/// Whether jq makes a new string here, even if it equals the input.
 fn is_new_string(node: &Node) -> bool {
     let is_null = |node: &Node| matches!(node.kind, Kind::Constant(Constant::Null));
     matches!(&node.kind, Kind::Binary(_, left, right) if !is_null(left) && !is_null(right))

@@ -1,5 +1,5 @@
-//! The names of jq that reach for the machine, the time or other records, each with the reason for
-//! which it does not compile. Names only.
+//! The names of jq that use the machine, the time or other records, each with the reason why it
+//! does not compile. Names only.
 
 const FORBIDDEN: [(&str, &str); 20] = [
     ("env", ENVIRONMENT),

@@ -27,7 +27,7 @@ impl Escape {
         out.reserve(text.len() + 2 * quote.len());
         out.push_str(quote);
         let mut plain_from = 0;
-        // All characters that change are ASCII, so bytes are looked at.
+        // All characters that change are ASCII, so it is enough to look at bytes.
         for (at, byte) in text.bytes().enumerate() {
             if let Some(replacement) = self.replacement(byte) {
                 out.push_str(&text[plain_from..at]);
@@ -41,7 +41,7 @@ impl Escape {
 
     fn replacement(self, byte: u8) -> Option<&'static str> {
         Some(match (self, byte) {
-            // In every format, because jq's tables end with it.
+            // A NUL is replaced in every format, because jq's tables end with it.
             (_, 0) => "\\0",
             (Self::Csv, b'"') => "\"\"",
             (Self::Tsv, b'\t') => "\\t",
@@ -102,7 +102,7 @@ pub(crate) fn from_uri(text: &str) -> Result<String, &'static str> {
     Ok(out)
 }
 
-/// The byte in percent notation at the beginning of `rest`, which then begins behind it.
+/// The byte in percent notation at the beginning of `rest`. Removes it from `rest`.
 fn percent(rest: &mut &[u8]) -> Option<u8> {
     let [b'%', high, low, behind @ ..] = *rest else {
         return None;
@@ -117,7 +117,7 @@ fn percent(rest: &mut &[u8]) -> Option<u8> {
     Some(byte)
 }
 
-/// Bytes of the character that begins with `first`, and 1 if no character does.
+/// Number of bytes of the character that begins with `first`; 1 if no character begins with it.
 fn length_of(first: u8) -> usize {
     usize::try_from(first.leading_ones())
         .unwrap_or_default()
@@ -180,9 +180,9 @@ fn base64_digit(byte: u8) -> Option<u32> {
     })
 }
 
-/// Text of bytes. What is not UTF-8 becomes U+FFFD as in jq: one for an encoded surrogate or a
-/// character beyond Unicode, one for a sequence that is cut off, one for each byte that begins
-/// none.
+/// The text of bytes. Invalid UTF-8 is replaced by U+FFFD as in jq: one for an encoded surrogate or
+/// a character beyond Unicode, one for a truncated sequence, and one for each byte that cannot
+/// begin a sequence.
 pub(crate) fn to_text(bytes: Vec<u8>) -> String {
     let bytes = match String::from_utf8(bytes) {
         Ok(text) => return text,
@@ -197,7 +197,7 @@ pub(crate) fn to_text(bytes: Vec<u8>) -> String {
             1
         };
         let Some(sequence) = rest.get(..length) else {
-            // jq takes whatever is left of the text.
+            // jq replaces the whole rest of the text by one character.
             out.push(char::REPLACEMENT_CHARACTER);
             break;
         };

@@ -1,4 +1,4 @@
-//! The words of a program. One at a time: what is inside a string is read by its own rules, see
+//! Reads the words of a program one at a time. The inside of a string has its own rules, see
 //! [`Lexer::string_part`].
 
 use crate::CompileError;
@@ -241,7 +241,7 @@ impl<'t> Lexer<'t> {
         &rest[..length]
     }
 
-    /// The error that something else is expected at an offset.
+    /// The error that `expected` is missing at an offset.
     pub(crate) fn error(&self, at: usize, expected: &str, found: &str) -> CompileError {
         self.message(at, format!("{expected} is expected (got {})", shown(found)))
     }
@@ -282,8 +282,9 @@ pub(crate) fn code_unit(text: &str) -> Option<u32> {
     is_hexadecimal.then(|| u32::from_str_radix(digits, 16).ok())?
 }
 
-/// The character of the `\uXXXX` that `text` begins with, with a second one if it needs it, and the
-/// length of that. Half of a pair that comes second stands for the replacement character, as in jq.
+/// The character of the `\uXXXX` at the beginning of `text`, and the length of the escape. A pair
+/// of surrogates takes a second `\uXXXX`. The second half of a pair alone becomes the replacement
+/// character, as in jq.
 pub(crate) fn unicode(text: &str) -> Option<(char, usize)> {
     let first = code_unit(text)?;
     if !(0xd800..0xdc00).contains(&first) {

@@ -74,7 +74,7 @@ pub struct Options {
     pub variables: Vec<String>,
 }
 
-/// Why a text is not a program, or not one that is allowed here.
+/// Why a text is not a program, or why the program is not allowed here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {message}")]
 pub struct CompileError {
@@ -132,7 +132,7 @@ pub enum Exhausted {
         "the expression takes too many steps, or has no end; {0} million for one input are allowed"
     )]
     Steps(u64),
-    /// JSON of one value is longer than is allowed, in MiB.
+    /// The JSON of one value is longer than the limit, which is in MiB.
     #[error("a value is too long as JSON; {0} MiB for one value are allowed")]
     Json(usize),
 }
@@ -148,7 +148,7 @@ impl Program {
     /// Compiles a program. Recurses as deep as the text nests, within [`declare_stack`].
     pub fn compile(text: &str, options: &Options) -> Result<Self, CompileError> {
         let tree = parse::program(text)?;
-        // The computation of constants must not take much more than the constants themselves.
+        // Computing constants must not need much more memory than the constants themselves.
         let _meter = Meter::start(COMPILE_LIMITS);
         let (root, functions) = compile::program(text, &tree, &options.variables)?;
         Ok(Self {
@@ -192,8 +192,8 @@ impl Program {
     }
 
     /// Which part of the program fails on an input that [`Program::run`] failed on: line and
-    /// character of its text, from 1. `None` if that is not known, as with a part of a definition.
-    /// Runs parts of the program again.
+    /// character of its text, from 1. `None` if the place is not known, for example inside a
+    /// definition. Runs parts of the program again.
     pub fn locate<'v>(&'v self, input: &Value<'v>, variables: &[Value<'v>]) -> Option<Place> {
         let given = &variables[..variables.len().min(self.variables)];
         let _meter = Meter::start(self.limits.for_input(input.bytes() + meter::held()));
@@ -203,8 +203,9 @@ impl Program {
         Some(Place { line, column })
     }
 
-    /// What follows a message about an input that [`Program::run`] failed on: the place of the part
-    /// that fails, in brackets. Empty if that is the whole program, or not known.
+    /// The addition to the message about an input on which [`Program::run`] failed: the place of
+    /// the part that fails, in brackets. Empty if the whole program fails, or if the place is not
+    /// known.
     pub fn located<'v>(&'v self, input: &Value<'v>, variables: &[Value<'v>]) -> String {
         let place = self.locate(input, variables);
         place
@@ -212,14 +213,14 @@ impl Program {
             .map_or_else(String::new, |place| format!(" ({place})"))
     }
 
-    /// Gives every output for `input` to `receive`, in order and one by one, until `receive` breaks
-    /// off. Outputs that were given before an error stay given. `variables` are the values of
+    /// Passes every output for `input` to `receive`, in order and one by one, until `receive` ends
+    /// the run. Outputs before an error have already been passed. `variables` are the values of
     /// [`Options::variables`], in their order; missing ones are null.
     ///
     /// Recurses as deep as the program and its values nest, within [`declare_stack`].
     ///
     /// # Errors
-    /// What the program raises and does not catch; a limit that it reaches.
+    /// An error that the program raises and does not catch, or a limit that it reaches.
     pub fn run<'v>(
         &'v self,
         input: Value<'v>,

@@ -1,14 +1,13 @@
 //! The mathematical functions of jq by name. Knows no values.
 //!
-//! The C library that this program is built with computes what Rust's standard library passes on to
-//! it, so these functions give jq's values to the last digit. The others are computed here, from
-//! the same ones, or by the crate `libm`, whose last digit may differ (error function, gamma and
-//! Bessel functions).
+//! Rust's standard library passes many functions on to the C library, so their values equal jq's to
+//! the last digit. Other functions are computed here from these. The error function, gamma and
+//! Bessel functions are computed by the crate `libm`, so their last digit may differ.
 
 use std::f64::consts::LN_2;
 
-/// A function by its number of arguments. One argument is the input of the function in jq; two and
-/// three are arguments.
+/// A function by its number of arguments. A function of one argument gets jq's input; a function of
+/// two or three gets jq's arguments.
 #[derive(Clone, Copy)]
 pub(crate) enum Function {
     /// From one number to one.
@@ -183,7 +182,7 @@ fn two(name: &str) -> Option<fn(f64, f64) -> f64> {
     })
 }
 
-/// A number as C converts it to an `int`: beyond the range it is the least one.
+/// A number as C converts it to an `int`: a number out of range becomes the least one.
 fn to_int(number: f64) -> i32 {
     let range = f64::from(i32::MIN)..=f64::from(i32::MAX);
     #[expect(
@@ -198,7 +197,8 @@ fn to_int(number: f64) -> i32 {
 }
 
 fn asinh(x: f64) -> f64 {
-    // Beyond this the square exceeds the precision, and below this the cube is below it.
+    // Above this, adding 1 to the square changes nothing; below this, the cubic term is smaller
+    // than the precision.
     const LARGE: f64 = (1 << 28) as f64;
     let size = x.abs();
     if !x.is_finite() || size < 1.0 / LARGE {
@@ -296,7 +296,8 @@ fn significand(x: f64) -> f64 {
     }
 }
 
-/// A fraction of at least a half and below one, and the power of two that it is multiplied by.
+/// A fraction of at least a half and below one, and the exponent of the power of two by which it is
+/// multiplied.
 fn frexp(x: f64) -> (f64, i32) {
     if x == 0.0 || !x.is_finite() {
         (x, 0)
@@ -305,7 +306,7 @@ fn frexp(x: f64) -> (f64, i32) {
     }
 }
 
-/// Fraction and whole part, both with the number's sign.
+/// The fraction and the whole part, both with the sign of the number.
 fn modf(x: f64) -> (f64, f64) {
     let whole = x.trunc();
     let fraction = if x.is_infinite() { 0.0 } else { x - whole };
@@ -343,7 +344,7 @@ fn scalb(x: f64, exponent: f64) -> f64 {
 }
 
 fn scalbln(x: f64, exponent: f64) -> f64 {
-    // Beyond the range C's conversion gives the least number.
+    // Out of the range, C's conversion gives the least number.
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
     scale(
         x,
@@ -476,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn the_crate_libm_is_right_but_for_the_last_digit() {
+    fn values_of_the_crate_libm_differ_at_most_in_the_last_digit() {
         near("erf", 1.0, 0.842_700_792_949_714_9);
         near("erfc", 1.0, 0.157_299_207_050_285_13);
         near("j0", 1.0, 0.765_197_686_557_966_6);

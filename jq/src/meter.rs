@@ -1,24 +1,25 @@
 //! The limits of an evaluation: memory for the values that it makes, and steps. All code that
-//! allocates or repeats asks here, so that an endless program is an error and does not end the
-//! process. Counts only; `stack` counts the stack.
+//! allocates or repeats asks this module, so that an endless program leads to an error and does not
+//! end the process. Only counts; `stack` checks the stack.
 
 use std::cell::Cell;
 
 use crate::Exhausted;
 
-/// Memory that values may hold that one evaluation made and still needs: many times what a record
-/// of 60 MiB needs, and with a stack of 256 MiB less than the 1 GiB that a small worker has.
+/// Bytes that the values of one evaluation may hold at a time. This is many times what a record of
+/// 60 MiB needs. Together with a stack of 256 MiB it is less than the 1 GiB of a small worker.
 pub const MAX_HELD_BYTES: usize = 512 << 20;
 
-/// Steps of one evaluation. What takes about 10 ns is one step: a call of a definition, an element
-/// or member that is visited; what takes longer is several. So a program without end is stopped
-/// after seconds, and one that makes new values of all there is in a record of 60 MiB has enough.
+/// Steps of one evaluation. An operation of about 10 ns is one step, such as a call of a definition
+/// or a visit of an element or member. A longer operation is several steps. So an endless program
+/// is stopped after seconds, and a program that makes new values of everything in a record of 60
+/// MiB has enough steps.
 pub const MAX_STEPS: u64 = 200_000_000;
 
-/// Steps that each byte of the input adds. An element takes at least two bytes; to make a value of
-/// it, to call a definition for it and to sort ten million of them takes about 40 steps. So what
-/// looks at everything, and sorts it, has enough however long the record is, and a loop without end
-/// on a record of 64 MiB is stopped after half a minute.
+/// Steps that each byte of the input adds. An element has at least two bytes. Making a value of it,
+/// calling a definition for it and sorting it among ten million others takes about 40 steps. So a
+/// program that reads and sorts everything has enough steps for a record of any length, and an
+/// endless loop on a record of 64 MiB is stopped after half a minute.
 pub const STEPS_A_BYTE: u64 = 32;
 
 /// Steps that an allocation takes, besides those for its bytes.
@@ -42,7 +43,7 @@ pub struct Limits {
     pub bytes: usize,
     /// Steps of loops and calls.
     pub steps: u64,
-    /// More of them for each byte of the input.
+    /// Additional steps for each byte of the input.
     pub steps_a_byte: u64,
 }
 
@@ -54,7 +55,7 @@ impl Limits {
         steps_a_byte: STEPS_A_BYTE,
     };
 
-    /// What is allowed for an input of so many bytes.
+    /// The limits for an input of this number of bytes.
     pub(crate) fn for_input(self, bytes: usize) -> Self {
         let more = self.steps_a_byte.saturating_mul(bytes as u64);
         Self {
@@ -71,11 +72,11 @@ impl Default for Limits {
 }
 
 thread_local! {
-    /// What the evaluation may use, for the sentence that says so.
+    /// The limits of the evaluation, for error messages.
     static LIMITS: Cell<Limits> = const { Cell::new(Limits::DEFAULT) };
     /// Bytes of all values of this thread.
     static HELD: Cell<usize> = const { Cell::new(0) };
-    /// How many there may be.
+    /// The most bytes that [`HELD`] may reach.
     static MAX_HELD: Cell<usize> = const { Cell::new(usize::MAX) };
     /// Steps that are left.
     static STEPS: Cell<u64> = const { Cell::new(u64::MAX) };
@@ -87,7 +88,7 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// Begins an evaluation. Values that are there do not count.
+    /// Begins an evaluation. Values that already exist do not count.
     pub(crate) fn start(limits: Limits) -> Self {
         let outer = (MAX_HELD.get(), STEPS.get(), LIMITS.get());
         LIMITS.set(limits);
@@ -110,7 +111,7 @@ pub(crate) fn held() -> usize {
     HELD.get()
 }
 
-/// Counts so many steps. Fails if fewer are left, or if values take too much memory.
+/// Counts this number of steps. Fails if fewer are left, or if values take too much memory.
 #[inline]
 pub(crate) fn step(steps: usize) -> Result<(), Exhausted> {
     let left = STEPS.get();
@@ -122,7 +123,7 @@ pub(crate) fn step(steps: usize) -> Result<(), Exhausted> {
     room(0)
 }
 
-/// Counts the steps for so many bytes.
+/// Counts the steps for this number of bytes.
 #[inline]
 pub(crate) fn step_bytes(bytes: usize) -> Result<(), Exhausted> {
     step(1 + bytes / STEP_BYTES)
@@ -134,7 +135,7 @@ fn spend(steps: usize) {
     STEPS.set(STEPS.get().saturating_sub(steps as u64));
 }
 
-/// Fails if there is no memory for so many bytes more.
+/// Fails if there is no memory for this number of additional bytes.
 #[inline]
 pub(crate) fn room(bytes: usize) -> Result<(), Exhausted> {
     if HELD.get().saturating_add(bytes) <= MAX_HELD.get() {
@@ -183,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_dropped_is_no_longer_held() {
+    fn memory_of_dropped_values_is_no_longer_counted() {
         let _meter = Meter::start(Limits {
             bytes: 100,
             steps: 14,
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_takes_steps() {
+    fn making_values_takes_steps() {
         let _meter = Meter::start(Limits {
             bytes: 1 << 20,
             steps: 20,

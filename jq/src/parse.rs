@@ -160,7 +160,7 @@ impl<'t> Parser<'t> {
         piped.ok_or_else(|| self.expected("term"))
     }
 
-    /// A stage of a pipe. Also returns whether it extended to the end of the query.
+    /// A part of a pipe, with its commas. Also returns whether it extended to the end of the query.
     fn commas(&mut self) -> Result<(Expression, bool), CompileError> {
         let mut joined: Option<Expression> = None;
         loop {

@@ -7,7 +7,7 @@ use crate::builtins::{Native, Special};
 use crate::json::source::Source;
 use crate::value::Value;
 
-/// The offset of what the compiler added.
+/// The offset of parts that the compiler added.
 pub(crate) const NOWHERE: usize = usize::MAX;
 
 /// A part of a compiled program.
@@ -15,22 +15,23 @@ pub(crate) struct Node {
     pub(crate) kind: Kind,
     /// The offset of its text, or [`NOWHERE`].
     pub(crate) at: usize,
-    /// What jq itself runs for a filter that is native here. Its values are those of `kind`, but
-    /// where paths are followed it leads somewhere, or fails.
+    /// The function that jq itself runs for a filter that is native here. It gives the same values
+    /// as `kind`, but if paths are followed it leads to other places, or fails.
     pub(crate) followed: Option<usize>,
-    /// It gives exactly one value, or fails.
+    /// Whether it gives exactly one value, or fails.
     pub(crate) is_single: bool,
     pub(crate) ending: Ending,
-    /// It may end in a call of a definition that contains it.
+    /// Whether it may end in a call of a definition that contains it.
     pub(crate) ends_in_recursion: bool,
 }
 
-/// When a part ends.
+/// Whether a part ends.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Ending {
-    /// Perhaps not where it is stopped: alternatives of a pattern are in it, which catch that.
+    /// Whether it may continue after it is stopped, because alternatives of a pattern in it may
+    /// catch the stop.
     pub(crate) is_caught: bool,
-    /// Perhaps never: it may have outputs, or look for them, without end.
+    /// Whether it may never end: it may have endless outputs, or search for them endlessly.
     pub(crate) is_unknown: bool,
 }
 
@@ -145,8 +146,8 @@ pub(crate) enum Patterns {
     /// One pattern; each of its variables is a link, in the order in which they are bound.
     One(Pattern),
     /// Several patterns. The links of the body are the variables of all of them, sorted by name.
-    /// For each pattern, the list says which of its own links, counted from the innermost one, each
-    /// of these variables is.
+    /// For each pattern, the list says at which of the pattern's own links, counted from the
+    /// innermost one, each of these variables is.
     Several {
         variables: usize,
         alternatives: Vec<(Pattern, Vec<Option<usize>>)>,
@@ -161,7 +162,7 @@ pub(crate) enum Pattern {
 
 pub(crate) struct MemberPattern {
     pub(crate) key: Node,
-    /// The member is bound to a variable too.
+    /// Whether the member is also bound to a variable.
     pub(crate) is_bound: bool,
     pub(crate) pattern: Option<Pattern>,
 }

@@ -1,14 +1,14 @@
-//! Which members of its input a program can look at. The caller knows from that how much of a large
-//! input may become values. If in doubt, the answer is: all members.
+//! Which members of its input a program can look at. This tells the caller how much of a large
+//! input may become values. In case of doubt the answer is: all members.
 //!
-//! The whole input must never be a value that the program can show, compare, bind or pass on:
-//! otherwise it may look at all members. Everything here is about terms whose input is the input of
-//! the program. What follows a pipe whose left side gives something else cannot reach the program's
+//! If the whole input can be a value that the program shows, compares, binds or passes on, the
+//! program may look at all members. This module only considers terms whose input is the input of
+//! the program. A term after a pipe whose left side gives something else cannot reach the program's
 //! input, because that is never bound to a variable.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
-    reason = "whatever is not known to be harmless needs the whole input"
+    reason = "a term that is not known to be harmless needs the whole input"
 )]
 
 use std::collections::BTreeSet;
@@ -37,7 +37,7 @@ enum Gives {
     Parts,
 }
 
-/// The kind of every result of a program, as far as the text alone shows it.
+/// The kind of every result of a program, if the text alone shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Makes {
     /// A changed copy of something: the outermost operator is `=`, `|=` or the like.
@@ -111,7 +111,7 @@ pub(crate) fn makes_copies(program: &Expression) -> bool {
     !is_lazy(program, false)
 }
 
-/// Whether a term makes no copies. `is_collected`: its outputs are kept together.
+/// Whether a term makes no copies. `is_collected` says whether its outputs are kept together.
 fn is_lazy(term: &Expression, is_collected: bool) -> bool {
     let lazy = |term: &Expression| is_lazy(term, is_collected);
     if !stack::has_room() {
@@ -131,7 +131,7 @@ fn is_lazy(term: &Expression, is_collected: bool) -> bool {
         Kind::Object(members) => members.iter().all(|(key, value)| lazy(key) && lazy(value)),
         // A key that is an array or object makes a new array.
         Kind::Index { base, key, .. } => lazy(base) && is_literal(key),
-        // Arrays and objects are combined with each other only.
+        // Only arrays and objects can be combined with each other.
         Kind::Binary(operator, left, right) => {
             (is_comparison(*operator) || is_literal(left) || is_literal(right))
                 && lazy(left)
@@ -245,7 +245,7 @@ impl Reader {
             } => {
                 self.parts(condition)?;
                 let then = self.visit(then)?;
-                // Without `else` the input itself passes.
+                // Without `else` the input itself is the output.
                 let otherwise = match otherwise {
                     Some(otherwise) => self.visit(otherwise)?,
                     None => Gives::Input,

@@ -1,9 +1,9 @@
 //! Regular expressions in the syntax of jq (Oniguruma, `Perl_NG`): compiles a pattern and finds its
 //! matches, with offsets in code points. Knows no values, and keeps no compiled pattern.
 //!
-//! Oniguruma decides what matches, so the matches are those of jq to the last quirk. Patterns of
-//! the plain subset that [`plain`] knows are searched by the crate `regex` instead, which is faster
-//! and never gives up.
+//! Oniguruma finds the matches, so they equal jq's matches in every detail. For patterns of the
+//! plain subset, see [`plain`], the crate `regex` finds them instead: it is faster and never gives
+//! up.
 
 mod plain;
 #[cfg(test)]
@@ -17,12 +17,12 @@ use onig::{MatchParam, RegexOptions, Region, SearchOptions, Syntax};
 /// MB; without a limit a long line could take all memory of the process.
 const MATCH_STACK_LIMIT: u32 = 8_000_000;
 
-/// Bytes of a pattern. Oniguruma's compiler is recursive and some patterns grow as it compiles
-/// them.
+/// Most bytes of a pattern. Oniguruma's compiler is recursive, and some patterns grow when it
+/// compiles them.
 pub(crate) const MAX_PATTERN_BYTES: usize = 64 << 10;
 
-/// Groups, one in another. Oniguruma allows 4,096 levels, for which its compiler needs more stack
-/// than a thread has.
+/// Most levels of groups inside each other. Oniguruma allows 4,096 levels, but for these its
+/// compiler needs more stack than a thread has.
 const MAX_NESTING: usize = 250;
 
 /// A compiled pattern.
@@ -62,8 +62,8 @@ impl Regex {
     /// Compiles `pattern`.
     ///
     /// # Errors
-    /// jq's sentence on a flag it does not know or a pattern that Oniguruma refuses; ours if a
-    /// limit is exceeded.
+    /// jq's sentence about an unknown flag or a pattern that Oniguruma refuses; our own sentence if
+    /// a limit is exceeded.
     pub(crate) fn compile(pattern: &str, flags: &str) -> Result<Self, String> {
         let flags = Flags::parse(flags)?;
         refuse_large(pattern)?;
@@ -154,8 +154,8 @@ impl Regex {
                 break;
             }
             let (from, to) = spans.whole();
-            // jq goes on one byte after an empty match, also within a character. Oniguruma searches
-            // from there.
+            // After an empty match jq continues one byte later, even inside a character. Oniguruma
+            // searches from there.
             start = if from == to { to + 1 } else { to };
             if !visit(spans.next_match()) || !global {
                 break;
@@ -214,8 +214,8 @@ fn refuse_large(pattern: &str) -> Result<(), String> {
         match byte {
             _ if is_escaped => is_escaped = false,
             b'\\' => is_escaped = true,
-            // A bracket opens a class, and classes nest too. More are counted than there are, never
-            // fewer.
+            // A bracket opens a class, and classes nest too. The count may be too high, but never
+            // too low.
             b'(' | b'[' => depth += 1,
             b')' | b']' => depth = depth.saturating_sub(1),
             _ => {}
@@ -319,7 +319,8 @@ impl<'t> Spans<'t> {
                 length: 0,
                 text: None,
             },
-            // jq gives the groups of an empty match its offset and no text, whatever they matched.
+            // In jq the groups of an empty match have the offset of the match and no text, whatever
+            // they matched.
             Some(_) if is_in_empty_match => Capture {
                 offset: to_offset(offset_of_match),
                 length: 0,

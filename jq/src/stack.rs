@@ -1,25 +1,25 @@
 //! How much stack is left. Evaluation recurses as deep as a program and its values nest. All code
-//! that recurses asks here first, so that endless recursion is an error and does not end the
-//! process.
+//! that recurses asks this module first, so that endless recursion leads to an error and does not
+//! end the process.
 
 use std::cell::Cell;
 use std::{io, thread};
 
 use crate::{Exhausted, meter};
 
-/// Stack of a thread that evaluates untrusted programs: what jq programs and documents in the wild
-/// need many times over. Only touched pages cost memory.
+/// Stack of a thread that evaluates untrusted programs: many times what real jq programs and
+/// documents need. Only touched pages cost memory.
 pub const STACK_BYTES: usize = 256 << 20;
 
 /// The stack that a thread is assumed to have left if its size was not declared: half of the size
 /// that Rust gives its threads.
 const UNKNOWN_BYTES: usize = 1 << 20;
 
-/// Kept free below the floor, for code that does not ask.
+/// Bytes that are kept free below the floor, for code that does not ask this module.
 const RESERVE_BYTES: usize = 256 << 10;
 
 thread_local! {
-    /// The lowest address that recursion may reach; 0 before the first question.
+    /// The lowest address that recursion may reach; 0 before the first check.
     static FLOOR: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -57,7 +57,8 @@ pub(crate) fn has_room() -> bool {
     here() >= floor()
 }
 
-/// Takes a step into a value; fails if it nests too deep or takes too many steps.
+/// Counts a step into a value. Fails if the value nests too deep or the program takes too many
+/// steps.
 pub(crate) fn check() -> Result<(), Exhausted> {
     if !has_room() {
         return Err(Exhausted::Nesting);
@@ -76,7 +77,7 @@ pub(crate) fn floor() -> usize {
     floor
 }
 
-/// About where the stack ends now.
+/// The approximate address of the current end of the stack.
 #[inline]
 pub(crate) fn here() -> usize {
     let marker = 0_u8;

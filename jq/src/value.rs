@@ -50,8 +50,8 @@ pub enum Value<'a> {
     Object(Rc<Object<'a>>),
 }
 
-/// The types of jq, in the order in which values of different types compare; false and true are
-/// types of their own there.
+/// The types of jq, in the order in which values of different types compare. In this order false
+/// and true are separate types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Type {
     /// `null`
@@ -151,7 +151,8 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Bytes of the text that it is a part of the record as; 0 if it was made.
+    /// The number of bytes that the value has in the text of the record; 0 if the program made the
+    /// value.
     pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Lazy(view) => view.text().len(),

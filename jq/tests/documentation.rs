@@ -9,8 +9,8 @@ use std::path::Path;
 
 use support::{Answer, answer};
 
-/// The page has at least so many examples and rows; fewer are found if the test does not understand
-/// the page.
+/// The page has at least this number of examples and rows. If the test finds fewer, it does not
+/// understand the page.
 const FEWEST_EXAMPLES: usize = 20;
 const FEWEST_ROWS: usize = 4;
 const FEWEST_REFUSED: usize = 19;

@@ -1,4 +1,4 @@
-//! The table of expectations: our expressions, with what real jq 1.8.1 makes of them
+//! The table of expectations: our expressions, with the results of real jq 1.8.1
 //! (`make jq-expectations`). An answer that differs on purpose is in
 //! `expectations/differences.jsonl`, with the name of its row in docs/expressions.md.
 
@@ -90,8 +90,8 @@ fn tables() -> Vec<PathBuf> {
     tables
 }
 
-/// Errors are compared as such: jq cuts the values in its messages, and words some differently from
-/// call to call.
+/// Only the fact that there is an error is compared: jq shortens values in its messages, and words
+/// some messages differently from call to call.
 fn is_same(ours: &Answer, theirs: &Answer) -> bool {
     ours.outputs == theirs.outputs
         && ours.error.is_some() == theirs.error.is_some()

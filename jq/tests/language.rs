@@ -1,5 +1,5 @@
-//! What programs give: the language itself, its limits and what is refused. The functions are in
-//! the table of expectations.
+//! Tests of the language itself, its limits and the programs that are refused. The functions are
+//! tested in the table of expectations.
 
 #![expect(clippy::unwrap_used, reason = "only tests are in here")]
 
@@ -47,7 +47,7 @@ fn check(program: &str, input: &str, expected: &[&str]) {
 }
 
 #[test]
-fn the_part_that_fails_has_a_place() {
+fn an_error_has_the_place_of_the_part_that_fails() {
     for (program, input, place) in [
         (".a", "1", Some((1, 1))),
         (". + 1", r#""x""#, Some((1, 3))),
@@ -123,7 +123,7 @@ fn every_combination_of_outputs_is_made_in_the_order_of_jq() {
 }
 
 #[test]
-fn definitions_close_over_what_is_around_them() {
+fn definitions_can_use_names_that_are_defined_around_them() {
     check("def f(g): [g, g]; 3 as $x | f($x + 1)", "null", &["[4,4]"]);
     check("def f: def g: 1; g + 1; def g: 5; f + g", "null", &["7"]);
     check(
@@ -325,7 +325,7 @@ fn integers_are_exact_and_other_numbers_keep_their_text() {
 }
 
 #[test]
-fn recursion_without_end_is_an_error_and_no_crash() {
+fn endless_recursion_is_an_error_and_not_a_crash() {
     for program in [
         "def f: 1 + f; f",
         "def f: [f]; f",
@@ -355,7 +355,7 @@ fn recursion_without_end_is_an_error_and_no_crash() {
 }
 
 #[test]
-fn what_repeats_uses_no_stack() {
+fn loops_use_no_stack() {
     check(
         "[0 | recurse(if . < 300000 then . + 1 else empty end)] | length",
         "null",
@@ -377,7 +377,7 @@ fn what_repeats_uses_no_stack() {
 }
 
 #[test]
-fn what_is_held_once_is_changed_in_place() {
+fn values_that_are_held_once_are_changed_in_place() {
     // Copied for each step, these would take minutes.
     check(
         "reduce range(200000) as $i ({}; .[$i % 1000 | tostring] += 1) | length",
@@ -407,7 +407,7 @@ fn what_is_held_once_is_changed_in_place() {
 }
 
 #[test]
-fn what_depends_on_the_machine_is_refused_with_the_reason() {
+fn names_that_depend_on_the_machine_are_refused_with_the_reason() {
     for (program, reason) in [
         (
             "env",
@@ -470,7 +470,7 @@ fn variables_are_given_with_the_input() {
 }
 
 #[test]
-fn the_receiver_may_break_off() {
+fn the_receiver_may_end_the_run() {
     let program = Program::compile("1, 2, error(\"never\")", &Options::default()).unwrap();
     let mut count = 0;
     let end = program.run(Value::Null, &[], &mut |_| {
@@ -486,7 +486,7 @@ fn the_receiver_may_break_off() {
 }
 
 #[test]
-fn comments_go_on_behind_an_odd_number_of_backslashes() {
+fn a_comment_continues_after_an_odd_number_of_backslashes() {
     check("1 # one\n, 2", "null", &["1", "2"]);
     check("1 # one \\\n, 2\n, 3", "null", &["1", "3"]);
     check("1 # one \\\\\n, 2", "null", &["1", "2"]);

@@ -1,5 +1,5 @@
-//! Programs without end, and programs that take all there is: each ends in a sentence that names
-//! the limit. And programs that repeat for long without reaching one.
+//! Endless programs, and programs that need too much of something: each ends in a sentence that
+//! names the limit. Also long loops that reach no limit.
 
 #![allow(clippy::unwrap_used, reason = "only tests are in here")]
 
@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 use zephyr_jq::json::{ScanLimits, Source, scan};
 use zephyr_jq::{Limits, Options, Program, Value};
 
-#[allow(dead_code, reason = "only the stack is needed")]
+#[allow(dead_code, reason = "only the stack matters here")]
 mod support;
 
 /// Less than the default, so that the tests take no time.
@@ -64,7 +64,7 @@ fn reach(limits: &[&str], programs: &[&str]) {
 }
 
 #[test]
-fn what_looks_at_all_of_a_long_record_has_enough_steps() {
+fn a_program_that_reads_all_of_a_long_record_has_enough_steps() {
     let limits = Limits {
         bytes: 256 << 20,
         steps: 1_000,
@@ -229,7 +229,7 @@ fn values_without_end_take_too_much_memory() {
 }
 
 #[test]
-fn recursion_without_end_goes_deeper_than_the_stack() {
+fn endless_recursion_is_reported_as_deeper_than_the_stack() {
     reach(
         &[STACK],
         &[
@@ -267,7 +267,7 @@ fn an_output_that_is_too_long_as_json_is_an_error() {
 }
 
 #[test]
-fn what_ends_in_a_call_of_itself_uses_no_stack() {
+fn a_definition_that_ends_in_a_call_of_itself_uses_no_stack() {
     for (program, expected) in [
         (
             "0 | def f: if . >= 1000000 then . else . + 1 | f end; f",
@@ -403,9 +403,9 @@ fn a_tail_call_comes_after_everything_before_it() {
 }
 
 #[test]
-fn what_an_evaluation_drops_may_be_made_again() {
+fn memory_of_values_that_an_evaluation_drops_can_be_used_again() {
     for program in [
-        // Each of these makes many times the limit, and holds little of it.
+        // Each of these programs makes many times the limit in total, but holds little at a time.
         "last(range(2000) | [range(1000)])",
         "last(range(200) | \"x\" * 1000000 | length)",
         "last(limit(1000; repeat([range(1000)])))",

@@ -1,5 +1,5 @@
-//! Random programs: whatever is written, it compiles or is refused, and whatever compiles ends in
-//! values or an error. What the values are is compared with real jq by `make jq-fuzz`.
+//! Random programs: any text compiles or is refused, and any program that compiles ends in values
+//! or an error. `make jq-fuzz` compares the values with real jq.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "only tests are in here")]
 
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use support::answer;
 
-/// Pieces of programs, of which some are complete and some are not.
+/// Pieces of programs. Some of them are complete, and others are not.
 const PIECES: [&str; 64] = [
     ".", ".a", "..", ".[", "]", "[", "{", "}", "(", ")", "|", ",", ":", ";", "=", "|=", "//",
     "//=", "?//", "?", "+", "-", "*", "/", "%", "==", "<", "and", "or", "not", "if", "then",
@@ -18,7 +18,7 @@ const PIECES: [&str; 64] = [
     ".5", "null", "true", "#", "\n", "é", "import", "limit(1;", "\u{0}",
 ];
 
-/// Filters without end are not among them.
+/// Filters for random programs. None of them is endless.
 const FILTERS: [&str; 40] = [
     ".",
     ".a",
@@ -140,14 +140,14 @@ proptest! {
     #[test]
     fn any_text_compiles_or_is_refused(pieces in prop::collection::vec(prop::sample::select(PIECES.to_vec()), 0..12), with in "[ ]?") {
         let program = pieces.join(&with);
-        // Running it is not the point, and some run forever.
+        // The program is not run, because some programs run forever.
         let _ = support::refusal(&program);
     }
 
     #[test]
     fn any_program_ends_in_json_or_an_error(program in program(), input in prop::sample::select(INPUTS.to_vec())) {
         let given = answer(&format!(". as $x | {program}"), input);
-        // Constant keys are looked at with the program.
+        // Constant keys are checked when the program is compiled.
         prop_assert!(given.refused.as_ref().is_none_or(|refused| refused.contains("as object key")), "{:?}", given.refused);
         for output in &given.outputs {
             let parsed = serde_json::from_str::<serde_json::Value>(output);

@@ -547,7 +547,7 @@ fn an_expression_without_end_is_stopped_by_the_limit_of_results() {
 }
 
 #[test]
-fn the_receiver_may_break_off() {
+fn the_receiver_may_end_the_run() {
     let mut given = 0;
     let evaluated = Expression::compile("1, 2, error(\"never reached\")")
         .unwrap()

@@ -43,7 +43,7 @@ pub(crate) fn compiled(pattern: &str, flags: &str) -> Result<Rc<Regex>, String> 
     Ok(regex)
 }
 
-/// Pattern and flags of the arguments; a single one may be an array of both.
+/// Pattern and flags of the arguments. A single argument may be an array of pattern and flags.
 pub(crate) fn pattern_and_flags<'v>(
     arguments: &[Value<'v>],
 ) -> Result<(Value<'v>, Value<'v>), Failure<'v>> {
@@ -120,7 +120,7 @@ pub(super) fn find<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> 
     Ok(Value::collect(found)?)
 }
 
-/// The members of empty ones have another order, as in jq.
+/// The object of a capture. An empty capture has its members in another order, as in jq.
 fn capture_object<'v>(capture: &Capture<'_>, name: Option<&str>) -> Value<'v> {
     let offset = ("offset", Value::Integer(capture.offset));
     let length = ("length", Value::count(capture.length));

@@ -40,9 +40,9 @@ def fromdateiso8601: strptime("%Y-%m-%dT%H:%M:%SZ") | mktime;
 def fromdate: fromdateiso8601;
 "#;
 
-/// Filters that are native here and written in jq in jq itself: where paths are followed, it makes
-/// a difference which parts of their input they look at. What comes after a step that always fails
-/// there is left out.
+/// Filters that are native here, and that jq itself defines in jq. If paths are followed, it
+/// matters which parts of the input a filter looks at, so these definitions are run then. Code
+/// after a step that always fails in this case is left out.
 const FOLLOWED: &str = r#"
 def range($to): range(0; $to);
 def reverse: [.[length - 1 - range(length)]];
@@ -104,7 +104,8 @@ pub(crate) fn find(name: &str, arity: usize) -> Option<&'static Definition> {
     among(&DEFINITIONS, name, arity)
 }
 
-/// What jq runs for a native filter where paths are followed, if that is not seen from its values.
+/// The definition that jq runs for a native filter if paths are followed; `None` if the filter's
+/// values alone show the paths.
 pub(crate) fn followed(name: &str, arity: usize) -> Option<&'static Definition> {
     among(&FOLLOWED_DEFINITIONS, name, arity)
 }
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_paths_follow_is_jq_and_stands_for_native_filters() {
+    fn the_followed_definitions_are_jq_and_belong_to_native_filters() {
         let definitions = parse::library(FOLLOWED).unwrap_or_default();
         assert!(definitions.len() > 20);
         for definition in definitions {

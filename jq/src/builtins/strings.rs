@@ -9,7 +9,7 @@ use crate::meter;
 use crate::value::elements::Elements;
 use crate::value::{Type, Value};
 
-/// Bytes of a part that are compared in one step, where it occurs.
+/// Bytes of a part that are compared in one step at a place where it may occur.
 const COMPARED_BYTES: usize = 16;
 
 pub(super) fn byte_length<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {
@@ -44,7 +44,7 @@ pub(super) fn trim_start_string<'v>(input: Value<'v>, arguments: &[Value<'v>]) -
     }
 }
 
-/// Trimming nothing leaves nothing, as in jq.
+/// Removes a part from the end of a string. If the part is empty, the result is empty, as in jq.
 pub(super) fn trim_end_string<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> {
     match (&input, &arguments[0]) {
         (Value::String(string), Value::String(part)) => Ok(if part.is_empty() {
@@ -155,7 +155,7 @@ pub(super) fn implode<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {
         .map(Value::from)
 }
 
-/// The character of a number; the replacement character if there is none.
+/// The character with this number; the replacement character if there is no such character.
 fn character<'v>(code: &Value<'v>) -> Result<char, Failure<'v>> {
     match code.to_float() {
         Some(number) if !number.is_nan() => {
@@ -200,7 +200,7 @@ pub(super) fn positions<'v>(string: &str, part: &str) -> Output<'v> {
     let (mut from, mut counted, mut count) = (0, 0, 0);
     while let Some(at) = memchr::memmem::find(&string.as_bytes()[from..], part.as_bytes()) {
         let at = from + at;
-        // Matches may overlap, so each of them is looked at whole.
+        // Matches may overlap, so each of them is compared as a whole.
         meter::step(1 + part.len() / COMPARED_BYTES)?;
         count += string[counted..at].chars().count();
         counted = at;

@@ -39,14 +39,14 @@ fn magnitude(number: Value<'_>) -> Value<'_> {
     if is_negative {
         number.negated().unwrap_or(number)
     } else if let Value::Decimal(text) = number {
-        // In jq it is another number with the same text.
+        // In jq the result is another number with the same text.
         Value::decimal(text.to_owned())
     } else {
         number
     }
 }
 
-/// Only what is less than 0 changes: `-0` does not, and strings are greater.
+/// The absolute value. Only a value less than 0 changes: `-0` is not less, and strings are greater.
 pub(super) fn abs<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {
     if input.compare(&Value::Integer(0))?.is_lt() {
         return one::negate(&input);
@@ -82,7 +82,7 @@ pub(super) fn has<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> {
 
 pub(super) fn contains<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> {
     let part = &arguments[0];
-    // false and true are of one type here only if they are equal.
+    // Here false and true have the same type only if they are equal.
     if input.kind() == part.kind() {
         return Ok(Value::Boolean(input.contains(part)?));
     }

@@ -1,21 +1,21 @@
-//! What is known of the parts of a program once all of it is compiled: which of them give exactly
-//! one value, which may run without end, and which may end in a call of a definition that is
-//! around them.
+//! Marks the parts of a program after all of it is compiled: which parts give exactly one value,
+//! which may run without end, and which may end in a call of a definition that contains them.
 
 use crate::builtins::Special;
 use crate::program::{Ending, Function, Kind, Node, Part, Pattern, Patterns};
 
 /// The properties of the definitions.
 struct Known {
-    /// At first every definition is assumed to give one value. Otherwise a definition that calls
-    /// itself could never be found to give one.
+    /// At first every definition is assumed to give one value. Without this assumption, a
+    /// definition that calls itself would never count as giving one.
     is_single: Vec<bool>,
     ends_in_recursion: Vec<bool>,
     has_alternatives: bool,
     endings: Vec<Ending>,
 }
 
-/// Marks all parts of a program. `has_alternatives`: one of its patterns has some.
+/// Marks all parts of a program. `has_alternatives` says whether a pattern of the program has
+/// alternatives.
 pub(super) fn set(root: &mut Node, functions: &mut [Function], has_alternatives: bool) {
     let mut known = Known {
         is_single: vec![true; functions.len()],
@@ -106,20 +106,20 @@ impl Known {
         }
     }
 
-    /// Whether it catches what stops it, apart from the parts that it is made of.
+    /// Whether the part itself, not one of its own parts, may catch the failure that stops it.
     fn catches(&self, kind: &Kind) -> bool {
         match kind {
             Kind::Bind { patterns, .. }
             | Kind::Reduce { patterns, .. }
             | Kind::Foreach { patterns, .. } => matches!(patterns, Patterns::Several { .. }),
             Kind::Call { function, .. } => self.endings[*function].is_caught,
-            // Whatever the caller gives.
+            // The filter that the caller passes may have any pattern of the program.
             Kind::Parameter(_) => self.has_alternatives,
             _ => false,
         }
     }
 
-    /// Whether it may run without end, apart from the parts that it is made of.
+    /// Whether the part itself may run without end, even if each of its own parts ends.
     fn repeats(&self, kind: &Kind) -> bool {
         match kind {
             Kind::Special(special, _) => matches!(
@@ -141,7 +141,8 @@ impl Known {
         }
     }
 
-    /// Only for parts with which a loop of the evaluator continues.
+    /// Whether the part may end in a recursion. Only parts with which a loop of the evaluator
+    /// continues count.
     fn ends_in_recursion(&self, kind: &Kind) -> bool {
         match kind {
             Kind::Pipe(_, last) | Kind::Comma(_, last) | Kind::Alternative(_, last) => {
@@ -293,7 +294,7 @@ fn each_part(kind: &mut Kind, visit: &mut dyn FnMut(&mut Node)) {
     }
 }
 
-/// The same for parts that bind variables or catch errors.
+/// Like [`each_part`], for parts that bind variables or catch errors.
 fn each_part_of_scope(kind: &mut Kind, visit: &mut dyn FnMut(&mut Node)) {
     match kind {
         Kind::Try { body, handler } => {

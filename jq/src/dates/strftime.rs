@@ -15,7 +15,8 @@ const ZONE: &str = "GMT";
 /// Writes `time` by `format`.
 ///
 /// # Errors
-/// jq's sentence if the text is longer than jq's buffer, or empty for a format that is not.
+/// jq's sentence if the text is longer than jq's buffer, or if it is empty although the format is
+/// not.
 pub(crate) fn strftime(time: &BrokenDown, format: &str) -> Result<String, String> {
     let format = c_text(format);
     let mut writer = Writer {
@@ -107,7 +108,7 @@ impl Writer<'_> {
             false
         };
         if !is_known {
-            // It is written unchanged, from its last `%` on.
+            // An unknown directive is written unchanged, from its last `%` on.
             let from = format.get(..=at)?.iter().rposition(|&byte| byte == b'%')?;
             self.put(&directive, format.get(from..=at)?)?;
         }
@@ -257,7 +258,8 @@ impl Writer<'_> {
         self.put(directive, text.as_bytes())
     }
 
-    /// A text, filled up to the width and in the case that the directive asks for.
+    /// Writes a text, padded to the width and in the upper or lower case that the directive
+    /// requires.
     fn put(&mut self, directive: &Directive, text: &[u8]) -> Option<()> {
         let filling = self.filling(
             directive.width.saturating_sub(text.len()),

@@ -5,17 +5,18 @@ use super::{
     SHORT, TIME, TIME_OF_12_HOURS, WEEKDAYS, c_text, is_leap,
 };
 
-/// What jq writes into fields that the C library may leave alone.
+/// The values that jq writes into fields that the C library may not set.
 const UNKNOWN_WEEKDAY: i64 = 8;
 const UNKNOWN_YEARDAY: i64 = 367;
 
 /// Years below this are those after 2000 if only two digits are given.
 const FIRST_YEAR_OF_1900: i64 = 69;
 
-/// Reads `text` by `format`. White space and what follows may remain, and is returned.
+/// Reads `text` by `format`. Returns the rest of the text, which is empty or begins with white
+/// space.
 ///
 /// # Errors
-/// jq's sentence if they do not match.
+/// jq's sentence if `text` does not match `format`.
 pub(crate) fn strptime<'t>(text: &'t str, format: &str) -> Result<(BrokenDown, &'t str), String> {
     let (text, format) = (c_text(text), c_text(format));
     let mut parser = Parser::new(text.as_bytes());
@@ -36,8 +37,8 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
-/// Which names and digits the C library decided to read. In the C locale they are the same, but the
-/// decision makes some directives fail that come later.
+/// Which names and digits the C library decided to read. In the C locale both kinds are the same,
+/// but the decision makes some later directives fail.
 #[derive(Clone, Copy, PartialEq)]
 enum Decided {
     Not,
@@ -281,7 +282,7 @@ impl<'t> Parser<'t> {
                     i64::from(directive == b'W' && !matches!(self.week, Some((_, 0))));
                 self.week = Some((number, begins_with));
             }
-            // The C library reads these two and does nothing with them.
+            // The C library reads these two directives and ignores them.
             b'g' => drop(self.number(0, 99, 2)?),
             _ => drop(self.number(0, 53, 2)?),
         }
@@ -443,8 +444,8 @@ impl<'t> Parser<'t> {
         self.time
     }
 
-    /// Those of the two that were not read. A day of another year is looked for as the C library
-    /// does: on through its table, whose rows follow each other.
+    /// Computes month and day of month if they were not read. If the day is beyond its year, the
+    /// search continues into the next row of the table, as in the C library.
     fn month_and_day_of_yearday(&mut self) {
         let table = DAYS_BEFORE.as_flattened();
         let year = if is_leap(self.time.year) {
@@ -487,8 +488,8 @@ fn weekday_of(time: &BrokenDown) -> i64 {
     let leap_days = fourths - centuries + i64::from(fourths % 25 < 0) + centuries / 4;
     let month = usize::try_from(time.month).unwrap_or_default();
     let before = DAYS_BEFORE[0].get(month).copied().unwrap_or_default();
-    // The leap days of the years 1 to 1969 and the Thursday that 1970 began with are in the
-    // constant.
+    // The constant contains the leap days of the years 1 to 1969, and the Thursday with which 1970
+    // began.
     let days = (time.year - 1970) * 365 + leap_days + before + time.day - 1 - 473;
     days.rem_euclid(DAYS_A_WEEK)
 }

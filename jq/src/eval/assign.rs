@@ -1,4 +1,4 @@
-//! Assignments: `=`, `|=` and the arithmetic ones such as `+=`.
+//! Assignments: `=`, `|=` and arithmetic assignments such as `+=`.
 
 use super::environment::Environment;
 use super::flow::{Failure, Flow, Output, Stop, error};
@@ -9,9 +9,9 @@ use super::{Machine, Taker};
 use crate::program::{Kind, Node};
 use crate::value::Value;
 
-/// Paths that an assignment collects before it changes anything, so that it can change the input in
-/// place while nobody else holds it. Beyond that, and if there may be paths without end until a
-/// change fails, it changes the input path by path.
+/// The most paths that an assignment collects before it changes anything. With all paths collected,
+/// it can change the input in place while nothing else holds the input. If there are more paths, or
+/// if the paths may be endless until a change fails, it changes the input path by path.
 const MOST_WAITING: usize = 1 << 10;
 
 impl<'v> Machine<'_, 'v> {
@@ -151,8 +151,8 @@ impl<'v> Machine<'_, 'v> {
         Ok(picked)
     }
 
-    /// The first value that `source` gives. One that catches the wish for no more fails: jq loses
-    /// its list of paths then.
+    /// The first value that `source` gives. If `source` catches the request to stop, this fails,
+    /// because jq loses its list of paths then.
     pub(super) fn first_given(
         &self,
         source: impl FnOnce(Taker<'_, 'v, Value<'v>>) -> Flow<'v>,

@@ -60,7 +60,7 @@ impl<'v> Machine<'_, 'v> {
         }
     }
 
-    /// Binds from the last one to the first, as jq does.
+    /// Binds from the last element to the first, as jq does.
     fn elements(
         &self,
         elements: &'v [Pattern],
@@ -121,8 +121,8 @@ impl<'v> Machine<'_, 'v> {
         bound.ok_or_else(|| error("a pattern bound no variable"))
     }
 
-    /// As [`Machine::bind`], for one item after the other: the link of the value before is used
-    /// again if nothing holds it. `body` also gets the item that the pattern leads to.
+    /// Like [`Machine::bind`], for one item after the other. The link of the previous value is
+    /// reused if nothing else holds it. `body` also gets the item that the pattern leads to.
     fn bind_next<M: Item<'v>>(
         &self,
         patterns: &'v Patterns,
@@ -154,7 +154,7 @@ impl<'v> Machine<'_, 'v> {
         item: M,
         out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
-        // As in jq: after the first start there is no input any more.
+        // As in jq, there is no input any more after the first start value.
         let mut input = Some(item.value().clone());
         self.run(start, env, item, &mut |start: M| {
             let mut state = Some(start.value().clone());

@@ -163,7 +163,7 @@ impl<'v> Machine<'_, 'v> {
         apply(format, self.one(node, env, input)?)
     }
 
-    /// Of all parts that fail, jq meets the last one first.
+    /// The failure that is reported: if several parts fail, jq evaluates the last one first.
     fn last_failure(
         &self,
         format: Format,
@@ -218,7 +218,7 @@ impl<'v> Machine<'_, 'v> {
 
     #[expect(
         clippy::too_many_arguments,
-        reason = "what a step of a loop over arguments needs"
+        reason = "a step of a loop over arguments needs all of these"
     )]
     fn natives(
         &self,

@@ -1,5 +1,5 @@
 //! The bindings of a program's names while it runs: a list of links, from the innermost outwards.
-//! The compiler has computed the distance of each name. Lists share their ends.
+//! The compiler has computed the distance of each name. Lists share their outer links.
 
 use std::rc::Rc;
 
@@ -14,7 +14,7 @@ pub(crate) struct Environment<'v>(Option<Rc<Link<'v>>>);
 struct Link<'v> {
     outer: Environment<'v>,
     bound: Bound<'v>,
-    #[expect(dead_code, reason = "it counts as long as it is there")]
+    #[expect(dead_code, reason = "it counts as long as it exists")]
     held: Held,
 }
 
@@ -55,7 +55,7 @@ impl<'v> Environment<'v> {
         for _ in 0..up {
             match &environment.0 {
                 Some(link) => environment = &link.outer,
-                // The compiler counted.
+                // The compiler has computed the number of links.
                 None => break,
             }
         }
@@ -71,7 +71,7 @@ impl<'v> Environment<'v> {
     pub(crate) fn value(&self, up: usize) -> Value<'v> {
         match self.bound(up) {
             Some(Bound::Value(value)) => value.clone(),
-            // The compiler counted.
+            // The compiler has computed the number of links.
             Some(Bound::Filter(..) | Bound::Label(_)) | None => Value::Null,
         }
     }

@@ -11,8 +11,8 @@ pub(crate) enum Stop<'v> {
     Error(Value<'v>),
     /// `break` to the label of this number. `try` catches it too, as in jq.
     Break(u64),
-    /// A part of the evaluator has what it wants. In jq it is a `break`, and so alternatives of
-    /// patterns catch it; `try` never meets it.
+    /// A part of the evaluator needs no more outputs. In jq this is a `break`, so alternatives of
+    /// patterns catch it. It never reaches a `try`.
     Enough(u64),
     /// The caller needs no more outputs.
     Halted,

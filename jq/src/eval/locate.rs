@@ -1,5 +1,6 @@
-//! Which part of a program fails. Evaluation keeps no account of it, so the program is run again,
-//! part by part, on what it failed on: only after an error, and never into a definition.
+//! Finds the part of a program that fails. Evaluation does not record it. So after an error the
+//! program is run again, part by part, on the input on which it failed. Parts inside definitions
+//! are not searched.
 
 use super::environment::{Bound, Environment};
 use super::flow::Stop;
@@ -8,7 +9,7 @@ use crate::builtins::Special;
 use crate::program::{Kind, NOWHERE, Node, Part, Pattern, Patterns};
 use crate::value::Value;
 
-/// What is run next: a part, with what it is given.
+/// The part that is run next, with its environment and its input.
 type Next<'v> = (&'v Node, Environment<'v>, Value<'v>);
 
 impl<'v> Machine<'_, 'v> {
@@ -33,13 +34,13 @@ impl<'v> Machine<'_, 'v> {
         (place != NOWHERE).then_some(place)
     }
 
-    /// Whether a part raises an error; a limit that it reaches is none.
+    /// Whether a part raises an error. Reaching a limit does not count as an error.
     fn fails(&self, node: &'v Node, env: &Environment<'v>, input: &Value<'v>) -> bool {
         let flow = self.run(node, env, input.clone(), &mut |_: Value<'v>| Ok(()));
         flow.is_err_and(|stop| matches!(*stop, Stop::Error(_)))
     }
 
-    /// The part of a part that fails; `None` if it fails itself.
+    /// The inner part that fails; `None` if the part itself fails.
     fn failing_part(&self, (node, env, input): &Next<'v>) -> Option<Next<'v>> {
         let (node, env, input) = (*node, env, input);
         let first = |parts: &[&'v Node]| {
@@ -115,7 +116,8 @@ impl<'v> Machine<'_, 'v> {
         }
     }
 
-    /// What is run for an output of `source`, if that fails; otherwise `source`, if it fails.
+    /// The part that fails after `source`: the part that is run for an output of `source`, or else
+    /// `source` itself.
     fn failing_after(
         &self,
         first: &dyn Fn(&[&'v Node]) -> Option<Next<'v>>,

@@ -202,7 +202,7 @@ impl<'v> Machine<'_, 'v> {
                 native.run(input, &[argument])
             }
             arguments => {
-                // The one that changes least often is computed first: it may fail.
+                // The argument that changes least often is computed first, because it may fail.
                 let mut given = vec![Value::Null; arguments.len()];
                 for step in 0..arguments.len() {
                     let at = native.nth(step, arguments.len());

@@ -13,7 +13,7 @@ use crate::{meter, stack};
 /// Strings that repetition makes are shorter than this, as in jq.
 const MAX_REPEATED_BYTES: usize = i32::MAX as usize;
 
-/// Below this an integer is exact as a floating point number.
+/// An integer below this is exact as a floating point number.
 const EXACT_FLOAT: u64 = 1 << f64::MANTISSA_DIGITS;
 
 /// The result of an operator for two values.
@@ -108,7 +108,7 @@ fn subtract<'v>(mut left: Value<'v>, right: Value<'v>) -> Output<'v> {
 
 /// The elements that a subtraction of arrays removes.
 struct Removed<'v> {
-    /// Those whose order says whether they are equal, sorted.
+    /// Sorted elements for which the order shows whether two of them are equal.
     plain: Vec<Value<'v>>,
     /// Arrays and objects, and NaN, which equals nothing.
     others: Vec<Value<'v>>,
@@ -144,7 +144,7 @@ fn is_plain(value: &Value<'_>) -> bool {
     !matches!(value.kind(), Type::Array | Type::Object) && !value.is_nan()
 }
 
-/// Comparisons of a search in so many sorted values.
+/// Comparisons of a search in this number of sorted values.
 fn searches(count: usize) -> usize {
     count.checked_ilog2().map_or(1, |log| log as usize + 1)
 }
@@ -178,7 +178,8 @@ fn repeat<'v>(string: &Value<'v>, times: &Value<'v>) -> Output<'v> {
     Ok(Value::from(string.repeat(times)))
 }
 
-/// The members of both objects. If both have an object under one key, the two are merged too.
+/// The members of both objects. If both have an object under the same key, these two objects are
+/// merged too.
 fn merge<'v>(mut left: Value<'v>, right: &Value<'v>) -> Output<'v> {
     stack::check()?;
     if right.child_count() == 0 {

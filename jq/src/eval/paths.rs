@@ -5,8 +5,8 @@ use super::flow::{Failure, Output, error};
 use crate::stack;
 use crate::value::{Type, Value};
 
-/// Positions that may be set are below this. It is much less than jq allows, because an array of
-/// half that many elements has gigabytes.
+/// Positions that may be set are below this. jq allows far larger positions, but an array of half
+/// of jq's size takes gigabytes.
 const MAX_POSITION: i64 = 1 << 25;
 
 /// `getpath`
@@ -36,7 +36,7 @@ pub(crate) fn change_path<'v>(
         return change(value);
     };
     stack::check()?;
-    // In place: the old value is taken out, changed and put back.
+    // The change is made in place: the old value is taken out, changed and put back.
     if let Some(slot) = slot(&mut value, key) {
         let old = std::mem::replace(slot, Value::Null);
         *slot = change_path(old, rest, change)?;
@@ -44,7 +44,7 @@ pub(crate) fn change_path<'v>(
     }
     let old = index(&value, key)?;
     if key.kind() != Type::Object {
-        // Refuses what cannot be set before anything inside is kept.
+        // A key that cannot be set is refused before anything inside is changed.
         value = match set(value, key, Value::Null) {
             Ok(value) => value,
             Err(failure) => {
@@ -175,7 +175,7 @@ pub(crate) fn delete_paths<'v>(value: Value<'v>, paths: Value<'v>) -> Output<'v>
     }
 }
 
-/// Deletes the values at sorted paths, of which the keys before number `depth` were followed.
+/// Deletes the values at sorted paths. The first `depth` keys of each path were already followed.
 fn delete_sorted<'v>(
     mut value: Value<'v>,
     mut paths: &[Vec<Value<'v>>],

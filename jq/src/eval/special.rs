@@ -444,8 +444,8 @@ impl<'v> Machine<'_, 'v> {
         )
     }
 
-    /// `any`, `all` and `isempty`: what they give stands at the output that decided, or at the
-    /// input if none did.
+    /// `any`, `all` and `isempty`. Their result has the path of the output that decided it, or the
+    /// path of the input if no output did.
     fn decided<M: Item<'v>>(
         &self,
         special: Special,
@@ -691,7 +691,7 @@ fn range<'v>(from: &Value<'v>, to: &Value<'v>, out: Taker<'_, 'v, Value<'v>>) ->
     Ok(())
 }
 
-/// Whether a range goes on. One that begins or ends with NaN has no end, as in jq.
+/// Whether a range continues. A range that begins or ends with NaN is endless, as in jq.
 fn is_before(at: f64, end: f64) -> bool {
     at.partial_cmp(&end).is_none_or(std::cmp::Ordering::is_lt)
 }

@@ -1,6 +1,6 @@
-//! Parts that make new values, as they are run if paths are followed: jq follows the paths into
-//! them too, as far as their parts are no arguments, so what leads nowhere fails inside, and what
-//! comes afterwards may begin at another place. Used only with an [`Item`] that has paths.
+//! Runs parts that make new values while paths are followed. jq follows paths into these parts too,
+//! except into arguments. So a step without a valid path fails inside such a part, and the steps
+//! after it may begin at another place. Used only with an [`Item`] that has paths.
 
 use std::rc::Rc;
 
@@ -16,10 +16,10 @@ use crate::program::{Kind, MemberPattern, Node, Pattern, Patterns};
 use crate::value::Value;
 use crate::value::elements::Elements;
 
-/// What runs with variables bound, for the item that the pattern leads to.
+/// The code that runs with variables bound, for the item that the pattern leads to.
 type Body<'b, 'v, M> = &'b mut dyn FnMut(&Environment<'v>, M) -> Flow<'v>;
 
-/// What an update makes of what was there; nothing if that is to be deleted.
+/// Returns the new value for an old one; nothing if the old value is to be deleted.
 type Change<'c, 'v, M> = &'c mut dyn FnMut(M) -> Result<Option<Value<'v>>, Failure<'v>>;
 
 impl Patterns {
@@ -117,7 +117,7 @@ impl<'v> Machine<'_, 'v> {
         out(item.clone().replaced(Value::Array(Rc::new(elements))))
     }
 
-    /// `and` and `or`: the right side counts unless the left one is as `decided`.
+    /// `and` and `or`: the right side counts unless the left side equals `decided`.
     fn joined<M: Item<'v>>(
         &self,
         left: &'v Node,
@@ -131,7 +131,7 @@ impl<'v> Machine<'_, 'v> {
             if left.value().is_truthy() == decided {
                 return out(left.replaced(Value::Boolean(decided)));
             }
-            // The input stands at the place that the left side leads to.
+            // The input has the path that the left side leads to.
             let from = left.replaced(item.value().clone());
             self.run(right, env, from, &mut |right: M| {
                 let is_true = right.value().is_truthy();
@@ -157,8 +157,9 @@ impl<'v> Machine<'_, 'v> {
         })
     }
 
-    /// `paths |= …`: jq keeps the changed input and the paths to be deleted in an array and takes
-    /// them out of it, which no path leads to. So this fails, if nothing before does.
+    /// `paths |= …`: jq keeps the changed input and the paths to be deleted in an array, and then
+    /// takes them out of it. No path leads to that array. So this always fails, unless an earlier
+    /// step fails first.
     fn update_traced<M: Item<'v>>(
         &self,
         paths: &'v Node,
@@ -249,7 +250,7 @@ impl<'v> Machine<'_, 'v> {
         }
     }
 
-    /// From the last one to the first, as jq does it.
+    /// Binds from the last element to the first, as jq does.
     fn elements_traced<M: Item<'v>>(
         &self,
         elements: &'v [Pattern],
@@ -295,14 +296,14 @@ impl<'v> Machine<'_, 'v> {
     }
 }
 
-/// What is at a key of an item.
+/// The item at a key of an item.
 fn step_into<'v, M: Item<'v>>(item: &M, key: &Value<'v>) -> Result<M, Failure<'v>> {
     item.check(&|value| element_attempt(key, &value))?;
     let value = access::index(item.value(), key)?;
     Ok(item.child(|| key.clone(), value))
 }
 
-/// What a native filter was given.
+/// The arguments of a native filter.
 fn arguments(node: &Node) -> &[Node] {
     match &node.kind {
         // `range($to)`: the start was added to its argument.

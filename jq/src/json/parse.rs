@@ -9,13 +9,13 @@ use crate::value::{Text, Value};
 /// Arrays and objects inside each other, as in jq.
 const MAX_NESTING: usize = 10_000;
 
-/// Digits of an integer that is kept as one.
+/// Most digits of an integer that is kept as an integer.
 const SMALL_DIGITS: usize = 18;
 
 /// Why a text is not JSON, in jq's words.
 type Refusal = &'static str;
 
-/// The only value of a text. Otherwise the error and its position, in jq's words.
+/// The only value of a text. The error contains its position, in jq's words.
 pub(crate) fn value<'v>(text: &str) -> Result<Value<'v>, String> {
     let mut reader = Reader {
         text: text.strip_prefix('\u{feff}').unwrap_or(text),
@@ -102,7 +102,7 @@ enum Open<'v> {
 }
 
 impl<'v> Reader<'_, 'v> {
-    /// The next outermost value; none at the end.
+    /// The next outermost value; `None` at the end.
     fn next(&mut self) -> Result<Option<Value<'v>>, String> {
         while let Some(&byte) = self.text.as_bytes().get(self.position) {
             let read = match byte {
@@ -127,7 +127,7 @@ impl<'v> Reader<'_, 'v> {
                         read.map_err(|refusal| self.place(&format!("{refusal} at EOF")))?;
                         break;
                     }
-                    // jq looks at a literal when it sees what follows it.
+                    // jq checks a literal only when it reads the character after it.
                     self.position += usize::from(read.is_err());
                     read
                 }
@@ -298,7 +298,7 @@ impl<'v> Reader<'_, 'v> {
                     }
                     Err(message) => {
                         refusal = refusal.or(Some(message));
-                        // To behind the character that is escaped: it does not end the string.
+                        // Skips the escaped character, because it does not end the string.
                         let escaped = self.text[at + 1..].chars().next()?;
                         at += 1 + escaped.len_utf8();
                     }
@@ -309,7 +309,7 @@ impl<'v> Reader<'_, 'v> {
                 }
             }
         }
-        // jq looks at a string when it has all of it.
+        // jq checks a string only after it has read all of it.
         self.position = at + 1;
         Some(match refusal {
             Some(refusal) => Err(refusal),
@@ -321,7 +321,7 @@ impl<'v> Reader<'_, 'v> {
 const CONTROL_CHARACTER: Refusal =
     "Invalid string: control characters from U+0000 through U+001F must be escaped";
 
-/// The character of the escape that `text` begins with, and the length of that.
+/// The character of the escape at the beginning of `text`, and the length of the escape.
 fn escape(text: &str) -> Result<(char, usize), Refusal> {
     let character = match text.as_bytes().get(1) {
         Some(b'u') => {

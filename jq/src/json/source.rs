@@ -20,7 +20,7 @@ const MAX_WALKS: usize = 8;
 /// Indices by the node of their container. Hashes are the same in every run.
 type Indices = HashMap<u32, Arc<Index>, BuildHasherDefault<DefaultHasher>>;
 
-/// What is kept of a large container.
+/// The index of a large container.
 #[derive(Debug)]
 struct Index {
     /// The nodes of an array's elements in order, or of an object's keys, sorted by key.
@@ -34,9 +34,9 @@ struct Index {
 pub struct Source<'a> {
     text: Cow<'a, str>,
     nodes: Cow<'a, [Node]>,
-    /// Nodes that were walked over to find or count children of large containers.
+    /// Number of nodes that were visited to find or count children of large containers.
     walked: AtomicUsize,
-    /// Of large containers whose children were looked for or counted often.
+    /// Indices of large containers whose children are often searched or counted.
     indices: RwLock<Indices>,
 }
 
@@ -245,7 +245,8 @@ impl<'a> View<'a> {
         let index = self.source.index_of(self);
         let places = &index.places;
         let key = |at: u32| View { index: at, ..self };
-        // Equal keys are in the order of the text, so the last one not above the name is the one.
+        // Equal keys are in the order of the text, so the wanted key is the last one that is not
+        // greater than the name.
         let behind = places.partition_point(|&at| *key(at).string() <= *name);
         let last = key(*places.get(behind.checked_sub(1)?)?);
         last.is_string(name).then_some(View {
@@ -259,7 +260,7 @@ impl<'a> View<'a> {
         match self.kind() {
             Kind::PlainString => {
                 let node = self.node();
-                // The length decides nearly always.
+                // In nearly all cases the length decides.
                 (node.end - node.start) as usize == value.len() + 2
                     && &self.source.text[node.start as usize + 1..node.end as usize - 1] == value
             }
@@ -270,7 +271,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Whether both are the same place of the same text.
+    /// Whether both are the same position in the same text.
     pub(crate) fn is(self, other: Self) -> bool {
         std::ptr::eq(self.source, other.source) && self.index == other.index
     }

@@ -176,8 +176,8 @@ impl Scanner<'_> {
         Ok(first == b'[' && next != b']')
     }
 
-    /// A value ended here; what follows closes containers or begins the next value. Returns whether
-    /// the text has ended.
+    /// Continues after the end of a value: closes containers, or begins the next value. Returns
+    /// whether the text has ended.
     #[expect(
         clippy::inline_always,
         reason = "the scanner runs over every byte of every record; what is open stays in registers"
@@ -273,7 +273,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// From a backslash to the end of the escape; a pair of surrogates counts as one escape.
+    /// Skips an escape, from its backslash to its end. A pair of surrogates counts as one escape.
     fn escape(&mut self) -> Result<(), JsonError> {
         let start = self.position;
         match self.bytes.get(start + 1) {
@@ -426,9 +426,9 @@ pub(crate) fn plain_length(bytes: &[u8]) -> usize {
         let word = u64::from_le_bytes(*chunk);
         let quote = word ^ QUOTES;
         let backslash = word ^ BACKSLASHES;
-        // Each of the three marks the high bit of the first byte that is zero, or below a space,
-        // exactly; bytes behind it may be marked wrongly by the borrow, which does not matter for
-        // the first.
+        // Each of the three terms marks the high bit of bytes that are zero, or below a space. The
+        // first mark is exact. The borrow may mark later bytes wrongly, which does not matter
+        // because only the first mark is used.
         let special = (quote.wrapping_sub(ONES) & !quote)
             | (backslash.wrapping_sub(ONES) & !backslash)
             | (word.wrapping_sub(SPACES) & !word);

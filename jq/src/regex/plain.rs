@@ -1,7 +1,7 @@
 //! The plain subset of patterns, for which the crate `regex` finds exactly what Oniguruma finds.
 //! All other patterns are left to Oniguruma: this module never refuses a pattern and never guesses.
 //!
-//! Outside of the subset are, among others: patterns that match the empty text, repetitions of what
+//! The subset excludes, among others: patterns that match the empty text, repetitions of parts that
 //! may be empty, look-around, back-references, `\B`, POSIX classes, nested classes, and letters
 //! after a backslash other than `d w s b n t r`. Some patterns are exact only for some texts, which
 //! [`Plain::is_exact_for`] decides.
@@ -21,11 +21,11 @@ const SIZE_LIMIT: usize = 1 << 20;
 /// The largest count of a repetition, for the same reason.
 const MAX_COUNT: u32 = 1_000;
 
-/// Oniguruma's `\w` in a class; a test compares it character by character. That of the crate
-/// `regex` has joiners too.
+/// Oniguruma's `\w` in a class; a test compares it character by character. The crate `regex` also
+/// counts joiners as word characters.
 const WORD: &str = r"\p{Alphabetic}\p{M}\p{Nd}\p{Pc}";
 
-/// What `\w` has in addition outside of a class.
+/// The characters that `\w` also matches outside of a class.
 const WORD_OUTSIDE: &str = "²³¹¼½¾";
 
 /// A pattern of the subset.
@@ -37,9 +37,10 @@ pub(super) struct Plain {
 /// The condition under which the pattern finds the same in a text as Oniguruma.
 #[derive(Default)]
 struct Needs {
-    /// With `i`, Oniguruma lets `ss` match `ß`; and `\b` follows its own `\w`.
+    /// The text must be ASCII: with `i`, Oniguruma lets `ss` match `ß`, and `\b` depends on
+    /// Oniguruma's own `\w`.
     ascii: bool,
-    /// `$` also matches before a newline at the end.
+    /// The text must not end with a newline: `$` also matches before such a newline.
     no_final_newline: bool,
 }
 
@@ -131,8 +132,8 @@ impl Plain {
     }
 }
 
-/// Writes a pattern of the subset in the syntax of the crate `regex`. Its functions return the
-/// least number of characters that what they read matches, and `None` outside of the subset.
+/// Writes a pattern of the subset in the syntax of the crate `regex`. Each function returns the
+/// least number of characters that the part it read matches, and `None` outside of the subset.
 struct Translator<'p> {
     rest: Peekable<Chars<'p>>,
     out: String,
@@ -224,7 +225,7 @@ impl Translator<'_> {
         } else if self.take(':') {
             self.out.push_str("(?:");
         } else if self.take('<') {
-            // The name itself stays with Oniguruma.
+            // The name itself is not needed here: Oniguruma has it.
             let is_name = |c: &char| c.is_ascii_alphabetic() || *c == '_';
             self.rest.next_if(is_name)?;
             while self

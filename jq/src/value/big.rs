@@ -11,7 +11,7 @@ use crate::meter::{ALLOCATION_BYTES, Held};
 #[derive(Clone, Debug)]
 pub struct Big {
     integer: BigInt,
-    #[expect(dead_code, reason = "it counts as long as it is there")]
+    #[expect(dead_code, reason = "it counts as long as it exists")]
     held: Held,
 }
 

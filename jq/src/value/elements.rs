@@ -90,7 +90,7 @@ impl<'a> Elements<'a> {
     }
 }
 
-/// Memory of an array with room for so many elements.
+/// Memory in bytes of an array with room for this number of elements.
 fn bytes(capacity: usize) -> usize {
     ALLOCATION_BYTES + capacity * size_of::<Value<'_>>()
 }

@@ -17,7 +17,7 @@ pub(crate) const MAX_DIGITS: usize = 10_000;
 /// Integers with no more bits than this surely have no more digits than [`MAX_DIGITS`].
 const SURELY_SHORT_BITS: u64 = 33_216;
 
-/// Digits of an integer that surely fits 64 bits.
+/// Most digits of an integer that surely fits 64 bits.
 const SMALL_DIGITS: usize = 18;
 
 /// An integer has more than [`MAX_DIGITS`] digits.
@@ -153,7 +153,7 @@ fn to_float(text: &str) -> f64 {
     text.parse().unwrap_or(f64::NAN)
 }
 
-/// A whole number that is not negative as an integer.
+/// A whole number, which is not negative, as an integer.
 pub(crate) fn whole_steps(number: f64) -> u64 {
     #[expect(
         clippy::cast_possible_truncation,
@@ -308,7 +308,7 @@ fn compare_float(exact: &Value<'_>, float: f64) -> Ordering {
             return by_value(integer as f64);
         }
         Ok(integer) => integer.into_big(),
-        // Longer than any floating point number.
+        // The integer is longer than any floating point number.
         Err(TooManyDigits) => return by_value(exact.to_float().unwrap_or(f64::NAN)),
     };
     let whole = float.trunc();

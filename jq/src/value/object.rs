@@ -74,7 +74,7 @@ impl<'a> Object<'a> {
         self.position(key).map(|at| &mut self.entries[at].1)
     }
 
-    /// Sets a member: at its place if there is one, else behind all others.
+    /// Sets a member. A new member is added after all others; an existing one keeps its place.
     pub(crate) fn insert(&mut self, key: Text<'a>, value: Value<'a>) {
         if let Some(at) = self.position(&key) {
             self.entries[at].1 = value;

@@ -180,7 +180,7 @@ enum Refusal {
     TooLong,
     /// The value nests deeper than the limit or the stack allows.
     TooDeep,
-    /// The evaluation may use no more.
+    /// The evaluation has reached a limit.
     Exhausted(Exhausted),
 }
 
@@ -194,7 +194,7 @@ impl From<Exhausted> for Refusal {
 struct Writer<'t> {
     text: &'t mut String,
     limits: ScanLimits,
-    /// The text counts for the evaluation.
+    /// Whether the text counts for the evaluation.
     is_metered: bool,
 }
 
@@ -300,8 +300,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Whether the text of a whole value of a record is its canonical form, and surely within the
-    /// limit of depth. A record itself was checked when it was read.
+    /// Whether the text of a value of a record is its canonical form and certainly within the limit
+    /// of depth. The record as a whole was checked when it was read.
     fn is_copied(&self, view: View<'_>) -> bool {
         let containers = view
             .inside()
@@ -326,7 +326,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Fails if the evaluation has no memory for so many bytes more.
+    /// Fails if the evaluation has no memory for this number of additional bytes.
     fn room(&self, more: usize) -> Result<(), Refusal> {
         if !self.is_metered {
             return Ok(());

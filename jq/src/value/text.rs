@@ -1,5 +1,5 @@
-//! Strings: parts of a record or a program, strings that were made, and parts of those. Counts the
-//! memory of those that were made.
+//! Strings: parts of a record or a program, strings that were made, and parts of strings that were
+//! made. Counts the memory of strings that were made.
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;
@@ -28,7 +28,7 @@ pub struct Chars {
     held: Held,
 }
 
-/// The bytes of a string that a part of it has. Small, as every value has room for it.
+/// The range of bytes of a part of a string. It is small, because every value has room for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     from: u32,
@@ -80,7 +80,7 @@ impl Text<'_> {
         }
     }
 
-    /// Appends another string, in place if nothing else has this one.
+    /// Appends another string. The change is made in place if nothing else holds this string.
     pub(crate) fn append(&mut self, other: &Self) -> Result<(), Exhausted> {
         if self.is_empty() {
             *self = other.clone();
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_one_value_has_grows_in_place() {
+    fn a_string_that_only_one_value_holds_grows_in_place() {
         let mut text = Text::from("a".to_owned());
         let before = text.clone();
         text.append(&Text::Borrowed("b")).unwrap();

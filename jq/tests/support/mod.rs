@@ -7,10 +7,10 @@ use std::thread;
 use zephyr_jq::json::{ScanLimits, Source, scan};
 use zephyr_jq::{Error, Options, Program, STACK_BYTES, Value, declare_stack};
 
-/// Outputs that one answer has at most: an endless program must end here as the oracle ends it.
+/// Most outputs of one answer: an endless program must end here in the same way as in the oracle.
 const MAX_OUTPUTS: usize = 10_000;
 
-/// What a program makes of an input.
+/// The result of a program for an input.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Answer {
     /// The outputs as JSON.
@@ -32,13 +32,13 @@ impl fmt::Display for Answer {
 }
 
 /// The answer of `program` to the JSON text `input`.
-#[allow(dead_code, reason = "not every user asks")]
+#[allow(dead_code, reason = "not every test uses it")]
 pub(crate) fn answer(program: &str, input: &str) -> Answer {
     with_stack(|| on_this_thread(program, input))
 }
 
 /// Why a program does not compile; `None` if it does.
-#[allow(dead_code, reason = "not every user asks")]
+#[allow(dead_code, reason = "not every test uses it")]
 pub(crate) fn refusal(program: &str) -> Option<String> {
     with_stack(|| {
         Program::compile(program, &Options::default())
