@@ -14,11 +14,11 @@ use zephyr_engine::expr::MAX_OUTPUTS;
 use zephyr_jq::json::{ScanLimits, Source};
 use zephyr_jq::{Error, Program, Value, on_full_stack};
 
-/// JSON of all results of one case, which are kept until the last one is there: more than the
-/// largest record has.
+/// Most bytes of JSON of all results of one case: more than the largest record has. The results are
+/// kept in memory until the case is complete.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
-/// What may stand before the first line of a file.
+/// The character that may precede the first line of a file.
 const BYTE_ORDER_MARK: &str = "\u{FEFF}";
 
 #[derive(clap::Args)]
@@ -113,7 +113,7 @@ fn evaluate_lines(
         let mut outputs = 0;
         let end = program.run(input.clone(), &variables, &mut |value| {
             written = match value.to_json() {
-                // As in a job.
+                // The limit of outputs is that of a job.
                 _ if outputs == MAX_OUTPUTS => Err(anyhow!(too_many_outputs())),
                 Ok(json) => writeln!(out, "{json}").map_err(Into::into),
                 Err(exhausted) => Err(exhausted.into()),
@@ -155,7 +155,8 @@ fn answer_cases(cases: &Path) -> Result<()> {
         if line.trim().is_empty() {
             continue;
         }
-        // A separate thread, so that the others are answered whatever happens in this one.
+        // Each case runs on a separate thread, so that the other cases are answered whatever
+        // happens in this one.
         let answer = on_big_stack(|| answer(&line));
         let answer =
             answer.unwrap_or_else(|_| refused("", "the evaluator failed on the expression"));
@@ -192,7 +193,8 @@ fn answer(line: &str) -> String {
     let end = program.run(Value::of(source.root()), &[], &mut |value| {
         count += 1;
         match value.to_json() {
-            // As in a job. A case with endless outputs must not prevent the answers to the others.
+            // The limit is that of a job. A case with endless outputs must not prevent the answers
+            // to other cases.
             Ok(_) if count > MAX_OUTPUTS => failure = Some(too_many_outputs()),
             Ok(json) if outputs.len() + json.len() > MAX_ANSWER_BYTES => {
                 let most = MAX_ANSWER_BYTES >> 20;

@@ -2,9 +2,9 @@
 //! Lists them, and deletes them only on request.
 //!
 //! A folder is deleted only if it has the name of a job's uid, contains only a job's objects, shows
-//! whose it is, belongs to no job of the cluster and is older than the requested age. Every other
-//! folder with the name of a uid is listed with the reason. Files and folders with other names are
-//! left alone and not listed.
+//! which job it belongs to, belongs to no existing job of the cluster and is older than the
+//! requested age. Every other folder with the name of a uid is listed with the reason. Files and
+//! folders with other names are left alone and not listed.
 
 mod owners;
 mod verdict;
@@ -29,7 +29,7 @@ use self::verdict::{Found, Rules, State, Verdict, age_text};
 use crate::terminal::{bytes, note, print, printable};
 
 /// Most folders that one call examines, because each of them takes a row in memory. The next call
-/// finds the rest, once these are deleted.
+/// finds the remaining folders after these are deleted.
 const MAX_FOLDERS: usize = 100_000;
 
 /// Folders that are examined at the same time.
@@ -96,8 +96,8 @@ pub(crate) async fn gc(options: Options) -> Result<()> {
     if (chosen.is_empty() && chosen_uploads.is_empty()) || !is_agreed(&options)? {
         return Ok(());
     }
-    // The store's own times are used, whatever this machine's clock says, so that nothing looks
-    // older than it is.
+    // The store's own times are used and not this machine's clock, so that nothing looks older than
+    // it is.
     rules.now = rules.now.min(server_time(&stores, &root).await?);
     let mut failures = delete(&stores, &root, &chosen, &rules).await?;
     for upload in chosen_uploads {

@@ -13,7 +13,8 @@ pub(crate) fn stores() -> Stores {
 /// A set of files, in the order in which the job reads them; `field` is its path in the manifest.
 ///
 /// # Errors
-/// They cannot be listed, of which `context` speaks, or one has a format that nothing says.
+/// The files cannot be listed, or the format of one of them is not known. `context` is put before
+/// the error of a listing.
 pub(crate) async fn list(
     stores: &Stores,
     field: &str,

@@ -101,7 +101,7 @@ fn parse(
     let (job, errors) = check(&node, place);
     match job {
         Some(mut job) if errors.is_empty() => {
-            // They were checked with all else.
+            // These errors were found together with all others.
             let _none = job.spec.pipeline.put_values_in_paths();
             Ok(job)
         }
@@ -112,7 +112,7 @@ fn parse(
     }
 }
 
-/// The job, if its types allow reading it, and every error in it.
+/// The job, if all values have types that can be read, and every error in the manifest.
 fn check(node: &Node, place: Place) -> (Option<ZephyrJob>, Vec<FieldError>) {
     let admitted = structural::admit(&node.to_json());
     let mut errors = admitted.errors;
@@ -143,8 +143,7 @@ fn check(node: &Node, place: Place) -> (Option<ZephyrJob>, Vec<FieldError>) {
 
 fn changed_item(change: &Change) -> FieldError {
     let problem = if number::same_decimal(&change.written, &change.arrives) {
-        // The operator sees only the stored value, and cannot distinguish it from a number that
-        // lost digits.
+        // The operator sees only the stored value. It cannot tell whether that number lost digits.
         format!(
             "is an integer of 2^63 or more, which the API server stores as a double ({}), as it does those whose last digits it loses",
             change.arrives
@@ -171,7 +170,7 @@ fn placed(node: &Node, error: &FieldError) -> String {
     }
 }
 
-/// The text of a valid manifest, for tests: with this pattern of input files, these steps in YAML,
+/// The text of a valid manifest for tests, with this pattern of input files, these steps in YAML,
 /// and this sink.
 #[cfg(test)]
 pub(crate) fn text_of(input: &str, steps: &str, sink: &str) -> String {

@@ -29,10 +29,10 @@ pub(crate) struct Sample {
 
 impl Sample {
     /// Replaces the source of the job by its first `records` records, and its sink and storage by
-    /// folders of this value.
+    /// temporary folders that this value owns.
     ///
-    /// Files are copied in the order in which the job reads them, until the sample has that many
-    /// records.
+    /// Files are copied in the order in which the job reads them, until the sample has this number
+    /// of records.
     ///
     /// # Errors
     /// A file cannot be listed or read, one of these records is not valid, or the copy cannot be
@@ -164,8 +164,8 @@ struct Beginning {
 }
 
 impl Beginning {
-    /// Copies at most `records` records and returns how many there were. Each keeps its line
-    /// number, so that messages name the right line.
+    /// Copies at most `records` records and returns the number of copied records. Each record keeps
+    /// its line number, so that messages name the right line.
     fn write(self, records: u64) -> Result<u64> {
         let uri = &self.file.uri;
         let location = Location::parse_local(uri)?;

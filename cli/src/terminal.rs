@@ -24,7 +24,8 @@ pub(crate) fn error(text: &str) {
     note(&format!("error: {text}"));
 }
 
-/// An error with its causes, each only once, because many errors repeat the text of their cause.
+/// An error with its causes. A cause is left out if the error already contains its text, because
+/// many errors do.
 pub(crate) fn sentence(error: &anyhow::Error) -> String {
     error.chain().fold(String::new(), |shown, cause| {
         let cause = cause.to_string();
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_that_an_error_names_already_is_not_repeated() {
+    fn a_cause_that_an_error_already_contains_is_not_repeated() {
         let repeated = anyhow::anyhow!("denied").context("write: denied");
         assert_eq!(sentence(&repeated.context("run")), "run: write: denied");
     }

@@ -1,4 +1,4 @@
-//! `kubectl zephyr eval`: results of JSON lines, and cases of which none ends the others.
+//! `kubectl zephyr eval`: results of JSON lines, and cases that do not affect each other.
 
 #![expect(clippy::unwrap_used, reason = "only tests are in here")]
 
@@ -121,7 +121,7 @@ fn values_of_the_command_line_are_variables() {
 }
 
 #[test]
-fn each_case_is_answered_whatever_becomes_of_the_others() {
+fn each_case_is_answered_even_if_other_cases_fail() {
     let cases = [
         r#"{"program":".a","input":{"a": 1.10}}"#,
         r#"{"program":"def f: f; f","input":null}"#,

@@ -122,9 +122,9 @@ mod run {
         }
     }
 
-    /// A local run does not check what only a cluster refuses.
+    /// A local run does not check rules that only the cluster enforces.
     #[test]
-    fn the_api_server_would_take_every_example() {
+    fn the_api_server_would_accept_every_example() {
         for name in TESTED {
             let text = fs::read_to_string(examples().join(format!("{name}.yaml"))).unwrap();
             let value = serde_saphyr::from_str::<serde_json::Value>(&text).unwrap();

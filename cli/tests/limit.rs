@@ -108,7 +108,7 @@ mod limit {
     }
 
     #[test]
-    fn a_limit_of_nothing_and_a_kept_storage_are_refused() {
+    fn a_limit_of_0_is_refused() {
         let folder = folder(&[("a.jsonl", b"1\n")]);
         let outcome = try_out(folder.path(), FILES, "[]", "jsonl", "0");
         assert!(outcome.errors.contains("--limit"), "{}", outcome.errors);

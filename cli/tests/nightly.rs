@@ -1,6 +1,6 @@
-//! The objects of `docs/nightly.md`: the script of the `CronJob` runs with a program in place of
-//! `kubectl`, and `kubectl-zephyr` plans the job that the script applies. That the API server
-//! accepts all of them is tested in `tests/tests/admission.rs`.
+//! The objects of `docs/nightly.md`. The script of the `CronJob` runs with a stand-in for
+//! `kubectl`, and `kubectl-zephyr` plans the job that the script applies.
+//! `tests/tests/admission.rs` tests that the API server accepts all these objects.
 
 #[cfg(test)]
 mod nightly {
@@ -39,7 +39,7 @@ mod nightly {
             text(&objects, "ConfigMap", "/data/job.yaml"),
         )
         .unwrap();
-        // Keeps what is applied, and its own arguments.
+        // The stand-in stores the applied objects and its own arguments.
         let kubectl = "#!/bin/sh\ncd \"$(dirname \"$0\")\"\necho \"$*\" >> calls\n[ \"$1\" != apply ] || cat > applied.yaml\n";
         let program = root.join("kubectl");
         fs::write(&program, kubectl).unwrap();

@@ -72,7 +72,7 @@ mod run {
         })
     }
 
-    /// A pipeline with only these steps.
+    /// A complete pipeline around these steps.
     fn around(steps: &str) -> String {
         format!(
             "source:\n  files: {{ paths: [\"{DATA}*\"] }}\nsteps:\n{}sink:\n  files: {{ path: \"{OUT}part-{{shard}}.jsonl\" }}\n",

@@ -1,6 +1,6 @@
-//! The examples in documents other than the pages on pipelines: jobs are run, commands of the
-//! plugin are given to it, and names of values, columns, metrics and conditions are compared with
-//! their sources. Commands of other programs (`helm`, `kubectl`, `gh`) are not run here.
+//! The examples in documents other than the pages on pipelines: jobs are run, the plugin parses its
+//! own commands, and names of values, columns, metrics and conditions are compared with their
+//! sources. Commands of other programs (`helm`, `kubectl`, `gh`) are not run here.
 
 #[cfg(test)]
 mod shown {
@@ -14,7 +14,7 @@ mod shown {
     use zephyr_crds::conditions::ConditionType;
     use zephyr_crds::validate::{Place, validate};
 
-    /// A job that a document shows, a file that it reads, and the records that it then writes.
+    /// A job that a document shows, a file that the job reads, and the records that it then writes.
     struct Shown {
         document: &'static str,
         input: (&'static str, &'static str),
@@ -144,7 +144,8 @@ mod shown {
         blocks.into_iter().filter(is_job).collect()
     }
 
-    /// The job that a `ConfigMap` of a fence holds, for one day; any other fence as it is.
+    /// The job inside a fence that shows a `ConfigMap`, with one day filled in; any other fence
+    /// unchanged.
     fn job_inside(fence: String) -> String {
         if !fence.contains("kind: ConfigMap\n") {
             return fence;
@@ -187,7 +188,8 @@ mod shown {
         lines
     }
 
-    /// The API server and the operator accept the job, unless it is for this machine only.
+    /// Fails unless the API server and the operator would accept the job. Jobs for this machine
+    /// only are not checked.
     fn is_accepted(document: &str, manifest: &str) {
         let value: Value = serde_saphyr::from_str(manifest).unwrap();
         let admitted = zephyr_crds::structural::admit(&value);
@@ -285,7 +287,7 @@ mod shown {
         );
     }
 
-    /// The words of a command line up to a pipe or a comment; quotes are taken off.
+    /// The words of a command line up to a pipe or a comment, without quotes.
     fn words(line: &str) -> Vec<String> {
         let mut words = Vec::new();
         let mut quote = None;

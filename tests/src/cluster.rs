@@ -14,7 +14,7 @@ use kube::{Client, Config, ResourceExt};
 /// How long a test waits for something that is expected within seconds, on a fully loaded machine.
 pub const TEST_TIMEOUT: Duration = Duration::from_mins(4);
 
-/// How often a condition is polled that cannot be watched.
+/// The interval at which conditions that cannot be watched are polled.
 pub const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// The environment of the cluster; `make -s cluster-env` prints it.
@@ -54,7 +54,7 @@ impl Environment {
 /// A client of the cluster under test: the context in `ZEPHYR_TEST_KUBECONTEXT`, or the current one
 /// of the kubeconfig.
 pub async fn client() -> Result<Client> {
-    // Another test of this process may have installed the same one already.
+    // Another test of this process may already have installed the same provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let context = std::env::var("ZEPHYR_TEST_KUBECONTEXT")
         .ok()
@@ -160,9 +160,9 @@ impl TestNamespace {
         Ok(())
     }
 
-    /// Lets jobs reach the object store through another address, as an HTTP proxy, because the
-    /// installation sets the store's address and no job can change it. Only for jobs that are
-    /// applied afterwards.
+    /// Makes jobs that are applied afterwards reach the object store through an HTTP proxy at this
+    /// address. This is needed because the installation sets the store's address, and no job can
+    /// change it.
     pub async fn reach_store_through(&self, proxy: &str) -> Result<()> {
         let patch = serde_json::json!({"stringData": {"AWS_PROXY_URL": proxy}});
         self.api::<Secret>()

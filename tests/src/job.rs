@@ -24,7 +24,7 @@ pub struct AppliedJob {
     pub uid: String,
 }
 
-/// Applies a manifest. Its namespace is the test's.
+/// Applies a manifest in the test's namespace.
 pub async fn apply(namespace: &TestNamespace, manifest: &str) -> Result<AppliedJob> {
     let job: ZephyrJob =
         serde_saphyr::from_str(manifest).map_err(|error| anyhow!("{error}\n{manifest}"))?;

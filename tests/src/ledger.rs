@@ -40,7 +40,7 @@ impl LedgerState {
         self.done.values().filter(is_again).count()
     }
 
-    /// Fails if a task that had been committed `before` was committed again since.
+    /// Fails if a task that was already committed in `before` has been committed again since.
     pub fn repeats_nothing_of(&self, before: &Self) -> Result<()> {
         for (task, attempts) in &before.done {
             anyhow::ensure!(

@@ -42,7 +42,7 @@ pub async fn job_midway(test: &str) -> Result<Midway> {
     job_midway_in(namespace, SumJob::new("sum")).await
 }
 
-/// The same with a given job.
+/// Like [`job_midway`], with a given job.
 pub async fn job_midway_in(namespace: TestNamespace, sum: SumJob) -> Result<Midway> {
     let job = apply(&namespace, &sum.manifest(&namespace)).await?;
     let ledger = LedgerView::open(
@@ -105,8 +105,8 @@ impl Midway {
         Ok(status.workers.map_or(0, |workers| workers.disruptions))
     }
 
-    /// Waits until status reports that the object store is unavailable, and for as long as the
-    /// outage shall last.
+    /// Waits until status reports that the object store is unavailable, and then until the planned
+    /// end of the outage.
     pub async fn storage_outage_is_told(&self) -> Result<()> {
         let is_told = |job: &ZephyrJob| {
             condition(job, ConditionType::Progressing)
@@ -123,8 +123,8 @@ impl Midway {
         Ok(())
     }
 
-    /// The output is right, nothing was run twice, no budget was used, and the generation is still
-    /// 1.
+    /// Fails unless the output is right, nothing was run twice, no budget was used, and the
+    /// generation is still 1.
     pub async fn ends_well(self) -> Result<()> {
         let after = self.ends_right().await?;
         anyhow::ensure!(
@@ -135,8 +135,8 @@ impl Midway {
         self.namespace.finish().await
     }
 
-    /// The output is right, nothing was run twice, and the generation is still 1. Returns the
-    /// contents of the ledger at the end.
+    /// Fails unless the output is right, nothing was run twice, and the generation is still 1.
+    /// Returns the contents of the ledger at the end.
     pub async fn ends_right(&self) -> Result<LedgerState> {
         let done = self.job.succeeded(TEST_TIMEOUT).await?;
         let after = self.ledger.read().await?;

@@ -82,19 +82,20 @@ pub async fn exhaust_memory(node: &str, pod_uid: &str, word: &str, mebibytes: u3
     run(node, &script, &[pod_uid, word, &mebibytes.to_string()]).await
 }
 
-/// Writes a file of this size into a pod's volume `scratch`.
+/// Writes a file of this size, in MiB, into a pod's volume `scratch`.
 pub async fn fill_scratch(node: &str, pod_uid: &str, mebibytes: u32) -> Result<()> {
     let script = format!("{SCRATCH}dd if=/dev/zero of=\"$scratch/filler\" bs=1M count=\"$2\"");
     run(node, &script, &[pod_uid, &mebibytes.to_string()]).await
 }
 
-/// Mounts a file system of this size where the next container of a pod finds its volume `scratch`.
+/// Mounts a file system of this size, in KiB, at the place of a pod's volume `scratch`. The pod's
+/// next container uses it.
 pub async fn shrink_scratch(node: &str, pod_uid: &str, kibibytes: u32) -> Result<()> {
     let script = format!("{SCRATCH}mount -t tmpfs -o \"size=$2k,mode=1777\" tmpfs \"$scratch\"");
     run(node, &script, &[pod_uid, &kibibytes.to_string()]).await
 }
 
-/// Unmounts it, so that the pod can be deleted.
+/// Unmounts that file system, so that the pod can be deleted.
 pub async fn restore_scratch(node: &str, pod_uid: &str) -> Result<()> {
     run(
         node,
@@ -107,8 +108,8 @@ pub async fn restore_scratch(node: &str, pod_uid: &str) -> Result<()> {
 const SCRATCH: &str = r"scratch=/var/lib/kubelet/pods/$1/volumes/kubernetes.io~empty-dir/scratch
 ";
 
-/// Lists the processes of the pod with uid $1 whose command line contains $2, or fails if there is
-/// none for 10 s: a container that has just been started again has none for a moment. The uid is in
+/// Lists the processes of the pod with uid $1 whose command line contains $2. Fails if there is
+/// none for 10 s, because a container that was just restarted has none for a moment. The uid is in
 /// the path of the process's control group, with dashes or underscores depending on the driver.
 const PROCESSES_OF_POD: &str = r#"
 processes=

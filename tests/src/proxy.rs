@@ -1,6 +1,6 @@
-//! A proxy to the object store that can fail on request: everything passes through unchanged, or
-//! nothing does and the store seems overloaded, or a part of an upload is never answered.
-//! Understands only as much HTTP as needed to find the end of a request.
+//! A proxy to the object store that can fail on request. It passes everything unchanged, or answers
+//! every request as an overloaded store, or never answers a part of an upload. Understands only as
+//! much HTTP as needed to find the end of a request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ impl Proxy {
         self.parts_to_drop.store(count, Ordering::SeqCst);
     }
 
-    /// The number of such parts that are still to come.
+    /// The number of parts that will still be dropped.
     pub fn parts_to_drop(&self) -> u32 {
         self.parts_to_drop.load(Ordering::SeqCst)
     }
@@ -102,7 +102,7 @@ async fn accept(listener: TcpListener, way: Way) {
                     _ = way.is_overloaded.changed() => Ok(()),
                 }
             };
-            // The other side notices a connection that is cut off.
+            // The other side notices that the connection was cut off.
             drop(outcome);
         });
         while connections.try_join_next().is_some() {}

@@ -12,8 +12,8 @@ const GROUPS: u64 = 7;
 
 /// The text that the loops search.
 const TEXT: &str = r#"("x" * 100000) as $p |"#;
-/// 64 rounds: one search takes some 160 microseconds of a CPU, but few of the steps that one
-/// expression may take.
+/// One turn of the loop, which counts as 64 rounds: a search that takes some 160 microseconds of a
+/// CPU, but only a few of the steps that one expression may take.
 const ROUND: &str = r#"0; . + if ($p | test("[a-w]")) then 0 else 1 end"#;
 
 /// The job's parameters; `manifest` returns the YAML.
@@ -23,7 +23,7 @@ pub struct SumJob {
     pub name: String,
     /// How many numbers there are: the number of shards of the first stage.
     pub numbers: u64,
-    /// Rounds of a loop by which each number is delayed, each of 2.5 microseconds of a CPU.
+    /// Rounds of a loop by which each number is delayed. A round takes 2.5 microseconds of a CPU.
     pub rounds: u64,
     /// Rounds by which the group of the last remainder is delayed after it is summed: the end of
     /// the last stage.
@@ -32,20 +32,20 @@ pub struct SumJob {
     pub workers: u32,
     /// The CPU limit of a worker, as a quantity.
     pub worker_cpu: String,
-    /// More limits of a worker, in YAML, each after a comma.
+    /// Additional limits of a worker, in YAML, each after a comma.
     pub worker_limits: String,
     /// The node on which its workers run if it has room.
     pub preferred_node: Option<String>,
     /// `spec.pipeline.sink.files.mode`.
     pub mode: &'static str,
-    /// More lines below `spec`, indented by two.
+    /// Additional lines below `spec`, indented by two spaces.
     pub more: String,
 }
 
 impl SumJob {
-    /// Forty numbers, each about a second for a worker limited to a quarter of a core, and three
-    /// workers. The job is slow because of its limit, and leaves the CPU to other jobs and to the
-    /// cluster.
+    /// A job of forty numbers and three workers. Each number takes about a second, because a worker
+    /// is limited to a quarter of a core. So the job is slow, but leaves the CPU to other jobs and
+    /// to the cluster.
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),

@@ -1,6 +1,6 @@
-//! Invalid inputs sent to the real API server, one at a time in a valid job. Each is refused with a
-//! sentence, and everything that the server refuses is also refused by the validation of operator
-//! and CLI. Nothing is stored, except for one job that the operator will not start.
+//! Sends invalid inputs to the real API server, each in an otherwise valid job. The server refuses
+//! each with a sentence, and the validation of operator and CLI refuses it too. Nothing is stored,
+//! except for one job that the operator does not start.
 
 #[path = "../../crds/tests/positions/mod.rs"]
 mod positions;
@@ -48,7 +48,8 @@ fn good() -> Value {
     })
 }
 
-/// The object with the value at a path set, creating the objects on the path; `null` removes it.
+/// The object with this value at a path. Missing objects on the path are created; `null` removes
+/// the value.
 fn with(mut object: Value, path: &str, value: Value) -> Value {
     let (parent, last) = path.rsplit_once('/').unwrap_or(("", path));
     let mut place = &mut object;
@@ -68,8 +69,8 @@ fn with(mut object: Value, path: &str, value: Value) -> Value {
     object
 }
 
-/// Installs the definition of this source tree in the cluster if it is missing or different, under
-/// the name of the chart's release, which can then still be installed.
+/// Installs the definition of this source tree in the cluster if it is missing or different. It is
+/// labelled as part of the chart's release, so that the chart can still be installed.
 async fn definition_is_installed(client: &Client) -> Result<()> {
     static INSTALLED: OnceCell<()> = OnceCell::const_new();
     INSTALLED
@@ -604,8 +605,8 @@ async fn names_of_one_character_are_names() -> Result<()> {
     Ok(())
 }
 
-/// Most places are refused or accepted together: the rules must give the same result as the
-/// function for each.
+/// Number of places that are compared. For each of them, the server's rules must give the same
+/// result as our function.
 const PLACES_COMPARED: usize = 1_500;
 
 #[tokio::test]
@@ -662,7 +663,7 @@ async fn file_names_differ_by_shard() -> Result<()> {
 }
 
 #[tokio::test]
-async fn pipelines_say_one_thing_at_a_time_within_bounds() -> Result<()> {
+async fn parts_of_pipelines_have_exactly_one_kind_and_values_within_bounds() -> Result<()> {
     let step = "spec/pipeline/steps/0";
     let shards = |shards: i64| json!({"groupBy": {"key": ".", "aggregate": {"n": {"count": {}}}, "shards": shards}});
     let group = |aggregate: Value| json!({"groupBy": {"key": ".", "aggregate": aggregate}});
@@ -712,7 +713,7 @@ async fn resources_are_quantities_within_each_other() -> Result<()> {
 }
 
 #[tokio::test]
-async fn pods_are_set_within_what_is_allowed() -> Result<()> {
+async fn settings_of_pods_are_within_what_is_allowed() -> Result<()> {
     let tolerations: Vec<Value> = (0..1000)
         .map(|index| json!({"key": format!("key-{index}")}))
         .collect();
@@ -749,10 +750,10 @@ async fn pods_are_set_within_what_is_allowed() -> Result<()> {
     .await
 }
 
-/// An error that no rule of the server can detect or express is accepted by it, and refused with a
-/// sentence by operator and CLI.
+/// The server accepts errors that none of its rules can detect or express. Operator and CLI refuse
+/// them with a sentence.
 #[tokio::test]
-async fn what_the_server_cannot_word_operator_and_cli_do() -> Result<()> {
+async fn errors_that_the_server_cannot_express_are_refused_by_operator_and_cli() -> Result<()> {
     let client = client().await?;
     definition_is_installed(&client).await?;
     let rows: Vec<Row> = vec![
@@ -892,8 +893,8 @@ async fn good_jobs_are_accepted_and_get_their_defaults() -> Result<()> {
     Ok(())
 }
 
-/// The stored job has a label that no pod can have: operator and CLI refuse it, so nothing is
-/// started for it.
+/// The stored job has a label that no pod can have. The operator refuses it, so nothing is started
+/// for it.
 #[tokio::test]
 async fn pipeline_and_storage_are_immutable_once_the_job_has_begun() -> Result<()> {
     let client = client().await?;
@@ -944,7 +945,7 @@ async fn pipeline_and_storage_are_immutable_once_the_job_has_begun() -> Result<(
         (json!({"storage": {"credentialsSecret": null}}), storage),
     ];
     for (patch, _) in &changes {
-        // What the user says of the status is not believed.
+        // A status that the user writes is ignored.
         let patch = json!({"spec": patch, "status": {"generation": 1}});
         let answer = change(&client, &namespace, "wordcount", &patch).await?;
         answer
@@ -1021,7 +1022,7 @@ async fn the_objects_of_the_page_on_nightly_jobs_are_accepted_by_the_api_server(
 }
 
 #[tokio::test]
-async fn fault_f17_the_schema_that_the_api_server_publishes_is_known_again() -> Result<()> {
+async fn fault_f17_the_schema_that_the_api_server_publishes_equals_this_releases() -> Result<()> {
     let client = client().await?;
     definition_is_installed(&client).await?;
     let deadline = tokio::time::Instant::now() + TEST_TIMEOUT;
@@ -1044,7 +1045,7 @@ async fn fault_f17_the_schema_that_the_api_server_publishes_is_known_again() -> 
             );
             return Ok(());
         }
-        // A definition that was changed a moment ago is published a little later.
+        // The API server publishes a changed definition with a short delay.
         ensure!(tokio::time::Instant::now() < deadline, "{differences:?}");
         tokio::time::sleep(LOOK_EVERY).await;
     }

@@ -1,5 +1,5 @@
-//! The health script in `docs/argocd.md`, run as Argo CD runs it, on jobs as a cluster had them. It
-//! needs no cluster.
+//! Runs the health script in `docs/argocd.md` as Argo CD runs it, on jobs from a real cluster. It
+//! needs no cluster itself.
 
 use std::io::Write;
 use std::path::Path;
@@ -18,7 +18,7 @@ fn script() -> Result<String> {
     Ok(script.to_owned())
 }
 
-/// A job as a cluster had it: `returns.running`.
+/// A stored job of a real cluster, by the name of its file: `returns.running`.
 fn job(name: &str) -> Result<Value> {
     let path = Path::new(ROOT).join(format!("tests/releases/0.1.0/jobs/{name}.json"));
     let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;

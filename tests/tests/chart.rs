@@ -197,7 +197,7 @@ fn pod_and(kind: &str, values: &[&str]) -> Result<(Value, Option<Value>)> {
 }
 
 #[test]
-fn the_operator_avoids_the_spot_nodes_of_the_named_provider_only() -> Result<()> {
+fn the_operator_avoids_only_the_spot_nodes_of_the_named_provider() -> Result<()> {
     use zephyr_crds::preemptible::SpotProvider::{Aks, Eks, Gke, Karpenter};
     for (name, provider) in [
         ("gke", Gke),
@@ -269,7 +269,7 @@ fn the_operator_leaves_a_lost_node_soon_and_does_not_block_a_drain() -> Result<(
 }
 
 #[test]
-fn what_must_outlive_a_release_is_kept() -> Result<()> {
+fn objects_that_must_outlive_a_release_are_kept() -> Result<()> {
     let objects = rendered(&[])?;
     for kind in ["CustomResourceDefinition", "Secret"] {
         let kept =

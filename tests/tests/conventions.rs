@@ -1,6 +1,6 @@
-//! What every source file of the workspace has in common, read off the files themselves: names of
-//! limits, names of modules, the width of comments, and that no fixture is public. CONTRIBUTING.md
-//! says why.
+//! Checks conventions in the text of every source file of the workspace: names of limits, names of
+//! modules, the width of comments, and that no fixture is public. CONTRIBUTING.md gives the
+//! reasons.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,11 +10,12 @@ use anyhow::{Context, Result, ensure};
 /// The widest a comment may be: as wide as rustfmt makes code.
 const MAX_COLUMNS: usize = 100;
 
-/// Tests of another crate include this file by its path; only a `mod.rs` finds its submodules then.
+/// Tests of another crate include this file by its path. Then its submodules are found only if it
+/// is called `mod.rs`.
 const INCLUDED: &str = "operator/src/simulation/api/mod.rs";
 
-/// In these files the docs of fields are the API's descriptions, and a line break would be in them
-/// too.
+/// In these files the docs of fields become the descriptions of the API. A line break would appear
+/// in the descriptions too.
 const DESCRIPTIONS: [&str; 2] = ["crds/src/job.rs", "crds/src/pipeline.rs"];
 
 fn root() -> PathBuf {

@@ -1,8 +1,9 @@
-//! What is in the images that `make images` built last: one static program and the certificate
-//! authorities it trusts. There is no shell, no file with special rights and no root.
+//! Checks the contents of the images that `make images` built last: one static program and the
+//! certificate authorities that it trusts, but no shell, no file with special rights and no root
+//! user.
 //!
-//! `make test` looks at those of the test profile, and `make release-check` at those of a release.
-//! Runs nothing in them.
+//! `make test` checks the images of the test profile, and `make release-check` the images of a
+//! release. Runs nothing in them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,8 +12,8 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-/// Bytes of all files of a release image: 24 MB were measured, and a program that grows by half
-/// should be noticed.
+/// Most bytes of all files of a release image. 24 MB were measured, and a program that grows by
+/// half should be noticed.
 const MAX_RELEASE_BYTES: u64 = 36_000_000;
 /// The user and group of the processes, as the chart and the pods name them.
 const USER: &str = "65532:65532";
@@ -26,7 +27,7 @@ struct File {
     path: String,
 }
 
-/// An image: what it starts as whom, and its files.
+/// An image: the program that it starts, the user of that program, and its files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Image {
     user: String,
@@ -91,7 +92,7 @@ fn run(program: &str, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// Where `make images` leaves the names of what it built.
+/// The file into which `make images` writes the names of the images that it built.
 fn names() -> Result<PathBuf> {
     let cache = match std::env::var_os("ZEPHYR_CACHE") {
         Some(cache) => PathBuf::from(cache),
@@ -154,7 +155,7 @@ fn open(name: &str, folder: &Path) -> Result<Image> {
     Ok(image)
 }
 
-/// Whether the program asks for a loader, as everything does that is linked with libraries.
+/// Whether the program is static: a program that is linked with shared libraries requests a loader.
 fn is_static(program: &Path) -> Result<bool> {
     let program = program.to_str().context("a path that is text")?;
     let segments = run("readelf", &["--program-headers", "--wide", program])?;
@@ -185,7 +186,7 @@ fn the_images_hold_one_static_program_and_certificates_and_start_it_without_root
 }
 
 #[test]
-fn what_an_image_must_not_have_is_found() {
+fn forbidden_contents_of_an_image_are_found() {
     let file = |rights: &str, bytes, path: &str| File {
         rights: rights.to_owned(),
         bytes,

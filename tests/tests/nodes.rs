@@ -15,15 +15,16 @@ use zephyr_tests::midway::{Midway, job_midway_in};
 use zephyr_tests::node;
 use zephyr_tests::sum_job::SumJob;
 
-/// There are few nodes, and they are shared: one test after the other, in this order.
+/// There are only a few nodes, which all parts of this test share. So the parts run one after the
+/// other, in this order.
 #[tokio::test]
-async fn nodes_that_vanish_take_nothing_with_them_whether_their_objects_stay_or_go() -> Result<()> {
+async fn vanished_nodes_lose_no_work_whether_their_node_objects_stay_or_go() -> Result<()> {
     Box::pin(one_object_stays_and_one_goes()).await?;
     two_waves().await
 }
 
-/// Two nodes, each with a worker of one of two jobs. The scheduler alone would sometimes put all
-/// workers on one node.
+/// Kills two nodes, each with a worker of one of two jobs. The scheduler alone would sometimes put
+/// all workers on one node.
 async fn one_object_stays_and_one_goes() -> Result<()> {
     let all = node::for_jobs().await?;
     let [first, second, ..] = all.as_slice() else {
@@ -58,8 +59,8 @@ async fn one_object_stays_and_one_goes() -> Result<()> {
     Ok(())
 }
 
-/// The usual job in the middle of its work, with workers on this node. It is so long that it still
-/// runs when another one, which started later, is in the middle of its work.
+/// The usual job in the middle of its work, with workers on this node. The job is long enough to be
+/// still running when a second job, which started later, is in the middle of its work.
 async fn strike_on(test: &str, node: &str) -> Result<Midway> {
     let mut sum = SumJob::new("sum");
     sum.numbers = 90;
@@ -76,7 +77,8 @@ async fn worker_nodes(midway: &Midway) -> Result<BTreeSet<String>> {
         .collect())
 }
 
-/// All nodes but one at the same time, those with workers first; after they are back, the last one.
+/// Kills all nodes except one at the same time, and after they are back the last one. The nodes
+/// with workers are in the first wave.
 async fn two_waves() -> Result<()> {
     let namespace = TestNamespace::create("waves").await?;
     let mut sum = SumJob::new("sum");

@@ -34,7 +34,8 @@ async fn kill_operator(namespace: &TestNamespace) -> Result<()> {
     Ok(())
 }
 
-/// The children are those of generation 1, and each that existed before is the same object.
+/// Fails unless all children belong to generation 1, and each child that existed before is still
+/// the same object.
 fn nothing_twice(
     before: &BTreeMap<String, String>,
     after: &BTreeMap<String, String>,

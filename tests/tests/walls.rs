@@ -72,8 +72,8 @@ fn cargo_tree(arguments: &[&str]) -> Result<BTreeSet<String>> {
         .collect())
 }
 
-/// Names of all packages that a package links when it is built by itself, with only the features
-/// that it requests and not those that other members of the workspace add.
+/// Names of all packages that a package links when it is built by itself: with only the features
+/// that it requests, and without those that other members of the workspace add.
 fn linked_alone_by(package: &str) -> Result<BTreeSet<String>> {
     let lines = cargo_tree(&["-e", "normal", "-p", package])?;
     let names: BTreeSet<_> = lines
@@ -126,8 +126,8 @@ fn the_engine_links_no_runtime_no_network_no_kubernetes_and_no_randomness() -> R
     )
 }
 
-/// The packages of ours that each of them may name in `[dependencies]`, from the bottom up. Only
-/// `zephyr-tests` may name any.
+/// Our packages, from the bottom up, each with those of our packages that it may name in
+/// `[dependencies]`. Only `zephyr-tests` may name any package.
 const FLOORS: [(&str, &[&str]); 9] = [
     ("zephyr-docs", &[]),
     ("zephyr-jq", &[]),
@@ -255,8 +255,8 @@ fn one_tls_provider_is_linked_and_it_needs_no_cmake() -> Result<()> {
     Ok(())
 }
 
-/// If only a dev-dependency requests a feature, `cargo test` compiles that package again, and all
-/// packages that link it.
+/// Checks that no dev-dependency alone requests a feature: `cargo test` would compile that package
+/// again, and all packages that link it.
 #[test]
 fn tests_request_no_features_of_a_package_that_the_programs_do_not() -> Result<()> {
     let units = |edges| cargo_tree(&["--workspace", "-e", edges, "-f", "{p}|{f}"]);

@@ -79,7 +79,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn nothing_is_deleted_without_yes_and_only_what_no_job_needs_with_it() {
+async fn without_yes_nothing_is_deleted_and_with_yes_only_what_no_job_needs() {
     let local = tempfile::tempdir().unwrap();
     let outside = tempfile::tempdir().unwrap();
     let root = local.path();
@@ -115,7 +115,7 @@ async fn nothing_is_deleted_without_yes_and_only_what_no_job_needs_with_it() {
     assert!(root.join(other("2")).join("notes.txt").exists());
     assert!(root.join(other("2")).join("plan.json").exists());
     assert!(outside.path().join("precious").exists());
-    // At any age: a job that has ended needs nothing any more.
+    // This is true at any age: a job that has ended needs nothing any more.
     gc(options(root, Duration::ZERO, true)).await.unwrap();
     assert!(!young.root().local_path().unwrap().exists());
 }
@@ -165,7 +165,7 @@ async fn a_half_deleted_folder_is_deleted_by_the_next_call() {
 }
 
 #[tokio::test]
-async fn a_name_that_no_address_can_hold_keeps_its_folder_and_no_other() {
+async fn an_object_that_cannot_have_an_address_keeps_only_its_own_folder() {
     use std::os::unix::ffi::OsStrExt;
     let local = tempfile::tempdir().unwrap();
     let root = local.path();
@@ -186,7 +186,7 @@ async fn a_name_that_no_address_can_hold_keeps_its_folder_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_not_there_is_named() {
+async fn a_missing_folder_is_named() {
     let error = gc(options(Path::new("/no/such/folder"), DAY, true)).await;
     let error = error.unwrap_err().to_string();
     assert_eq!(error, "file:///no/such/folder: there is no such folder");
@@ -276,7 +276,7 @@ fn each_folder_gets_one_verdict_and_an_owner_comes_first() {
     ] {
         assert_eq!(rules(older_than).verdict(&folder), expected, "{folder:?}");
     }
-    // A clock that is behind the store's clock makes nothing older.
+    // A clock that is behind the store's clock does not make a folder older.
     let behind = Rules {
         now: now - DAY * 30,
         ..rules(MINUTE)

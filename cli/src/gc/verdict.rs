@@ -9,8 +9,8 @@ use zephyr_store::reclaim::{Proof, Survey};
 use super::owners::Owners;
 
 /// Least age of a folder whose job is not known to have ended, whatever age is requested. A
-/// coordinator writes into its folder every two minutes, so one that has written nothing for this
-/// long is gone.
+/// coordinator writes into its folder every two minutes. A coordinator that has written nothing for
+/// this long is gone.
 pub(super) const MIN_UNFINISHED_AGE: Duration = Duration::from_mins(15);
 
 /// The longest age that can be requested, in seconds: a hundred years, so that no sum overflows.
@@ -28,7 +28,7 @@ pub(super) struct Found {
 /// Whether the job of a folder has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// It has ended; how, if that is known.
+    /// It has ended, with the outcome if that is known.
     Ended(String),
     /// It has not ended.
     Unfinished,

@@ -14,7 +14,7 @@ const MAX_LISTS: usize = 10;
 /// Most objects that an error names.
 const MAX_NAMED: usize = 20;
 
-/// One object of the file, with its version and kind, or those that its list implies.
+/// One object of the file, with its own version and kind, or with those that its list implies.
 struct Object {
     api_version: String,
     kind: String,

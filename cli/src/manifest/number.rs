@@ -8,10 +8,10 @@ const INTEGER_END: f64 = 9_223_372_036_854_775_808.0;
 /// From this power of ten on, Go writes a number with an exponent.
 const KEY_DIGITS: i32 = 6;
 
-/// A double as the API server stores it: an integer if it is one that fits 64 bits. `None` for NaN
-/// and infinities, which JSON does not have. Before it is stored, it is written with as few digits
-/// as identify it and then with zeros, so that `92233720368775808.0` becomes the integer
-/// 92233720368775800.
+/// A double as the API server stores it: as an integer if it is a whole number that fits 64 bits.
+/// `None` for NaN and infinities, which JSON does not have. Before it is stored, it is written with
+/// as few digits as identify it and then with zeros, so that `92233720368775808.0` becomes the
+/// integer 92233720368775800.
 pub(super) fn stored(value: f64) -> Option<Number> {
     if value.fract() == 0.0 && value.abs() < INTEGER_END {
         // Rust writes doubles as Go does, except for the sign of zero.
@@ -99,8 +99,8 @@ impl Decimal {
     }
 }
 
-/// The exponent, or the nearest one that can be stored: a number with such an exponent is not near
-/// any double.
+/// The exponent, or the nearest one that can be stored. A number with such a large exponent is not
+/// near any double.
 fn parse_exponent(text: &str) -> Option<i64> {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -157,8 +157,8 @@ fn double(text: &str) -> Option<Meaning> {
     value.is_finite().then_some(Meaning::Double(value))
 }
 
-/// The number that the text of an untagged plain scalar denotes, if the cluster would store another
-/// value: `1e400` is stored as text, and `0.1000000000000000055` as `0.1`.
+/// Whether the cluster would store another value than the number that the text of an untagged plain
+/// scalar denotes: `1e400` is stored as text, and `0.1000000000000000055` as `0.1`.
 pub(super) fn changes(meaning: &Meaning, text: &str) -> bool {
     let decimal = text.replace('_', "");
     match meaning {

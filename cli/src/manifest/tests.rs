@@ -29,7 +29,7 @@ fn message(text: &str) -> String {
 }
 
 #[test]
-fn a_good_manifest_is_taken_with_carriage_returns_and_a_byte_order_mark_too() {
+fn a_good_manifest_may_have_carriage_returns_and_a_byte_order_mark() {
     parse("job.yaml", GOOD, None, Place::Cluster).expect("it is good");
     let text = format!("\u{feff}{}", GOOD.replace('\n', "\r\n"));
     let text = source::decode("job.yaml", text.into_bytes()).expect("it is UTF-8");
@@ -157,7 +157,7 @@ fn read_items(values: &str) -> Result<Vec<Value>, String> {
 }
 
 #[test]
-fn inline_items_are_those_that_the_cluster_gets() {
+fn inline_items_are_read_as_the_cluster_reads_them() {
     let read =
         read_items("[017, 08, 1.0, 1e3, {y: 1, n: 2}, 2001-01-01, 1:30, on, ~, 0x1F, 1_000]")
             .expect("they are good");

@@ -1,5 +1,5 @@
-//! Starts the operator in a cluster with many objects: unrelated ones with its label, or jobs that
-//! ended long ago.
+//! Starts the operator in a cluster with many objects: unrelated objects with its label, or jobs
+//! that ended long ago.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -93,7 +93,7 @@ pub(crate) async fn finished(count: usize) -> Result<()> {
     namespace.finish().await
 }
 
-/// One more job with the spec and the status of one that ended.
+/// Creates one more job with the spec and the status of a job that ended.
 async fn copy(api: &Api<ZephyrJob>, ended: &ZephyrJob, number: usize) -> Result<()> {
     let name = format!("ended-{number}");
     let mut job = ZephyrJob::new(&name, ended.spec.clone());

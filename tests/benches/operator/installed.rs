@@ -17,7 +17,7 @@ const NAME: &str = "zephyr-operator";
 /// The longest wait for one step of a measurement, many times the expected duration.
 pub(crate) const LONGEST: Duration = Duration::from_mins(30);
 
-/// The operator as `make install` made it.
+/// The operator as `make install` installed it.
 pub(crate) struct Operator {
     pub(crate) client: Client,
 }
@@ -100,7 +100,7 @@ impl Operator {
         let name = pod.name_any();
         let node = Request::new(format!("/api/v1/nodes/{node}/proxy/stats"));
         let began = jiff::Timestamp::now();
-        // The kubelet measures every few seconds, so an older value is from before.
+        // The kubelet measures every few seconds, so an older value may be from before the start.
         eventually("a figure of the kubelet", LONGEST, || async {
             let request = node.get("summary", &GetParams::default())?;
             let summary: serde_json::Value = self.client.request(request).await?;

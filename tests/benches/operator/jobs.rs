@@ -17,7 +17,7 @@ use zephyr_tests::sum_job::SumJob;
 
 use crate::installed::{LONGEST, Operator, mebibytes, sum};
 
-/// Calls at the same time; more do not make a small API server faster.
+/// Number of concurrent calls. More calls do not make a small API server faster.
 pub(crate) const CALLS: usize = 16;
 /// How often metrics are read while jobs run.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -85,8 +85,8 @@ pub(crate) async fn many(count: usize) -> Result<()> {
     namespace.finish().await
 }
 
-/// A worker's pod with a finalizer on a node that vanishes: how often it is deleted, and whether
-/// the job continues.
+/// Measures a worker's pod with a finalizer on a node that vanishes: how often the pod is deleted,
+/// and whether the job continues.
 pub(crate) async fn stuck() -> Result<()> {
     let operator = Operator::find().await?;
     let nodes = node::for_jobs().await?;

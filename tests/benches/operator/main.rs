@@ -1,8 +1,8 @@
-//! Measures the operator on the test cluster among many objects: unrelated ones with its label,
+//! Measures the operator on the test cluster among many objects: unrelated objects with its label,
 //! finished jobs, a pod that cannot be deleted, many jobs at the same time. Prints the results and
 //! sets no limits. Deletes what it created.
 
-#![expect(clippy::print_stdout, reason = "figures are what it is for")]
+#![expect(clippy::print_stdout, reason = "it exists to print figures")]
 
 mod crowd;
 mod installed;

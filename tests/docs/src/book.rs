@@ -1,8 +1,8 @@
-//! The pages of the book, as `docs/SUMMARY.md` lists them, and the folder that mdBook makes it
-//! from.
+//! The pages of the book, as `docs/SUMMARY.md` lists them, and the folder from which mdBook builds
+//! the book.
 //!
 //! The folder has the pages at their paths in the repository, so the same links work here, on
-//! GitHub and in the book. Writes nothing but that folder.
+//! GitHub and in the book. Writes only that folder.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -16,7 +16,7 @@ use crate::repository::{Repository, resolve};
 
 /// The list of pages.
 const SUMMARY: &str = "docs/SUMMARY.md";
-/// The first page, which mdBook makes `index.html`.
+/// The first page. mdBook writes it as `index.html`.
 const FIRST: &str = "README.md";
 
 /// The pages in their order.
@@ -36,13 +36,13 @@ impl Book {
         })
     }
 
-    /// Whether the document is one of its pages.
+    /// Whether the document is a page of the book.
     pub(crate) fn has(&self, document: &str) -> bool {
         self.pages.iter().any(|page| page == document)
     }
 }
 
-/// Pages that are missing in the list, or named twice, or in a wrong place.
+/// Pages that the list lacks, names twice, or has in a wrong place.
 pub(crate) fn mistakes(repository: &Repository, book: &Book) -> Vec<String> {
     let mut mistakes = Vec::new();
     if book.pages.first().map(String::as_str) != Some(FIRST) {
@@ -66,8 +66,8 @@ pub(crate) fn mistakes(repository: &Repository, book: &Book) -> Vec<String> {
     mistakes
 }
 
-/// Writes the sources of the book into `folder`: its pages, what they show and link to, and its
-/// table of contents.
+/// Writes the sources of the book into `folder`: its pages, the files that they show or link to,
+/// and its table of contents.
 pub(crate) fn stage(repository: &Repository, folder: &Path) -> Result<String> {
     let book = Book::of(repository)?;
     let mut files: BTreeSet<String> = book.pages.iter().cloned().collect();
@@ -92,7 +92,7 @@ pub(crate) fn stage(repository: &Repository, folder: &Path) -> Result<String> {
     ))
 }
 
-/// The summary with the paths that its pages have from the root of the repository.
+/// The summary with the paths of its pages relative to the root of the repository.
 fn table_of_contents(summary: &str) -> Result<String> {
     let mut text = String::new();
     for line in summary.lines() {

@@ -1,5 +1,5 @@
-//! Whether every link of the pages that mdBook wrote leads to a file and to an id in it. Reads
-//! only.
+//! Checks that every link of the pages that mdBook wrote leads to an existing file, and to an
+//! existing id in that file. Reads only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -93,8 +93,8 @@ fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// The values of these attributes in a page that mdBook wrote: always in double quotes, a space
-/// before the name.
+/// The values of these attributes in a page that mdBook wrote. mdBook always writes double quotes,
+/// and a space before the name.
 fn attributes<'a>(html: &'a str, names: &'a [&str]) -> impl Iterator<Item = &'a str> {
     names.iter().flat_map(move |name| {
         let opening = format!(" {name}=\"");
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn links_to_files_and_ids_that_are_there_are_counted() {
+    fn links_to_existing_files_and_ids_are_counted() {
         let page = "<h1 id=\"a\"><a href=\"../index.html#top\"><a href=\"#a\"><a href=\"https://example.com\">";
         assert_eq!(
             built(page).unwrap(),

@@ -1,5 +1,5 @@
-//! Whether every link of every document leads somewhere, and whether `docs/SUMMARY.md` names every
-//! page once. Changes no file and asks no network.
+//! Checks that every link of every document leads somewhere, and that `docs/SUMMARY.md` names every
+//! page once. Changes no file and does not use the network.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::sources;
 /// The beginnings of targets that are not files of the repository.
 const ELSEWHERE: [&str; 3] = ["https://", "http://", "mailto:"];
 
-/// What was looked at.
+/// The numbers of checked documents and links.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Counts {
     files: usize,
@@ -23,7 +23,8 @@ struct Counts {
     elsewhere: usize,
 }
 
-/// Checks all documents. The sentence says how much was looked at, or one line for each mistake.
+/// Checks all documents. Returns a sentence that says how much was checked. The error has one line
+/// for each mistake.
 pub(crate) fn check(repository: &Repository) -> Result<String> {
     let mut pages = BTreeMap::new();
     for document in repository.documents() {
@@ -118,7 +119,7 @@ mod tests {
 
     use super::*;
 
-    /// A repository with a book of these pages besides the two of every case.
+    /// Checks a repository whose book has these pages, besides the two pages of every case.
     fn checked(pages: &[(&str, &str)]) -> Result<String> {
         let folder = tempfile::tempdir()?;
         let always = [
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_looked_at_is_counted() {
+    fn the_checked_documents_and_links_are_counted() {
         let counted = checked(&[(
             "docs/a.md",
             "# A\n## One, two\n[x](https://example.com) [y](../src/lib.rs)\n",

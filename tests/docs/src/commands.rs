@@ -1,4 +1,4 @@
-//! The commands of the plugin as a page, in the words that the program itself prints. Runs
+//! Writes the commands of the plugin as a page, in the words that the program itself prints. Runs
 //! `kubectl-zephyr --help`.
 
 use std::fmt::Write as _;

@@ -91,7 +91,8 @@ fn is_required(schema: &Value, name: &str) -> bool {
 fn row(path: &str, field: &Value, is_required: bool) -> String {
     let default = match field.get("default") {
         _ if is_required => "required".to_owned(),
-        // The default of an object is that of its fields, which have rows of their own.
+        // The default of an object consists of the defaults of its fields, which have their own
+        // rows.
         Some(Value::Object(_)) | None => String::new(),
         Some(value) => format!("`{value}`"),
     };
@@ -148,7 +149,7 @@ fn description(field: &Value) -> String {
     in_a_table(text.unwrap_or_default())
 }
 
-/// Text on one line in which no character has a meaning that it was not meant to have.
+/// Escapes text for one line of a table, so that no character of it is read as Markdown.
 pub(crate) fn in_a_table(text: &str) -> String {
     let mut line = String::new();
     let mut is_code = false;

@@ -1,5 +1,6 @@
-//! Whether every address of this repository and of its images is the one in
-//! `.github/release/home`, which `.github/release/move-home` writes everywhere. Reads only.
+//! Checks that every address of this repository and of its images is the one in
+//! `.github/release/home`. The script `.github/release/move-home` writes that address everywhere.
+//! Reads only.
 
 use anyhow::{Context as _, Result};
 
@@ -8,7 +9,7 @@ use crate::repository::Repository;
 /// The file with the address: `OWNER/REPOSITORY` until the repository has one.
 const HOME: &str = ".github/release/home";
 
-/// Words that stand for the address, and only inside of addresses.
+/// Placeholders for the parts of the address. They are allowed only inside of addresses.
 const PLACEHOLDERS: [&str; 2] = ["OWNER", "REPOSITORY"];
 
 /// Pages about other things than this repository's address.

@@ -1,7 +1,7 @@
-//! `zephyr-docs`: what keeps the documents true. Arguments and wiring; each verb has a file of its
-//! own.
+//! `zephyr-docs` checks the documents and writes the generated ones. Arguments and wiring; each
+//! verb has a file of its own.
 //!
-//! Reads and writes files of the repository. Asks no network: links to other sites are not
+//! Reads and writes files of the repository. Does not use the network: links to other sites are not
 //! followed.
 
 mod book;

@@ -1,12 +1,12 @@
-//! What of a page can be linked to, and what it links to. A reader of Markdown as this repository
-//! writes it: headings that begin with `#`, fences of backticks, links in brackets. Opens no file.
+//! The anchors and links of a page. Reads Markdown as this repository writes it: headings that
+//! begin with `#`, fences of backticks, links in brackets. Opens no file.
 
 use std::collections::BTreeMap;
 
 /// One link of a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Link {
-    /// The line on which its target stands, from 1.
+    /// The line of its target, from 1.
     pub(crate) line: usize,
     /// What it leads to, as written.
     pub(crate) target: String,
@@ -37,7 +37,7 @@ pub(crate) fn read(text: &str) -> Page {
     page
 }
 
-/// The page with every line of a fence left empty, so that the numbers of lines stay.
+/// The page with empty lines in place of fences, so that line numbers do not change.
 fn without_fences(text: &str) -> String {
     let mut prose = String::with_capacity(text.len());
     let mut fence: Option<usize> = None;
@@ -96,7 +96,7 @@ fn numbered(anchor: String, seen: &mut BTreeMap<String, usize>) -> String {
     }
 }
 
-/// All `](target)` and `[name]: target` that are not in code.
+/// All links `](target)` and `[name]: target` outside of code.
 fn links(prose: &str) -> Vec<Link> {
     let bytes = prose.as_bytes();
     let mut found = Vec::new();
@@ -121,8 +121,8 @@ fn links(prose: &str) -> Vec<Link> {
     found
 }
 
-/// The place behind the code span that opens at `at`, or behind its backticks if nothing closes it
-/// in its paragraph.
+/// The position after the code span that opens at `at`, or after its opening backticks if nothing
+/// closes it in its paragraph.
 fn behind_code(prose: &str, at: usize) -> usize {
     let ticks = ticks_at(prose, at);
     let paragraph = prose[at..].find("\n\n").map_or(prose.len(), |end| at + end);
@@ -141,7 +141,7 @@ fn ticks_at(prose: &str, at: usize) -> usize {
     prose[at..].bytes().take_while(|byte| *byte == b'`').count()
 }
 
-/// Where the target that begins at `start` ends: at its closing bracket, a space or the end of the
+/// The end of the target that begins at `start`: its closing bracket, a space or the end of the
 /// line.
 fn target_end(bytes: &[u8], start: usize) -> usize {
     let mut depth = 0_usize;
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_found_with_their_lines_also_across_lines_and_in_tables() {
+    fn links_are_found_with_their_lines_even_across_lines_and_in_tables() {
         let page = "a [b](c.md) ![d](e.svg)\n\n[`f\ng`](h.md#i)\n| [j](k(l).md) |\n[m]: n.md\n";
         let expected = [
             (1, "c.md"),
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_code_is_neither_a_link_nor_a_heading() {
+    fn text_in_code_is_neither_a_link_nor_a_heading() {
         let page = "`[a](b)` and ``[c](`d)``\n```\n# e\n[f](g)\n```\n\\[h](i) [j][0]: k\n";
         let found = read(page);
         assert_eq!(found.anchors, [] as [&str; 0]);
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backtick_that_nothing_closes_hides_no_link_behind_it() {
+    fn an_unclosed_backtick_does_not_hide_the_links_after_it() {
         assert_eq!(targets("a ` b [c](d)\n\n` e"), [(1, "d".to_owned())]);
     }
 }

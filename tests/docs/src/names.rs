@@ -1,4 +1,4 @@
-//! Whether the numbers in the names of tests are defined in the documents: `fault_4200` in
+//! Checks that the numbers in the names of tests are defined in the documents: `fault_4200` in
 //! `docs/faults.md`, `fault_f12` in `docs/internals/operator-faults.md`, `promise_e1` in
 //! `docs/promises.md`, and `row_90` of a bad input in `docs/bad-inputs.md`. Reads only.
 
@@ -8,8 +8,8 @@ use anyhow::Result;
 
 use crate::repository::Repository;
 
-/// A word in the name of a test, and the page whose tables begin their rows with the numbers that
-/// may follow it.
+/// A word in the name of a test, and the page that defines the numbers after it: its tables begin
+/// their rows with these numbers.
 const KINDS: [(&str, &str); 5] = [
     ("fault", "docs/faults.md"),
     ("promise", "docs/promises.md"),
@@ -78,8 +78,8 @@ fn is_number(word: &str) -> bool {
     !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// All names in a source file that begin as the name of such a test, also those that a macro makes
-/// a test of.
+/// All names in a source file that begin like the name of such a test, including names from which a
+/// macro makes a test.
 fn names(text: &str) -> impl Iterator<Item = &str> {
     text.split(|character: char| !character.is_alphanumeric() && character != '_')
         .filter(|word| {
@@ -90,8 +90,8 @@ fn names(text: &str) -> impl Iterator<Item = &str> {
         })
 }
 
-/// The pages and numbers in a name: those that follow one of the words, up to a word that is no
-/// number.
+/// The pages and numbers in a name: the numbers that follow one of the words, up to the next word
+/// that is not a number.
 fn numbers(name: &str) -> Vec<(&'static str, String)> {
     let mut found = Vec::new();
     let mut page = None;
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn every_number_in_the_name_of_a_test_is_defined_in_the_documents() {
+    fn every_number_in_a_test_name_is_defined_in_the_documents() {
         let found = mistakes(&Repository::of_this_build().unwrap()).unwrap();
         assert_eq!(found, [] as [&str; 0], "{}", found.join("\n"));
     }

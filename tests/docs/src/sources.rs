@@ -1,5 +1,5 @@
-//! Whether the files of Rust that documents name are there, and the tests that they name with a
-//! file are in it. Reads only.
+//! Checks that the Rust files that documents name exist, and that a test that is named together
+//! with a file is in that file. Reads only.
 
 use std::path::Path;
 
@@ -7,10 +7,11 @@ use anyhow::Result;
 
 use crate::repository::Repository;
 
-/// The only page with paths below this folder; it says so.
+/// The only page whose paths may be relative to [`BELOW`]. The page says so.
 const BAD_INPUTS: &str = "docs/bad-inputs.md";
 const BELOW: &str = "worker-image";
-/// Letters from which on a name between backticks is that of a test, and not of a word of the code.
+/// The least number of letters of a name between backticks that counts as the name of a test. A
+/// shorter name is another word of the code.
 const MIN_TEST_NAME: usize = 16;
 
 /// One line for each file that is missing, and for each test that is not in its file.
@@ -37,7 +38,7 @@ pub(crate) fn mistakes(repository: &Repository) -> Result<Vec<String>> {
     Ok(mistakes)
 }
 
-/// The file that a document means by this path.
+/// The file to which a document refers by this path.
 fn found(repository: &Repository, document: &str, path: &str) -> Option<String> {
     let below = format!("{BELOW}/{path}");
     if repository.has(path) {
@@ -49,7 +50,7 @@ fn found(repository: &Repository, document: &str, path: &str) -> Option<String> 
     }
 }
 
-/// Whether a path begins in a folder of the repository; others are parts of paths.
+/// Whether a path begins with a folder of the repository. Other paths are parts of paths.
 fn is_ours(repository: &Repository, path: &str) -> bool {
     path.split_once('/')
         .is_some_and(|(first, _)| first == "src" || repository.has_folder(first))
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_or_a_test_that_is_not_there_is_named_with_its_line() {
+    fn a_missing_file_or_test_is_named_with_its_line() {
         for (page, words) in [
             (
                 "x\n`engine/src/b.rs`",

@@ -140,8 +140,8 @@ fn replacements(old: &Value) -> Vec<Value> {
     all
 }
 
-/// Every row of the table of pointers and replacements has the same probability; one seed gives one
-/// list.
+/// The changed manifests. Every pair of pointer and replacement has the same probability. The same
+/// seed gives the same list.
 fn manifests() -> Vec<(String, Value)> {
     let mut places = Vec::new();
     pointers(&good(), "", &mut places);
@@ -203,7 +203,7 @@ fn difference(
         (Err(_), Err(_)) => None,
         (Err(words), Ok(_)) => Some(format!("{label}: only the server refuses it: {words}")),
         (Ok(stored), ours) => {
-            // The operator still judges what the server stores.
+            // The operator still checks the job that the server stores.
             let spec: ZephyrJobSpec = serde_json::from_value(stored["spec"].clone()).ok()?;
             let name = stored["metadata"]["name"].as_str().unwrap_or_default();
             let is_good = validate(&spec, name, Place::Cluster).is_empty();

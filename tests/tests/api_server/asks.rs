@@ -1,4 +1,5 @@
-//! The requests, by kind: those of the operator, with the answers that they may get.
+//! The requests by kind of object: requests of the operator, with the different answers that they
+//! may get.
 
 pub(crate) mod config_maps;
 pub(crate) mod events;

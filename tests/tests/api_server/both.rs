@@ -138,7 +138,7 @@ impl Both {
         }
     }
 
-    /// Lets requests name the uid of the namespace, which is not compared.
+    /// Records the uid of the namespace, so that requests can use it. It is not compared.
     pub(crate) fn learn_both(&mut self, real: &Value, ours: &Value) {
         self.real.learn(real);
         self.ours.learn(ours);
@@ -167,8 +167,8 @@ impl Both {
         Ok(())
     }
 
-    /// Sends `ask` until both answers are equal, because controllers of the real cluster need some
-    /// time.
+    /// Sends `ask` until both servers give equal answers, because controllers of the real cluster
+    /// need some time.
     pub(crate) async fn agree_in_time(&mut self, ask: &Ask) -> Result<()> {
         let (our_code, our_body) = answer(&self.server, ask.request(&self.ours)?)?;
         let (client, memory, pairs) = (&self.client, &self.real, &self.pairs);

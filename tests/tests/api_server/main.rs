@@ -24,14 +24,14 @@ use self::simulation::api::kinds::NAMESPACES;
 use self::simulation::api::store::{Actor, Key};
 use self::watches::{Until, Watch};
 
-/// A cluster of this age has compacted its first versions: every five minutes the API server lets
-/// etcd drop everything that is older than five minutes.
+/// The age at which a cluster has certainly dropped its first versions: every five minutes the API
+/// server lets etcd drop everything that is older than five minutes.
 const ETCD_FORGETS: jiff::SignedDuration = jiff::SignedDuration::from_mins(12);
 /// The real server's token for the page after the object `one` of a list of its very first version.
 const OLD_TOKEN: &str = "eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6MSwic3RhcnQiOiJvbmVcdTAwMDAifQ";
 
 #[tokio::test]
-async fn the_server_in_memory_answers_as_the_real_one_does() -> Result<()> {
+async fn the_server_in_memory_answers_as_the_real_server_does() -> Result<()> {
     let client = client().await?;
     let namespace = create_namespace(&client).await?;
     let ending = create_namespace(&client).await?;
@@ -147,7 +147,7 @@ async fn remove(client: &Client, group: &str, namespaces: [&str; 2]) -> Result<(
         let deleted = Api::<Namespace>::all(client.clone())
             .delete(namespace, &options)
             .await;
-        // One of them is being deleted already, and may be gone.
+        // One of them is already being deleted, and may be gone.
         match deleted {
             Err(kube::Error::Api(status)) if status.code == 404 => continue,
             deleted => drop(deleted?),

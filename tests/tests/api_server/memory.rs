@@ -1,5 +1,5 @@
-//! The answers of the two servers so far: completes requests with their values, and records which
-//! uid and version of one server correspond to which of the other. Sends nothing.
+//! The answers of the two servers so far. Fills values from them into requests, and records which
+//! uids and versions of the two servers correspond to each other. Sends nothing.
 
 use std::collections::BTreeMap;
 
@@ -83,12 +83,14 @@ pub(crate) struct Pairs {
 /// How two answers are compared.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Strictness {
-    /// No controller of the real cluster writes to the object, so requests alone created its
-    /// versions.
+    /// Whether versions are compared: no controller of the real cluster writes to the object, so
+    /// only requests created its versions.
     pub(crate) counts_versions: bool,
-    /// In this part only our fields count: the real server fills in defaults.
+    /// Whether only our server's fields are compared in this part, because the real server fills in
+    /// defaults.
     is_filled_in: bool,
-    /// A null counts as a value: the real server stores custom resources as they are written.
+    /// Whether a null counts as a value, because the real server stores custom resources as they
+    /// are written.
     counts_null: bool,
 }
 
@@ -234,7 +236,7 @@ fn in_short(all: Vec<Value>) -> Value {
     Value::Array(short.collect())
 }
 
-/// Whether these two correspond to each other. If both are new, they do from now on.
+/// Whether these two values correspond to each other. If both are new, they correspond from now on.
 fn paired(known: &mut Vec<(String, String)>, real: &str, ours: &str) -> bool {
     let pair = |one: &&(String, String)| one.0 == real || one.1 == ours;
     if let Some(pair) = known.iter().find(pair) {

@@ -10,19 +10,19 @@ use super::simulation::collect::Collector;
 
 const MAPS: &str = "/api/v1/namespaces/NS/configmaps";
 
-/// Owners are deleted in every way, and the fates of the objects that they own are compared.
+/// Deletes owners in every way, and compares what happens to the objects that they own.
 pub(crate) async fn compare(both: &mut Both) -> Result<()> {
     let mut collector = Collector::default();
     both.ask_all(creations()).await?;
     both.ask_all(deletions()).await?;
     settle(both, &mut collector).await?;
-    // Objects that were kept so far are released.
+    // This releases objects that were kept so far.
     let free = || json!({"metadata": {"finalizers": null}});
     let held = [one("held-child"), one("fg-grand")];
     both.ask_all(held.map(|path| Ask::patch(path, free()).beside_controllers()))
         .await?;
     settle(both, &mut collector).await?;
-    // The collector has run once more, and everything that is left stays.
+    // The collector has run once more, so everything that is left stays.
     both.ask_all([
         Ask::post(MAPS, owner("late")),
         Ask::post(MAPS, child("late-child", &[reference("late", true)])),

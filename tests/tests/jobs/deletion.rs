@@ -98,7 +98,7 @@ async fn fault_2974_8080_a_job_deleted_at_any_moment_leaves_nothing_and_its_name
 }
 
 #[tokio::test]
-async fn a_finished_job_is_deleted_when_its_time_has_passed() -> Result<()> {
+async fn a_finished_job_is_deleted_when_its_time_to_live_has_passed() -> Result<()> {
     let namespace = TestNamespace::create("ttl").await?;
     let mut sum = SumJob::new("sum");
     sum.numbers = 3;

@@ -18,7 +18,7 @@ const COORDINATOR: &str = "zephyr-worker coordinator";
 /// liveness probe allows (60 s).
 const STANDSTILL: Duration = Duration::from_secs(40);
 
-/// Longer than the liveness probe allows too, so the kubelet ends the process.
+/// A pause that is longer than the liveness probe allows, so the kubelet ends the process.
 const LONG_STANDSTILL: Duration = Duration::from_secs(90);
 
 #[tokio::test]
@@ -90,7 +90,7 @@ async fn a_coordinator_that_is_paused_for_90_s_is_restarted_and_gives_up_no_work
     let uid = pod.uid().context("a uid")?;
     node::signal_process(&node, &uid, COORDINATOR, "STOP").await?;
     tokio::time::sleep(LONG_STANDSTILL).await;
-    // If the kubelet has killed it already, there is nothing to resume.
+    // If the kubelet has already killed the process, there is nothing to resume.
     if let Err(error) = node::signal_process(&node, &uid, COORDINATOR, "CONT").await {
         println!("the coordinator is gone: {error:#}");
     }

@@ -20,8 +20,8 @@ use zephyr_tests::sum_job::SumJob;
 /// A word in the command line of a worker and of its task processes.
 const WORKER: &str = "zephyr-worker";
 
-/// Within this time a charge is in the ledger: the kubelet reports the end of a container after a
-/// second or two.
+/// The time within which a charge must be in the ledger. The kubelet reports the end of a container
+/// after a second or two.
 const CHARGE: Duration = Duration::from_secs(5);
 
 /// A worker's message about a disk that is limited to 32Mi.
@@ -93,7 +93,8 @@ async fn fault_8282_an_eviction_for_the_pods_own_disk_limit_is_charged_and_costs
     midway.namespace.finish().await
 }
 
-/// A tenth of a CPU for a task that needs five CPU seconds: longer than any worker may be silent.
+/// With a tenth of a CPU, a task that needs five CPU seconds runs longer than any worker may be
+/// silent.
 #[tokio::test]
 async fn fault_3041_workers_that_are_throttled_for_longer_than_they_may_be_silent_are_not_given_up()
 -> Result<()> {
@@ -174,7 +175,8 @@ async fn bad_input_116_fault_7941_spilling_needs_no_more_memory_and_a_full_disk_
 
     node::shrink_scratch(&node, &uid, 64).await?;
     let outcome = async {
-        // The next container has the small disk. SIGTERM: nothing is charged for that.
+        // The container is ended by SIGTERM, for which nothing is charged. The next container has
+        // the small disk.
         node::signal_process(&node, &uid, "zephyr-worker worker", "TERM").await?;
         job.wait_until("the full disk is reported", TEST_TIMEOUT, |job| {
             condition(job, ConditionType::Progressing)
@@ -205,8 +207,8 @@ async fn bad_input_116_fault_7941_spilling_needs_no_more_memory_and_a_full_disk_
     namespace.finish().await
 }
 
-/// The output is right, and at least one task was charged, each with a sentence that contains these
-/// words.
+/// Fails unless the output is right and at least one task was charged, each with a sentence that
+/// contains these words.
 async fn ends_charged(midway: Midway, words: &[&str]) -> Result<()> {
     let after = midway.ends_right().await?;
     let charged = &after.application_failures;

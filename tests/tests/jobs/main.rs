@@ -1,5 +1,5 @@
-//! Jobs on the cluster that disturb only themselves. They are one program, so that others can run
-//! while one of them waits.
+//! Tests of jobs on the cluster that affect no other job. They are one program, so that other tests
+//! can run while one waits.
 
 mod deletion;
 mod disruptions;

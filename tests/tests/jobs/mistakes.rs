@@ -68,7 +68,7 @@ spec:
         self.failed_in(namespace, words).await.map(drop)
     }
 
-    /// The same; returns the job as it ended.
+    /// Like [`Mistake::fails_with`], in a given namespace. Returns the ended job.
     async fn failed_in(&self, namespace: TestNamespace, words: &[&str]) -> Result<ZephyrJob> {
         let job = apply(&namespace, &self.manifest(&namespace)).await?;
         let done = job.finished(TEST_TIMEOUT).await?;
@@ -243,7 +243,8 @@ async fn a_line_that_is_not_json_is_named_by_file_and_line() -> Result<()> {
 async fn an_expression_that_recurses_without_end_is_reported_with_its_record() -> Result<()> {
     let mut mistake = Mistake::new();
     mistake.step = "map: 'def f: 1 + f; if . == 2 then f else . end'".to_owned();
-    // More than the stack of a task's thread, so that the stack is exhausted before the memory is.
+    // This is more than the stack of a task's thread, so that the stack is exhausted before the
+    // memory is.
     mistake.memory = "1Gi".to_owned();
     mistake
         .fails_with(
@@ -254,7 +255,7 @@ async fn an_expression_that_recurses_without_end_is_reported_with_its_record() -
 }
 
 #[tokio::test]
-async fn a_task_that_never_ends_takes_only_its_process_and_is_reported_as_that() -> Result<()> {
+async fn an_endless_task_ends_only_its_own_process_and_is_reported_as_endless() -> Result<()> {
     let mut mistake = Mistake::new();
     mistake.step =
         "map: 'if . == 2 then last(foreach repeat(.) as $x (0; . + 1)) else . end'".to_owned();

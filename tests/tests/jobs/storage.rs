@@ -96,7 +96,7 @@ async fn fault_6487_an_object_store_that_answers_503_or_never_is_waited_for_visi
     proxy.overload();
     midway.storage_outage_is_told().await?;
     proxy.recover();
-    // The worker with this part is delayed for no longer than one request may take.
+    // The worker that sends this part is delayed by at most the timeout of one request.
     proxy.drop_parts(2);
     midway.ends_well().await?;
     anyhow::ensure!(proxy.parts_to_drop() == 0, "no part was uploaded");

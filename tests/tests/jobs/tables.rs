@@ -28,8 +28,8 @@ const WORKERS: &str = r#"
     resources: { requests: { cpu: 50m, memory: 128Mi }, limits: { cpu: "1", memory: 256Mi } }
 "#;
 
-/// The example below a folder of the test's own, whose input is put there; `countries` is the file
-/// of the table.
+/// Writes the example's input into a folder of the test, and returns the example with paths below
+/// that folder. `countries` is the file of the table.
 async fn manifest(namespace: &TestNamespace, bucket: &Bucket, countries: &str) -> Result<String> {
     let folder = format!("tables/{}", namespace.name);
     for (name, text) in ORDERS {
@@ -48,7 +48,7 @@ async fn manifest(namespace: &TestNamespace, bucket: &Bucket, countries: &str) -
 }
 
 #[tokio::test]
-async fn orders_are_counted_by_the_region_that_a_table_has_for_them() -> Result<()> {
+async fn orders_are_counted_by_the_region_that_a_table_gives_for_them() -> Result<()> {
     let namespace = TestNamespace::create("tables").await?;
     let bucket = Bucket::open(&namespace.environment, DATA)?;
     let job = apply(&namespace, &manifest(&namespace, &bucket, COUNTRIES).await?).await?;

@@ -1,6 +1,6 @@
-//! The word count of a real data set, as the README's first command runs it: the same bytes with 1,
-//! 3 and 6 workers and on this machine without a cluster, and the same words as counted by `tr`,
-//! `grep`, `sort` and `uniq`.
+//! The word count of a real data set, as the README's first command runs it: the output has the
+//! same bytes with 1, 3 and 6 workers and on this machine without a cluster, and the same counts as
+//! those of `tr`, `grep`, `sort` and `uniq`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use zephyr_tests::cluster::{TEST_TIMEOUT, TestNamespace};
 use zephyr_tests::job::apply;
 use zephyr_tests::words;
 
-/// The example that the demo applies; a test of another one would prove something else.
+/// The example that the demo applies. A test of another example would not cover the demo.
 const EXAMPLE: &str = include_str!("../../../examples/wordcount.yaml");
 
 /// The folder of text files that `make dataset` fetches.
@@ -21,7 +21,7 @@ fn dataset() -> Result<PathBuf> {
     Ok(PathBuf::from(folder))
 }
 
-/// The example with other places to read and write, and with another number of workers.
+/// The example with these places to read and write, and with this number of workers.
 fn manifest(source: &str, sink: &str, storage: &str, workers: u32) -> Result<String> {
     let mut job: serde_json::Value = serde_saphyr::from_str(EXAMPLE)?;
     let spec = job.get_mut("spec").context("the example has a spec")?;

@@ -1,4 +1,4 @@
-//! Objects without a spec: creations, patches and nulls in them, preconditions, pages, finalizers.
+//! Objects without a spec: creations, patches, nulls in patches, preconditions, pages, finalizers.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -94,7 +94,7 @@ pub(crate) fn our_old_token(both: &Both) -> String {
 pub(crate) fn patches() -> Vec<Ask> {
     vec![
         Ask::patch(one("one"), json!({"data": {"key": null, "more": "1"}})),
-        // It changes nothing, and creates no new version.
+        // This write changes nothing, so it creates no new version.
         Ask::patch(one("one"), json!({"data": {"key": null, "more": "1"}})),
         Ask::patch(
             one("one"),
@@ -152,7 +152,7 @@ pub(crate) fn updates() -> Vec<Ask> {
             one("one"),
             with(json!({"name": "one", "resourceVersion": "<version one>", "uid": "<uid one>"})),
         ),
-        // Without a version it is accepted, and also if nothing changes.
+        // An update without a version is accepted, even if it changes nothing.
         Ask::put(one("one"), with(json!({"name": "one"}))),
         Ask::put(
             one("one"),
@@ -177,8 +177,8 @@ pub(crate) fn lists() -> Vec<Ask> {
         maps("labelSelector=job%3Da").of_metadata_list(),
         maps("labelSelector=job&limit=1"),
         maps("labelSelector=job&limit=500"),
-        // A list shows one moment, whatever is written while its pages are read; each page may be
-        // read twice.
+        // All pages of a list show the same moment, whatever is written while they are read. Each
+        // page may be read twice.
         maps("labelSelector=job&limit=2"),
         Ask::delete(one("three"), Value::Null),
         Ask::post(MAPS, map("five", "a")),

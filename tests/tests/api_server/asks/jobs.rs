@@ -198,7 +198,7 @@ fn endings() -> Vec<Ask> {
             one(""),
             json!({"preconditions": {"uid": "<uid count>", "resourceVersion": "1"}, "propagationPolicy": "Background"}),
         ),
-        // The request to end it is a new generation.
+        // The request to delete it increments the generation.
         Ask::delete(
             one(""),
             json!({"preconditions": {"uid": "<uid count>", "resourceVersion": "<version count>"}, "propagationPolicy": "Background"}),

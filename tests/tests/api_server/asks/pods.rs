@@ -44,7 +44,7 @@ pub(crate) fn all() -> Vec<Ask> {
         )),
         Ask::delete(one("runs"), json!({"preconditions": {"uid": NOBODY}})),
         Ask::delete(one("runs"), Value::Null),
-        // A second deletion changes nothing, unless it gives less time.
+        // A second deletion changes nothing, unless its grace period is shorter.
         Ask::delete(one("runs"), Value::Null),
         Ask::delete(one("runs"), grace(30)),
         Ask::delete(one("runs"), grace(5)),
