@@ -1,7 +1,8 @@
-# Every command a person types, one line each; the scripts that they call do the work. Recipes
+# The commands for people, one line each. The scripts that they call do the work, and recipes
 # contain no logic.
 .DEFAULT_GOAL := help
-# Outside the clone, so that a fresh clone on a known machine compiles only what is new.
+# The target folder is outside the clone, so that a fresh clone on a known machine compiles only new
+# code.
 export CARGO_TARGET_DIR ?= $(or $(ZEPHYR_CACHE),$(HOME)/.cache/zephyr)/target
 .PHONY: help try dataset cluster cluster-down cluster-env images install check generate test test-units test-azure test-gcs demo bench bench-recovery \
   bench-operator bench-jq simulate soak jq-expectations jq-fuzz docs release-check
@@ -45,7 +46,7 @@ test-units: ## The tests that need no cluster
 docs: ## Build the book of docs/ with mdBook, and check the links of its pages
 	@docs/build
 
-release-check: ## Build the release images and say what is in them; check the chart, the workflows, install.yaml and the krew manifest
+release-check: ## Build the release images and check their contents; check the chart, the workflows, install.yaml and the krew manifest
 	@tests/check/run release
 
 test-azure: ## Storage tests and a job on the emulator of Azure Blob Storage; needs Node.js and no cluster
@@ -82,7 +83,7 @@ soak: ## 20,000 random runs, 20,000 pairs and triples of faults in the operator,
 	@ZEPHYR_SEEDS=20000 ZEPHYR_COMBINATIONS=50000 $(simulation)
 	@tests/bench/soak
 
-# The whole workspace: these are the very units that `make test` builds.
+# The whole workspace is built, because `make test` builds exactly the same units.
 simulation = cargo test --quiet --locked --workspace --lib -- --nocapture --exact \
   coordinator::tests::simulation::what_the_environment_asks_for simulation::what_the_environment_asks_for \
   simulation::combinations::what_the_environment_asks_for

@@ -16,14 +16,14 @@ import time
 import oracle
 
 MAX_DEPTH = 5
-# Differences that are shown before the end.
+# The most differences that are shown; after them the run ends.
 MAX_SHOWN = 25
-# Integers of this size and more are exact here and rounded in jq.
+# Integers of at least this size are exact here, but rounded in jq.
 EXACT_FROM = 2.0**53
 
 FIELDS = ["a", "b", "c", "d", "é"]
 STRINGS = ["", "a", "b", "ab", "a b", "abc", "é", "😀x", "A", "1", "-2.5", "a,b", "x\ty", "\u0000", "\"q\"", "[1,2]", "null", "2024-05-06T07:08:09Z", "aXbXa", "%41", "YWI="]
-# Without exponents: jq writes those its own way.
+# Numbers without exponents, because jq writes exponents in its own way.
 NUMBERS = ["0", "1", "2", "3", "-1", "-2", "10", "0.5", "1.5", "-2.7", "100", "1000", "1.10", "5.0", "0.00001", "-0.0", "0.1", "1234567890123456"]
 COMPUTED = ["(1e17+0)", "(1e-5*1)", "(1e300*1)", "(1/3)", "(5e-324*1)", "infinite", "nan", "(0.1+0.2)", "-infinite", "(-0.0*1)"]
 PATTERNS = ["a", "b", ".", "", "^", "$", "a*", "(a)", "(?<x>a)|(?<y>b)", "(a)?b", "[ab]+", "\\\\d+", "\\\\w", "(?=b)", "X", "é", "(?<n>[a-z])(?<m>.)?", "[^a]", "a|b", "\\\\bx?", "(?i)A"]
@@ -99,12 +99,12 @@ class Generator:
             return Tree(self.atom())
         if roll < 0.42:
             template = written(rng.choice(ONE))
-            # Most programs would fail early.
+            # Otherwise most programs would fail early.
             return Tree(f"({template})?" if rng.random() < 0.4 else template, self.program(depth - 1))
         if roll < 0.58:
             operator = rng.choice(BINARY)
             template = "{} " + operator + " {}"
-            # Without parentheses the parsers have something to do.
+            # Without parentheses the parsers have to apply precedence.
             return Tree(template if rng.random() < 0.2 else f"({template})", self.program(depth - 1), self.program(depth - 1))
         if roll < 0.66:
             template = "({} " + rng.choice(ASSIGN) + " {})"
@@ -214,7 +214,7 @@ class Fuzz:
         if ours.startswith('{"stopped"'):
             return theirs, ours
         if '"refused"' in ours and REFUSED_EARLY.search(ours):
-            # Constant patterns and keys are looked at with the program.
+            # Constant patterns and keys are checked when the program is compiled.
             return None
         (left, left_fails, left_message), (right, right_fails, right_message) = parts(theirs), parts(ours)
         if left_fails == right_fails and is_same(left, right):

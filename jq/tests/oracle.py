@@ -15,7 +15,7 @@ import sys
 
 SECONDS_A_PROGRAM = float(os.environ.get("JQ_ORACLE_SECONDS", "5"))
 CHILD_MEMORY = 2 << 30
-# An endless program must not fill the memory before its time is over.
+# An endless program must not fill the memory before its time limit.
 MAX_OUTPUTS = 10_000
 
 
@@ -68,7 +68,7 @@ def limit():
 def child():
     import jq
 
-    # jq writes what it warns of to standard error, and `debug` too.
+    # jq writes warnings and the output of `debug` to standard error.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     for line in sys.stdin.buffer:
         try:

@@ -1,8 +1,9 @@
-// Makes a container in Azurite: `node container.mjs ENDPOINT NAME`. The client that the tests use cannot.
-// It signs as https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key says.
+// Creates a container in Azurite: `node container.mjs ENDPOINT NAME`. The client that the tests use
+// cannot do this. The request is signed as
+// https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key describes.
 import { createHmac } from "node:crypto";
 
-// The account and key of every emulator; they are published.
+// The published account and key that every emulator has.
 const account = "devstoreaccount1";
 const key = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 

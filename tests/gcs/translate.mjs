@@ -1,11 +1,12 @@
-// Lets a client of Google Cloud Storage's XML API speak to an S3 server: `node translate.mjs TARGET`. The two dialects have the
-// same requests but for the precondition of a write: generation 0 means that there is no such object. Prints where it listens.
+// Lets a client of Google Cloud Storage's XML API use an S3 server: `node translate.mjs TARGET`.
+// The requests of both APIs are the same, except for the precondition of a write: at Google,
+// generation 0 means that the object must not exist. Prints the address at which it listens.
 import { createServer, request } from "node:http";
 
 const target = new URL(process.argv[2]);
 const server = createServer((asked, answer) => {
   const headers = { ...asked.headers };
-  // The token of nobody.
+  // A token that belongs to nobody.
   delete headers.authorization;
   const generation = headers["x-goog-if-generation-match"];
   if (generation !== undefined) {

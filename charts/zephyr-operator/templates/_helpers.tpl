@@ -30,7 +30,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- get $labels .Values.preemptible.provider | default dict | toYaml -}}
 {{- end -}}
 
-{{- /* What no schema can say in words a person understands. */ -}}
+{{- /* Checks for which a schema could not give an understandable message. */ -}}
 {{- define "zephyr-operator.check" -}}
 {{- range $name := list "image" "workerImage" -}}
 {{- $tag := (index $.Values $name).tag -}}
