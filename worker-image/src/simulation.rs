@@ -128,8 +128,7 @@ fn promise_e18_the_same_seed_gives_the_same_run() {
 }
 
 #[test]
-fn fault_8389_reads_of_reducers_that_fail_for_a_moment_fail_no_task_and_else_are_charged_to_nobody()
-{
+fn fault_8389_short_failures_of_reducers_reads_are_retried_or_charged_to_nobody() {
     let run = |retry_time| {
         let settings = Settings {
             task_faults: Faults {
@@ -199,8 +198,8 @@ fn one(seed: u64) {
     }
 }
 
-/// The same number of runs of the ledger; a tenth as many whole jobs, because each takes as long as
-/// ten.
+/// Makes this number of runs of the ledger, and a tenth as many runs of whole jobs, because each of
+/// these takes as long as ten runs of the ledger.
 fn soak(seeds: u64) {
     let mut quiet = BTreeMap::new();
     let ledgers = wrong_of("the ledger", seeds, |seed| {

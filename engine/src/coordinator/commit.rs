@@ -1,6 +1,6 @@
 //! How a task's result becomes final. The first valid report wins and its record goes into the
-//! ledger. Only when the record is durable, the worker gets its acknowledgement, the stage counts
-//! the task, and the next stage may see it.
+//! ledger. When the record is durable, and not before, the worker gets its acknowledgement, the
+//! stage counts the task, and the next stage may see its output.
 
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::effect::Effect;
@@ -60,9 +60,9 @@ impl State {
         }
     }
 
-    /// Deletes the file of a superseded attempt and lets its worker forget it, but only after the
-    /// task's winner or the job's end is durable: until then it may be the only output that the
-    /// next coordinator knows.
+    /// Deletes the file of a superseded attempt and lets its worker forget the attempt, but only
+    /// after the task's winner or the job's end is durable. Until then this file may be the only
+    /// output that the next coordinator knows.
     fn dismiss(
         &mut self,
         out: &mut Outbox,
@@ -106,8 +106,8 @@ impl State {
         }
     }
 
-    /// The first report of a task wins: whether its file is at the path of the attempt was checked
-    /// before.
+    /// Commits an attempt. The first report of a task wins. The shell has already checked that the
+    /// file is at the path of the attempt.
     fn commit(
         &mut self,
         out: &mut Outbox,
@@ -327,7 +327,7 @@ impl State {
         }
     }
 
-    /// A finished stage starts the next.
+    /// Starts the stage after a finished stage.
     pub(crate) fn start_next_stage(&mut self, stage: StageId) {
         if !self.is_last_stage(stage) {
             self.start_stage(StageId(stage.0 + 1));

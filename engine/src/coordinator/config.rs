@@ -50,18 +50,18 @@ pub const SAME_CAUSE_FREE_TRIES: u32 = 5;
 /// workers: one broken worker that is idle must not end a job while healthy workers are busy.
 pub const MIN_WORKERS_TRIED: usize = 3;
 
-/// How often in a row the same cause may give a task back that was tried at too few workers: an
-/// hour, with 30 s between tries. For a task that finds the disk full, this number of attempts
-/// beside it may also count as the cause: by short ones for an hour as well, by longer ones until
-/// they end.
+/// How often in a row the same cause may give back a task that was tried at too few workers: for an
+/// hour, with 30 s between tries. If a task finds the disk full, at most this number of attempts
+/// beside it may count as the cause. If these are short, that also takes an hour; if they are
+/// longer, it takes until they end.
 pub const FEW_WORKERS_FREE_TRIES: u32 = 120;
 
-/// How often in a row a task may find an input lost before this becomes its own failure: each
-/// single input may be lost, but a machine that damages what it reads finds all of them lost.
+/// How often in a row a task may find an input lost before this is charged to the task. Single
+/// inputs may be lost, but a machine that damages the data that it reads finds all inputs lost.
 pub const LOST_INPUTS_FREE_TRIES: u32 = 64;
 
-/// The most workers that are remembered as those at which a task was given back; the choice of the
-/// next worker considers no more.
+/// The most workers at which a task was given back that are remembered. The choice of the next
+/// worker avoids only these.
 pub const MAX_WORKERS_AVOIDED: usize = 16;
 
 /// How many workers must be lost while they run a task before the task can count as the cause.
@@ -77,15 +77,15 @@ pub const MIN_LOST_AT_PODS: usize = 2;
 /// design supports.
 pub const MAX_LOST_PODS: usize = 10_000;
 
-/// How many times as often as other workers those of one task must be lost before the task counts
-/// as the cause: bad nodes affect all tasks in proportion to their running time, and never one task
-/// alone. The same factor applies to the lost workers themselves, for the time that they lived
-/// without the task.
+/// A task counts as the cause only if its workers are lost this many times as often as other
+/// workers: bad nodes affect all tasks in proportion to their running time, and never one task
+/// alone. Its workers must also be lost this many times as often as the same workers were without
+/// the task.
 pub const LOST_OFTENER: u32 = 10;
 
-/// How long workers survive on average and at most with a task that counts as the cause. If
-/// machines live for a fixed time and are then taken away one after the other, a long task may meet
-/// each of these losses; that takes longer.
+/// A task can count as the cause only if its workers survive with it for less than this on average.
+/// If machines live for a fixed time and are then taken away one after the other, a long task may
+/// meet each of these losses, but then its workers survive for longer.
 pub const LOST_WITHIN_MS: u64 = 600_000;
 
 /// Number of workers lost with one task from which status mentions it: two in a row are normal on
@@ -96,9 +96,9 @@ pub const LOST_WORKERS_REPORTED: u32 = 3;
 /// still refers to that process. The operator sees such an end within seconds.
 pub const LATE_END_MS: u64 = 60_000;
 
-/// How long before the break of its stream a container's end may be reported. If the stream stays
-/// up for longer, the report repeated an old end, and the connected process is not the one that
-/// ended.
+/// How long the report of a container's end may precede the break of its stream. If the stream
+/// stays open for longer, the report repeated an old end, and the connected process is not the one
+/// that ended.
 pub const EARLY_END_MS: u64 = 10_000;
 
 /// The most replaced processes of one pod that are remembered: if a container restarts again and
@@ -109,7 +109,8 @@ pub const MAX_PREDECESSORS: usize = 64;
 pub const MAX_POD_UIDS: usize = 10_000;
 
 impl Config {
-    /// The settings that a user can choose, with the default for all others.
+    /// A configuration with these settings of the user, and with the defaults of all other
+    /// settings.
     pub fn new(task_failures: u32, task_disruptions: u32) -> Self {
         Self {
             task_failures,

@@ -1,6 +1,5 @@
-//! Mistakes that tests can turn on, to show that random runs find each of them. In a program they
-//! cannot be turned on: outside of tests `is` is constantly false, and nothing here decides
-//! anything.
+//! Mistakes that tests can turn on, to show that random runs find each of them. In the built
+//! program they cannot be turned on: outside of tests `is` is always false.
 
 use crate::coordinator::session::Claim;
 

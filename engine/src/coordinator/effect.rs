@@ -11,7 +11,7 @@ use crate::id::{SessionId, StageId, TaskAttempt};
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Send this message to a worker. If the session is gone, nothing happens: `SessionClosed`
-    /// follows or has arrived already.
+    /// follows or has already arrived.
     Send {
         /// The session through which the message is sent.
         session: SessionId,

@@ -52,7 +52,7 @@ pub enum Event {
         session: SessionId,
         /// The attempt.
         task: TaskAttempt,
-        /// Whose fault it was, in the worker's view.
+        /// Whose fault it was, according to the worker.
         class: FailureClass,
         /// The cause, if it was not the job's fault.
         setback: Option<Setback>,
@@ -125,8 +125,8 @@ pub enum Event {
         /// One sentence for people.
         message: String,
     },
-    /// The operator keeps this number of workers, counted by ordinal from 0, and lets those above
-    /// go.
+    /// The operator keeps this number of workers, counted by ordinal from 0, and releases the
+    /// workers above.
     WorkersKept {
         /// The number.
         workers: u32,

@@ -101,7 +101,8 @@ impl State {
         self.conclude(out, result);
     }
 
-    /// Files of the same names may have been mixed by now, so nothing is known about them.
+    /// Ends the job, because its folder belongs to another job. Files of the same names may have
+    /// been mixed by now, so nothing is known about them.
     pub(crate) fn on_output_taken(&mut self, out: &mut Outbox, message: String) {
         let is_asked_for = match self.job {
             JobState::WritingManifest => true,
@@ -114,7 +115,7 @@ impl State {
         }
     }
 
-    /// A job whose files are all complete still succeeds.
+    /// Ends the job with the operator's reason. A job whose files are all complete still succeeds.
     pub(crate) fn on_ended_by_operator(
         &mut self,
         out: &mut Outbox,

@@ -20,7 +20,8 @@ pub(crate) enum Loss {
     Disrupted,
     /// It had announced that it terminates, and its stream ended.
     Drained,
-    /// Another process of the same pod replaced it. `PodEnded` reports the cause, before or after.
+    /// Another process of the same pod replaced it. `PodEnded` reports the cause, before or after
+    /// this.
     Replaced,
     /// Its container exited by itself or ran out of memory.
     Ended {
@@ -49,7 +50,7 @@ impl Loss {
         }
     }
 
-    /// Whether Kubernetes reports that it ended or lost the pod: then no task is the cause.
+    /// Whether Kubernetes reports that it ended or lost the pod. If so, no task is the cause.
     fn is_explained(&self) -> bool {
         match self {
             Self::Disrupted | Self::Drained => true,
@@ -57,7 +58,7 @@ impl Loss {
         }
     }
 
-    /// Whether a task ended it, as far as is known.
+    /// Whether a task is known to have ended the worker.
     fn is_by_a_task(&self) -> bool {
         match self {
             Self::Ended { .. } => true,
@@ -65,7 +66,7 @@ impl Loss {
         }
     }
 
-    /// Whether it had not announced that it terminates, and no task is known to have ended it.
+    /// Whether the worker had not announced its end, and no task is known to have ended the worker.
     fn is_sudden(&self) -> bool {
         match self {
             Self::Silent | Self::Disrupted | Self::Replaced => true,
@@ -185,9 +186,9 @@ impl State {
             return;
         }
         // A container's end concerns one process of the pod, and the report may be older or newer
-        // than the state of the streams. It may concern the process that is gone, the one whose
-        // stream broke, or, if the stream is still open, the one whose stream is about to break. A
-        // repeated old report matches none of these and does no harm.
+        // than the state of the streams. It may concern a process that is gone, or a process whose
+        // stream broke. If the stream is still open, it may concern the process whose stream is
+        // about to break. A repeated old report matches none of these and does no harm.
         if let Some((gone_at, tasks)) = self.unexplained.remove(pod_uid)
             && now.since_ms(gone_at) < LATE_END_MS
         {
@@ -214,9 +215,9 @@ impl State {
         }
     }
 
-    /// The meaning of a report that a worker's pod was disrupted. If the worker had been silent
-    /// long before, the disruption did not end it: Kubernetes only noticed that it was gone. In
-    /// large fleets this report can come before the coordinator gives up a silent worker.
+    /// The meaning of a report that a worker's pod was disrupted. If the worker had been silent for
+    /// long before, the disruption did not end it: Kubernetes only noticed that the worker was
+    /// gone. In large fleets this report can come before the coordinator gives up a silent worker.
     fn disruption(&self, now: Timestamp, number: WorkerNumber) -> Loss {
         let silence_ms = self.config.heartbeat.silence_min_ms;
         let is_silent = |worker: &Worker| {

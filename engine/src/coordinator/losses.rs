@@ -42,7 +42,7 @@ impl PodIdentity {
 pub(crate) struct Exposure {
     /// Worker-milliseconds.
     worker_ms: u64,
-    /// Workers that were lost without having announced it.
+    /// Workers that were lost without having announced their end.
     losses: u64,
 }
 
@@ -55,7 +55,7 @@ pub(crate) struct FleetLosses {
 }
 
 impl FleetLosses {
-    /// Time passed for this number of workers.
+    /// Adds the time that has passed for this number of workers.
     pub(crate) fn expose(&mut self, passed_ms: u64, workers: usize) {
         let worker_ms = passed_ms.saturating_mul(workers as u64);
         self.all.worker_ms = self.all.worker_ms.saturating_add(worker_ms);
@@ -88,14 +88,14 @@ pub(crate) struct LostWorker {
 pub(crate) struct LostWorkers {
     /// All of them.
     all: u32,
-    /// The values of the fleet when the first was lost without an explanation; what follows is
-    /// compared with the losses of other workers since then.
+    /// The values of the fleet when the first worker was lost without an explanation. Later losses
+    /// are compared with the losses of other workers since then.
     since: Option<Exposure>,
     /// Further losses without an explanation.
     times: u32,
     /// How long the task ran at these further workers, in total. Milliseconds.
     ran_ms: u64,
-    /// How long these further workers had lived without it before. Milliseconds.
+    /// How long these further workers had lived before without the task. Milliseconds.
     lived_ms: u64,
     /// The pods of all of them, up to a limit.
     pods: BTreeMap<PodIdentity, LossesAtPod>,
@@ -104,14 +104,14 @@ pub(crate) struct LostWorkers {
 /// The workers of one pod that were lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct LossesAtPod {
-    /// Lost before the task came to it, while running any task.
+    /// Workers of the pod that were lost before the task came to the pod, while running any task.
     before: u64,
-    /// Lost while running the task, without an explanation.
+    /// Workers of the pod that were lost while running the task, without an explanation.
     unexplained: u64,
 }
 
 impl LostWorkers {
-    /// How many.
+    /// The number of lost workers.
     pub(crate) fn count(&self) -> u32 {
         self.all
     }
@@ -166,13 +166,14 @@ impl LostWorkers {
             && blamed.count() >= MIN_LOST_AT_PODS
             && self.ran_ms < u64::from(self.times) * LOST_WITHIN_MS
             && self.is_oftener_than(others_ms, others_lost)
-            // Some of many workers may be on bad nodes, and a task that is lost there comes back to
-            // the first free worker. So the same workers must survive without the task.
+            // Some workers may be on bad nodes, and a task that loses its worker there may come
+            // back to the same worker, because that is free first. So the task counts as the cause
+            // only if the same workers survive without it.
             && self.is_oftener_than(self.lived_ms, lost_without.sum())
     }
 
-    /// Compares lost / running time of this task with lost / lifetime of the others, whose number
-    /// of losses is increased by one.
+    /// Compares the losses per running time of this task with the losses per lifetime of the
+    /// others. The number of losses of the others is increased by one.
     fn is_oftener_than(&self, others_ms: u64, others_lost: u64) -> bool {
         let of_task = u128::from(self.times) * u128::from(others_ms);
         let of_others = (u128::from(others_lost) + 1) * u128::from(self.ran_ms);

@@ -89,7 +89,7 @@ pub struct OutputFile {
 pub enum FilePlace {
     /// A complete shuffle file at the path that follows from the attempt.
     Shuffle,
-    /// A final file, of which there are few beside shuffle files.
+    /// A final file. There are few of these compared with shuffle files.
     Final(Box<FinalPlace>),
 }
 

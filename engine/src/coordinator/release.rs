@@ -1,4 +1,4 @@
-//! Computes how many workers can still be useful, and knows which ones the operator lets go. It
+//! Computes how many workers can still be useful, and knows which workers the operator releases. It
 //! only counts: the operator lowers the number of pods.
 
 use crate::coordinator::state::{JobState, State, Worker};
@@ -12,8 +12,8 @@ impl State {
     /// How many workers can still be useful, counted by ordinal from 0, so that those above can be
     /// released; nothing if that is not known. Tasks of all stages count, including stages that
     /// have not started and tasks that run again because their output was lost. So the number falls
-    /// only at the end of the last stage, and rises again if necessary. A worker with a task is
-    /// never above it.
+    /// only at the end of the last stage, and rises again if necessary. The ordinal of a worker
+    /// with a task is always below the number.
     pub(crate) fn useful_workers(&self) -> Option<u32> {
         if self.job != JobState::Running {
             return None;
@@ -29,8 +29,9 @@ impl State {
                 above_busy = above_busy.max(u64::from(ordinal) + 1);
             }
         }
-        // The lowest existing ordinals. If fewer workers exist than are needed, the same number of
-        // workers above them: the missing ones come back by themselves, or never do.
+        // The wanted workers are those with the lowest existing ordinals. If fewer workers exist
+        // than are needed, the next higher ordinals are wanted too, in the number of the missing
+        // workers, because those may never come back.
         let wanted = self.wanted_workers();
         let missing = wanted.saturating_sub(there.len() as u64);
         let last_wanted = usize::try_from(wanted)
@@ -53,8 +54,8 @@ impl State {
         open.saturating_mul(WORKERS_PER_TASK).max(1)
     }
 
-    /// The operator is about to keep this number of workers. One that terminates already was let go
-    /// by an earlier number.
+    /// Records that the operator keeps only this number of workers. A worker that already
+    /// terminates was released because of an earlier number.
     pub(crate) fn on_workers_kept(&mut self, workers: u32) {
         self.workers_kept = Some(workers);
         for worker in self.workers.values_mut() {
@@ -63,14 +64,14 @@ impl State {
         }
     }
 
-    /// Whether the operator lets the worker with this ordinal go.
+    /// Whether the operator releases the worker with this ordinal.
     pub(crate) fn is_above_kept(&self, ordinal: Option<u32>) -> bool {
         let kept = ordinal.zip(self.workers_kept);
         kept.is_some_and(|(ordinal, kept)| ordinal >= kept)
     }
 
-    /// Whether the end of a worker is equivalent to its release: it has no task and is not needed
-    /// any more. After all tasks are done, workers that were released earlier end.
+    /// Whether the end of a worker counts as its release, because it has no task and is not needed
+    /// any more. After all tasks are done, workers that were released earlier may still end.
     pub(crate) fn is_dispensable(&self, worker: &Worker) -> bool {
         let is_released = || {
             self.wanted_workers() < self.workers.len() as u64

@@ -34,7 +34,7 @@ pub enum ReplayProblem {
     /// It names a stage that does not exist.
     #[error("the plan has no stage {0}")]
     NoSuchStage(StageId),
-    /// It has this epoch, or a later one.
+    /// Its attempt has this epoch, or a later one.
     #[error("{task} is of epoch {own} or later, which is only beginning")]
     NotOfThePast {
         /// The attempt.

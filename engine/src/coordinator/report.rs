@@ -77,8 +77,7 @@ pub struct StageReport {
 /// Records and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecordsReport {
-    /// Records read from the source by committed tasks and, as far as they have reported it, by
-    /// running ones.
+    /// Records read from the source by committed tasks, and those that running tasks have reported.
     pub records_in: u64,
     /// Records in committed files of the sink.
     pub records_out: u64,
@@ -95,7 +94,7 @@ pub struct WorkerCounts {
     pub idle: u32,
     /// Connected, with at least one task.
     pub busy: u32,
-    /// Not connected, but not silent for too long yet.
+    /// Not connected, but still within the allowed silence.
     pub reconnecting: u32,
     /// Workers lost in this epoch, not counting those that a task ended.
     pub disruptions: u64,
@@ -103,7 +102,7 @@ pub struct WorkerCounts {
     pub busy_pod_uids: Vec<String>,
     /// Pods of connected workers, at most `MAX_POD_UIDS`.
     pub connected_pod_uids: Vec<String>,
-    /// Pods of workers that are not connected, but not silent for too long yet, at most
+    /// Pods of workers that are not connected, but still within the allowed silence, at most
     /// `MAX_POD_UIDS`.
     pub reconnecting_pod_uids: Vec<String>,
 }
@@ -326,8 +325,8 @@ impl State {
             .unwrap_or_default()
     }
 
-    /// Problems that cost the job nothing so far: a full disk, a store that refuses one worker,
-    /// workers that vanish. Names the task that was given back most often.
+    /// A sentence about problems that have cost the job nothing so far: a full disk, a store that
+    /// refuses one worker, workers that vanish. It names the task that was given back most often.
     fn setback_message(&self, stage: StageId) -> Option<String> {
         let is_open = |task: TaskId| {
             self.task(task)
@@ -360,8 +359,8 @@ impl State {
         })
     }
 
-    /// The problem that is closest to ending the job: the task of this stage with the most
-    /// failures.
+    /// A sentence about the problem that is closest to ending the job: the task of this stage with
+    /// the most failures.
     fn trouble_message(&self, stage: StageId) -> Option<String> {
         let task = self.troubled(stage).max_by_key(|task| {
             self.histories

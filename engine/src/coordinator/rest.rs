@@ -1,6 +1,6 @@
-//! A worker that fails at tasks through no fault of theirs, because its disk is full or it cannot
-//! start a process, pauses before it is given the next one. Otherwise it would be idle at once and
-//! take each retried task from healthy workers. Gives up no worker and charges nothing.
+//! Pauses workers that fail tasks through no fault of the tasks, because the disk is full or the
+//! worker cannot start a process. Without the pause such a worker would be idle at once, and would
+//! take each retried task before healthy workers. Gives up no worker and charges nothing.
 
 use crate::coordinator::state::{State, Worker, WorkerNumber};
 use crate::id::Timestamp;

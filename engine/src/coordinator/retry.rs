@@ -4,7 +4,7 @@
 //! A deterministic failure is retried once, because a bit may have flipped, and ends the job if the
 //! next try fails with the same message. An application failure (out of memory, crashed, hung) is
 //! retried until `taskFailures` is used up. A disruption is free, unless `taskDisruptions` limits
-//! disruptions or the same one comes back more often than `setback` allows.
+//! disruptions, or the same setback occurs more often than `setback` allows.
 
 use crate::coordinator::config::{MAX_ERROR_CHARACTERS, MAX_LOST_OUTPUTS};
 use crate::coordinator::defect::{self, Defect};
@@ -23,7 +23,7 @@ use crate::id::{SessionId, StageId, TaskAttempt, TaskId, Timestamp};
 enum LostInput {
     /// It is the committed output of its task, which has to run again.
     Committed,
-    /// It was replaced already, or its task is already running again.
+    /// It was already replaced, or its task is already running again.
     Replaced,
     /// The failed task does not read it.
     Foreign,
@@ -155,7 +155,7 @@ impl State {
         running.map_or(0, |running| running.records)
     }
 
-    /// Charges a setback that was not the task's own fault, and came too often, to `taskFailures`.
+    /// Charges a setback to `taskFailures`, because it occurred too often.
     pub(crate) fn charge_setback(
         &mut self,
         out: &mut Outbox,

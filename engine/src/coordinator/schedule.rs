@@ -109,7 +109,8 @@ impl State {
         );
     }
 
-    /// Whether an earlier attempt ended with its process and could not report at which record.
+    /// Whether an earlier attempt ended together with its process, so that it could not report its
+    /// last record.
     fn has_taken_its_process_along(&self, task: TaskId) -> bool {
         self.histories.get(&task).is_some_and(|history| {
             history

@@ -26,7 +26,7 @@ pub(crate) struct ClaimedIdentity {
 /// The status of an attempt that a worker reports, in the coordinator's view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Claim {
-    /// It is this worker's to run.
+    /// This worker is running it.
     Running,
     /// Another worker is running it.
     RunningElsewhere,
@@ -142,7 +142,7 @@ impl State {
         predecessors
     }
 
-    /// How a process ended: as reported a moment before, or else in this way.
+    /// How a process ended: as an early report said, or else as `otherwise` says.
     pub(crate) fn by_early_end(
         &mut self,
         now: Timestamp,
@@ -221,8 +221,8 @@ impl State {
                 Claim::Winner { durable: true } => out.ack(session, task),
                 Claim::Winner { durable: false } => self.set_reporter(task, number),
                 Claim::Adoptable => self.adopt(out, now, number, task),
-                // It is not known here whether it still runs or is finished; a finished one is
-                // reported again, then acknowledged, and its file deleted.
+                // It is not known here whether the attempt still runs or is finished. A finished
+                // attempt is reported again, then acknowledged, and its file is deleted.
                 Claim::Superseded | Claim::DealtWith | Claim::RunningElsewhere | Claim::Unknown => {
                     out.cancel(session, task);
                 }
@@ -262,8 +262,8 @@ impl State {
                 match attempts.iter().find(|running| running.attempt == attempt) {
                     Some(running) if running.worker == number => Claim::Running,
                     Some(_) => Claim::RunningElsewhere,
-                    // Its progress is worth more than an attempt that was dispatched only a moment
-                    // ago.
+                    // The progress of this attempt is worth more than an attempt that was
+                    // dispatched only a moment ago.
                     None if possible
                         && attempts
                             .iter()
@@ -427,8 +427,8 @@ impl State {
             worker.draining
         });
         let loss = self.by_early_end(now, number, Loss::Drained);
-        // A worker that did not announce that it terminates, and of which nothing else is known,
-        // may come back.
+        // A worker may come back if it did not announce that it terminates, and nothing else is
+        // known about it.
         let comes_back = draining == Some(false) && loss == Loss::Drained;
         if !comes_back {
             self.lose(out, now, number, &loss);

@@ -18,8 +18,9 @@ use crate::id::{TaskAttempt, TaskId};
 pub enum Setback {
     /// A local disk, for spilling or for the output, has no room.
     DiskFull,
-    /// Calls for one object failed for as long as a task waits, and the same store answered a
-    /// similar call for a neighbouring object: a read for a read, a write for a write.
+    /// Calls for one object failed for as long as a task retries them, and the same store answered
+    /// a similar call for a neighbouring object: a read after a failed read, a write after a failed
+    /// write.
     ObjectUnavailable,
     /// The store answered no similar call: none at all, no write, or none in the object's folder.
     StoreAway,
@@ -42,7 +43,7 @@ impl Setback {
         Self::InputReplaced,
     ];
 
-    /// How often in a row it is free; `None` if it always is.
+    /// How often in a row it is free; `None` if it is always free.
     pub fn free_tries(self) -> Option<u32> {
         match self {
             Self::DiskFull | Self::ObjectUnavailable | Self::WorkerUnhealthy => {
@@ -94,11 +95,11 @@ pub(crate) struct HeldUp {
     last: Option<(Setback, String)>,
 }
 
-/// How often in a row.
+/// How often a cause occurred in a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Times {
     all: u32,
-    /// Those that were not charged.
+    /// The times that were not charged.
     free: u32,
 }
 
@@ -134,8 +135,9 @@ impl HeldUp {
         self.crowded_by.len() > FEW_WORKERS_FREE_TRIES as usize
     }
 
-    /// Which of the attempts beside it may have left it no room: one that was accepted before, or a
-    /// new one while there are not too many. Each of them ends at some time, so this ends too.
+    /// The attempt beside it that may have used up the disk: an attempt that was accepted as the
+    /// cause before, or a new one while not too many were accepted. Each attempt ends at some time,
+    /// so this ends too.
     fn excuse(&self, mut beside: impl Iterator<Item = TaskAttempt> + Clone) -> Option<TaskAttempt> {
         let known = beside.clone().find(|other| self.crowded_by.contains(other));
         let takes_more = self.crowded_by.len() < FEW_WORKERS_FREE_TRIES as usize;
@@ -165,7 +167,8 @@ impl HeldUp {
         self.crowded_by.insert(by);
     }
 
-    /// Counts it; returns how often the same cause occurred in a row, and how often that is free.
+    /// Counts a setback. Returns how often the same cause occurred in a row, and how many of these
+    /// were free.
     fn count(&mut self, setback: Setback) -> Times {
         let times = self.causes.entry(setback).or_default();
         times.all = times.all.saturating_add(1);
@@ -174,8 +177,8 @@ impl HeldUp {
 }
 
 impl State {
-    /// Counts that an attempt was given back. If the cause is no longer free: returns the sentence
-    /// of the charge.
+    /// Counts that an attempt was given back. Returns the sentence of the charge if the cause is no
+    /// longer free.
     pub(crate) fn hold_up(
         &mut self,
         number: WorkerNumber,
@@ -214,9 +217,9 @@ impl State {
         ))
     }
 
-    /// An attempt at the same worker because of which a try does not count: it may be what fills
-    /// the disk. It must make progress: otherwise tasks that never fit could keep each other
-    /// uncharged forever.
+    /// An attempt at the same worker that may fill the disk, so that the failed try does not count.
+    /// That attempt must make progress; otherwise tasks that never fit could prevent each other's
+    /// charge forever.
     fn crowded_by(
         &self,
         number: WorkerNumber,
@@ -236,7 +239,7 @@ impl State {
         self.histories.get(&task)?.held_up.excuse(beside)
     }
 
-    /// The task is done, so its setbacks are over.
+    /// Forgets the setbacks of a task that is done.
     pub(crate) fn gets_on(&mut self, task: TaskId) {
         let Some(history) = self.histories.get_mut(&task) else {
             return;

@@ -1,6 +1,6 @@
 //! Stragglers at the end of a stage: if slots are idle and a task takes much longer than the others
-//! did, a second attempt of it runs at another worker. As always, the first commit wins; nothing
-//! here commits or cancels.
+//! did, a second attempt of the task runs at another worker. As always, the first commit wins; this
+//! module neither commits nor cancels.
 
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::state::{
@@ -12,8 +12,8 @@ use crate::id::{StageId, TaskId, Timestamp};
 const MAX_ATTEMPTS: usize = 2;
 
 impl State {
-    /// Gives idle slots second attempts of stragglers, starting with the one that has run longest.
-    /// Called after `dispatch`, so a slot that is still idle has nothing else to do.
+    /// Gives second attempts of stragglers to idle slots, starting with the straggler that has run
+    /// longest. Called after `dispatch`, so a slot that is still idle has nothing else to do.
     pub(crate) fn speculate(&mut self, out: &mut Outbox, now: Timestamp) {
         if self.job != JobState::Running || now < self.dispatch_from || !self.has_idle_slot() {
             return;
@@ -44,7 +44,7 @@ impl State {
             .is_some_and(|(place, _)| place.load < FULL_LOAD)
     }
 
-    /// The least busy worker with an idle slot that is not this one.
+    /// The least busy worker with an idle slot, except this worker.
     fn idle_worker_but(&self, not: WorkerNumber) -> Option<WorkerNumber> {
         self.by_load
             .iter()
@@ -76,7 +76,7 @@ impl State {
     }
 
     /// Tasks with one attempt that has run for longer than this, longest first, with their workers.
-    /// A task that failed before is excluded: the task itself is slow or always fails, and a second
+    /// Tasks that failed before are excluded: such a task is slow or fails by itself, and a second
     /// attempt would be charged as well.
     fn stragglers(
         &self,

@@ -29,8 +29,8 @@ pub struct State {
     pub(crate) pods: BTreeMap<String, WorkerNumber>,
     /// Workers that may be given tasks, least busy first.
     pub(crate) by_load: BTreeSet<(Place, WorkerNumber)>,
-    /// For each pod, what its last process was running or handed back when it ended, and when: the
-    /// cause may be reported later.
+    /// For each pod, the attempts that its last process was running or handed back when it ended,
+    /// and the time of its end. The cause may be reported later.
     pub(crate) unexplained: BTreeMap<String, (Timestamp, Vec<TaskAttempt>)>,
     /// Queued tasks that wait until a certain time.
     pub(crate) delayed: BTreeSet<(Timestamp, TaskId)>,
@@ -165,7 +165,7 @@ pub(crate) enum FinalFile {
     NotBegun,
     /// It is being completed.
     Completing,
-    /// It stands; the record of that is on its way into the ledger.
+    /// It is complete; the record of that is on its way into the ledger.
     Recording { index: u64 },
     /// It is complete, durably recorded.
     Finalized,
@@ -191,9 +191,9 @@ pub(crate) struct History {
     pub(crate) revoked: Vec<Attempt>,
     /// Failed attempts of this epoch, charged or not, which determine the next wait.
     pub(crate) setbacks: u32,
-    /// Setbacks in this epoch since it was last done, charged or not.
+    /// Setbacks in this epoch since the task was last done, charged or not.
     pub(crate) held_up: HeldUp,
-    /// Workers that were lost in this epoch while running it, since it was last done.
+    /// Workers that were lost in this epoch while running the task, since the task was last done.
     pub(crate) lost_workers: LostWorkers,
 }
 
@@ -203,7 +203,7 @@ pub(crate) struct Failure {
     pub(crate) attempt: Attempt,
     pub(crate) class: FailureClass,
     pub(crate) error: String,
-    /// It was reported as not the task's own fault, and came once too often.
+    /// Whether it was a setback that occurred once too often.
     pub(crate) is_setback: bool,
 }
 
@@ -239,9 +239,9 @@ pub(crate) struct Worker {
     /// Its newest session: a Hello on an older one is late.
     pub(crate) newest_session: SessionId,
     pub(crate) slots: u32,
-    /// It terminates and takes no more tasks.
+    /// Whether it terminates and takes no more tasks.
     pub(crate) draining: bool,
-    /// The operator lets its pod go: its end is no disruption.
+    /// Whether the operator releases its pod, so that its end is not a disruption.
     pub(crate) is_let_go: bool,
     /// When it first said Hello.
     pub(crate) known_since: Timestamp,
@@ -253,7 +253,7 @@ pub(crate) struct Worker {
     pub(crate) running: BTreeSet<TaskAttempt>,
     /// Consecutive tasks that failed on it through no fault of their own.
     pub(crate) unhealthy: u32,
-    /// It is given no task before this time, because of that.
+    /// Because of these failures, it is given no task before this time.
     pub(crate) rests_until: Option<Timestamp>,
     /// A report that its container ended, while its session is still open.
     pub(crate) early_end: Option<(Timestamp, String)>,
@@ -361,7 +361,7 @@ impl StageState {
         u32::try_from(self.tasks.len()).unwrap_or(u32::MAX)
     }
 
-    /// Where the next stage finds the outputs, if they are complete.
+    /// The location at which the next stage finds the outputs, if they are complete.
     pub(crate) fn outputs(&self) -> Option<&str> {
         match &self.progress {
             StageProgress::Finished { outputs } => Some(outputs),
@@ -386,8 +386,8 @@ impl State {
         stage.0 as usize + 1 == self.stages.len()
     }
 
-    /// Where tasks of the stage find their input: `None` while it is incomplete, an empty path if
-    /// they read the source.
+    /// The location at which tasks of the stage find their input: `None` while the input is
+    /// incomplete, an empty path if they read the source.
     pub(crate) fn stage_input(&self, stage: StageId) -> Option<&str> {
         match stage.0.checked_sub(1) {
             None => Some(""),
@@ -553,8 +553,8 @@ impl Totals {
         self.bytes_out = self.bytes_out.wrapping_add(output.file.bytes);
     }
 
-    // Wraps in both directions, so that an absurd number of a worker cannot stop the coordinator,
-    // and disappears with its output.
+    // The sums wrap around in both directions. So an absurd number from a worker cannot stop the
+    // coordinator, and disappears from the sums when its output is revoked.
     fn subtract(&mut self, output: &TaskOutput) {
         self.records_in = self.records_in.wrapping_sub(output.records_in);
         self.bytes_in = self.bytes_in.wrapping_sub(output.bytes_in);

@@ -37,7 +37,8 @@ const SWEEP_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const MESSAGE: &str = "removing intermediate data";
 
 /// Releases the output's folder if the job has failed, and removes intermediate data that
-/// `spec.storage.retain` does not keep. What cannot be done in time stays, and the log says so.
+/// `spec.storage.retain` does not keep. Data that cannot be removed in time stays, and the log says
+/// so.
 ///
 /// `shards` is the number of output files, 0 if that is not known.
 pub(super) async fn clean_up(
@@ -46,7 +47,8 @@ pub(super) async fn clean_up(
     uploads: &[OutputFile],
     shards: u32,
 ) {
-    // This happens while the folder is still held: afterwards a later job may upload there.
+    // This happens while the job still holds the folder, because afterwards a later job may upload
+    // there.
     throw_away(job, shards).await;
     if let JobResult::Failed { .. } = result {
         let_go(job).await;
@@ -68,7 +70,7 @@ pub(super) fn files_of(result: &JobResult) -> u32 {
     }
 }
 
-/// Afterwards a later job may claim the folder.
+/// Releases the output's folder, so that a later job may claim it.
 async fn let_go(job: &RunJob) {
     match timeout(REMOVAL_TIMEOUT, give_up(&job.output())).await {
         Ok(Ok(())) => {}
@@ -232,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failed_job_throws_its_uploads_away_and_leaves_its_files() {
+    async fn a_failed_job_aborts_its_uploads_and_keeps_its_files() {
         let job = job(&json!({"uri": "s3://b/jobs", "ledgerTTL": "168h"}));
         let stands = upload(&job, "s3://o/part-0.jsonl").await;
         let left = upload(&job, "s3://o/part-1.jsonl").await;
@@ -254,7 +256,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_ledger_without_a_time_to_live_is_marked_too() {
+    async fn a_ledger_without_a_time_to_live_is_also_marked() {
         let job = job(&json!({"uri": "s3://b/jobs"}));
         let result = JobResult::Succeeded {
             files: 1,

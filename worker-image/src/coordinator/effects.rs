@@ -29,7 +29,7 @@ const RECORDS_PER_COMMIT: usize = 5_000;
 /// Least time between the starts of two commits. An object store takes longer in any case; on a
 /// local disk, commits of a few records each would use more CPU than everything else.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(5);
-/// How often deleting a losing attempt's file is tried. Nothing waits for it.
+/// The most tries to delete a losing attempt's file. Nothing waits for the deletion.
 const DISCARD_TRIES: u32 = 5;
 
 /// Why an effect can never be executed.
@@ -112,7 +112,8 @@ pub(super) struct Effects {
 }
 
 impl Effects {
-    /// Without any work. Storage calls run on the current runtime, whichever thread requests them.
+    /// Effects without any work yet. Storage calls run on the current runtime, whichever thread
+    /// requests them.
     pub(super) fn new(
         job: Arc<RunJob>,
         plan_digest: String,
@@ -379,7 +380,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lone_record_is_committed_at_once_and_a_stream_of_them_in_groups() {
+    async fn a_single_record_is_committed_at_once_and_a_stream_of_records_in_groups() {
         let mut effects = effects().await;
         let began = Instant::now();
         for shard in 0..10 {

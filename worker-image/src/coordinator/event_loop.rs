@@ -73,8 +73,8 @@ pub(crate) struct EventLoop {
     pub(super) _storage_watch: JoinSet<()>,
     /// The removal of intermediate data after the job's end.
     pub(super) cleanup: JoinSet<()>,
-    /// Whether that is done: only then is the result shown, because its reader may stop this
-    /// process.
+    /// Whether the removal is done. The result is shown only after it, because the reader of the
+    /// result may stop this process.
     pub(super) is_clean: bool,
     /// The run.
     pub(super) identity: RunIdentity,
@@ -96,7 +96,7 @@ pub(crate) struct EventLoop {
     pub(super) offenders: Offenders,
     /// Storage calls.
     pub(super) effects: Effects,
-    /// The storage calls among them that fail now.
+    /// The storage calls that currently fail.
     pub(super) outages: Outages,
     /// Heartbeats.
     pub(super) heartbeats: mpsc::Receiver<ReceivedHeartbeat>,
@@ -111,8 +111,8 @@ pub(crate) struct EventLoop {
 }
 
 impl EventLoop {
-    /// Like `run`, on a separate thread until this future is dropped. On the server's threads it
-    /// would wait behind thousands of connections that are active at the same time.
+    /// Like `run`, on a separate thread until this future is dropped. On the server's threads the
+    /// loop would have to wait for thousands of connections that are active at the same time.
     pub(super) async fn run_on_a_thread(self) -> Result<Infallible, LoopError> {
         let (mut ended, outcome) = oneshot::channel();
         let runtime = Builder::new_current_thread()

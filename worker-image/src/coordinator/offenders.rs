@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use zephyr_engine::id::WorkerId;
 
-/// Number of such reports after which a process is no longer accepted. One may be caused by a
-/// temporary mistake; a process that repeats it would report the same forever, and its task would
-/// never end.
+/// Number of such reports after which a process is no longer accepted. One such report may be
+/// caused by a temporary mistake. A process that repeats it would report the same forever, and its
+/// task would never end.
 pub(super) const MAX_REPORTS: u32 = 3;
 
-/// Most processes that are remembered: as many as there are workers. Beyond that the oldest are
-/// forgotten, which costs three more reports.
+/// Most processes that are remembered: as many as there are workers. If there are more, the oldest
+/// are forgotten, and three further reports of them are needed.
 const MAX_OFFENDERS: usize = 10_000;
 
 /// The processes and their counts. Clones share the same list.
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_fenced_after_its_third_report_and_the_next_one_in_its_pod_is_not() {
+    fn a_process_is_refused_after_its_third_report_but_not_the_next_one_in_its_pod() {
         let offenders = Offenders::default();
         let process = |incarnation| WorkerId::parse("pod", incarnation).unwrap();
         for fenced in [false, false, true, true] {
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_are_remembered_than_there_can_be_workers() {
+    fn no_more_processes_are_remembered_than_there_can_be_workers() {
         let offenders = Offenders::default();
         for incarnation in 0..MAX_OFFENDERS as u64 + 5 {
             offenders.note(&WorkerId::parse("pod", incarnation).unwrap());

@@ -1,4 +1,5 @@
-//! The operator's service: snapshots out, ended pods in. Decides nothing about the run.
+//! The operator's service: sends snapshots, and receives reports about ended pods. Decides nothing
+//! about the run.
 
 use std::time::Duration;
 
@@ -169,8 +170,8 @@ async fn listen(
     }
 }
 
-/// The channel to the loop, as soon as it exists; `None` once it is certain that there will be
-/// none.
+/// The channel to the loop, as soon as the loop exists; `None` once it is certain that there will
+/// be no loop.
 async fn loop_of(handle: &mut watch::Receiver<Option<LoopHandle>>) -> Option<mpsc::Sender<Input>> {
     let there = handle.wait_for(Option::is_some).await.ok()?;
     there.as_ref().map(|handle| handle.inputs.clone())

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Sessions that one pod may open in a `WINDOW`. A worker whose stream breaks waits a little longer
-/// before each reconnect, and a restart of a container takes longer than that.
+/// Sessions that one pod may open in a `WINDOW`. A worker waits a little longer before each further
+/// reconnect, so it opens fewer sessions; a restart of a container takes even longer.
 pub(super) const MAX_SESSIONS: u32 = 20;
 
 /// The period in which sessions are counted.
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pod_that_opens_too_many_sessions_waits_for_the_rest_of_the_window_and_no_other_does() {
+    fn a_pod_that_opens_too_many_sessions_waits_and_no_other_pod_does() {
         let registrations = Registrations::default();
         let began = Instant::now();
         let after = |seconds| began + Duration::from_secs(seconds);
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_pods_are_counted_than_there_may_be() {
+    fn no_more_pods_are_counted_than_the_limit() {
         let registrations = Registrations::default();
         let now = Instant::now();
         for pod in 0..MAX_PODS + 5 {

@@ -1,5 +1,5 @@
-//! Ledgers that release 0.1.0 wrote, replayed: the same plan, and a state that says what was done.
-//! The files are of that release and must never be generated again.
+//! Replays ledgers that release 0.1.0 wrote: the plan must be the same, and the state must say what
+//! was done. The files are of that release and must never be generated again.
 
 use std::path::{Path, PathBuf};
 
@@ -36,7 +36,7 @@ impl Stored {
         Self { _copy: copy, job }
     }
 
-    /// What the next coordinator of the job begins with.
+    /// The plan and the state with which the next coordinator of the job begins.
     async fn replayed(&self) -> (Plan, State) {
         let storage = &self.job.storage;
         let kept = load_plan(storage, true).await.unwrap().unwrap();
@@ -116,7 +116,7 @@ async fn a_job_that_failed_under_release_0_1_0_failed_for_the_same_reason() {
 }
 
 #[tokio::test]
-async fn a_job_that_release_0_1_0_left_half_done_goes_on_from_there() {
+async fn a_job_that_release_0_1_0_left_half_done_continues_from_there() {
     let (_, state) = Stored::read("local-interrupted").replayed().await;
     assert_eq!(state.result(), None);
     let expected = ((2, 8), (1, 2), [80, 5120, 0, 0]);

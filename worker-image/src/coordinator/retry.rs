@@ -1,5 +1,5 @@
-//! Storage calls that are retried forever, visibly: each failure is shown until the call succeeds.
-//! Nothing is lost and nothing is given up here.
+//! Retries storage calls forever, and visibly: each failure is shown until the call succeeds. So no
+//! call is lost.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -28,7 +28,7 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    /// Starting with the shortest.
+    /// Starts with the shortest wait.
     pub(super) fn new(chance: &Chance) -> Self {
         Self {
             chance: chance.clone(),
@@ -45,9 +45,9 @@ impl Backoff {
 }
 
 /// How often the coordinator's own call may find a local disk full, or may be refused permanently
-/// in a run on one machine, before it gives up: some 40 s, in which a person can free space or
-/// grant rights. Only a run on one machine keeps its ledger on a disk, and without a ledger it
-/// cannot even record how it ended.
+/// in a run on one machine, before the coordinator gives up. This is some 40 s, in which a person
+/// can free space or grant rights. Only a run on one machine keeps its ledger on a disk, and
+/// without a ledger it cannot even record how it ended.
 pub(super) const FEW_TRIES: u32 = 8;
 
 /// Decides what to do about an error: whether a retry may succeed, and who could repair the cause.
@@ -58,7 +58,7 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    /// For the calls of this run.
+    /// The judge for the calls of this run.
     pub(super) fn of(job: &RunJob) -> Self {
         let is_local = job.is_local;
         Self { is_local }
@@ -79,8 +79,8 @@ impl Judge {
         }
     }
 
-    /// If the ledger belongs to another coordinator, or contains foreign objects, waiting does not
-    /// help.
+    /// Waiting does not help if the ledger belongs to another coordinator, or contains foreign
+    /// objects.
     pub(super) fn ledger(self, error: &LedgerError) -> Verdict {
         match error {
             LedgerError::Unavailable(error) | LedgerError::Store(error) => self.storage(error),
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_local_disk_that_stays_full_is_given_up_after_a_while_and_shown_until_then() {
+    async fn a_full_local_disk_is_shown_and_retried_only_for_a_while() {
         let outages = Outages::default();
         let (tries, began) = (Cell::new(0), Instant::now());
         let write = || {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_local_run_ends_some_time_after_it_was_refused_for_good_and_a_cluster_waits() {
+    async fn a_permanently_refused_local_run_ends_after_a_while_and_a_job_in_a_cluster_waits() {
         let outages = Outages::default();
         let began = Instant::now();
         let deny = || std::future::ready(Err::<(), _>(failed(Cause::Denied("403".to_owned()))));
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_store_that_is_away_for_a_day_is_waited_for() {
+    async fn a_job_waits_for_a_store_that_does_not_answer_for_a_day() {
         let outages = Outages::default();
         let began = Instant::now();
         let write = || {

@@ -66,7 +66,7 @@ pub(crate) struct WorkerSender {
     pub close: CancellationToken,
 }
 
-/// How the services reach the loop, once it exists.
+/// The channels through which the services reach the loop, once the loop exists.
 #[derive(Clone)]
 pub(crate) struct LoopHandle {
     /// The loop's epoch.
@@ -233,7 +233,7 @@ enum ReadError {
 }
 
 impl ReadError {
-    /// The message for the worker; nothing if it could not receive it.
+    /// The message for the worker; `None` if the worker could not receive it.
     fn answer(&self) -> Option<Status> {
         match self {
             Self::Stream { .. } => None,

@@ -14,8 +14,9 @@ use crate::job::RunJob;
 /// Time between two calls: one small read, which costs little even with thousands of jobs.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Repeatedly shows, by the time of an object in the job's folder, that this coordinator is alive.
-/// A failed write is only logged, because all calls that the job needs are retried elsewhere.
+/// Repeatedly rewrites an object in the job's folder, so that the object's time shows that this
+/// coordinator is alive. A failed write is only logged, because all calls that the job needs are
+/// retried elsewhere.
 pub(super) async fn show_signs_of_life(job: &RunJob) -> Infallible {
     loop {
         sleep(SIGN_OF_LIFE_INTERVAL).await;

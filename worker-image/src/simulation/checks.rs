@@ -1,4 +1,4 @@
-//! Tests that the checks of whole runs can fail: each forbidden event happens here once.
+//! Tests that the checks of whole runs can fail: each forbidden event is caused here once.
 
 use std::sync::Arc;
 

@@ -31,9 +31,9 @@ use crate::defect::{self, Defect};
 #[derive(Clone)]
 pub(super) struct Client {
     server: Arc<Server>,
-    /// The process; none for the thread of a task, on which no time passes.
+    /// The process; `None` for the thread of a task, on which no time passes.
     process: Option<Process>,
-    /// Puts that were answered and not executed: none, unless a mistake is seeded.
+    /// Puts that were answered but not executed. There are none, unless a mistake is seeded.
     deferred_puts: DeferredPuts,
 }
 
@@ -336,7 +336,7 @@ pub(super) fn stores(
 ) -> Stores {
     let stores = match process {
         Some(_) => Stores::new(BTreeMap::new()),
-        // Its pauses use real time.
+        // The pauses of these clients use real time.
         None => Stores::in_memory(),
     };
     let stores = stores.with_chance(chance);

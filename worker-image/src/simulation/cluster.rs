@@ -33,7 +33,7 @@ use super::worker::Worker;
 use crate::coordinator::{EventLoop, Offenders, Status, work};
 use crate::metrics::CoordinatorMetrics;
 
-/// How often it is checked which processes have ended and what is due.
+/// The interval between two checks of which processes have ended and which actions are due.
 const STEP: Duration = Duration::from_millis(100);
 /// How long a job may take after the last fault: a hundred tasks of half a minute, and all waits
 /// for silence.
@@ -76,7 +76,7 @@ pub(super) struct Outcome {
     pub(super) trace: u64,
     pub(super) lines: u64,
     pub(super) epochs: usize,
-    /// Failures of tasks that were reported, and those that were charged to a task.
+    /// Number of reported failures of tasks, and number of failures that were charged to a task.
     pub(super) failures: usize,
     pub(super) charged: usize,
     /// The final files.
@@ -110,7 +110,7 @@ pub(super) fn run_with(
     })
 }
 
-/// A job without faults: how it ended, and all objects of the store by name.
+/// Runs a job without faults. Returns how it ended, and all objects of the store by name.
 pub(super) fn run_undisturbed(
     seed: u64,
     job: SimulatedJob,
@@ -251,9 +251,9 @@ impl World {
     }
 }
 
-/// Plans the job before the run, on a separate clock, because compiling expressions uses a thread,
-/// for which a simulated clock does not wait. The coordinator that does this is the first, and ends
-/// there. Returns the shards of the source and the files of the tables.
+/// Plans the job before the run, on a separate clock, because a simulated clock does not wait for
+/// the thread that compiles expressions. The first coordinator does this, and ends then. Returns
+/// the shards of the source and the files of the tables.
 fn keep_plan(job: &SimulatedJob, server: &Arc<Server>) -> (u32, TableFiles) {
     let job = job.on(server, None, Chance::from_seed(0), Duration::from_secs(1));
     let storage = job.storage.clone();
@@ -364,7 +364,7 @@ impl Fleet {
         self.world.journal.note("nothing fails any more");
     }
 
-    /// The role of Kubernetes: restarts what has ended.
+    /// Plays the role of Kubernetes: restarts processes that have ended.
     fn start_what_is_due(&mut self, now: Instant) {
         let world = Arc::clone(&self.world);
         self.stalled.retain(|(until, process)| {

@@ -23,7 +23,7 @@ const STORAGE_RETRY_TIME: Duration = Duration::from_secs(10);
 /// A process.
 pub(super) struct Coordinator {
     endpoint: Arc<Endpoint>,
-    /// Kubernetes has started another process in its place.
+    /// Whether Kubernetes has started another process in its place.
     pub(super) is_replaced: bool,
     task: JoinHandle<()>,
     status: watch::Receiver<Status>,

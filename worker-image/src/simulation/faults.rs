@@ -18,8 +18,7 @@ pub(super) struct Faults {
     pub(super) refused: u64,
     /// Calls that are executed and whose answer is lost: 500.
     pub(super) replies_lost: u64,
-    /// Conditional puts with the answer that the object already existed, whether or not they were
-    /// executed.
+    /// Conditional puts that are answered with "already exists", whether or not they were executed.
     pub(super) falsely_there: u64,
     /// Calls that hang until the client gives them up; half of them are executed some time later.
     pub(super) hung: u64,
@@ -57,7 +56,7 @@ pub(super) enum Outcome {
     Answered,
     Refused,
     ReplyLost,
-    /// The answer is that the object existed; the call is executed or not.
+    /// The answer is "already exists"; the call may be executed or not.
     FalselyThere {
         lands: bool,
     },

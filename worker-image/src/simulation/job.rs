@@ -1,5 +1,6 @@
-//! The jobs of the simulation: small ones whose output changes with every record that is lost,
-//! doubled or mixed up, and their expected output, computed here by other means. Runs nothing.
+//! The jobs of the simulation, and their expected output, which is computed here without the
+//! engine. The jobs are small, and every record that is lost, doubled or mixed up changes their
+//! output. Runs nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ pub(super) const FOREIGN: &str = "out/notes.txt";
 /// A job with its input.
 pub(super) struct SimulatedJob {
     frozen: FrozenJob,
-    /// The content of each object that exists before, by name.
+    /// The content of each object that exists before the run, by name.
     files: BTreeMap<String, Vec<u8>>,
     pub(super) source_shards: u32,
     pub(super) tables: TableFiles,

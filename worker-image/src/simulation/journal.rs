@@ -1,6 +1,6 @@
-//! All events of a run, in order, as lines: their hash distinguishes two runs. Also the errors that
-//! were found, which would otherwise be lost in tasks whose panics nobody sees. Judges nothing
-//! itself.
+//! All events of a run, in order, as lines; two runs can be compared by the hash of their lines.
+//! Also keeps the errors that were found, because panics of tasks would otherwise be lost. Judges
+//! nothing itself.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -28,7 +28,7 @@ struct Lines {
 }
 
 impl Journal {
-    /// Begins now.
+    /// An empty journal of a run that begins now.
     pub(super) fn new(is_printing: bool) -> Self {
         Self(Arc::new(Inner {
             began: Instant::now(),
@@ -78,7 +78,7 @@ impl Journal {
         self.lines().hash.value()
     }
 
-    /// How many lines there are.
+    /// The number of lines.
     pub(super) fn count(&self) -> u64 {
         self.lines().count
     }

@@ -24,7 +24,7 @@ use super::store::{Applied, Server};
 
 /// Most coordinators that live at the same time: one that works, and superseded ones.
 const MAX_ALIVE: usize = 4;
-/// How long it may take after the last fault until one coordinator has prevailed.
+/// How long it may take after the last fault until exactly one coordinator can append.
 const MAX_HEALED: Duration = Duration::from_mins(10);
 /// How often a ledger is read again before an error in it counts as permanent, as in planning.
 const LEDGER_READS: u32 = 3;
@@ -162,7 +162,7 @@ impl World {
         for running in &alive {
             running.process.stall(false);
         }
-        // Live coordinators continue: all but one of them must find that they are fenced.
+        // Live coordinators continue. All except one must find that they are fenced.
         alive.push(self.start(started));
         let deadline = Instant::now() + MAX_HEALED;
         while self.journal.violations().is_empty() {

@@ -22,7 +22,7 @@ pub(super) struct LedgerBook {
     epochs: BTreeMap<u64, EpochBook>,
     /// Number of records in each merged object.
     merged: BTreeMap<String, usize>,
-    /// Epochs whose snapshot says where everything before them is.
+    /// Epochs with a snapshot, which says where all earlier records are.
     based: BTreeSet<u64>,
     /// The records that the last take-over replayed, with its epoch: every later one begins with
     /// them.

@@ -1,5 +1,5 @@
-//! Mistakes of a ledger, made by the client that executes its calls: the ledger gets the answer
-//! that an object was put although it was not, or not yet. Makes none unless a test seeds it.
+//! Mistakes of a ledger. The client that executes the ledger's calls makes them: it answers that an
+//! object was put although it was not, or not yet. It makes a mistake only if a test seeds it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

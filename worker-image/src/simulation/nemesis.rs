@@ -21,7 +21,7 @@ impl Fleet {
         };
         let seconds = self.rng.between(1, 90);
         let until = heals_at.min(now + Duration::from_secs(seconds));
-        // Rarer, because each of them affects all processes.
+        // These faults are rarer, because each of them affects all processes.
         let is_large_fault = self.rng.percent(20);
         match nemesis {
             Nemesis::CoordinatorDies => self.coordinator_dies(),

@@ -100,7 +100,8 @@ impl Network {
         Duration::from_millis(state.rng.between(1, longest))
     }
 
-    /// The target of the service's name: sometimes still a replaced coordinator.
+    /// The coordinator to which the service's name leads. Sometimes this is still a replaced
+    /// coordinator.
     fn dialled(&self) -> Option<Arc<Endpoint>> {
         const OLD_ONES_PERCENT: u64 = 15;
         let mut state = self.state();
@@ -112,7 +113,7 @@ impl Network {
         endpoints.last().cloned()
     }
 
-    /// The stream of a pod breaks; a side that is not informed notices the silence.
+    /// Breaks the stream of a pod. A side that is not informed notices the silence.
     pub(super) fn breaks(&self, pod: u64, worker_knows: bool, coordinator_knows: bool) {
         for wire in self.wires(|wire| wire.pod == pod) {
             wire.drops_up.store(true, Ordering::Relaxed);
@@ -121,8 +122,8 @@ impl Network {
         }
     }
 
-    /// The stream of a pod carries nothing any more in these directions, until the keepalive of
-    /// both sides notices.
+    /// Makes the stream of a pod carry nothing in these directions, until the keepalive of both
+    /// sides notices.
     pub(super) fn drops_messages(&self, pod: u64, up: bool, down: bool) {
         for wire in self.wires(|wire| wire.pod == pod) {
             wire.drops_up.fetch_or(up, Ordering::Relaxed);
@@ -134,7 +135,7 @@ impl Network {
         }
     }
 
-    /// The streams of a coordinator that is gone, or was paused for too long.
+    /// Ends the streams of a coordinator that is gone, or was paused for too long.
     pub(super) fn leaves(&self, coordinator: &Process) {
         for wire in self.wires(|wire| wire.coordinator.name() == coordinator.name()) {
             wire.end(true, false);

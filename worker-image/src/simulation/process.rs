@@ -54,7 +54,7 @@ impl Process {
         }
     }
 
-    /// The same work, which pauses with the process.
+    /// Wraps work so that it pauses with the process.
     pub(super) fn run<F: Future + Send + 'static>(&self, work: F) -> Stalling<F> {
         Stalling {
             process: self.clone(),

@@ -10,11 +10,11 @@ use super::rng::Rng;
 /// A kind of fault, besides those of single calls to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Nemesis {
-    /// Its process ends, and another begins some seconds later.
+    /// The coordinator's process ends, and another begins some seconds later.
     CoordinatorDies,
-    /// It pauses for some time.
+    /// The coordinator pauses for some time.
     CoordinatorStalls,
-    /// It pauses, is replaced, and resumes.
+    /// The coordinator pauses, is replaced, and resumes.
     CoordinatorIsReplacedAlive,
     /// A pod is gone at once, and another one starts.
     WorkerDies,
@@ -44,7 +44,7 @@ const ALL: [Nemesis; 10] = [
     Nemesis::OutputIsLost,
 ];
 
-/// Longer than the sum of the faults of a seed.
+/// How long a call of a task is retried: longer than the sum of the faults of a seed.
 const TASK_RETRY_TIME: Duration = Duration::from_mins(1);
 
 /// See the top of the file.
@@ -58,9 +58,9 @@ pub(super) struct Settings {
     pub(super) message_ms_max: u64,
     /// Tasks in a hundred that fail by themselves.
     pub(super) failures: u64,
-    /// For the coordinators' calls to the store.
+    /// The faults of the coordinators' calls to the store.
     pub(super) faults: Faults,
-    /// For the tasks' calls, for which no time passes.
+    /// The faults of the tasks' calls, during which no time passes.
     pub(super) task_faults: Faults,
     /// How long a task's call is retried, in real time.
     pub(super) task_retry_time: Duration,

@@ -43,7 +43,7 @@ pub(super) struct Server {
 
 struct State {
     faults: Faults,
-    /// For calls for which no time passes.
+    /// The faults of calls during which no time passes.
     task_faults: Faults,
     /// How often each call was made.
     calls: BTreeMap<(&'static str, String), u64>,
@@ -81,7 +81,7 @@ impl Server {
         &self.journal
     }
 
-    /// From here on calls have these faults.
+    /// Sets the faults of all later calls.
     pub(super) fn set_faults(&self, faults: Faults, task_faults: Faults) {
         let mut state = self.state();
         state.faults = faults;
@@ -89,7 +89,7 @@ impl Server {
         state.outage_until = None;
     }
 
-    /// Until this time no call succeeds.
+    /// Makes all calls before this time fail.
     pub(super) fn fails_until(&self, until: Instant) {
         self.state().outage_until = Some(until);
     }

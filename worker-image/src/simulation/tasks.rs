@@ -30,10 +30,11 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
 /// Runs tasks of one job.
 pub(super) struct Tasks {
     context: TaskContext,
-    /// For an outage of the store: tasks do not wait for it, because no time passes.
+    /// The context during an outage of the store. Tasks do not wait for its end, because no time
+    /// passes.
     without_retries: TaskContext,
     server: Arc<Server>,
-    /// For data that does not fit into memory, which does not occur here.
+    /// The folder for data that does not fit into memory. Such data does not occur here.
     _spill: tempfile::TempDir,
 }
 
@@ -71,7 +72,8 @@ impl Tasks {
             &self.context
         };
         let counters = Arc::new(ProgressCounters::default());
-        // Not on this thread, because it belongs to the simulation's runtime, and tasks block.
+        // The task does not run on this thread: the thread belongs to the simulation's runtime, and
+        // tasks block.
         let work = defect::inherited(|| run(context, &assignment, &counters, None));
         let outcome = std::thread::scope(|scope| scope.spawn(work).join().unwrap());
         match outcome {

@@ -68,7 +68,7 @@ impl Truth {
         }
     }
 
-    /// Something changed in the store.
+    /// Records a change in the store.
     pub(super) fn applied(&self, applied: &Applied<'_>) {
         let mut state = self.state();
         let is_right = match applied {
@@ -273,7 +273,7 @@ impl State {
     /// A worker forgets what is acknowledged: if the result counts, it must be in the ledger.
     fn expect_acknowledgement(&self, epoch: u64, task: TaskAttempt) -> Result<(), String> {
         let is_dealt_with = self.book.known_to(epoch).any(|record| match record {
-            // Superseded, if it is another attempt.
+            // If another attempt has won, this attempt is superseded.
             LogRecord::Done { task: durable, .. } => durable.task == task.task,
             LogRecord::Failed { task: durable, .. } | LogRecord::Revoked { task: durable } => {
                 *durable == task
@@ -281,7 +281,7 @@ impl State {
             LogRecord::Result(_) => true,
             LogRecord::StageFinished { .. } | LogRecord::Finalized { .. } => false,
         });
-        // The first of two results is not durable yet; its own worker keeps it until it is.
+        // The first of two results is not durable yet. Its own worker keeps it until it is durable.
         let is_superseded = self.received.get(&epoch).is_some_and(|received| {
             let mut results = received.iter().filter(|other| other.task == task.task);
             results.any(|other| *other != task)

@@ -12,8 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 use tonic::transport::server::Connected;
 
-/// How long a connection may be open before its first call is accepted. A worker's first call
-/// follows its connection within milliseconds; with thousands at the same time, within seconds.
+/// How long a connection may be open before its first call is accepted. A worker makes its first
+/// call within milliseconds after connecting, or within seconds if thousands of workers connect at
+/// the same time.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Whether a call was accepted on a connection. Clones refer to the same connection.
@@ -21,7 +22,7 @@ const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) struct LetIn(Arc<AtomicBool>);
 
 impl LetIn {
-    /// A call was accepted: from here on the connection may be silent for any time.
+    /// Records that a call was accepted. From then on the connection may be silent for any time.
     pub(super) fn note(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -40,7 +41,7 @@ pub(super) struct Arrival<S> {
 }
 
 impl<S> Arrival<S> {
-    /// For a connection that was accepted just now.
+    /// Wraps a connection that was accepted just now.
     pub(super) fn new(inner: S) -> Self {
         Self::within(inner, ARRIVAL_TIMEOUT)
     }

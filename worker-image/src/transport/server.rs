@@ -1,5 +1,5 @@
-//! The coordinator's gRPC server: every call, to any path, passes the token check first. It answers
-//! only calls to unknown services itself.
+//! The coordinator's gRPC server. Every call, to any path, must first pass the token check. The
+//! server itself answers only calls to unknown services.
 
 use std::future::Future;
 use std::time::Duration;

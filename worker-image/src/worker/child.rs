@@ -158,12 +158,13 @@ impl ChildProcess {
         .map_err(ChildError::Frame)
     }
 
-    /// Its next message; `None` when it has exited. May be cancelled.
+    /// Its next message; `None` if it has exited. This future may be dropped without losing a
+    /// message.
     pub(super) async fn next(&mut self) -> Option<Result<from_child::Message, FrameError>> {
         self.frames.recv().await
     }
 
-    /// Whether it has exited, as far as is known without waiting.
+    /// Whether it is known, without waiting, that it has exited.
     pub(super) fn is_gone(&mut self) -> bool {
         !matches!(self.process.try_wait(), Ok(None)) || self.frames.is_closed()
     }

@@ -39,8 +39,8 @@ pub const CHILD_ARGUMENT: &str = "__task-child";
 const STORAGE_THREADS: usize = 1;
 /// How often running tasks report their progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
-/// A task that takes longer is the last one on its thread. In this time it cannot touch more than
-/// some tens of MiB of the stack.
+/// A task that takes longer than this is the last one on its thread. A shorter task cannot touch
+/// more than some tens of MiB of the stack.
 const SHORT_TASK: Duration = Duration::from_millis(5);
 /// Most tasks of one thread.
 const TASKS_OF_A_THREAD: u32 = 256;
@@ -101,7 +101,7 @@ enum SetupError {
 }
 
 impl SetupError {
-    /// It may work on another machine, or later on this one.
+    /// Whether the child might work on another machine, or later on this machine.
     fn is_disruption(&self) -> bool {
         match self {
             Self::Spill(_) | Self::Context(TaskContextError::FindSpillFolder { .. }) => true,

@@ -19,7 +19,7 @@ const BLOCK_BYTES: u64 = 512;
 /// its report. A measurement reads some hundred directory entries.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// How long the measurement may take when the worker has to terminate: the kubelet gives an evicted
-/// pod at least two seconds, and the report has to be sent within the other one.
+/// pod at least two seconds, and the report has to be sent within the remaining second.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How a worker terminates on request.
@@ -66,9 +66,9 @@ impl DiskLimit {
     }
 }
 
-/// Measures repeatedly until the worker has to terminate, and returns how it terminates; nothing if
-/// the sender is gone. If the last measurement was over the limit, that decides; otherwise one more
-/// is made, because the disk may have filled since.
+/// Measures repeatedly until the worker has to terminate, and returns how it terminates; `None` if
+/// the sender is gone. If the last measurement was over the limit, the worker terminates because of
+/// the limit. Otherwise one more measurement is made, because the disk may have filled since.
 async fn watch<Look>(
     limit_bytes: u64,
     look: impl Fn() -> Look,
@@ -192,19 +192,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_full_disk_is_known_though_no_further_look_ends_in_time() {
+    async fn a_full_disk_is_known_even_if_no_further_measurement_ends_in_time() {
         let at_once = Duration::ZERO;
         for (looks, expected) in [
             // It was over the limit at the last measurement, whether or not the next one ends.
             (&[Some(1), Some(4)][..], (true, at_once)),
             (&[Some(4), None][..], (true, at_once)),
-            // It has filled since.
+            // The disk has filled since the last measurement.
             (&[Some(1), None, Some(4)], (true, at_once)),
             (&[Some(1), None, Some(3)], (false, at_once)),
             // Nothing is known.
             (&[None, None], (false, LOOK_TIMEOUT)),
             (&[Some(1), None, None], (false, LOOK_TIMEOUT)),
-            // Room was made.
+            // Space was freed.
             (&[Some(4), Some(1), None, Some(1)], (false, at_once)),
         ] {
             assert_eq!(leaves(looks).await, expected, "{looks:?}");
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_worker_without_a_limit_never_measures_and_a_gone_sender_means_nothing() {
+    async fn a_worker_without_a_limit_never_measures_and_a_dropped_sender_is_no_request() {
         let look = || async { panic!("it looks") };
         let (sender, asked) = oneshot::channel();
         sender.send(()).unwrap();

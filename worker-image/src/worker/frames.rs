@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_one_side_writes_the_other_reads_until_the_end() {
+    async fn frames_that_one_side_writes_the_other_side_reads_until_the_end() {
         let mut bytes = Vec::new();
         let first = NextRecord {
             place: "a line 1".into(),
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn text_in_the_pipe_is_an_error_and_no_allocation() {
+    fn text_in_the_pipe_is_an_error_and_allocates_nothing() {
         let error = read_blocking::<SetupFailed>(&mut b"hello world".as_slice()).unwrap_err();
         assert!(matches!(error, FrameError::Length { .. }), "{error}");
     }

@@ -11,7 +11,7 @@ pub(super) struct OomCounter {
 }
 
 impl OomCounter {
-    /// Finds the file, in either version of control groups; there is none outside Linux.
+    /// Finds the file, in either version of control groups. Outside Linux there is no such file.
     pub(super) fn find() -> Self {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         Self {
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn the_own_group_is_looked_at_before_the_root() {
+    fn the_processs_own_group_is_tried_before_the_root() {
         let found = candidates("12:memory:/kubepods/x\n0::/kubepods/y\n");
         assert_eq!(
             found[0],

@@ -6,8 +6,9 @@ use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The share of the limit that is left when a process is ended: a process that fills memory as fast
-/// as possible needs longer for this than the interval between two measurements.
+/// The reserve as a share of the limit (one part in this number): a process is ended when less
+/// memory than this is left. A process that fills memory as fast as possible needs longer for the
+/// reserve than the interval between two measurements.
 const RESERVE_SHARE: u64 = 10;
 /// The reserve of a small container.
 const MIN_RESERVE_BYTES: u64 = 32 * 1024 * 1024;
@@ -34,7 +35,7 @@ pub(super) enum Finding {
 }
 
 impl MemoryWatch {
-    /// For this number of slots. A limit of 0 means none.
+    /// A watch of this number of slots. A limit of 0 means that there is no limit.
     pub(super) fn new(limit_bytes: u64, slots: u32) -> Self {
         Self {
             limit_bytes,
@@ -62,7 +63,7 @@ impl MemoryWatch {
         bytes > self.limit_bytes / (self.used.len() as u64).max(1) / 2
     }
 
-    /// The slot has no process any more.
+    /// Records that the slot has no process any more.
     pub(super) fn forget(&self, slot: u32) {
         self.note(slot, 0);
     }
@@ -111,7 +112,7 @@ mod tests {
     const MIB: u64 = 1024 * 1024;
 
     #[test]
-    fn only_the_largest_process_is_ended_and_only_when_memory_is_short() {
+    fn only_the_largest_process_is_ended_and_only_if_memory_is_nearly_used_up() {
         let watch = MemoryWatch::new(1000 * MIB, 2);
         assert_eq!(
             watch.judge(0, 100 * MIB, 50 * MIB),

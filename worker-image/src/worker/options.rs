@@ -25,7 +25,7 @@ pub struct WorkerOptions {
     pub slots: u32,
     /// Memory that all tasks together may use; 0 if it is not known.
     pub memory_bytes: u64,
-    /// Whether that is the container's limit, above which the kernel ends processes.
+    /// Whether `memory_bytes` is the container's limit, above which the kernel ends processes.
     pub memory_is_limited: bool,
     /// How much of its node's disk the pod may use; 0 if there is no limit.
     pub disk_limit_bytes: u64,
@@ -39,8 +39,9 @@ pub struct WorkerOptions {
     pub metrics: WorkerMetrics,
 }
 
-/// The task slots of a worker: as many as are asked for, or one for each processor if 0 are. A
-/// machine may have more processors than a coordinator accepts slots.
+/// The number of task slots of a worker: the requested number, or one for each processor if 0 is
+/// requested. It is limited, because a machine may have more processors than a coordinator accepts
+/// slots.
 pub fn task_slots(asked_for: u32, processors: u32) -> u32 {
     match asked_for {
         0 => processors.clamp(1, MAX_SLOTS),

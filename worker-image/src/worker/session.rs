@@ -58,7 +58,7 @@ pub(crate) trait Line: Send + 'static {
     ) -> impl Future<Output = Result<Self::Inbound, Status>> + Send;
 }
 
-/// By gRPC.
+/// Reaches a coordinator by gRPC.
 struct Grpc {
     address: String,
     token: Token,
@@ -169,7 +169,7 @@ pub(crate) struct Session<L> {
 }
 
 impl<L: Line> Session<L> {
-    /// No epoch yet.
+    /// A session that has not seen an epoch yet.
     pub(crate) fn new(
         line: L,
         identity: RunIdentity,

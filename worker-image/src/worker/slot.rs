@@ -25,8 +25,9 @@ use crate::task::TaskFailure;
 /// fail all tasks of a stage within a moment.
 const START_FAILED_WAIT: Duration = Duration::from_secs(2);
 
-/// After a longer task the memory of its process is measured at once; after a series of shorter
-/// ones this long after the first: in that time a process cannot take more than some tens of MiB.
+/// After a task that took longer than this, the memory of its process is measured at once. In a
+/// series of shorter tasks, it is measured this long after the first of them. In this time a
+/// process cannot take more than some tens of MiB.
 const MAX_UNSEEN: Duration = Duration::from_millis(20);
 
 /// A command for a slot.
@@ -76,12 +77,12 @@ pub(super) struct Slot {
     pub number: u32,
     /// The shared state.
     pub options: Arc<SlotOptions>,
-    /// OOM kills in this worker before its child process started. The death of a child that is
-    /// killed between two tasks may be noticed only in the second.
+    /// OOM kills in this worker before its child process started. If a child is killed between two
+    /// tasks, its death may be noticed only in the second task.
     pub oom_kills_before: u64,
     /// When the memory of its process is measured while a task runs.
     pub next_look: Instant,
-    /// When it is decided whether the process can be kept; `None` if that was done after its last
+    /// When to decide whether the process can be kept; `None` if this was decided after its last
     /// task.
     pub keep_until: Option<Instant>,
     /// Its commands.
@@ -313,8 +314,8 @@ async fn start_failed(task: TaskAttempt, error: &ChildError) -> SlotEvent {
     ))
 }
 
-/// If a worker cannot start processes, the worker has a problem, and the task is not at fault. If a
-/// child refuses the job, the job is at fault.
+/// The class of an error of a child. If a worker cannot start processes, the worker has a problem,
+/// and the task is not at fault. If a child refuses the job, the job is at fault.
 fn class_of(error: &ChildError) -> FailureClass {
     match error {
         ChildError::Start { .. }
@@ -337,7 +338,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fault_8282_a_machine_that_cannot_run_tasks_charges_none_and_a_job_that_cannot_run_ends() {
+    fn fault_8282_a_machine_that_cannot_run_tasks_charges_no_task() {
         let setup = |is_disruption| ChildError::Setup {
             error: "no space on /tmp".to_owned(),
             is_disruption,

@@ -47,7 +47,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Supervisor {
     /// The job.
     pub job: Arc<RunJob>,
-    /// Its data for each `Hello`; `running` is filled in.
+    /// The worker's data for each `Hello`, in which `running` is filled in.
     pub hello: Hello,
     /// The setup for a child, without the number of source shards.
     pub setup: Setup,
@@ -262,8 +262,8 @@ impl Supervisor {
         for (occupation, slot) in state.occupations.iter_mut().zip(&self.slots) {
             if *occupation == Occupation::Running(task) {
                 *occupation = Occupation::Stopping;
-                // A slot's queue has room for a Run and a Stop, whether or not the slot has taken
-                // the Run, so it is never full.
+                // A slot's queue has room for a `Run` and a `Stop`, so it is never full, whether or
+                // not the slot has taken the `Run`.
                 if slot.try_send(SlotCommand::Stop).is_err() {
                     tracing::error!(%task, "the slot accepts no command; the superseded attempt continues");
                 }
@@ -374,13 +374,13 @@ impl Supervisor {
             handed_back,
         }));
         state.say(worker_message::Message::Bye(Bye {}));
-        // When it ends, the coordinator closes the stream after it has read everything; the worker
-        // waits for that.
+        // Closing this channel ends the worker's side of the stream. The coordinator closes the
+        // stream after it has read everything, and the worker waits for that.
         state.outbound = None;
     }
 
-    /// Termination is permanent, and a refusal is still valid after the session in which it
-    /// occurred.
+    /// Publishes the readiness. Termination is permanent, and a refusal stays valid after the
+    /// session in which it occurred.
     fn set_ready(&self, state: &State, readiness: Readiness) {
         let refused = matches!(*self.readiness.borrow(), Readiness::Refused(_));
         if state.draining.is_none() && !(refused && readiness == Readiness::NoSession) {
@@ -465,7 +465,7 @@ impl State {
         }
     }
 
-    /// Sends reports that were not sent in this session, as far as the session accepts them.
+    /// Sends reports that were not sent in this session, as many as the session accepts.
     fn say_reports(&mut self) {
         self.reports_wait = false;
         let (Some(outbound), true) = (&self.outbound, self.welcomed) else {
@@ -517,7 +517,7 @@ async fn told(terminate: &mut Option<oneshot::Receiver<Leave>>) -> Leave {
             return how;
         }
     }
-    // The sender is gone, so there will be no request: a dropped sender never means one.
+    // The sender is gone, so there will be no request. A dropped sender never counts as a request.
     std::future::pending().await
 }
 

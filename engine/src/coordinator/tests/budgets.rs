@@ -5,7 +5,7 @@ use crate::coordinator::record::{FailureClass, LogRecord};
 use crate::coordinator::{Config, Effect, FailureReason, PodEndCause, ToWorker};
 use crate::id::TaskAttempt;
 
-/// One worker takes the first shard again and again until it has it or the job has ended.
+/// Lets time pass until a worker has the first shard again, or the job has ended.
 fn next_try(cluster: &mut TestCluster) -> Option<TaskAttempt> {
     for _ in 0..200 {
         cluster.settle();
@@ -104,7 +104,7 @@ fn deterministic_errors_that_differ_are_tried_until_the_budget_is_used_up() {
 }
 
 #[test]
-fn a_budget_of_none_is_taken_as_one() {
+fn a_budget_of_0_counts_as_1() {
     let mut cluster = TestCluster::with(Config::new(0, 0), &[1]);
     cluster.hello("a", 1);
     let task = cluster.only("a");
@@ -163,7 +163,7 @@ fn a_repeated_failure_report_is_charged_once() {
     }
     cluster.settle();
     assert_eq!(cluster.ledger.len(), 1);
-    // And once more after a reconnect in which the acknowledgement was lost.
+    // The failure is reported once more after a reconnect in which the acknowledgement was lost.
     cluster.disconnects("a");
     cluster.hello_naming("a", 1, 1, vec![task]);
     cluster.fails("a", task, FailureClass::Application, "boom");
@@ -254,9 +254,9 @@ fn fault_4339_fault_3009_a_container_killed_for_memory_is_charged_to_its_tasks_w
 }
 
 #[test]
-fn fault_4093_the_news_of_a_containers_end_is_charged_right_in_every_order() {
-    // Before the stream breaks, after it, after the restarted process of the pod said Hello, and
-    // before that if the break of the stream was not noticed.
+fn fault_4093_a_report_of_a_containers_end_is_charged_correctly_in_every_order() {
+    // The report comes before the stream breaks, after it, after the restarted process of the pod
+    // said Hello, or before that Hello if the break of the stream was not noticed.
     for order in 0..4 {
         let mut cluster = TestCluster::new(&[1]);
         cluster.hello("a", 1);
@@ -311,7 +311,7 @@ fn fault_4093_the_news_of_a_containers_end_is_charged_right_in_every_order() {
 }
 
 #[test]
-fn old_news_about_a_connected_pod_does_not_count_when_its_stream_breaks_much_later() {
+fn an_old_report_about_a_connected_pod_does_not_count_when_its_stream_breaks_later() {
     let mut cluster = TestCluster::new(&[1]);
     cluster.hello("a", 1);
     cluster.pod_ended("a", PodEndCause::OutOfMemory, "OOMKilled");
@@ -322,7 +322,7 @@ fn old_news_about_a_connected_pod_does_not_count_when_its_stream_breaks_much_lat
 }
 
 #[test]
-fn fault_7121_a_container_that_ends_with_nothing_to_run_charges_nobody() {
+fn fault_7121_the_end_of_an_idle_container_charges_no_task() {
     let mut cluster = TestCluster::with(Config::new(1, 1), &[1]);
     cluster.hello("b", 1);
     cluster.hello("a", 1);
@@ -333,7 +333,7 @@ fn fault_7121_a_container_that_ends_with_nothing_to_run_charges_nobody() {
 }
 
 #[test]
-fn errors_are_kept_at_a_length_that_fits_a_status() {
+fn errors_are_shortened_to_fit_into_status() {
     let mut cluster = TestCluster::with(Config::new(1, 0), &[1]);
     cluster.hello("a", 1);
     let task = cluster.only("a");
@@ -381,7 +381,7 @@ fn fault_8282_a_disruption_that_delays_a_task_is_reported_until_the_task_is_done
 }
 
 #[test]
-fn what_still_runs_when_the_job_fails_is_cancelled_and_its_late_result_thrown_away() {
+fn attempts_that_run_when_the_job_fails_are_cancelled_and_late_results_discarded() {
     let mut cluster = TestCluster::with(Config::new(1, 0), &[2]);
     cluster.hello("a", 1);
     cluster.hello("b", 1);
@@ -407,7 +407,7 @@ fn what_still_runs_when_the_job_fails_is_cancelled_and_its_late_result_thrown_aw
 }
 
 #[test]
-fn a_worker_that_fails_through_no_fault_of_its_tasks_rests_and_they_run_elsewhere() {
+fn a_worker_that_fails_through_no_fault_of_its_tasks_pauses_and_they_run_elsewhere() {
     let mut cluster = TestCluster::with(Config::new(3, 0), &[9]);
     cluster.hello("ill", 1);
     cluster.hello("well", 1);
@@ -419,7 +419,7 @@ fn a_worker_that_fails_through_no_fault_of_its_tasks_rests_and_they_run_elsewher
         cluster.passes(500, &["ill", "well"]);
     }
     let task = cluster.only("ill");
-    // A task that is followed by short ones would come with more tasks.
+    // A worker of short tasks would get several tasks in advance.
     cluster.passes(1_000, &["ill", "well"]);
     cluster.done("ill", task);
     let task = cluster.only("ill");
@@ -441,9 +441,9 @@ fn failures_of(cluster: &TestCluster, attempt: TaskAttempt) -> usize {
 }
 
 #[test]
-fn fault_8282_a_task_of_a_pod_that_filled_its_own_disk_is_charged_and_a_preempted_one_is_not() {
+fn fault_8282_a_task_is_charged_if_its_pod_filled_its_disk_but_not_if_preempted() {
     use PodEndCause::{Disruption, Exit};
-    // The report comes before its worker announces that it terminates, while it terminates, or
+    // The report comes before the worker announces that it terminates, while it terminates, or
     // after it is gone. The container may end with 143 before the kubelet reports why, and the pod
     // may be gone before its worker is.
     for (before, while_going, after, charged) in [
@@ -477,7 +477,7 @@ fn fault_8282_a_task_of_a_pod_that_filled_its_own_disk_is_charged_and_a_preempte
             cluster.dies_after_close("full");
         }
         report_ends(&mut cluster, after.as_slice());
-        // Reported again, as after a new stream of the operator.
+        // The end is reported again, as after a new stream of the operator.
         report_ends(&mut cluster, after.as_slice());
         cluster.hello("other", 1);
         cluster.passes(30_000, &["other"]);
@@ -488,7 +488,7 @@ fn fault_8282_a_task_of_a_pod_that_filled_its_own_disk_is_charged_and_a_preempte
 }
 
 #[test]
-fn fault_8282_what_a_process_handed_back_is_not_charged_for_the_end_of_the_next_one_in_its_pod() {
+fn fault_8282_a_handed_back_task_is_not_charged_for_the_end_of_the_next_process() {
     let mut cluster = TestCluster::with(Config::new(3, 0), &[2]);
     cluster.hello("a", 1);
     let first = cluster.only("a");

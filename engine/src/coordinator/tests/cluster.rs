@@ -91,7 +91,7 @@ pub(super) struct TestCluster {
     pub(super) ledger: Vec<LogRecord>,
     /// Appended and not durable.
     pub(super) unwritten: Vec<LogRecord>,
-    /// Publications, final files and manifests that were requested and not answered.
+    /// Publications, final files and manifests that were requested but not answered.
     pub(super) asked: Vec<Effect>,
     /// Messages to each worker since they were last read.
     received: BTreeMap<SessionId, Vec<ToWorker>>,
@@ -293,7 +293,7 @@ impl TestCluster {
         })
     }
 
-    /// A disruption means here that a store does not answer anybody.
+    /// Reports a failure. A disruption means here that a store answers no call.
     pub(super) fn fails(
         &mut self,
         name: &'static str,
@@ -306,7 +306,7 @@ impl TestCluster {
         self.fails_by(name, task, class, setback, error)
     }
 
-    /// The worker no longer holds the attempt, whatever the test lets it send.
+    /// Makes the worker forget the attempt, whatever the test lets it send.
     pub(super) fn forgets(&mut self, name: &'static str, task: TaskAttempt) {
         self.held.entry(name).or_default().remove(&task);
     }
@@ -542,7 +542,7 @@ impl TestCluster {
     }
 }
 
-/// The attempts that these effects say to cancel.
+/// The attempts that these messages cancel.
 pub(super) fn cancelled(messages: &[ToWorker]) -> Vec<TaskAttempt> {
     let cancels = messages.iter().filter_map(|message| match message {
         ToWorker::Cancel(tasks) => Some(tasks.clone()),
@@ -551,7 +551,7 @@ pub(super) fn cancelled(messages: &[ToWorker]) -> Vec<TaskAttempt> {
     cancels.flatten().collect()
 }
 
-/// The attempts that these effects acknowledge.
+/// The attempts that these messages acknowledge.
 pub(super) fn acked(messages: &[ToWorker]) -> Vec<TaskAttempt> {
     let acks = messages.iter().filter_map(|message| match message {
         ToWorker::Ack(tasks) => Some(tasks.clone()),

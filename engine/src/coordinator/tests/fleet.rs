@@ -14,7 +14,7 @@ use crate::invariants;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
     Lives,
-    /// It works, and its messages do not arrive.
+    /// It works, but its messages do not arrive.
     Silent,
     Dead,
 }
@@ -30,7 +30,7 @@ struct Worker {
     loses_next_reply: bool,
 }
 
-/// A coordinator that was replaced and has not noticed.
+/// A coordinator that was replaced and has not noticed that.
 struct Frozen {
     state: State,
     inbox: Vec<Event>,
@@ -63,9 +63,10 @@ pub(super) struct Counts {
 pub(super) struct WorkerTime {
     /// The total.
     pub(super) lived: u64,
-    /// They had an attempt to run.
+    /// The time in which they had an attempt to run.
     pub(super) busy: u64,
-    /// They had none, although a task was neither committed nor at a live worker.
+    /// The time in which they had no attempt, although a task was neither committed nor at a live
+    /// worker.
     pub(super) idle_beside_work: u64,
     /// Part of `busy`: work on attempts whose workers then died. No coordinator can save that.
     pub(super) died_with_workers: u64,
@@ -267,8 +268,8 @@ impl Fleet {
         }
     }
 
-    /// It handles all messages that it received, and ends when it finds its log sealed. Returns the
-    /// number of messages that it read, and whether it tried to write.
+    /// The frozen coordinator handles all messages that it received, and ends when it finds its log
+    /// sealed. Returns the number of messages that it read, and whether it tried to write.
     pub(super) fn the_frozen_wakes(&mut self) -> Option<(usize, bool)> {
         let Frozen { mut state, inbox } = self.frozen.take()?;
         for (read, event) in (1..).zip(&inbox) {
@@ -290,7 +291,8 @@ impl Fleet {
         self.now += STEP_MS;
         self.count_the_time();
         if self.now == self.stalled_until {
-            // The worst order: first time, then all messages that arrived in the meantime.
+            // The worst order: first the time passes, then all messages arrive that were sent in
+            // the meantime.
             self.learns(Event::Tick);
             for event in std::mem::take(&mut self.inbox) {
                 self.learns(event);
@@ -454,7 +456,7 @@ impl Fleet {
 
     // The coordinator.
 
-    /// A message to the coordinator that is there to receive it.
+    /// Delivers a message to the current coordinator.
     pub(super) fn receives(&mut self, event: Event) {
         if self.is_frozen_the_newest()
             && let Some(frozen) = &mut self.frozen
@@ -467,7 +469,8 @@ impl Fleet {
         }
     }
 
-    /// One after another: the consequences of an event come after all of its effects.
+    /// Handles events one after another: the consequences of an event come after all of its
+    /// effects.
     fn learns(&mut self, event: Event) {
         self.pending.push_back(event);
         if self.is_learning {

@@ -25,7 +25,7 @@ fn fault_3583_what_is_kept_of_a_mapper_does_not_grow_with_the_reducers() {
 }
 
 #[test]
-fn fault_8186_four_thousand_results_are_completed_one_by_one_and_none_is_read() {
+fn fault_8186_four_thousand_files_are_completed_one_by_one_and_none_is_read() {
     let shards = 4_575;
     let mut cluster = TestCluster::new(&[shards]);
     cluster.hello("a", MAX_SLOTS);

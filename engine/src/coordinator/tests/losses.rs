@@ -22,7 +22,7 @@ enum Goes {
 const WAYS: [Goes; 3] = [Goes::Explained, Goes::Silently, Goes::WithItsNode];
 const STABLE: [&str; 4] = ["a", "b", "c", "d"];
 
-/// The workers are lost at once, while the others stay.
+/// Loses these workers at once, while the others stay.
 fn lose(cluster: &mut TestCluster, names: &[&'static str], goes: Goes, others: &[&'static str]) {
     for name in names {
         if goes == Goes::Explained {
@@ -57,7 +57,7 @@ fn with_stable(more: &[&'static str]) -> Vec<&'static str> {
 }
 
 #[test]
-fn one_worker_that_is_lost_beside_stable_ones_charges_no_task() {
+fn losses_of_one_worker_beside_stable_workers_charge_no_task() {
     for goes in WAYS {
         for every_ms in [10_000, 300_000] {
             let mut cluster = busy(1);
@@ -109,7 +109,7 @@ fn two_workers_that_are_preempted_alternately_charge_no_task() {
 }
 
 #[test]
-fn a_few_bad_nodes_of_many_charge_no_task() {
+fn a_few_bad_nodes_among_many_charge_no_task() {
     const BAD: [&str; 3] = ["s", "t", "u"];
     for goes in WAYS {
         let mut cluster = busy(3);
@@ -172,7 +172,7 @@ fn pods_that_come_back_with_other_numbers_charge_no_task() {
 }
 
 #[test]
-fn a_coordinator_that_takes_over_in_between_charges_no_task() {
+fn losses_across_a_take_over_charge_no_task() {
     for goes in WAYS {
         let mut cluster = busy(1);
         for round in 0..36 {
@@ -320,7 +320,7 @@ fn a_task_that_lost_three_workers_is_tried_at_another_one_next() {
 #[test]
 fn preemption_of_all_workers_charges_no_task_however_long_it_runs() {
     const NAMES: [&str; 4] = ["a", "b", "c", "d"];
-    // One after the other, so that the task meets each of them, or a random one.
+    // Workers are lost one after the other, so that the task meets each loss, or in random order.
     for is_in_turn in [true, false] {
         let mut cluster = TestCluster::with(Config::new(1, 0), &[1]);
         for name in NAMES {

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use stateright::{Checker, Expectation, HasDiscoveries, Model};
 
-/// More steps than any of the models has: a model that exceeds it must be made smaller.
+/// More states than any of the models has. A model that exceeds this must be made smaller.
 const MAX_STATES: usize = 20_000_000;
 
 /// Models with at most this number of states are checked a second time, to see that none of their

@@ -1,5 +1,5 @@
-//! Take-over: records in the ledger are kept, everything else is done again, and foreign records
-//! are refused.
+//! Tests of the take-over: records in the ledger are kept, everything else is done again, and
+//! foreign records are refused.
 
 use super::cluster::{TestCluster, attempt, done_record, plan, task};
 use crate::coordinator::record::{FailureClass, JobResult, LogRecord};
@@ -29,7 +29,8 @@ fn resume(records: &[LogRecord], shards: &[u32]) -> TestCluster {
 #[test]
 fn fault_2927_2960_promise_e6_a_coordinator_killed_at_every_durable_record_reruns_only_what_has_no_commit()
  {
-    // The number of log objects of a whole run, and then a run for each of them that is cut there.
+    // First a whole run shows the number of log objects. Then for each log object there is a run
+    // that is cut there.
     let mut cluster = TestCluster::new(&[3, 2]);
     cluster.hello("a", 1);
     cluster.work();
@@ -53,14 +54,14 @@ fn fault_2927_2960_promise_e6_a_coordinator_killed_at_every_durable_record_rerun
 }
 
 #[test]
-fn what_was_not_durable_is_lost_and_done_again() {
+fn commits_that_were_not_durable_are_lost_and_made_again() {
     let mut cluster = TestCluster::new(&[1, 1]);
     cluster.hello("a", 1);
     let first = cluster.only("a");
     cluster.done("a", first);
     cluster.restart();
     assert_eq!(cluster.report().tasks_done, 0);
-    // The worker was never acknowledged and reports that.
+    // The worker never got an acknowledgement, so it reports the result again.
     cluster.hello_naming("a", 1, 1, vec![first]);
     cluster.done("a", first);
     cluster.settle();
@@ -80,7 +81,7 @@ fn fault_4853_a_take_over_publishes_a_stage_that_was_committed_and_not_recorded(
 }
 
 #[test]
-fn a_take_over_asks_again_for_final_files_that_are_not_known_to_stand() {
+fn a_take_over_completes_final_files_again_that_are_not_known_to_be_complete() {
     let records = [
         done_record(attempt(0, 0, 1, 1), true),
         done_record(attempt(0, 1, 2, 1), true),
@@ -137,7 +138,7 @@ fn failure_counts_survive_and_a_budget_that_is_used_up_ends_the_job_at_once() {
 }
 
 #[test]
-fn a_raised_budget_counts_from_the_next_take_over_on() {
+fn a_raised_budget_counts_from_the_next_take_over() {
     let records = vec![failed("one"), failed("two"), failed("three")];
     let mut cluster = TestCluster::resuming(Config::new(5, 0), &[1], 2, records);
     cluster.hello("a", 1);

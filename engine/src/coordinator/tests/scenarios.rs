@@ -30,7 +30,7 @@ use super::fleet::{Fleet, Notice};
 use crate::coordinator::record::JobResult;
 use crate::coordinator::report::Phase;
 
-/// Longer than any scenario takes.
+/// A time that is longer than any scenario takes.
 const LONGEST_MS: u64 = 24 * 3_600_000;
 
 fn folder() -> PathBuf {

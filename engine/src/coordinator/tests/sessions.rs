@@ -59,7 +59,7 @@ fn the_least_busy_worker_gets_the_next_task() {
 }
 
 #[test]
-fn tiny_tasks_are_given_in_advance_and_long_ones_are_not() {
+fn tiny_tasks_are_given_in_advance_but_long_tasks_are_not() {
     let mut cluster = TestCluster::new(&[100]);
     cluster.hello("a", 1);
     cluster.done("a", attempt(0, 0, 1, 1));
@@ -76,7 +76,7 @@ fn tiny_tasks_are_given_in_advance_and_long_ones_are_not() {
 }
 
 #[test]
-fn a_worker_that_claims_absurd_slots_gets_what_a_machine_can_have() {
+fn a_worker_that_claims_too_many_slots_gets_at_most_the_limit() {
     let mut cluster = TestCluster::new(&[3_000]);
     cluster.hello("a", u32::MAX);
     assert_eq!(cluster.held("a").len(), MAX_SLOTS as usize);
@@ -253,7 +253,7 @@ fn a_running_attempt_of_an_older_epoch_is_adopted_and_its_result_taken() {
 }
 
 #[test]
-fn after_a_take_over_nothing_is_dispatched_until_workers_could_say_what_they_run() {
+fn after_a_take_over_nothing_is_dispatched_until_workers_could_report_their_tasks() {
     let mut cluster = TestCluster::new(&[2]);
     cluster.hello("a", 1);
     cluster.restart();
@@ -326,13 +326,13 @@ fn attempts_that_cannot_have_been_dispatched_are_cancelled_and_never_adopted() {
 }
 
 #[test]
-fn an_attempt_running_elsewhere_is_cancelled_at_the_one_who_claims_it() {
+fn an_attempt_that_runs_elsewhere_is_cancelled_at_the_worker_that_claims_it() {
     let mut cluster = TestCluster::new(&[1]);
     cluster.hello("a", 1);
     cluster.hello_naming("b", 1, 1, vec![attempt(0, 0, 1, 1)]);
     assert_eq!(cancelled(&cluster.received("b")), [attempt(0, 0, 1, 1)]);
     assert_eq!(cluster.held("a"), [attempt(0, 0, 1, 1)]);
-    // Its report changes nothing, and the file, which may be the other's, is kept.
+    // Its report changes nothing. The file is kept, because it may belong to the other worker.
     let effects = cluster.done("b", attempt(0, 0, 1, 1));
     assert!(
         !effects
@@ -375,7 +375,7 @@ fn fault_internal_a_repeated_result_is_acknowledged_again_and_counted_once() {
 }
 
 #[test]
-fn a_worker_that_lost_its_acknowledgement_is_given_it_again_at_hello() {
+fn a_worker_that_missed_an_acknowledgement_gets_it_again_after_hello() {
     let mut cluster = TestCluster::new(&[1, 1]);
     cluster.hello("a", 1);
     let only = cluster.only("a");
@@ -485,7 +485,7 @@ fn messages_through_a_session_that_never_said_hello_mean_nothing() {
     }
 }
 
-/// The shell lets no such report in; if it did, tests and simulation would see it at once.
+/// The shell refuses such reports. If it accepted one, tests and simulation would notice at once.
 #[test]
 #[should_panic(expected = "tasks of the last stage have final files")]
 fn a_result_at_the_wrong_kind_of_place_breaks_an_invariant() {
@@ -502,7 +502,7 @@ fn a_result_at_the_wrong_kind_of_place_breaks_an_invariant() {
 }
 
 #[test]
-fn promise_e17_what_a_draining_worker_hands_back_runs_elsewhere_at_once_and_costs_nothing() {
+fn promise_e17_tasks_of_a_draining_worker_run_elsewhere_at_once_and_cost_nothing() {
     let mut cluster = TestCluster::with(crate::coordinator::Config::new(1, 1), &[3]);
     cluster.hello("a", 2);
     cluster.hello("b", 2);
@@ -539,8 +539,8 @@ fn fault_3014_a_draining_worker_gets_no_new_task_and_is_gone_when_its_stream_end
     cluster.disconnects("a");
     let workers = cluster.report().workers;
     assert_eq!((workers.reconnecting, workers.disruptions), (0, 1));
-    // If the end of its stream was not noticed, the worker may also open another: it is still
-    // draining.
+    // If the end of its stream was not noticed, the worker may open another session. It still
+    // counts as draining.
     cluster.drains("b", Vec::new());
     let held = cluster.only("b");
     cluster.hello("b", 1);
@@ -609,7 +609,7 @@ fn a_task_whose_process_was_killed_is_traced_from_then_on() {
 }
 
 #[test]
-fn news_of_a_pod_that_is_not_known_mean_nothing() {
+fn a_report_about_an_unknown_pod_means_nothing() {
     let mut cluster = TestCluster::new(&[1]);
     cluster.pod_ended("z", PodEndCause::OutOfMemory, "OOMKilled");
     assert_eq!(cluster.report().workers.disruptions, 0);

@@ -116,7 +116,7 @@ fn each_cause_is_counted_separately_and_a_completed_task_resets_the_count() {
 }
 
 #[test]
-fn a_store_that_is_away_for_an_hour_ends_nothing_and_is_reported() {
+fn an_outage_of_the_store_for_an_hour_ends_nothing_and_is_reported() {
     let mut cluster = TestCluster::with(Config::new(1, 0), &[2]);
     cluster.hello("a", 1);
     cluster.hello("b", 1);
@@ -143,7 +143,7 @@ fn a_store_that_is_away_for_an_hour_ends_nothing_and_is_reported() {
 }
 
 #[test]
-fn one_sick_worker_that_is_idle_ends_no_job_while_the_others_are_busy() {
+fn one_unhealthy_idle_worker_does_not_end_the_job_while_the_others_are_busy() {
     let mut cluster = TestCluster::with(Config::new(1, 0), &[4]);
     let names = ["sick", "x", "y", "z"];
     for name in names {
@@ -166,7 +166,7 @@ fn one_sick_worker_that_is_idle_ends_no_job_while_the_others_are_busy() {
 }
 
 #[test]
-fn a_sick_worker_whose_process_is_replaced_each_time_is_still_one_worker() {
+fn an_unhealthy_worker_whose_process_is_always_replaced_is_still_one_worker() {
     let mut cluster = TestCluster::with(Config::new(1, 0), &[4]);
     let names = ["sick", "x", "y", "z"];
     for name in names {
@@ -199,7 +199,7 @@ fn a_single_unhealthy_worker_is_charged_within_a_bound() {
 }
 
 #[test]
-fn a_task_that_was_held_up_is_tried_at_another_worker_next() {
+fn a_task_with_a_setback_is_tried_at_another_worker_next() {
     let mut cluster = TestCluster::with(Config::new(1, 0), &[1]);
     let names = ["w0", "w1", "w2"];
     for name in names {
@@ -209,7 +209,7 @@ fn a_task_that_was_held_up_is_tried_at_another_worker_next() {
         let (name, task) = holder(&mut cluster, &names).unwrap();
         assert_eq!(name, expected);
         cluster.is_held_up(name, task, Setback::WorkerUnhealthy, "no process");
-        // Long enough for all pauses.
+        // This is long enough for all pauses.
         cluster.passes(4_000, &names);
     }
 }
@@ -248,7 +248,7 @@ fn a_machine_that_finds_every_input_lost_is_charged_in_the_end() {
             cluster.done("a", task);
             continue;
         }
-        // A different one each time, so that none of them is lost too often.
+        // Each time a different input is lost, so that none of them is lost too often.
         let winners = cluster.commits();
         let (lost, attempts) = winners.iter().nth(found).unwrap();
         let lost = TaskAttempt {
@@ -292,7 +292,7 @@ fn a_worker_that_names_no_cause_of_a_disruption_counts_as_unhealthy() {
 }
 
 #[test]
-fn a_disk_that_a_task_beside_it_fills_holds_a_task_up_without_a_charge() {
+fn a_task_is_not_charged_if_a_task_beside_it_fills_the_disk() {
     const ALL: [&str; 3] = ["a", "b", "c"];
     let mut cluster = TestCluster::with(Config::new(3, 0), &[6]);
     for name in ALL {
@@ -300,7 +300,7 @@ fn a_disk_that_a_task_beside_it_fills_holds_a_task_up_without_a_charge() {
     }
     cluster.settle();
     let began = cluster.now;
-    // In each worker one task fills most of the disk for ten minutes, and a second one finds no
+    // At each worker one task fills most of the disk for ten minutes, and a second task finds no
     // room.
     let first = |name: &'static str| cluster.held(name).first().copied();
     let keeps: Vec<TaskAttempt> = ALL.into_iter().filter_map(first).collect();
@@ -362,7 +362,7 @@ fn first_shard_beside(shards: u32, setback: Setback, is_other_well: bool) -> (u3
 }
 
 #[test]
-fn short_tasks_beside_a_task_do_not_keep_it_uncharged_forever() {
+fn short_tasks_beside_a_task_do_not_prevent_its_charge_forever() {
     for setback in [Setback::DiskFull, Setback::WorkerUnhealthy] {
         let (tries, took_ms) = first_shard_beside(600, setback, true);
         assert_eq!(tries, FEW_WORKERS_FREE_TRIES + SAME_CAUSE_FREE_TRIES + 3);
@@ -371,7 +371,7 @@ fn short_tasks_beside_a_task_do_not_keep_it_uncharged_forever() {
 }
 
 #[test]
-fn two_tasks_that_never_fit_keep_each_other_uncharged_once_at_most() {
+fn two_tasks_that_never_fit_prevent_each_others_charge_at_most_once() {
     let (tries, _) = first_shard_beside(2, Setback::DiskFull, false);
     assert!(
         (SAME_CAUSE_FREE_TRIES..=SAME_CAUSE_FREE_TRIES + 4).contains(&tries),

@@ -48,7 +48,7 @@ enum End {
 
 fn run(seed: u64, is_printing: bool) -> Outcome {
     let settings = Settings::draw(seed);
-    // Shown if the run fails.
+    // This is shown if the run fails.
     println!("make simulate SEED={seed}: {settings:?}");
     let mut world = World::new(seed, settings);
     world.is_printing = is_printing;
@@ -76,7 +76,7 @@ fn large(number: u64) -> u64 {
 #[test]
 fn promise_e1_three_hundred_small_runs_do_nothing_wrong_and_end_exactly_right() {
     let outcomes: Vec<Outcome> = (0..CI_SEEDS).map(|seed| run(seed, false)).collect();
-    // If most runs ended in one way, the other ways would not be tested.
+    // If most runs ended in the same way, the other ways would not be tested.
     for (end, at_least) in [
         (End::Succeeded, 150),
         (End::Failed, 15),

@@ -40,7 +40,7 @@ fn fault_5890_a_stage_begins_only_when_the_one_before_is_committed_published_and
 }
 
 #[test]
-fn promise_e10_a_job_without_any_shard_ends_in_success_with_nothing() {
+fn promise_e10_a_job_without_any_shard_succeeds_with_no_output() {
     for shards in [&[0_u32][..], &[0, 0], &[0, 0, 0]] {
         let mut cluster = TestCluster::new(shards);
         assert_ne!(
@@ -137,7 +137,7 @@ fn a_job_fails_if_another_job_has_finished_in_its_folder_and_names_that_job() {
 }
 
 #[test]
-fn a_job_that_loses_its_folder_completes_no_further_file_and_fails_with_who_has_it() {
+fn a_job_that_loses_its_folder_completes_no_further_file_and_names_the_new_owner() {
     let mut cluster = TestCluster::new(&[2]);
     cluster.hello("a", 2);
     cluster.done("a", attempt(0, 0, 1, 1));
@@ -154,7 +154,7 @@ fn a_job_that_loses_its_folder_completes_no_further_file_and_fails_with_who_has_
 }
 
 #[test]
-fn fault_f31_a_job_that_the_operator_ends_fails_with_its_words_and_one_that_is_complete_does_not() {
+fn fault_f31_a_job_that_the_operator_ends_fails_unless_its_files_are_complete() {
     let ended = || Event::EndedByOperator {
         reason: FailureReason::NoProgress,
         message: "no worker was alive".to_owned(),
@@ -232,7 +232,7 @@ fn reducing() -> TestCluster {
 }
 
 #[test]
-fn promise_e11_a_lost_output_has_its_task_run_again_and_then_the_reader_with_the_new_listing() {
+fn promise_e11_after_a_lost_output_its_task_and_then_its_readers_run_again() {
     let mut cluster = reducing();
     cluster.finds_input_lost("a", attempt(1, 0, 1, 1), attempt(0, 1, 1, 1));
     assert_eq!(
@@ -247,7 +247,7 @@ fn promise_e11_a_lost_output_has_its_task_run_again_and_then_the_reader_with_the
         "the producer, no reader"
     );
     assert_eq!(cluster.report().stage.done, 1);
-    // The other reader finds the same: the producer is not run a third time.
+    // The other reader finds the same output lost. The producer is not run a third time.
     cluster.finds_input_lost("a", attempt(1, 1, 1, 1), attempt(0, 1, 1, 1));
     assert_eq!(cluster.held("a"), [attempt(0, 1, 1, 2)]);
     cluster.done("a", attempt(0, 1, 1, 2));
@@ -268,7 +268,7 @@ fn promise_e11_a_lost_output_has_its_task_run_again_and_then_the_reader_with_the
 }
 
 #[test]
-fn an_output_lost_while_the_stage_is_being_published_or_recorded_again_makes_it_run_again() {
+fn an_output_that_is_lost_while_its_stage_is_published_again_is_made_again() {
     for recording in [false, true] {
         let mut cluster = reducing();
         cluster.finds_input_lost("a", attempt(1, 0, 1, 1), attempt(0, 0, 1, 1));
@@ -353,7 +353,7 @@ fn a_store_that_loses_the_same_output_again_and_again_ends_the_job_and_not_the_b
 }
 
 #[test]
-fn a_final_file_that_is_lost_before_it_stands_is_made_again() {
+fn a_final_file_that_is_lost_before_it_is_complete_is_made_again() {
     let mut cluster = TestCluster::new(&[2]);
     cluster.hello("a", 2);
     for shard in 0..2 {
@@ -365,7 +365,7 @@ fn a_final_file_that_is_lost_before_it_stands_is_made_again() {
         task: attempt(0, 0, 1, 1),
     });
     assert_eq!(cluster.held("a"), [attempt(0, 0, 1, 2)]);
-    // If it is reported twice, it is not another loss.
+    // A repeated report is not another loss.
     cluster.event(Event::FileLost {
         task: attempt(0, 0, 1, 1),
     });
@@ -376,7 +376,7 @@ fn a_final_file_that_is_lost_before_it_stands_is_made_again() {
 }
 
 #[test]
-fn a_rerun_that_nobody_came_to_need_does_not_hold_up_the_end() {
+fn a_repeated_task_that_nobody_needs_does_not_delay_the_end() {
     let mut cluster = reducing();
     cluster.hello("b", 1);
     cluster.hello("c", 1);
@@ -391,7 +391,7 @@ fn a_rerun_that_nobody_came_to_need_does_not_hold_up_the_end() {
 }
 
 #[test]
-fn fault_3409_progress_counts_what_is_committed_and_what_runs() {
+fn fault_3409_progress_counts_committed_and_running_tasks() {
     let mut cluster = TestCluster::new(&[3, 1]);
     cluster.hello("a", 2);
     let session = cluster.session("a");
@@ -455,12 +455,13 @@ fn an_absurd_number_from_a_worker_stops_nobody() {
 }
 
 #[test]
-fn a_failed_job_knows_which_uploads_nobody_completes_any_more() {
+fn a_failed_job_knows_which_uploads_will_never_be_completed() {
     let mut cluster = TestCluster::with(Config::new(1, 0), &[4]);
     cluster.hello("a", 4);
     cluster.done("a", attempt(0, 0, 1, 1));
     cluster.settle();
-    // Committed and being completed; committed and not durable; running.
+    // The first task is committed and being completed, the second is committed but not durable, and
+    // the third is running.
     cluster.done("a", attempt(0, 1, 1, 1));
     cluster.durable();
     cluster.done("a", attempt(0, 2, 1, 1));

@@ -81,7 +81,7 @@ fn a_superseded_result_is_acknowledged_and_deleted_once_the_winner_is_durable() 
         |effect: &&Effect| matches!(effect, Effect::Discard { task, .. } if *task == straggler);
     cluster.done("w1", second);
     cluster.received("w0");
-    // Until then it may be the only output of the task for the next coordinator.
+    // Until then this file may be the only output of the task that the next coordinator finds.
     let effects = cluster.done("w0", straggler);
     assert_eq!(effects.iter().filter(is_discard).count(), 0);
     assert_eq!(acked(&cluster.received("w0")), []);
@@ -105,7 +105,7 @@ fn record_is_of(
 }
 
 #[test]
-fn nothing_is_run_twice_before_the_usual_time_is_known_and_passed() {
+fn no_task_runs_twice_before_the_usual_time_is_known_and_has_passed() {
     // Two tasks of eight are left, but have just become so.
     let mut cluster = tail(2);
     cluster.passes(1_000, &ALL);
@@ -114,7 +114,7 @@ fn nothing_is_run_twice_before_the_usual_time_is_known_and_passed() {
     let mut cluster = tail(3);
     cluster.passes(60_000, &ALL);
     assert_eq!(cluster.report().speculations, 0, "5 of 8");
-    // Three times the median, for long tasks.
+    // For long tasks, the limit is three times the median.
     let policy = SpeculationPolicy {
         elapsed_min_ms: 0,
         times_median: 20,
@@ -182,7 +182,7 @@ fn fault_4200_two_workers_stay_for_every_open_task_and_no_busy_worker_is_release
     let cluster = tail(1);
     assert_eq!(cluster.report().useful_workers, Some(2));
 
-    // The last task runs at the highest ordinal: then all below it stay.
+    // The last task runs at the highest ordinal, so all workers below it stay.
     let mut cluster = TestCluster::new(&[1]);
     cluster.hello("w3", 1);
     for name in ["w0", "w1", "w2"] {
@@ -194,7 +194,7 @@ fn fault_4200_two_workers_stay_for_every_open_task_and_no_busy_worker_is_release
     cluster.pod_ended("w3", PodEndCause::Disruption, "preempted");
     assert_eq!(cluster.held("w0").len(), 1);
     assert_eq!(cluster.report().useful_workers, Some(2));
-    // One of the two is lost too: it is waited for, and no other worker is needed.
+    // One of the two is lost too. The coordinator waits for it, and no other worker is needed.
     cluster.dies("w1");
     cluster.pod_ended("w1", PodEndCause::Disruption, "preempted");
     assert_eq!(
@@ -250,13 +250,13 @@ fn fault_3014_workers_that_exit_when_all_tasks_are_done_are_not_disruptions() {
 }
 
 #[test]
-fn workers_that_the_operator_lets_go_are_no_disruptions() {
+fn workers_that_the_operator_releases_are_not_disruptions() {
     let mut cluster = TestCluster::new(&[8]);
     for name in ALL {
         cluster.hello(name, 1);
     }
     cluster.event(Event::WorkersKept { workers: 2 });
-    // One hands its task back, one is only gone.
+    // One worker hands its task back, and one only vanishes.
     let task = cluster.only("w3");
     cluster.drains("w3", vec![task]);
     cluster.dies("w3");
@@ -267,7 +267,7 @@ fn workers_that_the_operator_lets_go_are_no_disruptions() {
 }
 
 #[test]
-fn a_worker_that_terminates_while_the_number_rises_again_was_let_go() {
+fn a_worker_that_terminates_while_the_number_rises_again_was_released() {
     let mut cluster = TestCluster::new(&[8]);
     for name in ALL {
         cluster.hello(name, 1);
@@ -280,7 +280,7 @@ fn a_worker_that_terminates_while_the_number_rises_again_was_let_go() {
     assert_eq!(cluster.report().workers.disruptions, 0);
     cluster.pod_ended("w2", PodEndCause::Disruption, "node gone");
     assert_eq!(cluster.report().workers.disruptions, 1, "it stayed");
-    // A worker that comes before the next coordinator has learned the number is let go as well.
+    // A worker that connects before the next coordinator knows the number is released as well.
     cluster.event(Event::WorkersKept { workers: 0 });
     cluster.hello("w3", 1);
     cluster.pod_ended("w3", PodEndCause::Disruption, "deleted");

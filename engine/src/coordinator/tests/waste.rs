@@ -21,7 +21,7 @@ fn wait_until(fleet: &mut Fleet, time_ms: u64) {
     }
 }
 
-/// Its line is a row of `make bench-recovery`.
+/// The line that this test prints is a row of `make bench-recovery`.
 #[test]
 fn fault_2977_two_waves_of_deaths_lose_less_than_two_percent_of_the_worker_seconds() {
     let mut fleet = Fleet::new(&[TASKS], TASK_MS);

@@ -1,6 +1,6 @@
-//! Model of the commit of an attempt and its final file: several attempts of one task (a second one
-//! for a straggler, one of a worker that seemed lost and was not, ones from before a crash), each
-//! with its complete upload under the final name.
+//! Model of the commit of an attempt and its final file: several attempts of one task, each with
+//! its complete upload under the final name. The attempts are a second attempt of a straggler, an
+//! attempt of a worker that seemed lost but was not, and attempts from before a crash.
 //!
 //! The attempts' bytes differ, like those of a non-deterministic pipeline, so that the file of a
 //! wrong attempt can be recognized. Completing a multipart upload and renaming a staged file are
@@ -163,7 +163,7 @@ fn rival() -> Setting {
 }
 
 #[test]
-fn of_a_straggler_and_its_second_attempt_exactly_one_becomes_the_file() {
+fn exactly_one_of_a_straggler_and_its_second_attempt_becomes_the_file() {
     holds("commit, stragglers", &stragglers());
 }
 
@@ -173,17 +173,17 @@ fn a_crash_at_any_moment_leaves_the_file_of_the_attempt_in_the_ledger() {
 }
 
 #[test]
-fn a_crash_and_a_killed_worker_leave_one_attempt_to_become_the_file() {
+fn after_a_crash_and_a_killed_worker_exactly_one_attempt_becomes_the_file() {
     holds("commit, death", &death());
 }
 
 #[test]
-fn a_coordinator_of_the_past_cannot_put_a_losers_bytes_under_the_final_name() {
+fn a_superseded_coordinator_cannot_put_a_losers_bytes_under_the_final_name() {
     holds("commit, rival", &rival());
 }
 
 #[test]
-fn a_commit_that_is_done_wrong_is_found_out() {
+fn a_wrong_implementation_of_the_commit_is_found() {
     let [bytes, kept, broken, _] = RULES;
     for (defect, setting, property) in [
         (Defect::FinalizeBeforeDurable, stragglers(), bytes),
@@ -209,7 +209,7 @@ fn a_commit_that_is_done_wrong_is_found_out() {
         };
         is_found_out(&format!("{mistake:?}"), wrong, &[property]);
     }
-    // No upload disappears unless something else is wrong.
+    // No upload disappears unless there is another mistake.
     let wrong = Setting {
         defect: Some(Defect::SupersededDiscardedTooEarly),
         mistake: Some(Mistake::GoneIsDone),

@@ -88,7 +88,8 @@ impl World {
             return;
         };
         if setting.faults.speculations > 0 {
-            // As if other tasks of the stage had taken no time, so that a straggler is recognized.
+            // The other tasks of the stage count as having taken no time, so that a straggler is
+            // recognized.
             state.stages[0].durations.add(0);
         }
         let effects = setting.wrongly(|| state.start(Timestamp(self.now)));
@@ -138,7 +139,7 @@ impl World {
         }
     }
 
-    /// One event goes through the real `step`.
+    /// Passes one event through the real `step`.
     pub(super) fn takes_in(&mut self, setting: &Setting, epoch: u64, event: Event) {
         let now = Timestamp(self.now);
         let Some(coordinator) = self.coordinator_mut(epoch) else {

@@ -81,7 +81,7 @@ fn setting(tasks: u32, faults: Faults) -> Setting {
     }
 }
 
-/// Two tasks and two workers, one of which terminates.
+/// Two tasks and two workers. One of the workers terminates.
 fn two_tasks() -> Setting {
     setting(
         2,
@@ -92,7 +92,7 @@ fn two_tasks() -> Setting {
     )
 }
 
-/// A stream that breaks before or after.
+/// Like [`two_tasks`], with a stream that breaks before or after the hand-back.
 fn broken_stream() -> Setting {
     setting(
         1,
@@ -104,7 +104,7 @@ fn broken_stream() -> Setting {
     )
 }
 
-/// A coordinator that dies before or after.
+/// Like [`two_tasks`], with a coordinator that dies before or after the hand-back.
 fn restart() -> Setting {
     setting(
         1,
@@ -116,7 +116,7 @@ fn restart() -> Setting {
     )
 }
 
-/// A worker that counts as lost, before or after.
+/// Like [`two_tasks`], with a worker that counts as lost before or after the hand-back.
 fn silence() -> Setting {
     setting(
         1,
@@ -129,17 +129,17 @@ fn silence() -> Setting {
 }
 
 #[test]
-fn a_worker_that_goes_hands_its_tasks_back_once_and_nothing_is_lost_or_charged() {
+fn a_terminating_worker_hands_back_its_tasks_once_and_nothing_is_lost_or_charged() {
     holds("drain, two tasks", &two_tasks());
 }
 
 #[test]
-fn a_worker_that_goes_while_streams_break_loses_nothing() {
+fn a_worker_that_terminates_while_streams_break_loses_nothing() {
     holds("drain, broken stream", &broken_stream());
 }
 
 #[test]
-fn a_worker_that_goes_while_the_coordinator_restarts_loses_nothing() {
+fn a_worker_that_terminates_while_the_coordinator_restarts_loses_nothing() {
     holds("drain, restart", &restart());
 }
 
@@ -149,7 +149,7 @@ fn a_draining_worker_that_counted_as_lost_loses_nothing() {
 }
 
 #[test]
-fn a_hand_back_that_is_done_wrong_is_found_out() {
+fn a_wrong_implementation_of_the_hand_back_is_found() {
     let [broken, end] = RULES;
     for (defect, property) in [
         (Defect::DrainingTakesTasks, broken),

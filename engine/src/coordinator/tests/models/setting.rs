@@ -80,7 +80,7 @@ pub(super) enum Rule {
 }
 
 impl Setting {
-    /// One stage, whose tasks write final files.
+    /// A plan of one stage. Its tasks write final files.
     pub(super) fn plan(&self) -> Plan {
         cluster::plan(&[self.tasks])
     }
@@ -149,7 +149,7 @@ pub(super) fn output(task: TaskAttempt) -> TaskOutput {
     }
 }
 
-/// Whose file this is.
+/// The attempt that wrote this file.
 pub(super) fn written_by(task: TaskId, file: &OutputFile) -> TaskAttempt {
     let attempt = Attempt {
         epoch: Epoch(file.bytes),

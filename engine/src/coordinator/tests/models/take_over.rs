@@ -1,6 +1,6 @@
-//! Model of the take-over of an epoch, with the seal: two and three coordinators, each of which can
-//! end between any two calls to the store, pause there for any time, and learn the result of a call
-//! late or never.
+//! Model of the take-over of an epoch, with the seal: two and three coordinators. Each of them can
+//! end between any two calls to the store, pause there for any time, and receive the result of a
+//! call late or never.
 //!
 //! The real code does not run here: it is asynchronous, and is in `zephyr-store`. Each step of the
 //! model is one call to the store, and models these lines of `store/src/ledger`:
@@ -18,9 +18,9 @@
 //! | a put itself | `storage/exclusive.rs`, `put_if_absent`: after "already exists" a look whose object it is |
 //!
 //! The model simplifies two things. A merged object and the snapshot that refers to it are one
-//! object: nobody reads the first before the second refers to it, and neither changes. And log
-//! objects are read one after the other, while the code reads sixteen at a time: it uses them in
-//! order up to the first gap, and there only the put of the seal decides.
+//! object: nobody reads the merged object before the snapshot refers to it, and neither object
+//! changes. And log objects are read one after the other, while the code reads sixteen at a time:
+//! it uses them in order up to the first gap, and there only the put of the seal decides.
 
 mod process;
 mod world;
@@ -50,7 +50,7 @@ struct Protocol {
 /// A wrong implementation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mistake {
-    /// Older logs are read and not sealed.
+    /// Older logs are read but not sealed.
     NoSeal,
     /// A record is acknowledged before it is put.
     AckBeforePut,
@@ -221,7 +221,7 @@ fn three_coordinators_never_lose_double_or_hide_an_acknowledged_record() {
 }
 
 #[test]
-fn a_take_over_that_is_done_wrong_is_found_out() {
+fn a_wrong_implementation_of_the_take_over_is_found() {
     let [acknowledged, sealed, twice, _, fenced, _] = RULES;
     for (mistake, protocol, rules) in [
         (Mistake::NoSeal, TWO, &[acknowledged][..]),

@@ -59,7 +59,8 @@ impl Link {
 pub(super) struct Store {
     /// Complete uploads that were not completed into files.
     pub(super) uploads: BTreeSet<TaskAttempt>,
-    /// Whose bytes stand under each task's final name. Those of different attempts differ.
+    /// The attempt whose bytes are stored under each task's final name. The bytes of different
+    /// attempts differ.
     pub(super) files: BTreeMap<TaskId, TaskAttempt>,
     pub(super) has_manifest: bool,
 }
@@ -195,7 +196,7 @@ impl World {
         winner
     }
 
-    /// Events that happen by themselves: if none of them is left, nothing is waited for.
+    /// Events that happen by themselves. If none of them is left, the run is over.
     pub(super) fn progress(&self) -> Vec<Action> {
         let mut actions = Vec::new();
         if self.newest().is_none() && self.broken.is_none() {

@@ -238,7 +238,7 @@ impl Book {
         );
     }
 
-    /// The values in the job's result and files, to the last row.
+    /// Checks the job's result and files, to the last row.
     pub(super) fn expect_answer(
         &self,
         wanted: &[Vec<Content>],

@@ -1,4 +1,4 @@
-//! Simulated coordinators: their inputs and effects, how they die, stall, and are replaced while
+//! Simulated coordinators: their inputs and effects, and how they die, stall, or are replaced while
 //! alive. Their effects are checked against the log and against the true events.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +26,7 @@ pub(super) struct Coordinator {
     durable: u64,
     /// The record of the log including everything that it has appended.
     soon: Book,
-    /// When something last came through a session, noticed or not.
+    /// When a message last arrived through a session, whether or not the coordinator noticed it.
     arrived: BTreeMap<SessionId, u64>,
     /// When it last noticed any worker.
     noticed_at: u64,
@@ -142,7 +142,8 @@ impl World {
         self.note(&format!("coordinator {epoch} stalls until {end}"));
     }
 
-    /// It stalls, and its supervisor starts another; when it resumes it has not noticed.
+    /// The coordinator stalls, and Kubernetes starts another one. When the first one resumes, it
+    /// has not noticed this.
     pub(super) fn coordinator_is_replaced_alive(&mut self) {
         let stall = self.rng.between(10_000, 200_000);
         self.coordinator_stalls(stall);
@@ -341,7 +342,7 @@ impl World {
             return;
         };
         if self.ledger.is_sealed(epoch) {
-            // The put loses; a stalled process cannot know this yet.
+            // The put comes after the seal. A stalled process cannot know this yet.
             if now < coordinator.stalled_until {
                 let delay = coordinator.stalled_until - now;
                 self.after(delay, Happening::PutLands { epoch });
@@ -353,7 +354,8 @@ impl World {
         }
         let deaths = self.settings.deaths_at_put;
         if !self.settings.is_healed(now) && self.rng.percent(deaths) {
-            // Before the put lands, or after it and before the answer; see `coordinator_dies`.
+            // The process dies before the put arrives, or after it and before the answer; see
+            // `coordinator_dies`.
             self.coordinator_dies(epoch);
             return;
         }
@@ -467,8 +469,8 @@ impl World {
                     self.truth.sent(task, (stream.pod, stream.incarnation));
                     let before = task.task.stage.0.checked_sub(1);
                     let outputs = before.and_then(|before| durable.outputs(StageId(before)));
-                    // One that was replaced while alive may be behind; nothing that it starts can
-                    // be committed.
+                    // A coordinator that was replaced while alive may have old facts. Nothing that
+                    // it starts can be committed.
                     if is_newest {
                         assert_eq!(run.input_outputs.as_deref(), outputs, "the input of {task}");
                     }

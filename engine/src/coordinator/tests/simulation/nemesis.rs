@@ -26,7 +26,7 @@ impl World {
         let Some(pod) = self.rng.pick(&pods) else {
             return;
         };
-        // Rarer, because each of them affects all processes.
+        // These faults are rarer, because each of them affects all processes.
         let is_large_fault = self.rng.percent(10);
         match nemesis {
             Nemesis::PodDies => self.pod_dies(pod, 30_000),

@@ -35,7 +35,7 @@ pub(super) struct Settings {
     pub(super) deaths_at_put: u64,
     /// After the break of a stream, messages in transit may be lost, or arrive much later.
     pub(super) harsh_streams: bool,
-    /// Faults are so few and so clear that the charges can be predicted.
+    /// Whether faults are so few and so clear that the charges can be predicted.
     pub(super) is_exact: bool,
 }
 
@@ -52,16 +52,17 @@ pub(super) enum Mode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
     Never,
-    /// Each try with this probability in percent, for various reasons, and the budget is large.
+    /// Each try fails with this probability in percent, for various reasons, and the budget is
+    /// large.
     Often(u64),
     /// Each task fails at most twice, and three failures are allowed.
     Twice,
-    /// This task fails always.
+    /// This task always fails.
     Poison(TaskId),
     /// This task finds the disk full wherever it runs.
     HeldUp(TaskId),
-    /// From time to time, and the budget is small: the job may fail, if it fails for the right
-    /// reason.
+    /// Tries fail from time to time, and the budget is small. The job may fail, but only for the
+    /// right reason.
     Scarce(u64),
 }
 
@@ -175,15 +176,15 @@ impl Settings {
         settings
     }
 
-    /// A thousand workers continue in spite of a fault in every third of a second. A coordinator
-    /// that died at every tenth put would never finish.
+    /// Makes faults rarer for a large run: a thousand workers continue in spite of a fault in every
+    /// third of a second. A coordinator that died at every tenth put would never finish.
     fn soften(&mut self) {
         self.task_ms_max = self.task_ms_max.max(500);
         self.deaths_at_put = self.deaths_at_put.min(1);
         self.lost_messages = self.lost_messages.min(5);
     }
 
-    /// Whether anything can break at this time.
+    /// Whether nothing can break any more at this time.
     pub(super) fn is_healed(&self, now: u64) -> bool {
         match self.mode {
             Mode::Safety { .. } => false,
@@ -191,7 +192,7 @@ impl Settings {
         }
     }
 
-    /// Faults are over by then.
+    /// The time by which faults are over.
     pub(super) fn faults_end_ms(&self) -> u64 {
         match self.mode {
             Mode::Safety { until_ms } => until_ms,

@@ -1,6 +1,6 @@
-//! Simulated object storage with the ledger: what was written, what of it is gone, and which puts
-//! come too late. A record is a number of rows and a hash of everything from which it was made, so
-//! that a loss, a duplicate and a mix-up are all visible.
+//! Simulated object storage with the ledger. It knows which objects were written, which of them are
+//! gone, and which puts come too late. A record is a number of rows and a hash of everything from
+//! which it was made, so that a loss, a duplicate and a mix-up are all visible.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,7 +56,7 @@ impl Ledger {
 pub(super) struct Storage {
     shards: Vec<u32>,
     written: BTreeMap<TaskAttempt, Content>,
-    /// Written once, and gone since.
+    /// Files that were written and are gone now.
     gone: BTreeSet<TaskAttempt>,
     listings: BTreeMap<String, Listing>,
     /// Existing final files, by the attempt that made them.

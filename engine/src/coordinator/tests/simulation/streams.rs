@@ -1,5 +1,5 @@
-//! Streams between workers and coordinators: each keeps order and loses nothing, until it breaks;
-//! messages in transit may then arrive, arrive late, or be lost.
+//! Streams between workers and coordinators: a stream keeps order and loses nothing until it
+//! breaks. Then messages in transit may arrive, arrive late, or be lost.
 
 use super::world::{Happening, World};
 use crate::coordinator::{Event, ToWorker};
@@ -62,7 +62,7 @@ pub(super) fn session_of(event: &Event) -> Option<SessionId> {
     }
 }
 
-/// A worker may send it twice; a stream by itself repeats nothing.
+/// Whether a worker may send the event twice. A stream by itself repeats nothing.
 fn is_report(event: &Event) -> bool {
     matches!(
         event,

@@ -179,7 +179,7 @@ impl Truth {
                 .is_some_and(|newest| *newest != task.attempt);
         let is_right = match self.fates.get(&task) {
             None => false,
-            // It may have been attributed to a container that ended.
+            // The failure may have been attributed to a container that ended.
             Some(Fate::Done) => {
                 durable.is_winner(task) || durable.is_charged(task) || is_superseded || is_over
             }
@@ -199,8 +199,8 @@ impl Truth {
         );
     }
 
-    /// If the events are unambiguous: everything that containers ended is charged, and everything
-    /// that was reported.
+    /// If the events are unambiguous, checks that every task is charged that a container ended or
+    /// that reported a failure.
     pub(super) fn expect_all_charged(&self, book: &Book, ended_at: u64) {
         for (task, holders) in &self.holders {
             let Some((process, end)) = holders

@@ -25,7 +25,7 @@ pub(super) struct Pod {
     pub(super) unacknowledged: BTreeMap<TaskAttempt, Fate>,
 }
 
-/// With few workers the interval is the shortest.
+/// The heartbeat interval of a small fleet, which is the shortest.
 const HEARTBEAT_MS: u64 = 5_000;
 
 /// How often a task of a run with `Trouble::Twice` fails.

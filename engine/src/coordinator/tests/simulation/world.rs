@@ -164,8 +164,8 @@ impl World {
         self.settings.is_healed(self.now)
     }
 
-    /// Until a while after the result is in the ledger, or until the time is over; then the result
-    /// is checked.
+    /// Runs until some time after the result is in the ledger, or until the time is over. Then
+    /// checks the result.
     pub(super) fn run(&mut self) {
         while let Some(((time, number), happening)) = self.queue.pop_first() {
             (self.now, self.happening_now) = (time, number);
@@ -207,7 +207,7 @@ impl World {
         }
     }
 
-    /// No faults from here on, and the job has only this much time left.
+    /// Ends the faults, and sets the time by which the job must end.
     fn heals(&mut self) {
         self.note("all heals");
         self.old_coordinators_die();
@@ -220,15 +220,15 @@ impl World {
             .map(|shards| u64::from(*shards).div_ceil(slots) + 3)
             .sum();
         let stages = self.settings.shards.len() as u64;
-        // Failing tries have to wait for their backoff, one after another.
+        // Failing tries have to wait for their backoffs, one after another.
         let waits_ms = match self.settings.trouble {
             Trouble::Never | Trouble::Often(_) => 40_000,
             Trouble::Twice | Trouble::Scarce(_) | Trouble::Poison(_) => 70_000 * stages,
             // Eight tries, and some more while tasks at other workers have to wait for room.
             Trouble::HeldUp(_) => 70_000 * stages + 12 * (30_000 + task_ms),
         };
-        // The start of a coordinator, pods that come back, and silences that have to be noticed,
-        // one after another.
+        // A coordinator has to start, pods have to come back, and silences have to be noticed, one
+        // after another.
         let recovery_ms = 15_000 + 120_000 + 2 * 35_000;
         let lost = self.storage.gone().iter();
         let lost = lost
@@ -280,8 +280,7 @@ impl World {
         }
     }
 
-    /// The record of the log has agreed with the result; here it is checked whether such a job may
-    /// fail at all.
+    /// The book of the log has accepted the result. This checks whether the job may fail at all.
     fn check_failure(&self, reason: &FailureReason, message: &str) {
         match self.settings.trouble {
             Trouble::Never | Trouble::Often(_) | Trouble::Twice => {

@@ -46,7 +46,7 @@ pub(super) enum Stage {
     /// It dispatches, and acknowledges the records that it has appended.
     Ready,
     Fenced,
-    /// It found an invalid object in the ledger, and gave up.
+    /// It found an invalid object in the ledger, and ended.
     Refused,
     Dead,
 }
@@ -137,7 +137,8 @@ impl Process {
         }
     }
 
-    /// Its memory is gone; if it dispatched, the known facts are kept for the checks.
+    /// Clears the memory of a dead process. If the process dispatched, the facts that it knew are
+    /// kept for the checks.
     fn dies(&mut self) {
         if !self.has_dispatched {
             *self = Self::new(self.token);
@@ -164,7 +165,7 @@ impl Process {
         }
     }
 
-    /// Its object is in the store.
+    /// Handles the answer that its object is in the store.
     fn on_mine(&mut self, protocol: Protocol, name: Name) -> Option<Record> {
         match name {
             Name::Open(epoch) => {
@@ -206,7 +207,7 @@ impl Process {
         self.stage = Stage::FindingBase { older: epoch - 1 };
     }
 
-    /// Something else was there before.
+    /// Handles the answer that another object existed before.
     fn on_theirs(&mut self, protocol: Protocol, name: Name, found: &Content) {
         match name {
             Name::Open(epoch) => self.put(Name::Open(epoch + 1), Content::Open),

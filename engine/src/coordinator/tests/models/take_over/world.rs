@@ -68,8 +68,8 @@ impl World {
     pub(super) fn actions(&self, protocol: Protocol, actions: &mut Vec<Action>) {
         for (number, process) in (0..).zip(&self.processes) {
             match &process.stage {
-                // Before they start, all processes are alike: the next one to start is the first
-                // that has not started.
+                // Before they start, all processes are alike. So only the first process that has
+                // not started may start next.
                 Stage::NotStarted => {
                     actions.push(Action::Starts(number));
                     break;
