@@ -1,7 +1,7 @@
-//! Mistakes that tests can turn on, to show that the simulation finds each of them. In a program
-//! they cannot be turned on: outside of tests `is` is constantly false, and nothing here decides
-//! anything. The client of the simulated store makes the mistakes of the ledger and of reads; the
-//! engine makes those of the state machine.
+//! Mistakes that tests can turn on, to show that the simulation finds each of them. In the built
+//! program they cannot be turned on: outside of tests `is` is always false. The client of the
+//! simulated store makes the mistakes of the ledger and of reads; the engine makes those of the
+//! state machine.
 
 /// One mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -101,8 +101,7 @@ impl RunJob {
         Self::new(FrozenJob::from_json(text).map_err(|source| RunJobError::Parse { source })?)
     }
 
-    /// The same job with another patience for storage calls: how long one is retried before it
-    /// fails.
+    /// The same job with another retry time: how long a storage call is retried before it fails.
     pub fn with_retry_time(self, retry_time: Duration) -> Result<Self, RunJobError> {
         let stores = self.stores.with_retry_time(retry_time);
         let storage = JobStorage::new(

@@ -125,7 +125,7 @@ pub async fn run_local(job: FrozenJob, options: LocalOptions) -> Result<JobResul
         ..RunJob::new(job).map_err(LocalError::Job)?
     });
     ledger_is_apart(&job).await.map_err(LocalError::Places)?;
-    // If it cannot be read, the run itself reports that, and retries.
+    // If the plan cannot be read, the run itself retries and reports the error.
     if options.resumes && matches!(load_plan(&job.storage, false).await, Ok(None)) {
         return Err(LocalError::NothingToResume {
             uid: job.frozen.uid.clone(),
@@ -163,7 +163,8 @@ pub async fn run_local(job: FrozenJob, options: LocalOptions) -> Result<JobResul
         Some(ended) = supervisors.join_next() => Err(worker_ended(ended)),
     };
     let result = match result {
-        // The coordinator's status ends a moment before the coordinator, which reports why.
+        // The coordinator closes its status a moment before it ends. Its own error says why it
+        // ends.
         Err(LocalError::NoResult) => match timeout(STOP_TIMEOUT, parts.join_next()).await {
             Ok(Some(ended)) => Err(ended.unwrap_or_else(|source| LocalError::Died { source })),
             Ok(None) | Err(_) => Err(LocalError::NoResult),
@@ -171,7 +172,7 @@ pub async fn run_local(job: FrozenJob, options: LocalOptions) -> Result<JobResul
         result => result,
     };
     for stop in stops {
-        // A worker that is gone need not be informed.
+        // A worker that has ended need not be told.
         let _gone = stop.send(());
     }
     let all_gone = async { while supervisors.join_next().await.is_some() {} };
@@ -181,8 +182,9 @@ pub async fn run_local(job: FrozenJob, options: LocalOptions) -> Result<JobResul
     result
 }
 
-/// The ledger is opened before the inputs are listed for the plan. On a local disk, links can lead
-/// the ledger among the inputs. Then nothing may be written, because the next run would read it.
+/// Checks that the ledger does not lie among the inputs. On a local disk it can, because of links.
+/// In this case nothing may be written, because the next run would read it as input. The check is
+/// made here because the ledger is opened before the inputs are listed for the plan.
 async fn ledger_is_apart(job: &RunJob) -> Result<(), PlacesError> {
     let spec = &job.frozen.spec;
     let mut inputs = Vec::new();
@@ -193,7 +195,7 @@ async fn ledger_is_apart(job: &RunJob) -> Result<(), PlacesError> {
             .flat_map(|(_, files)| &files.paths);
         let local = all.filter(|path| path.starts_with("file:"));
         let paths: Vec<String> = local.cloned().collect();
-        // If it cannot be listed, planning reports that.
+        // If the inputs cannot be listed, planning reports it.
         let listed = list_inputs(&job.stores, &paths, true).await;
         inputs.extend(
             listed

@@ -139,6 +139,6 @@ async fn an_empty_file_has_no_parts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_whose_input_storage_and_output_lie_there_equals_an_independent_one() {
+async fn a_job_with_all_its_data_there_equals_an_independent_computation() {
     whole_job::equals_an_independent_one(&azurite()).await;
 }

@@ -40,7 +40,7 @@ async fn scene(workers: usize, tasks: u32, work: Work) -> Scene {
     scene_of(Coordinator::of(tasks), workers, tasks, work).await
 }
 
-/// The same with this coordinator.
+/// Like [`scene`], with this coordinator.
 async fn scene_of(mut coordinator: Coordinator, workers: usize, tasks: u32, work: Work) -> Scene {
     let machine = MACHINE.lock().await;
     coordinator.start();
@@ -193,7 +193,7 @@ async fn after_a_storm_and_a_wave_of_deaths_every_task_is_committed_exactly_once
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn workers_that_lost_their_connection_go_on_with_what_they_hold() {
+async fn workers_that_lost_their_connection_continue_their_tasks() {
     const TASKS: u32 = 4_000;
     let scene = scene(WORKERS, TASKS, Work::Hold).await;
     scene.all_hold(WORKERS).await;
@@ -239,7 +239,7 @@ async fn a_coordinator_that_was_paused_gives_up_no_worker() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_coordinators_successor_runs_nothing_again() {
+async fn the_successor_of_a_killed_coordinator_runs_no_task_again() {
     const TASKS: u32 = 12_000;
     // Tasks take so long that no worker gets one in advance: each holds one task, and none is idle.
     let mut scene = scene(WORKERS, TASKS, Work::Lasting(Duration::from_secs(1))).await;
@@ -309,7 +309,7 @@ async fn promise_s4_storage_that_takes_seconds_for_each_call_keeps_no_heartbeat_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_draining_worker_hands_back_runs_elsewhere() {
+async fn tasks_that_a_draining_worker_hands_back_run_elsewhere() {
     const TASKS: u32 = 8;
     let scene = scene(0, TASKS, Work::Hold).await;
     let link = scene.coordinator.link();

@@ -40,7 +40,8 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily, because processes that are just being ended may still have files open.
+        // The unmount is lazy, because processes that are just being ended may still have files
+        // open.
         let gone = Command::new("umount").arg("-l").arg(&self.0).status();
         assert!(gone.is_ok_and(|status| status.success()) || std::thread::panicking());
     }
@@ -112,7 +113,7 @@ async fn tries(processes: &Processes) -> usize {
 
 /// The job ends with a sentence that names the disk, its size and what the task wrote, after the
 /// free tries and one more.
-async fn ends_for_want_of_room(processes: &Processes, disk: &Path) {
+async fn ends_without_room(processes: &Processes, disk: &Path) {
     let result = processes.result().await;
     assert!(!result.succeeded);
     assert_eq!(result.reason, EndReason::TaskFailed.as_str());
@@ -139,7 +140,7 @@ async fn a_task_that_can_never_be_spilled_ends_the_job_with_the_disk_and_its_siz
     };
     write_lines(&processes);
     start(&mut processes);
-    ends_for_want_of_room(&processes, &folder).await;
+    ends_without_room(&processes, &folder).await;
 }
 
 #[tokio::test]
@@ -150,7 +151,7 @@ async fn an_output_that_can_never_be_written_ends_the_job_with_the_disk_and_its_
         return;
     };
     start(&mut processes);
-    ends_for_want_of_room(&processes, &folder).await;
+    ends_without_room(&processes, &folder).await;
 }
 
 #[tokio::test]
@@ -172,7 +173,7 @@ async fn a_disk_that_has_room_again_in_time_costs_nothing() {
 }
 
 #[tokio::test]
-async fn a_run_whose_own_ledger_finds_no_room_ends_and_says_which_disk_is_full() {
+async fn a_run_without_room_for_its_ledger_ends_and_names_the_full_disk() {
     let mut processes = Processes::of(&writing(), &json!({}));
     let folder = processes.path("storage");
     let Some(_disk) = SmallDisk::mount(&folder, 8) else {

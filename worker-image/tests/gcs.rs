@@ -87,6 +87,6 @@ async fn a_list_of_outputs_is_published_and_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_whose_input_storage_and_output_lie_there_equals_an_independent_one() {
+async fn a_job_with_all_its_data_there_equals_an_independent_computation() {
     whole_job::equals_an_independent_one(&google()).await;
 }

@@ -58,7 +58,7 @@ fn write_texts(processes: &Processes) {
     }
 }
 
-/// The same computed by other means.
+/// The word counts of the same texts, computed without Zephyr.
 fn counted_here() -> Vec<String> {
     let mut counts = BTreeMap::new();
     for file in 0..FILES {
@@ -159,7 +159,7 @@ async fn existing_output_is_refused_before_any_worker_starts_and_stays_unchanged
 }
 
 #[tokio::test]
-async fn old_output_is_replaced_also_by_a_coordinator_that_takes_over_in_the_middle() {
+async fn old_output_is_replaced_even_by_a_coordinator_that_takes_over_in_the_middle() {
     let mut pipeline = slow_items(16);
     pipeline["sink"] = json!({"files": {
         "path": "$OUT/part-{shard:03}-of-{total:03}.jsonl", "mode": "Overwrite",
@@ -254,8 +254,8 @@ async fn a_worker_that_is_asked_to_terminate_hands_back_and_ends_at_once() {
     assert_eq!(failures(&processes.ledger().await), []);
 }
 
-/// As a pod that the kubelet evicts for its own limit; a disruption would be tried again without
-/// end.
+/// The kubelet evicts a pod that exceeds its own limit. If this counted as a disruption, the task
+/// would be retried without end.
 #[tokio::test]
 async fn fault_8282_a_worker_terminated_above_its_disk_limit_charges_what_it_runs() {
     let mut processes = Processes::of(&slow_items(16), &json!({"taskFailures": 3}));
@@ -369,7 +369,7 @@ async fn a_damaged_ledger_ends_the_job_with_the_objects_name_and_no_output() {
 }
 
 #[tokio::test]
-async fn fault_2628_intermediate_data_goes_as_retain_says_and_the_ledger_stays() {
+async fn fault_2628_intermediate_data_is_removed_as_retain_says_and_the_ledger_stays() {
     let failing = json!({
         "source": {"items": {"values": [1, 2], "shards": 2}},
         "steps": [
@@ -562,8 +562,8 @@ async fn a_line_of_sixty_mebibytes_passes_or_is_refused_with_what_it_needs() {
     }
 }
 
-/// 64 KiB for each of the mappers' files would be more than the worker's memory, and so would their
-/// contents.
+/// Neither the contents of the mappers' files nor a buffer of 64 KiB for each file would fit into
+/// the worker's memory.
 #[tokio::test]
 async fn fault_3924_a_reducer_of_thousands_of_mappers_needs_no_more_memory_than_one_of_a_few() {
     const MAPPERS: u32 = 3_000;
@@ -698,7 +698,7 @@ async fn fault_3705_3996_a_coordinator_that_was_replaced_ends_with_an_error_and_
 }
 
 #[tokio::test]
-async fn storage_that_does_not_answer_is_waited_for_visibly() {
+async fn a_run_waits_visibly_for_storage_that_does_not_answer() {
     let mut processes = Processes::of(&slow_items(1), &json!({}));
     processes.lose_storage();
     processes.start_coordinator();

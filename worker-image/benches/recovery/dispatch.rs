@@ -10,8 +10,8 @@ use crate::table::{Table, time};
 const WORKERS: usize = 200;
 const SLOTS: u32 = 8;
 
-/// The same with workers that really run tasks: two, because they share the machine with the
-/// coordinator.
+/// Number of workers that really run tasks. There are only two, because they share the machine with
+/// the coordinator.
 const REAL_WORKERS: u32 = 2;
 const REAL_SLOTS: u32 = 2;
 /// Number of tasks that they run in a few seconds.

@@ -220,7 +220,8 @@ async fn drive(
                     gone.take(fleet, place);
                 }
             }
-            // Not at the end, when all come back and therefore the numbers rise.
+            // Not during the last part, when all workers come back and the numbers rise for this
+            // reason.
             _ = next_look.tick(), if began.elapsed() + SETTLING < length => {
                 watch.look(|| format!("{} tasks acknowledged, {} workers went, {} away", fleet.acknowledged_by_all(), gone.count, workers - fleet.connected()));
                 // Its reports are not read here, so another stream is opened before that has an

@@ -278,7 +278,7 @@ fn aggregate(path: String, spec: &AggregateSpec) -> Result<Aggregate, PipelineEr
     only(path, found, "count, sum, min, max, avg, collect")
 }
 
-/// The one field that is set.
+/// Returns the only field that is set; an error if none or several are.
 fn only<T, const N: usize>(
     path: String,
     fields: [(&'static str, Option<T>); N],

@@ -17,7 +17,7 @@ use zephyr_store::storage::InputFile;
 use super::identity::{WireError, task_attempt, task_attempts, to_wire};
 use crate::task::{Assignment, TaskFailure, TaskInput};
 
-// The API's types and the engine know nothing of each other, so each names the bound; it is one.
+// The API's types and the engine do not use each other, so each has this bound. They must be equal.
 const _: () = assert!(MAX_SLOTS == zephyr_crds::job::MAX_SLOTS);
 
 /// How many characters of a pod's name are kept: the most that Kubernetes allows.
@@ -195,7 +195,7 @@ fn file_place(task: TaskAttempt, place: wire::output_file::Place) -> Result<File
         Place::Multipart(wire::MultipartPlace { uri, upload, parts }) => {
             FilePlace::from(FinalPlace::Multipart {
                 uri: there("uri of the upload", uri)?,
-                // Azure has no name for it.
+                // May be empty: on Azure an upload has no name.
                 upload,
                 parts,
             })
@@ -305,7 +305,7 @@ fn to_setback(setback: Option<Setback>) -> wire::Setback {
         Some(Setback::ObjectUnavailable) => wire::Setback::ObjectUnavailable,
         Some(Setback::StoreAway) => wire::Setback::StoreAway,
         Some(Setback::WorkerUnhealthy) => wire::Setback::WorkerUnhealthy,
-        // These are found by the coordinator itself.
+        // A worker never reports these: the coordinator itself finds them.
         Some(Setback::InputLost | Setback::InputReplaced) | None => wire::Setback::Unspecified,
     }
 }

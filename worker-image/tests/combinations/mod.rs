@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 pub(crate) use self::drive::run_all;
 
-/// How a job ends that cannot be planned.
+/// The reason with which a job ends if it cannot be planned.
 pub(crate) const REFUSED: &str = "PlanFailed";
 
 /// The folders of the input, of the output and of the storage, below the root of each.

@@ -56,7 +56,7 @@ impl Coordinator {
         Self::with_storage(tasks, None)
     }
 
-    /// The same with storage in a bucket.
+    /// Like [`Self::of`], with storage in a bucket.
     pub(crate) fn in_bucket(tasks: u32, bucket: &Bucket) -> Self {
         // This process reads the ledger there, too.
         install_crypto_provider();
@@ -148,7 +148,7 @@ impl Coordinator {
         WorkerProcess(command.spawn().unwrap())
     }
 
-    /// Like a power failure of its node.
+    /// Kills the process at once, like a power failure of its node.
     pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             let _gone_before = process.kill();

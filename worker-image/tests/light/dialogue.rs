@@ -29,7 +29,7 @@ pub(crate) struct Link {
     pub(crate) identity: RunIdentity,
 }
 
-/// There is no session: nothing answers, or the coordinator refuses one.
+/// A session was not opened: the coordinator does not answer, or refuses it.
 #[derive(Debug)]
 pub(crate) struct Refusal;
 

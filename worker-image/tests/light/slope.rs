@@ -22,7 +22,7 @@ pub(crate) fn per_hour(points: &[(Duration, f64)]) -> f64 {
     }
 }
 
-/// The same in percent of the mean of that half.
+/// Like [`per_hour`], but in percent of the mean of the second half.
 pub(crate) fn percent_per_hour(points: &[(Duration, f64)]) -> f64 {
     let [_, mean] = means(&points[points.len() / 2..]);
     if mean > 0.0 {
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_fills_up_in_the_first_half_does_not_grow() {
+    fn a_value_that_only_rises_in_the_first_half_does_not_grow() {
         let filling = each_minute(|minute| 1_000.0 * minute.min(59.0));
         assert!(per_hour(&filling).abs() < 1e-6);
         let swinging = each_minute(|minute| if minute % 2.0 < 1.0 { 99.0 } else { 101.0 });
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leak_is_found_under_what_swings() {
+    fn a_leak_is_found_under_large_swings() {
         // 2 % of 100 per hour, with swings five times as large.
         let leaking = each_minute(|minute| {
             100.0 + minute / 30.0 + if minute % 2.0 < 1.0 { 5.0 } else { -5.0 }

@@ -1,5 +1,6 @@
-//! One simulated worker: sends heartbeats in the requested interval and reports as soon as its
-//! tasks are over, reconnects forever and reports what it holds. Runs nothing.
+//! One simulated worker: It runs nothing, but sends heartbeats in the requested interval, reports
+//! each task as soon as it is over, and reconnects forever. When it reconnects, it reports the
+//! tasks that it holds.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
@@ -78,7 +79,7 @@ pub(super) struct Shared {
 /// The visible state of a worker while it lives.
 #[derive(Default)]
 pub(super) struct View {
-    /// It was accepted in a session that is open as far as it knows.
+    /// Whether it was accepted in a session and has not seen that session end.
     pub(super) connected: AtomicBool,
     /// How often it was accepted.
     pub(super) welcomes: AtomicU32,
@@ -99,15 +100,15 @@ pub(super) struct Worker {
     view: Arc<View>,
     orders: mpsc::Receiver<Order>,
     hello: Hello,
-    /// The newest epoch it has seen.
+    /// The newest epoch that it has seen.
     newest: Epoch,
-    /// Received, and without a slot.
+    /// Tasks that it has received and that have no slot yet.
     queue: VecDeque<TaskAttempt>,
-    /// In a slot, with the time of their end.
+    /// Tasks that have a slot, with the time of their end.
     running: Vec<(TaskAttempt, Option<Instant>)>,
-    /// Finished and not acknowledged.
+    /// Finished tasks that are not acknowledged.
     reports: BTreeSet<TaskAttempt>,
-    /// The finished ones that were not reported in this session.
+    /// Finished tasks that were not reported in this session.
     unsent: VecDeque<TaskAttempt>,
 }
 
@@ -343,7 +344,7 @@ impl Worker {
         }
     }
 
-    /// Until the fleet ends it.
+    /// Stays disconnected until the fleet ends this worker.
     async fn be_gone(&self) -> Over {
         self.view.connected.store(false, Ordering::Relaxed);
         std::future::pending().await

@@ -200,7 +200,7 @@ impl Processes {
         self.workers.last().unwrap().id()
     }
 
-    /// Like a power failure of its node.
+    /// Kills the worker at once, like a power failure of its node.
     pub(super) fn kill_worker(&mut self, process: u32) {
         let worker = self
             .workers

@@ -8,7 +8,7 @@ use crate::{assert_refused, hello, says_hello, serving, still_serves};
 
 #[expect(clippy::too_many_lines, reason = "a table")]
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_84_86_a_body_that_lies_or_makes_no_sense_is_refused() {
+async fn rows_84_86_a_body_of_a_wrong_length_or_without_meaning_is_refused() {
     const LARGEST: usize = 4 * 1024 * 1024;
     let coordinator = serving().await;
     let link = coordinator.link();

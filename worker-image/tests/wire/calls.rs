@@ -9,7 +9,7 @@ use crate::peer::{OPERATE, SESSION, authorization, body, call, honest};
 use crate::{UID, assert_refused, counted, hello, says_hello, serving, still_serves};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_81_83_87_no_call_to_whatever_path_is_let_in_without_the_token_and_all_are_counted() {
+async fn rows_81_83_87_calls_without_the_token_are_refused_and_counted_on_every_path() {
     const REFUSAL: &str = "authorization: not the bearer token of this job's generation";
     let coordinator = serving().await;
     let link = coordinator.link();

@@ -19,7 +19,7 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_88_91_absurd_numbers_and_claims_of_others_tasks_are_passed_over() {
+async fn rows_88_91_absurd_numbers_and_claims_of_others_tasks_are_ignored() {
     let coordinator = serving().await;
     let link = coordinator.link();
     let mut correct = Session::open(&link, says_hello(hello("honest")))

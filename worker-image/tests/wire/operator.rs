@@ -8,7 +8,7 @@ use crate::peer::{OPERATE, authorization, body, call, honest};
 use crate::{UID, assert_refused, serving, still_serves};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_operator_may_not_say_is_refused_or_passed_over() {
+async fn forbidden_messages_of_the_operator_are_refused_or_ignored() {
     let coordinator = serving().await;
     let link = coordinator.link();
     let right = authorization(&link);
