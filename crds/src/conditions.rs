@@ -83,7 +83,7 @@ impl From<bool> for ConditionStatus {
     }
 }
 
-/// Why a condition has its status. The list is closed, so that scripts can compare values.
+/// Why a condition has its status. The API defines every value, so that scripts can compare them.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]

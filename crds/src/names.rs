@@ -83,8 +83,8 @@ pub fn coordinator_address(job: &str, namespace: &str, n: u32) -> String {
     )
 }
 
-/// The variable of a job's pods that names the Secret of its credentials, for the sentence that
-/// says that it has none.
+/// Environment variable of a job's pods with the name of the Secret of its credentials. Error
+/// messages use it to say that this Secret has no credentials.
 pub const CREDENTIALS_SECRET_VARIABLE: &str = "ZEPHYR_CREDENTIALS_SECRET";
 
 #[cfg(test)]
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_generation_is_read_from_its_label_and_a_number_that_none_can_have_is_not() {
+    fn a_generation_is_read_from_its_label_but_not_an_impossible_number() {
         for (label, number) in [("1", 1), ("9999", 9999)] {
             assert_eq!(parse_generation(label), Some(number));
         }

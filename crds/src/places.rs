@@ -14,8 +14,9 @@ use crate::pipeline::{SOURCE_FILES, table_files};
 /// of a run that began, and the marker of one that succeeded.
 pub const MARKER_NAMES: [&str; 2] = ["_SUCCESS.json", "_STARTED.json"];
 
-/// What is allowed instead of an output name that begins with `_` or `.`. No pattern of a later job
-/// that reads the output would match such a name, and no later job would replace it.
+/// What is allowed instead of an output name that begins with `_` or `.`. If such a name were
+/// allowed, no pattern of a later job that reads the output would match it, and no later job would
+/// replace it.
 pub(crate) const HIDDEN_NAMES_ALLOWED: &str =
     "a name that begins with another character, because readers of the output skip such files";
 
@@ -146,8 +147,8 @@ pub fn overlaps(areas: &[Area]) -> Vec<FieldError> {
     errors
 }
 
-/// The place to change, and the other one: output before input, and the inner place before the one
-/// that contains it.
+/// Of two overlapping places, first the one to change and then the other one: output is changed
+/// rather than input, and an inner place rather than the one that contains it.
 fn blame<'a>(first: &'a Area, second: &'a Area) -> (&'a Area, &'a Area) {
     match (first.role.purpose(), second.role.purpose()) {
         (Purpose::Reads, Purpose::Owns) if !first.is_inside(second) => (second, first),

@@ -103,9 +103,9 @@ pub(crate) fn job_name() -> Rule {
     ])
 }
 
-/// A field of the spec that cannot be changed once a generation has begun: what was refused before
-/// may be mended. Of the rules only those at the root see the status, which is the stored one
-/// whatever the user sends.
+/// A field of the spec that cannot be changed after a generation has begun. Before that, a refused
+/// value can be corrected. This must be a rule of the whole object, because only such rules see the
+/// status. They see the stored status, whatever the user sends.
 pub(crate) fn immutable_once_begun(field: &str) -> Rule {
     let has_begun = "has(self.status) && (has(self.status.generation) || has(self.status.startTime) \
                      || (has(self.status.generations) && size(self.status.generations) > 0))";
@@ -534,9 +534,9 @@ pub(crate) fn request_within_limit(resource: &str) -> Rule {
     )])
 }
 
-/// Whether it is known without a listing that there is more than one output shard; then the file
-/// name must contain the shard. The number of inline items is not known here, because CEL does not
-/// see values without a type.
+/// The file name must contain the shard if the spec alone shows that there is more than one output
+/// shard. The number of inline items is not known here, because CEL does not see values without a
+/// type.
 pub(crate) fn shard_in_path() -> Rule {
     let last = format!("{STEPS_THAT_FIX_SHARDS}[size({STEPS_THAT_FIX_SHARDS}) - 1]");
     let last_is_many = format!(
@@ -580,7 +580,7 @@ fn sink_prefix() -> String {
     format!("{SINK}.find('^[^{{]*')")
 }
 
-/// The names that the job writes; of the output files only the template.
+/// The names that the job writes: the markers, and the template of the output files.
 fn sink_names() -> String {
     let markers: Vec<String> = MARKER_NAMES
         .iter()

@@ -138,8 +138,8 @@ impl ZephyrJobStatus {
         self.phase.is_some_and(Phase::is_final)
     }
 
-    /// Whether status says completely that the job has ended: nobody took the phase, the condition
-    /// or the time of the end away.
+    /// Whether status says completely that the job has ended: it has the phase, the condition and
+    /// the time of the end, and nobody has removed one of them.
     pub fn is_whole_end(&self) -> bool {
         let is_said = self.conditions.iter().any(|condition| {
             condition.r#type == ConditionType::Finished && condition.status == ConditionStatus::True

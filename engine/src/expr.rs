@@ -63,7 +63,7 @@ pub struct Expression {
     /// The variables, in the order of their names.
     variables: Vec<Arc<Source<'static>>>,
     limits: Limits,
-    /// Its result becomes a key, which takes memory of its own.
+    /// Whether the result becomes a key, which takes memory of its own.
     is_key: bool,
 }
 
@@ -224,8 +224,8 @@ impl Expression {
     }
 
     /// Fails if there is no memory for the record, for the values that the expression may make of
-    /// it, and for a result of the record's length. What the expression makes besides is not known
-    /// before.
+    /// it, and for a result of the record's length. The memory for other intermediate values is not
+    /// known in advance.
     fn find_room(&self, record: &Record) -> Result<(), EvaluationError> {
         let text = record.as_json_str();
         let whole = Census::of(text);

@@ -142,7 +142,7 @@ pub struct Attempt {
 }
 
 impl fmt::Display for Attempt {
-    /// As in object names: `e3a1`.
+    /// Writes the attempt as in object names: `e3a1`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "e{}a{}", self.epoch, self.number)
     }
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_seems_to_go_back_gives_no_time_passed() {
+    fn if_the_clock_seems_to_go_back_no_time_has_passed() {
         assert_eq!(Timestamp(5).since_ms(Timestamp(9)), 0);
         assert_eq!(Timestamp(u64::MAX).after_ms(1), Timestamp(u64::MAX));
     }

@@ -1,5 +1,6 @@
-//! The invariants of a coordinator's state, which must hold after every step. Used by tests,
-//! simulation and assertions. Repairs nothing. Checks every task, so it is not for production.
+//! The invariants of a coordinator's state, which must hold after every step. Tests, the simulation
+//! and assertions use it; it repairs nothing. It checks every task, so it is too slow for
+//! production.
 
 use std::collections::BTreeSet;
 

@@ -25,7 +25,7 @@ pub struct Pipeline {
     pub sink: Sink,
     /// What its expressions may use besides the record.
     pub values: Values,
-    /// The same, read from files.
+    /// Like `values`, but read from files.
     pub tables: Tables,
 }
 
@@ -65,7 +65,7 @@ pub enum Step {
     Deduplicate {
         /// The key, a jq expression.
         key: String,
-        /// Shards of the result; the planner's default where not given.
+        /// Number of shards of the result; default: the planner's.
         shards: Option<u32>,
     },
     /// One record: the number of records.

@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_number_is_refused() {
+    fn a_text_that_is_not_a_number_is_refused() {
         assert!(matches!(
             ExactSum::new().add("NaN"),
             Err(NumberError::NotFinite { .. })
@@ -429,7 +429,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_order_of_adding_and_merging_never_shows(
+        fn the_order_of_adding_and_merging_does_not_change_a_sum(
             numbers in proptest::collection::vec(number(), 0..12),
             cut in 0_usize..12,
             seed in any::<prop::sample::Index>(),

@@ -31,9 +31,10 @@ fn minio() -> Server {
             ("aws_endpoint", endpoint),
             ("aws_allow_http", "true".to_owned()),
         ],
-        // Keys come from the environment, which wins.
+        // The access keys cannot be wrong here: they come from the environment, which outweighs
+        // options.
         wrong_credentials: ("aws_session_token", "expired".to_owned()),
-        // Port 9 is discard: nobody answers.
+        // Port 9 is that of the discard service, at which no server answers.
         dead_endpoint: ("aws_endpoint", "http://127.0.0.1:9".to_owned()),
         allow_http: "aws_allow_http",
     }
@@ -51,12 +52,12 @@ async fn fault_3459_of_many_coordinators_that_start_at_once_each_gets_an_epoch_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_becomes_a_file_once_it_is_finalized_and_never_a_losers() {
+async fn only_a_finalized_upload_becomes_a_file_and_a_losers_never_does() {
     object_stores::finalize_winners_and_losers(&minio()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_job_left_that_never_finished_is_written_over() {
+async fn files_of_a_job_that_never_finished_are_overwritten() {
     object_stores::write_over_what_was_not_finished(&minio()).await;
 }
 
@@ -66,12 +67,12 @@ async fn an_object_is_read_in_ranges_and_one_that_changed_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn marker_files_are_passed_over_and_prefixes_end_within_names() {
+async fn marker_files_are_ignored_and_prefixes_may_end_within_names() {
     object_stores::list_by_prefix_and_pass_over_markers(&minio()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_listing_of_several_pages_is_whole() {
+async fn a_listing_of_several_pages_is_complete() {
     object_stores::list_several_pages(&minio()).await;
 }
 
@@ -151,7 +152,7 @@ async fn odd_keys_in_the_output_folder_before_and_during_a_job_harm_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn uploads_of_killed_attempts_go_at_the_end_and_no_others() {
+async fn only_uploads_of_killed_attempts_are_discarded_at_the_end() {
     others::throw_away_uploads(&minio()).await;
 }
 

@@ -62,7 +62,7 @@ async fn fault_3459_of_many_coordinators_that_start_at_once_each_gets_an_epoch_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_becomes_a_file_once_it_is_finalized_and_never_a_losers() {
+async fn only_a_finalized_upload_becomes_a_file_and_a_losers_never_does() {
     object_stores::finalize_winners_and_losers(&azurite()).await;
 }
 
@@ -82,7 +82,7 @@ async fn marker_files_are_skipped_and_prefixes_may_end_within_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_listing_of_several_pages_is_whole() {
+async fn a_listing_of_several_pages_is_complete() {
     object_stores::list_several_pages(&azurite()).await;
 }
 

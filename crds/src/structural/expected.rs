@@ -1,5 +1,5 @@
-//! Words of other tools that people write where a manifest has another word, and what to write
-//! instead. Pure.
+//! Words of other tools that people write by mistake in a manifest, and what to write instead.
+//! Pure.
 
 /// Words in one place of a manifest, each list with what to write instead.
 type Words = &'static [(&'static [&'static str], &'static str)];
@@ -260,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_of_another_tool_gets_what_to_write_instead_in_its_place_only() {
+    fn a_word_of_another_tool_is_answered_with_the_right_one_only_in_its_place() {
         for (path, name, words) in [
             (
                 "spec.pipeline.steps[3].sort",

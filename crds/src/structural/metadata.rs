@@ -22,7 +22,7 @@ enum Of {
     /// Names with an optional prefix.
     Names,
     Owners,
-    /// Only the API server writes it; a value in a manifest is ignored.
+    /// A field that only the API server writes; a value in a manifest is ignored.
     Anything,
 }
 

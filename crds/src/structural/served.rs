@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_is_named_if_status_needs_it_and_not_if_only_users_are_bound() {
+    fn a_difference_is_named_if_it_affects_status_but_not_if_it_only_limits_users() {
         let message = "/properties/status/properties/conditions/items/properties/message";
         let found = changed(message, |schema| schema["maxLength"] = json!(100));
         assert_eq!(

@@ -33,7 +33,7 @@ fn with(pointer: &str, value: Value) -> Value {
 }
 
 #[test]
-fn a_good_object_is_taken_as_it_is() {
+fn a_good_object_is_accepted_unchanged() {
     let admitted = admit(&good());
     assert_eq!(admitted.errors, []);
     assert_eq!(admitted.object, good());
@@ -91,7 +91,7 @@ fn a_null_counts_as_a_field_that_is_not_there() {
 }
 
 #[test]
-fn of_a_status_only_the_names_of_its_fields_are_looked_at() {
+fn only_the_names_of_the_fields_of_a_status_are_checked() {
     for (status, words) in [
         (json!({"phase": 1}), None),
         (json!(1), None),

@@ -271,7 +271,7 @@ fn null_slices_assignments_and_patterns_are_those_of_jq() {
 }
 
 #[test]
-fn whatever_reaches_for_the_world_does_not_compile() {
+fn expressions_that_depend_on_more_than_the_record_do_not_compile() {
     let world = "a result may depend on the record only";
     for (expression, column, reason) in [
         ("env", 1, world),
@@ -317,12 +317,12 @@ fn whatever_reaches_for_the_world_does_not_compile() {
             "{expression}: {error}"
         );
     }
-    // A name of one's own is one's own business.
+    // An expression may define functions with these names.
     check("def now: 5; now", "null", &["5"]);
 }
 
 #[test]
-fn mistakes_are_shown_where_they_stand() {
+fn mistakes_are_reported_with_their_position() {
     for (expression, expected) in [
         (
             "",
@@ -563,7 +563,7 @@ fn the_receiver_may_end_the_run() {
 }
 
 #[test]
-fn the_members_an_expression_looks_at_are_known() {
+fn the_members_that_an_expression_reads_are_known() {
     let fields = |source: &str| {
         let expression = Expression::compile(source).unwrap();
         match expression.program.reach() {
@@ -636,7 +636,7 @@ fn the_members_an_expression_looks_at_are_known() {
 }
 
 #[test]
-fn what_only_looks_and_passes_on_needs_no_memory_for_values() {
+fn an_expression_that_changes_no_value_needs_no_memory_for_values() {
     let needed = |source: &str, record: &str| {
         let record = Record::parse(record.as_bytes()).unwrap();
         let with = |memory_bytes| {
@@ -710,7 +710,7 @@ fn exactly_one_result_is_one_and_the_error_says_how_many_there_were() {
 }
 
 #[test]
-fn truth_types_and_numbers_can_be_asked_of_a_result() {
+fn a_result_tells_its_truth_its_type_and_its_number() {
     let ask = |expression: &str, record: &str| {
         let record = Record::parse(record.as_bytes()).unwrap();
         let expression = Expression::compile(expression).unwrap();
@@ -812,7 +812,7 @@ fn the_deepest_texts_that_the_limit_allows_compile_or_fail_on_any_thread() {
         fill("reduce ", ".", " as $a(.;.)"),
         fill(".", ".", "?"),
     ] {
-        // Compiling alone is the point, and dropping what was compiled; a text may well be no jq.
+        // This test only compiles the text and drops the result. The text need not be valid jq.
         let _ = Expression::compile(&source);
     }
 }
@@ -824,9 +824,10 @@ fn the_deepest_record_is_evaluated() {
     check("[..] | length", &deep, &["256"]);
 }
 
-/// Filters that recurse over a value, those of jq's definitions and those of the evaluator.
+/// Covers the filters that recurse over a value: those that jq defines in its own language, and
+/// those of the evaluator.
 #[test]
-fn the_deepest_value_that_a_job_may_allow_is_borne_by_everything_that_recurses() {
+fn every_recursive_function_handles_the_deepest_value_that_a_job_may_allow() {
     let limits = Limits {
         nesting: MAX_NESTING,
         ..Limits::default()
@@ -861,7 +862,7 @@ fn the_deepest_value_that_a_job_may_allow_is_borne_by_everything_that_recurses()
             ] {
                 let expression = Expression::compile(source).unwrap().within(limits);
                 let result = expression.evaluate_one(&record, |value| value.to_record());
-                // Whether it fails is jq's business; here it only has to come back.
+                // The evaluation may fail, as in jq; it only has to end.
                 let _ = result.map(Result::unwrap);
             }
             let deeper = Expression::compile("[.]").unwrap().within(limits);
@@ -873,8 +874,8 @@ fn the_deepest_value_that_a_job_may_allow_is_borne_by_everything_that_recurses()
     on_task_stack(work);
 }
 
-/// jq over the members a, b, c and d, of all the forms whose members are counted and some that are
-/// not.
+/// Expressions over the members a, b, c and d. They have all the forms for which the members are
+/// found, and some other forms.
 fn expression() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         "\\.[a-d]".prop_map(String::from),
@@ -938,7 +939,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_short_way_of_the_identity_never_shows(json in json()) {
+    fn the_shortcut_for_the_identity_does_not_change_any_result(json in json()) {
         let record = Record::parse(json.as_bytes()).unwrap();
         let identity = Expression::compile(".").unwrap();
         let converted = Expression::compile(". | .").unwrap();
@@ -954,7 +955,7 @@ proptest! {
         prop_assert_eq!(again.key().ok(), record.key().ok());
     }
 
-    /// Everything that an expression needs beyond its reach, it would find missing.
+    /// If an expression needed members beyond its reach, the test would see that they are missing.
     #[test]
     fn members_beyond_the_reach_do_not_matter(
         source in expression(), record in json(), other in json(), gone in json()

@@ -15,7 +15,7 @@ pub const MAX_RECORD_BYTES: usize = 1 << 30;
 
 /// The deepest nesting that a job may allow. Values are compared and printed by recursion: the
 /// costliest functions of jq (`walk`, `..`, `paths`) on such a value stay within
-/// [`STACK_BYTES`](crate::expr::STACK_BYTES), also in a build without optimisation.
+/// [`STACK_BYTES`](crate::expr::STACK_BYTES), even in a build without optimisation.
 pub const MAX_NESTING: usize = 2_000;
 
 /// The quotes around a record that is a line of text, which do not count towards its length.

@@ -30,7 +30,7 @@ pub enum FieldPathError {
         /// The text.
         path: String,
     },
-    /// More names than anybody needs.
+    /// More names than a path may have.
     #[error("the path {path:?} has {names} names; at most {MAX_NAMES} are allowed")]
     TooManyNames {
         /// The text.
@@ -44,7 +44,7 @@ pub enum FieldPathError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SelectionError {
-    /// One path twice.
+    /// The same path is listed twice.
     #[error("the path {path} is listed twice; each field may be selected once")]
     Repeated {
         /// The path.

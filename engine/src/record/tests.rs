@@ -211,7 +211,7 @@ fn a_record_longer_than_the_limit_is_refused_before_it_is_read() {
 }
 
 #[test]
-fn special_characters_are_found_wherever_they_stand_in_a_string() {
+fn special_characters_are_found_at_every_position_in_a_string() {
     for length in 0..40 {
         for position in 0..length {
             for byte in 0..0x80_u8 {
@@ -268,7 +268,7 @@ fn a_line_of_text_becomes_a_string_and_back() {
 }
 
 #[test]
-fn a_parser_carries_nothing_over_from_record_to_record() {
+fn a_parser_keeps_nothing_from_one_record_to_the_next() {
     let mut parser = RecordParser::new();
     let first = parser.parse(br#"{"a":[1,2,{"b":3}]}"#).unwrap();
     assert!(parser.parse(b"[1,[2,").is_err());
@@ -339,7 +339,7 @@ fn only_objects_can_be_projected() {
 }
 
 #[test]
-fn paths_that_do_not_go_together_are_refused() {
+fn paths_that_cannot_be_combined_are_refused() {
     let error = |paths: &[&str]| {
         let paths: Vec<FieldPath> = paths.iter().map(|path| path.parse().unwrap()).collect();
         Selection::new(&paths).unwrap_err().to_string()

@@ -1,6 +1,6 @@
-//! What the data part asks of a real object store, whichever it is: what a store in memory cannot
-//! show. That answers are understood, that an empty file can be completed, that conditional writes
-//! exclude. Starts no server.
+//! Tests of the data part that any real object store must pass and that a store in memory cannot
+//! replace: answers are understood, an empty file can be completed, and of two conditional writes
+//! only one succeeds. Starts no server.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "only tests are in here")]
 
@@ -28,19 +28,19 @@ use zephyr_store::storage::{
 /// An option of a job and its value.
 pub(super) type Setting = (&'static str, String);
 
-/// A server of objects, and how to get it wrong.
+/// An object store, with wrong settings for it.
 pub(super) struct Server {
-    /// What its addresses begin with: `s3`.
+    /// The scheme of its addresses, such as `s3`.
     pub(super) scheme: &'static str,
-    /// A bucket that is there.
+    /// A bucket that exists.
     pub(super) bucket: &'static str,
-    /// How it is reached.
+    /// The options with which it is reached.
     pub(super) options: Vec<Setting>,
-    /// Credentials that it never gave out.
+    /// Credentials that the store refuses.
     pub(super) wrong_credentials: Setting,
     /// An address at which no server answers.
     pub(super) dead_endpoint: Setting,
-    /// What allows an endpoint without TLS.
+    /// The name of the option that allows an endpoint without TLS.
     pub(super) allow_http: &'static str,
 }
 
@@ -50,14 +50,14 @@ impl Server {
         Stores::new(named(&self.options))
     }
 
-    /// With one thing wrong, and no patience.
+    /// Stores with one wrong setting, which do not retry failed calls.
     fn stores_with(&self, wrong: &Setting) -> Stores {
         let mut options = named(&self.options);
         options.extend(named(std::slice::from_ref(wrong)));
         Stores::new(options).with_retry_time(Duration::ZERO)
     }
 
-    /// A folder of this test's run alone.
+    /// A folder that only this run of the test uses.
     pub(super) fn folder(&self, test: &str) -> String {
         format!(
             "{}://{}/worker-tests/{test}-{:032x}",
@@ -304,7 +304,7 @@ pub(super) async fn write_over_what_was_not_finished(server: &Server) {
         .await
         .unwrap_err();
     assert!(error.to_string().contains("ns/uid, uid uid"), "{error}");
-    // The next output has one file less.
+    // The next output has one file fewer.
     claim(&other, &mut OwnerWatch::default()).await.unwrap();
     let file = upload(&stores, &format!("{folder}/0"), b"2\n".to_vec()).await;
     assert_eq!(finalize(&stores, &file).await.unwrap(), Finalized::Stands);
@@ -389,7 +389,7 @@ pub(super) async fn read_and_remove_odd_names(server: &Server) {
         let content = read(&stores, file).await.unwrap();
         assert_eq!(content.len() as u64, file.size, "{file:?}");
     }
-    // By its name a file is looked for, and not listed.
+    // A file that is given by its name is requested directly, without a listing.
     for name in ["a b", "empty"] {
         let by_name = list_inputs(&stores, &[uri(name)], false).await.unwrap();
         let listed = by_pattern.iter().find(|file| file.uri == uri(name));

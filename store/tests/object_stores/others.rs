@@ -41,8 +41,8 @@ pub(super) async fn run_beside_others(
     assert_eq!(content.unwrap().as_ref(), b"1\n");
 }
 
-/// Attempts that were killed leave uploads; the job's end throws them away, and leaves those of
-/// others.
+/// Attempts that were killed leave uploads. The end of the job discards these, and leaves the
+/// uploads of other jobs.
 pub(super) async fn throw_away_uploads(server: &Server) {
     let (stores, folder) = (server.stores(), server.folder("left-uploads"));
     let output = |name: &str| Output {
@@ -69,7 +69,8 @@ pub(super) async fn throw_away_uploads(server: &Server) {
     {
         assert_eq!(finalize(&stores, file).await.unwrap(), expected);
     }
-    // A job of the same name has the folder by now: what is uploaded there is not the first job's.
+    // Now a job of the same name owns the folder: later uploads to it do not belong to the first
+    // job.
     claim(&output("second"), &mut OwnerWatch::default())
         .await
         .unwrap();
