@@ -1,6 +1,6 @@
 //! `kubectl zephyr plan -f job.yaml`: the stages and tasks that a job would have, or why the job
-//! would be refused. Lists the input, reads the tables, and looks at the output's folder; reads no
-//! other data, and writes nothing.
+//! would be refused. It lists the input, reads the tables, and checks the output's folder. It reads
+//! no other data, and writes nothing.
 
 use std::time::SystemTime;
 
@@ -101,7 +101,7 @@ pub(crate) async fn plan(options: Options) -> Result<()> {
     Ok(())
 }
 
-/// What fails if the storage cannot be reached.
+/// The action that fails if the storage cannot be reached, as an error shows it.
 const LIST: &str = "list the input (--files N plans without reading the storage)";
 const LOOK: &str = "look at the output's folder (--files N plans without reading the storage)";
 const TABLES: &str = "read the tables (--files N plans without reading the storage)";
@@ -118,8 +118,8 @@ fn run_job(job: ZephyrJob) -> Result<RunJob> {
     Ok(RunJob::new(frozen)?)
 }
 
-/// Why the job would not begin, if that follows from what is in the output's folder. Notes what it
-/// would wait for.
+/// Why the job would not begin, if the content of the output's folder prevents it. Notes what the
+/// job would wait for.
 async fn fault_of_output(job: &RunJob, inputs: &[String]) -> Result<Option<String>> {
     let error = match check_output(job, inputs, SystemTime::now()).await {
         Ok(()) => return Ok(None),
@@ -158,7 +158,7 @@ async fn fault_of_tables(job: RunJob, shards: u32, tables: TableFiles) -> Result
     }
 }
 
-/// Lists the files of the tables, and says how much they take.
+/// Lists the files of the tables, and notes their sizes.
 async fn list_tables(pipeline: &PipelineSpec) -> Result<TableFiles> {
     let mut tables = TableFiles::new();
     for (name, table) in &pipeline.tables {
@@ -199,7 +199,7 @@ mod tests {
     struct Trial(tempfile::TempDir);
 
     impl Trial {
-        /// With these files.
+        /// A folder with these files.
         fn new(files: &[(&str, &str)]) -> Self {
             let trial = Self(tempfile::tempdir().expect("a folder"));
             for (name, text) in files {
@@ -218,7 +218,7 @@ mod tests {
             self.0.path().to_str().expect("UTF-8")
         }
 
-        /// What the plan says; empty if it plans.
+        /// The error of the plan; empty if the job can be planned.
         async fn refusal(&self, text: String, files: Option<u32>) -> String {
             let filename = self.0.path().join("job.yaml").display().to_string();
             std::fs::write(&filename, text).expect("a file is written");
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_folder_that_the_output_may_not_have_is_refused_with_the_sentence_of_a_job() {
+    async fn a_folder_that_the_output_may_not_use_is_refused_with_the_message_of_a_run() {
         let taken = r#"{"jobUid": "u", "job": "ns/other", "files": []}"#;
         let held = r#"{"version": 1, "jobUid": "u", "namespace": "ns", "name": "other", "state": "running",
             "mode": "Refuse", "path": "file:///out/{shard}.jsonl", "continues": false, "replaces": {}}"#;
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_job_of_this_name_goes_on_in_its_folder_and_the_plan_says_nothing() {
+    async fn a_job_of_the_same_name_continues_in_its_folder_and_the_plan_reports_nothing() {
         let held = r#"{"version": 1, "jobUid": "u", "namespace": "local", "name": "count", "state": "running",
             "mode": "Refuse", "path": "file://ROOT/out/{shard}.jsonl", "continues": false, "replaces": {}}"#;
         let trial = Trial::new(&[("in/a.jsonl", "1\n"), ("out/0.jsonl", "1\n")]);

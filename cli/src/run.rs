@@ -1,5 +1,5 @@
 //! `kubectl zephyr run -f job.yaml`: runs the whole job on this machine, with the same coordinator
-//! and the same workers, each task in its own child process. Uses no cluster.
+//! and the same workers, each task in its own child process. It uses no cluster.
 
 use std::io::IsTerminal as _;
 use std::path::Path;
@@ -102,7 +102,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     }
 }
 
-/// Runs the job on its first records and prints what they become.
+/// Runs the job on its first records and prints the results.
 async fn try_out(mut job: ZephyrJob, records: u64, options: &Options) -> Result<()> {
     let sample = Sample::take(&mut job, records).await?;
     let frozen = freeze(job, None)?;
@@ -163,7 +163,7 @@ fn choose_storage(job: &mut ZephyrJob, storage: Option<&str>) -> Result<Option<t
     Ok(Some(folder))
 }
 
-/// Checks the storage that was chosen here in the same way as the manifest's.
+/// Checks the storage that was chosen here in the same way as that of a manifest.
 fn storage_is_apart(filename: &str, job: &ZephyrJob, is_given: bool) -> Result<()> {
     let name = job.metadata.name.as_deref().unwrap_or_default();
     let errors = validate(&job.spec, name, Place::Local);
@@ -191,7 +191,7 @@ fn folder_uri(folder: &Path) -> Result<String> {
     Ok(format!("file://{text}"))
 }
 
-/// The job as a run on this machine has it frozen: with this uid, or with a new one.
+/// The frozen job for a run on this machine, with this uid or with a new one.
 pub(crate) fn freeze(job: ZephyrJob, resume: Option<String>) -> Result<FrozenJob> {
     let name = job
         .metadata
@@ -239,7 +239,7 @@ fn task_memory() -> u64 {
 struct Progress {
     bar: ProgressBar,
     latest: Arc<Mutex<Snapshot>>,
-    /// Ends with this value.
+    /// The tasks that print lines; they end when this value is dropped.
     _lines: JoinSet<()>,
 }
 
