@@ -52,8 +52,8 @@ pub fn dropped_by_apply(spec: &ZephyrJobSpec, last_applied: &str) -> Vec<FieldEr
     errors
 }
 
-/// Whether one of the errors in `message` is about a null that `kubectl apply` dropped. Whoever
-/// mends that changes what was applied, and perhaps not the spec.
+/// Whether one of the errors in `message` is about a null that `kubectl apply` dropped. A user who
+/// corrects such an error changes the applied manifest, and perhaps not the spec.
 pub fn names_dropped_null(message: &str) -> bool {
     message.contains(items::WAS_DROPPED)
 }

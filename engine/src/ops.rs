@@ -73,9 +73,9 @@ enum OperationBuffer<'p> {
 }
 
 impl StageProgram {
-    /// Compiles every expression of a stage, which may use `variables`; what it makes stays within
-    /// `limits`. The error names the first one that does not compile; to have all of them, see
-    /// [`check_expressions`](crate::plan::check_expressions).
+    /// Compiles every expression of a stage. The expressions may use `variables`, and their results
+    /// stay within `limits`. The error names the first expression that does not compile;
+    /// [`check_expressions`](crate::plan::check_expressions) finds all of them.
     pub fn compile(
         stage: &Stage,
         variables: &Variables,

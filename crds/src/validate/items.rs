@@ -12,7 +12,7 @@ const INTEGER_END: f64 = 9_223_372_036_854_775_808.0;
 /// Most items that are reported; the others have the same fault.
 const MAX_NAMED: usize = 5;
 
-/// What is wrong with a null that is not there any more.
+/// What is wrong with a null that no longer exists.
 pub(super) const WAS_DROPPED: &str = "`kubectl apply` has dropped it";
 /// What a user can do about a null inside an object.
 const NULL_ALLOWED: &str = "leave the key out, write the value as JSON text and parse it in an expression (fromjson), or put records into a file";

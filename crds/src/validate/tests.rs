@@ -1,4 +1,4 @@
-//! One bad value at a time in a good spec: which sentence it gets.
+//! Each test puts one bad value into a good spec and checks the error.
 
 use serde_json::{Value, json};
 
@@ -642,7 +642,7 @@ fn a_null_inside_an_object_of_an_inline_item_is_refused() {
         let found = errors(&json!([0, item]));
         assert_eq!(found, [[expected.clone()], [expected]]);
     }
-    // What arrives as it was written, however it is applied.
+    // These values arrive unchanged, however they are applied.
     let kept = json!([null, [null, [null]], {"l": [null]}, {"e": {}}, {}, [], {"l": []}, ""]);
     assert_eq!(errors(&kept), [[""; 0]; 2]);
     let many = vec![json!({"a": null}); 100];
@@ -665,7 +665,7 @@ fn a_null_that_apply_dropped_is_found_in_the_manifest_that_it_keeps() {
     let found = ["[0].a", "[1].x.a", "[2][0].a"]
         .map(|path| format!("spec.pipeline.source.items.values{path}"));
     assert_eq!(dropped(written.clone(), stored), found);
-    // A manifest that was applied once and is older than what the server has.
+    // A manifest that was applied once and is older than the object on the server.
     assert_eq!(dropped(written, json!([{"a": null, "b": 1}])), [""; 0]);
     assert_eq!(dropped(json!([{"b": 1}]), json!([{"b": 1}])), [""; 0]);
     assert_eq!(dropped(json!(7), json!([{"b": 1}])), [""; 0]);

@@ -39,7 +39,7 @@ pub(super) fn expression(path: &str, text: &str) -> Option<FieldError> {
     })
 }
 
-/// Longest name of what a pipeline names, in bytes.
+/// Longest name of a value, a table or an aggregate, in bytes.
 pub(super) const MAX_NAME: usize = 63;
 
 /// Whether a name has only letters, digits and underscores, and no digit first.

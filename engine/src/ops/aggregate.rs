@@ -50,8 +50,8 @@ enum Function {
 #[derive(Debug)]
 pub(crate) enum Partial {
     Count(Counted),
-    /// Boxed like the next one: an exact sum is several times as large as the others, and most
-    /// groups only count.
+    /// Boxed like `Avg`, because an exact sum is several times as large as the other variants, and
+    /// most groups only count.
     Sum(Box<Sum>),
     Avg(Box<Average>),
     Min(Extreme<Least>),
@@ -71,13 +71,13 @@ trait Combine {
         limits: &Limits,
     ) -> Result<(), StateError>;
 
-    /// Appends it to a payload.
+    /// Appends the aggregate to a payload.
     fn encode(&self, payload: &mut Vec<u8>);
 
     /// The result.
     fn finish(&self, limits: &Limits) -> Result<Record, StateError>;
 
-    /// Bytes that it holds on the heap.
+    /// Bytes that the aggregate holds on the heap.
     fn memory_bytes(&self) -> usize;
 }
 

@@ -85,8 +85,8 @@ impl<'p, K: Keyed> Buffer<'p, K> {
         Ok(())
     }
 
-    /// Bytes that it uses now: keys, states, slots and the index, with the allocator's overhead.
-    /// While the slots grow, up to twice their size is used for a moment.
+    /// Bytes that the buffer uses now: keys, states, slots and the index, with the allocator's
+    /// overhead. While the slots grow, up to twice their size is used for a moment.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.heap_bytes
             + self.slots.capacity() * size_of::<Slot<K::State>>()

@@ -15,7 +15,8 @@ pub struct OperatorError {
     pub path: String,
     /// What is wrong.
     pub message: String,
-    /// The bytes from a shuffle are at fault and not the user's data: writing them again may help.
+    /// Whether bytes from a shuffle are at fault and not the user's data: writing them again may
+    /// help.
     pub damaged: bool,
 }
 

@@ -11,7 +11,7 @@ use crate::record::{Limits, Record};
 pub(crate) struct Scope<'a> {
     /// The limits for their inputs and outputs.
     pub(crate) limits: Limits,
-    /// The named values and tables that it may use.
+    /// The named values and tables that the expressions may use.
     pub(crate) variables: &'a Variables,
 }
 

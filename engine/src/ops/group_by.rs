@@ -28,7 +28,7 @@ pub(crate) struct GroupBy {
 /// One group while it is built.
 pub(crate) struct Group {
     key: Box<str>,
-    /// In the order of the step's aggregates.
+    /// The partial results, in the order of the step's aggregates.
     partials: Box<[Partial]>,
 }
 
@@ -197,7 +197,7 @@ mod tests {
         GroupBy::compile("spec.pipeline.steps[3].groupBy", &step, &Scope::of_test()).unwrap()
     }
 
-    /// The group of the records by themselves; their keys need not be equal.
+    /// A group of exactly these records; their keys need not be equal.
     fn group(step: &GroupBy, records: &[&str]) -> Group {
         let key = step.key(&record(records[0]), |_, text| text()).unwrap();
         let mut group = step.begin(key, record(records[0])).unwrap();

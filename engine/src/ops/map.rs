@@ -5,7 +5,7 @@ use crate::ops::error::OperatorError;
 use crate::ops::expression;
 use crate::record::Record;
 
-/// The record that a record becomes.
+/// The result of the expression for one record.
 pub(crate) fn apply(
     path: &str,
     expression: &Expression,

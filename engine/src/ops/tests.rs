@@ -47,7 +47,7 @@ impl Cell {
         VALUES[self.row][self.spelling]
     }
 
-    /// As results show it.
+    /// The cell's value as results show it.
     fn shown(self) -> &'static str {
         match self.row {
             NAN => "null",
@@ -394,7 +394,8 @@ fn deduplicated_by_model(inputs: &[Input]) -> Vec<String> {
         .collect()
 }
 
-/// Small averages that Rust and jq print alike; the others are compared as numbers.
+/// Whether two results are equal. Rust and jq print only small averages alike, so averages are
+/// compared as numbers.
 fn alike(result: &str, model: &str) -> bool {
     let parts =
         |text: &str| -> Vec<String> { text.split([',', ':', '}']).map(str::to_owned).collect() };
@@ -460,7 +461,7 @@ proptest! {
             };
             let (left, right) = (run(&left), run(&right));
             prop_assert_eq!(&left, &right);
-            // However many partitions there are, the records are those of one.
+            // Any number of partitions gives the same records as one partition.
             let mut all: Vec<String> = left.concat();
             let records = inputs.iter().map(Input::record).collect();
             let mut alone = Choices { bytes: vec![1], position: 0 };
@@ -630,7 +631,8 @@ fn fault_4782_a_buffer_says_how_much_memory_it_holds() {
         assert!(combiner.memory_bytes() >= last);
         last = combiner.memory_bytes();
     }
-    // At least the values that are kept three times, and not wildly more.
+    // The buffer keeps each value three times. The reported size is at least that, and not many
+    // times more.
     assert!((2000 * 300..2000 * 2000).contains(&last), "{last}");
     let entries = combiner.drain_sorted().count();
     assert_eq!(

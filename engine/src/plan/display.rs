@@ -13,7 +13,7 @@ const HEADINGS: [&str; 5] = ["STAGE", "NAME", "SHARDS", "READS", "WRITES"];
 /// How the stages of a text are numbered.
 #[derive(Clone, Copy)]
 enum Numbers {
-    /// From 1, as everywhere that people read.
+    /// From 1, as in all texts for people.
     ForPeople,
     /// From 0, as in every digest that a ledger contains.
     ForDigest,
@@ -28,7 +28,7 @@ impl Numbers {
     }
 }
 
-/// The text of which the digest is the hash. It must never change for a plan that a ledger has.
+/// The text from which the digest is computed. It must never change for a plan that is in a ledger.
 pub(super) struct Hashed<'a>(pub(super) &'a Plan);
 
 impl fmt::Display for Hashed<'_> {
@@ -262,7 +262,7 @@ stage 4 count
   spec.pipeline.steps[6].count: merge
 "#;
 
-    /// As release 0.1.0 computed it: ledgers contain it.
+    /// The digest that release 0.1.0 computed for this plan; ledgers contain it.
     const WORD_COUNT_DIGEST: &str = "64547e6be28b8792c1bb2b4b2420036c";
 
     const NO_STEPS: &str = "1 stage, 2 tasks

@@ -6,8 +6,8 @@ use super::{Merge, Plan, RecordOperation, RecordStep, Stage, StageInput, StageOu
 use crate::id::StageId;
 use crate::pipeline::{Pipeline, Step};
 
-/// The most shards of a shuffle if the manifest sets no number. With equal numbers of mappers and
-/// reducers the number of ranges in one shuffle grows quadratically, and 256 of each are 65,536
+/// The most shards of a shuffle if the manifest sets no number. If there are as many reducers as
+/// mappers, the number of ranges in one shuffle grows quadratically: 256 of each give 65,536
 /// ranges.
 pub const MAX_DEFAULT_SHARDS: u32 = 256;
 

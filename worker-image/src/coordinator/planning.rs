@@ -1,5 +1,6 @@
-//! Prepares a job for running: takes over the ledger, and makes the plan or loads it. Waits for
-//! storage forever, visibly; ends a job that cannot be planned with a sentence, permanently.
+//! Prepares a job for running: takes over the ledger, and makes the plan or loads it. It waits for
+//! storage without limit, and status shows this. If a job cannot be planned, it ends the job for
+//! good, with an error message.
 
 pub(super) mod places;
 pub(super) mod preview;
@@ -43,7 +44,7 @@ const EXPRESSION_ERRORS_NAMED: usize = 3;
 pub(super) enum Planned {
     /// The job can run.
     Runnable(Box<Runnable>),
-    /// It has a result already, from this process or from an earlier one.
+    /// The job already has a result, from this process or from an earlier one.
     Ended {
         /// This coordinator's epoch.
         epoch: Epoch,
@@ -204,7 +205,7 @@ struct Tries<'a> {
 }
 
 impl<'a> Tries<'a> {
-    /// Of a coordinator of this epoch.
+    /// The tries of a coordinator of this epoch.
     fn new(job: &RunJob, status: &'a watch::Sender<Status>, epoch: Epoch) -> Self {
         Self {
             status,
@@ -437,8 +438,8 @@ pub(super) fn damaged(message: &str) -> JobResult {
     }
 }
 
-/// Without its own epoch, a coordinator has no result that the operator could rely on: it shows
-/// what it found, and waits until somebody removes that.
+/// A coordinator without an epoch of its own has no result that the operator could rely on. It
+/// shows the error, and waits until somebody removes the cause.
 fn ledger_error(
     judge: Judge,
     error: LedgerError,
@@ -466,8 +467,8 @@ struct Kept {
     tables: TableFiles,
 }
 
-/// A plan that was stored before is used, whatever a listing would return today. If tasks have been
-/// done by it, it must exist.
+/// If a plan is stored, it is used, even if a listing would return something else today. If tasks
+/// are completed, their plan must exist.
 async fn plan_or_load(
     job: &RunJob,
     epoch: Epoch,
@@ -587,11 +588,11 @@ async fn fresh_plan(job: &RunJob) -> Result<PlanFile, NoPlan> {
     })
 }
 
-/// Compiling takes the time of a CPU, for which the runtime's threads must not wait.
+/// Compiling keeps a CPU busy, and must not block the runtime's threads.
 async fn check_on_a_thread(pipeline: Pipeline) -> Result<Vec<ExpressionError>, NoPlan> {
     let (answer, errors) = oneshot::channel();
     let check = move || {
-        // Nobody waits for the result any more if the coordinator is shutting down.
+        // If the coordinator is shutting down, nobody receives the result.
         let _gone = answer.send(check_expressions(&pipeline));
     };
     std::thread::Builder::new()

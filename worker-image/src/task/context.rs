@@ -31,8 +31,8 @@ const MEMORY_BYTES_UNKNOWN: u64 = 512 << 20;
 /// Least size of a buffer, however little memory there is.
 const MIN_BUFFER_BYTES: u64 = 4 << 20;
 
-/// The share of the memory at which a worker ends its largest process (`worker::memory_watch`), and
-/// its minimum.
+/// The reserve of memory: this part of it (a tenth), and at least `MIN_RESERVE_BYTES`. A worker
+/// ends its largest process when less is free; see `worker::memory_watch`.
 const RESERVE_SHARE: u64 = 10;
 const MIN_RESERVE_BYTES: u64 = 32 << 20;
 
@@ -40,8 +40,8 @@ const MIN_RESERVE_BYTES: u64 = 32 << 20;
 /// that are read ahead (3 of 8 MiB), parts that are being sent, the compressor.
 const PROCESS_BYTES: u64 = 96 << 20;
 
-/// A record may take this much memory, however little there is: records of a few hundred KiB never
-/// fill a worker.
+/// A record may always take this much memory, even in a small worker: records of a few hundred KiB
+/// never fill a worker.
 const MIN_ROOM_BYTES: u64 = 16 << 20;
 
 /// The settings of a process that runs tasks.
@@ -75,7 +75,7 @@ pub struct TaskSetup {
 }
 
 impl TaskSetup {
-    /// For a job whose source has this number of shards.
+    /// The setup for a job whose source has this number of shards.
     pub fn of(
         job: RunJob,
         source_shards: u32,
@@ -132,11 +132,11 @@ pub struct TaskContext {
     pub(super) setup: Arc<TaskSetup>,
     pub(super) spill: SpillFolder,
     programs: Arc<Mutex<BTreeMap<StageId, Arc<StageProgram>>>>,
-    /// The named values and the tables, from the first attempt on that could read them.
+    /// The named values and the tables. The first attempt that can read them sets this.
     loaded: Arc<OnceLock<LoadedVariables>>,
 }
 
-/// What expressions use besides the record.
+/// The data that expressions use besides the record.
 pub(super) struct LoadedVariables {
     pub(super) variables: Variables,
     /// Bytes of the tables in memory.

@@ -142,7 +142,8 @@ impl<'p> Output<'p> {
     }
 }
 
-/// Only the coordinator may do this; see `defect`.
+/// Completes the upload at once, which only the coordinator may do. This is a mistake that tests
+/// turn on; see `defect`.
 fn complete_at_once(
     context: &TaskContext,
     uri: &str,

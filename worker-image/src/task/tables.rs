@@ -31,7 +31,7 @@ pub enum TableError {
     TooLarge {
         /// Bytes.
         bytes: u64,
-        /// Of what.
+        /// What has this size: `of files`, for example.
         of: &'static str,
     },
     /// They have too many files.
@@ -81,7 +81,7 @@ pub enum TableError {
     },
 }
 
-/// In MiB, rounded up.
+/// The number of MiB, rounded up.
 fn mebibytes(bytes: u64) -> u64 {
     bytes.div_ceil(1 << 20)
 }
@@ -104,7 +104,7 @@ pub fn check_sizes(tables: &TableFiles) -> Result<(), TableError> {
     Ok(())
 }
 
-/// Reads all tables as a task would, and keeps nothing. On a thread like that of
+/// Reads all tables as a task would, and keeps nothing. Must be called on a thread like that of
 /// [`run`](super::run()).
 ///
 /// # Errors
@@ -170,7 +170,7 @@ fn check_memory(bytes: u64, room: u64) -> Result<(), TableError> {
 
 /// Why a record cannot be in a table.
 enum Unusable {
-    /// Its key.
+    /// The key is wrong, for this reason.
     Key(String),
     /// Another reason.
     Table(TableError),
@@ -259,7 +259,7 @@ impl Table<'_> {
         serde_json::to_string(&*text).map_err(|error| error.to_string())
     }
 
-    /// The text of the object, if every key is there once.
+    /// The text of the object; an error if a key occurs twice.
     fn finish(mut self, files: &[InputFile]) -> Result<String, TableError> {
         self.text.push('}');
         let key = |row: &Row| &self.text[row.at as usize..row.key_end as usize];

@@ -119,7 +119,7 @@ fn what_a_table_reads_must_not_be_what_the_job_writes() {
         let expected = format!("{field}: overlaps {other}, ");
         assert!(found[0].starts_with(&expected), "{found:?}");
     }
-    // Both read.
+    // Two places that are only read may overlap.
     let pipeline = json!({"tables": {"users": table("s3://logs/*.jsonl")}});
     assert_eq!(errors(&pipeline), [""; 0]);
 }

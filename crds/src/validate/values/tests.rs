@@ -45,7 +45,7 @@ fn a_path_gets_strings_and_integers_and_is_checked_with_them() {
         ["s3://logs/d/*.jsonl"]
     );
     assert_eq!(pipeline.sink.files.path, "s3://r/5d-{shard:02}.txt");
-    // What the values make is checked like any path.
+    // A path with the values in it is checked like any other path.
     for (day, problem) in [
         ("..", "has . or .. in its path"),
         ("/x", "has an empty segment (//)"),
@@ -58,7 +58,7 @@ fn a_path_gets_strings_and_integers_and_is_checked_with_them() {
         );
         assert!(found[0].contains(problem), "{day}: {found:?}");
     }
-    // Output into the folder that is read.
+    // The output would be in the folder that is read.
     let same = errors(
         &json!({"day": "d"}),
         "s3://logs/d/*.jsonl",

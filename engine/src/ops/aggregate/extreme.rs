@@ -38,7 +38,7 @@ pub(crate) struct Extreme<E> {
 
 #[derive(Debug)]
 struct Best {
-    /// Compares as values do in jq's order.
+    /// The value's key, whose bytes compare like values in jq's order.
     key: Box<[u8]>,
     text: Box<str>,
 }

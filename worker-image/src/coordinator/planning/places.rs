@@ -93,7 +93,8 @@ pub enum PlacesError {
         /// The storage's uri.
         storage: String,
     },
-    /// Something else exists on the local disk under a name that the job writes.
+    /// Something that is not a file, or not a folder where one is needed, exists on the local disk
+    /// under a name that the job writes.
     #[error("{field}: {obstacle} (got {place}); remove or rename that, or give another path")]
     Obstacle {
         /// The field that the name comes from.
@@ -149,7 +150,7 @@ pub enum PlacesError {
     /// The thread that reads the local disk died.
     #[error("look at the local files: {source}")]
     Look {
-        /// How.
+        /// How the thread died.
         #[source]
         source: JoinError,
     },

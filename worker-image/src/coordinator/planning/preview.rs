@@ -1,5 +1,5 @@
-//! What planning would refuse about the output's folder, for a person who asks before there is a
-//! job. Writes nothing.
+//! Checks the output's folder as planning would, for a person who asks before the job exists.
+//! Writes nothing.
 
 use std::time::SystemTime;
 

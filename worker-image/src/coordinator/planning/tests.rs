@@ -87,7 +87,7 @@ async fn fails(job: &Arc<RunJob>) -> (Epoch, FailureReason, String) {
     }
 }
 
-/// What it waits for, as shown.
+/// What the coordinator waits for, as status shows it.
 async fn waits(job: &Arc<RunJob>) -> String {
     let (status, mut shown) = watch::channel(Status::default());
     let is_waiting = |status: &Status| status.snapshot.phase() == Phase::StorageUnavailable;
