@@ -85,5 +85,5 @@ soak: ## 20,000 random runs, 20,000 pairs and triples of faults in the operator,
 
 # The whole workspace is built, because `make test` builds exactly the same units.
 simulation = cargo test --quiet --locked --workspace --lib -- --nocapture --exact \
-  coordinator::tests::simulation::what_the_environment_asks_for simulation::what_the_environment_asks_for \
-  simulation::combinations::what_the_environment_asks_for
+  coordinator::tests::simulation::requested_runs_end_correctly simulation::requested_runs_end_correctly \
+  simulation::combinations::requested_runs_end_correctly

@@ -59,7 +59,7 @@ fn another_version_is_reported_before_anything_else() {
 }
 
 #[test]
-fn what_is_missing_or_unknown_is_named() {
+fn missing_and_unknown_parts_are_named() {
     for (field, nothing) in [
         ("namespace", json!("")),
         ("name", json!("")),

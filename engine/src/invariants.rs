@@ -45,7 +45,7 @@ pub fn check(state: &State) -> Result<(), Violation> {
     a_stage_without_tasks_is_not_finished(state)?;
     stages_start_in_order(state)?;
     files_are_where_their_stage_writes(state)?;
-    what_waits_for_the_ledger_is_on_its_way(state)?;
+    everything_that_waits_for_the_ledger_is_on_its_way(state)?;
     no_budget_is_overdrawn(state)?;
     nothing_is_free_forever(state)?;
     nothing_runs_after_the_end(state)?;
@@ -323,7 +323,7 @@ fn files_are_where_their_stage_writes(state: &State) -> Result<(), Violation> {
     Ok(())
 }
 
-fn what_waits_for_the_ledger_is_on_its_way(state: &State) -> Result<(), Violation> {
+fn everything_that_waits_for_the_ledger_is_on_its_way(state: &State) -> Result<(), Violation> {
     let rule =
         "what waits for the ledger is on its way there, in order, and nothing follows the result";
     let indexes: Vec<u64> = state.recording.iter().map(|(index, _)| *index).collect();

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_job_whose_reconcile_panics_is_set_aside_and_the_others_go_on() {
+    async fn a_job_whose_reconcile_panics_is_set_aside_and_the_others_continue() {
         let jobs = Arc::new(Jobs::default());
         for name in ["panics", "fine"] {
             jobs.touch(&key("team", name));

@@ -71,7 +71,7 @@ fn a_job_comes_to_the_same_end_after_any_single_fault() {
 /// `ZEPHYR_SEED` repeats the pair or triple of a seed. `ZEPHYR_SEEDS` runs the pairs and triples of
 /// this number of seeds, or of the seeds `500..1000`.
 #[test]
-fn what_the_environment_asks_for() {
+fn requested_runs_end_correctly() {
     if let Ok(name) = std::env::var("ZEPHYR_SWEEP") {
         let known = Known::shared();
         if let Some(part) = name.strip_prefix("singles") {

@@ -67,8 +67,7 @@ async fn wait_for_middle(
 }
 
 #[tokio::test]
-async fn fault_2967_an_operator_killed_again_and_again_doubles_nothing_and_the_job_goes_on()
--> Result<()> {
+async fn fault_2967_a_job_continues_though_its_operator_is_killed_again_and_again() -> Result<()> {
     let namespace = TestNamespace::create("operator").await?;
     let sum = SumJob::new("sum");
     let job = apply(&namespace, &sum.manifest(&namespace)).await?;

@@ -167,7 +167,7 @@ fn promise_e11_a_read_that_ends_too_early_is_made_again_and_costs_no_output() {
 
 /// The seeds that `make simulate` and `make soak` request through `ZEPHYR_SEED` and `ZEPHYR_SEEDS`.
 #[test]
-fn what_the_environment_asks_for() {
+fn requested_runs_end_correctly() {
     let number = |name| std::env::var(name).ok().map(|text| text.parse().unwrap());
     if let Some(seed) = number("ZEPHYR_SEED") {
         one(seed);

@@ -644,7 +644,7 @@ async fn an_input_that_matches_nothing_ends_the_job_and_names_the_pattern() {
 }
 
 #[tokio::test]
-async fn fault_6445_a_worker_with_a_wrong_token_or_of_another_generation_is_not_let_in() {
+async fn fault_6445_a_worker_with_a_wrong_token_or_of_another_generation_is_refused() {
     let mut processes = Processes::of(&slow_items(1), &json!({}));
     processes.start_coordinator();
     processes
@@ -678,7 +678,7 @@ async fn fault_6445_a_worker_with_a_wrong_token_or_of_another_generation_is_not_
 }
 
 #[tokio::test]
-async fn fault_3705_3996_a_coordinator_that_was_replaced_ends_with_an_error_and_the_job_goes_on() {
+async fn fault_3705_3996_a_replaced_coordinator_ends_with_an_error_and_the_job_continues() {
     let mut processes = Processes::of(&slow_items(40), &json!({"taskFailures": 1}));
     processes.start_coordinator();
     processes.start_worker(2);

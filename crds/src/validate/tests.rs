@@ -122,7 +122,7 @@ fn limits_that_are_not_set_are_the_defaults() {
 }
 
 #[test]
-fn an_item_nests_no_deeper_than_what_reads_manifests_bears() {
+fn an_item_nests_no_deeper_than_readers_of_manifests_allow() {
     let nested = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!([inner]));
     let errors = |levels: usize| {
         let source = json!({"items": {"values": [0, nested(levels)], "shards": 1}});

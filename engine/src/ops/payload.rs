@@ -101,7 +101,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_pushed_is_read_back(number: u64, string: Vec<u8>, text: String) {
+        fn pushed_parts_are_read_back(number: u64, string: Vec<u8>, text: String) {
             let mut bytes = Vec::new();
             push_number(&mut bytes, number);
             push_bytes(&mut bytes, &string);

@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn take_per_shard_stops_the_reading_with_the_last_record_it_lets_pass() {
+    fn take_per_shard_stops_the_reading_after_the_last_record_that_it_keeps() {
         let inputs = ["1", "2", "3", "4", "5"];
         let take = RecordOperation::TakePerShard;
         assert_eq!(

@@ -506,7 +506,7 @@ proptest! {
 }
 
 #[test]
-fn keys_1_and_1_0_are_one_group_and_true_is_another_whatever_stands_between_them() {
+fn keys_1_and_1_0_are_one_group_and_true_is_another_whatever_is_between_them() {
     let keys = ["1", "2", "1.0", "true", "3", "1e0", "true"];
     let records = |shards: usize| -> Vec<Vec<Record>> {
         let mut spread = vec![Vec::new(); shards];

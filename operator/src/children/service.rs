@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_somebody_edited_is_led_back_to_the_coordinator() {
+    fn an_edited_service_is_set_back_to_its_coordinator() {
         let frozen = frozen(json!({}));
         let made = build(&frozen, "root-uid").spec.unwrap();
         let (uid, generation) = (frozen.uid.as_str(), frozen.generation);

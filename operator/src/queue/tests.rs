@@ -97,7 +97,7 @@ fn twelve_namespaces_whose_calls_hang_do_not_take_the_last_slot() {
 }
 
 #[test]
-fn a_job_that_is_deleted_and_made_again_is_looked_at_again() {
+fn a_job_that_is_deleted_and_created_again_is_reconciled_again() {
     let mut queue = Queue::default();
     let now = Instant::now();
     queue.touch(&key(0, 0), now);

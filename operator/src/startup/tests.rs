@@ -111,7 +111,7 @@ async fn five_thousand_labelled_objects_of_others_do_not_delay_the_start() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn five_thousand_ended_jobs_are_all_looked_at_after_a_start_without_a_write() {
+async fn five_thousand_ended_jobs_are_reconciled_after_a_start_without_a_write() {
     let mut server = Fake::default();
     let jobs = (0..5_000).map(|number| job(number, Some("Succeeded")).to_string());
     server.objects.insert("zephyrjobs", jobs.collect());

@@ -446,7 +446,7 @@ async fn a_manifest_or_a_claim_that_no_job_wrote_is_refused_by_either_mode() {
 }
 
 #[tokio::test]
-async fn an_output_in_a_folder_that_a_placeholder_stands_for_is_in_the_way_of_either_mode() {
+async fn output_in_a_folder_named_by_a_placeholder_is_refused_in_both_modes() {
     for name in [MANIFEST_NAME, STARTED_NAME] {
         for mode in [Refuse, Overwrite] {
             let world = World::default();
@@ -488,7 +488,7 @@ async fn files_that_appear_while_the_job_runs_are_named_and_no_manifest_is_writt
 }
 
 #[tokio::test]
-async fn of_two_runs_of_one_name_the_later_has_the_folder_and_the_earlier_writes_no_more() {
+async fn of_two_runs_of_one_name_the_later_gets_the_folder_and_the_earlier_stops_writing() {
     let world = World::default();
     let earlier = world.output("a", Refuse, PATH, usize::MAX);
     claim(&earlier).await.unwrap();
@@ -570,7 +570,7 @@ async fn a_file_that_appears_while_the_job_runs_is_replaced_only_in_mode_overwri
 }
 
 #[tokio::test]
-async fn a_job_whose_ledger_has_begun_finds_its_own_files_and_goes_on() {
+async fn a_job_whose_ledger_has_begun_finds_its_own_files_and_continues() {
     let world = World::default();
     world.put("out/p-0.jsonl", "fresh").await;
     let fresh = world.output("a", Refuse, PATH, usize::MAX);
@@ -618,7 +618,7 @@ async fn a_claim_that_was_removed_while_its_job_runs_is_written_again() {
 
 /// A put may arrive after its process has ended, and after its job has ended.
 #[tokio::test]
-async fn the_claim_of_a_finished_job_excludes_nobody() {
+async fn the_claim_of_a_finished_job_excludes_no_other_job() {
     let world = World::default();
     let first = world.output("a", Refuse, PATH, usize::MAX);
     claim(&first).await.unwrap();

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back_in_every_format_and_compression() {
+    fn written_records_are_read_back_in_every_format_and_compression() {
         let records = [
             "{\"a\":1.0}",
             "\"text é\\u0000\"",

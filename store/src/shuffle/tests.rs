@@ -476,7 +476,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
-    fn whatever_is_written_is_read_back(
+    fn every_written_value_is_read_back(
         mappers in prop::collection::vec(prop::collection::vec((0_u32..50, any::<u32>()), 0..200), 1..6),
         write_memory in prop::sample::select(vec![0_usize, 4096, usize::MAX]),
     ) {

@@ -634,7 +634,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_literal_path_names_one_key_whatever_is_in_it() {
+    async fn a_literal_path_names_one_key_whatever_its_characters() {
         for key in ["a b", "x#1", "x%20y", "x]y", "a[1]*", "é"] {
             check_literal(key).await;
         }

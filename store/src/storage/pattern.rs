@@ -446,7 +446,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_matches_begins_with_the_prefix(
+        fn every_match_begins_with_the_prefix(
             pattern in "[ab*?{},\\[\\]/\\\\]{1,8}",
             name in "[ab/]{1,6}",
         ) {

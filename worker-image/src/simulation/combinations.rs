@@ -64,7 +64,7 @@ fn random_jobs_end_with_the_computed_records_or_are_refused_before_they_start() 
 
 /// `make soak` asks for more of them, or `ZEPHYR_COMBINATION=17` for one.
 #[test]
-fn what_the_environment_asks_for() {
+fn requested_runs_end_correctly() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().unwrap());
     let one = number("ZEPHYR_COMBINATION").map(|seed| seed..seed + 1);
     let many = number("ZEPHYR_COMBINATIONS").map(|count| 0..count);

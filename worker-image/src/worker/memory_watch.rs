@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_limit_nobody_is_ended() {
+    fn without_a_limit_no_process_is_ended() {
         assert_eq!(
             MemoryWatch::new(0, 1).look(0, Some(std::process::id())),
             Finding::Fine(LOOK_SELDOM)

@@ -98,7 +98,7 @@ async fn rows_88_91_absurd_numbers_and_claims_of_others_tasks_are_ignored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn row_89_a_worker_that_names_a_file_of_others_three_times_is_not_let_in_again() {
+async fn row_89_a_worker_that_names_a_file_of_others_three_times_is_refused_from_then_on() {
     let coordinator = serving().await;
     let link = coordinator.link();
     let mut task = None;
@@ -180,8 +180,7 @@ async fn row_90_of_two_processes_in_one_pod_the_newer_one_stays() {
 const MAX_SESSIONS: usize = 20;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn row_93_of_ten_thousand_registrations_of_one_worker_few_are_let_in_and_no_other_is_held_up()
-{
+async fn row_93_ten_thousand_registrations_of_one_worker_delay_no_other() {
     const CONNECTIONS: usize = 8;
     const REGISTRATIONS: usize = 1_250;
     let coordinator = serving().await;

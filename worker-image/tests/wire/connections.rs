@@ -9,7 +9,7 @@ use crate::{assert_refused, serving, still_serves};
 
 #[expect(clippy::too_many_lines, reason = "a table")]
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_85_94_a_connection_without_a_call_is_closed_and_delays_nobody() {
+async fn rows_85_94_a_connection_without_a_call_is_closed_and_delays_no_other() {
     const HEADERS: u8 = 1;
     const CONTINUATION: u8 = 9;
     const END_HEADERS: u8 = 4;

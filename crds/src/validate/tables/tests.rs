@@ -89,7 +89,7 @@ fn each_fault_of_a_table_is_named_with_its_field() {
 }
 
 #[test]
-fn what_a_table_reads_must_not_be_what_the_job_writes() {
+fn files_of_a_table_must_not_be_output_of_the_job() {
     for (path, field, other) in [
         (
             "s3://reports/*",

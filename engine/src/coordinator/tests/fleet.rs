@@ -298,7 +298,7 @@ impl Fleet {
                 self.learns(event);
             }
         }
-        self.workers_go_on();
+        self.workers_continue();
         if self.now >= self.stalled_until && !self.is_frozen_the_newest() {
             self.learns(Event::Tick);
         }
@@ -342,7 +342,7 @@ impl Fleet {
         }
     }
 
-    fn workers_go_on(&mut self) {
+    fn workers_continue(&mut self) {
         let numbers: Vec<u64> = self.workers.keys().copied().collect();
         for number in numbers {
             let now = self.now;

@@ -73,7 +73,7 @@ fn a_worker_lost_for_silence_returns_with_its_attempt_if_nobody_else_runs_it() {
 }
 
 #[test]
-fn promise_e15_a_coordinator_that_was_paused_expires_nobody_until_it_has_watched_a_period() {
+fn promise_e15_a_paused_coordinator_expires_no_worker_until_it_has_watched_a_period() {
     for stall in [30_000, 90_000, 300_000] {
         let mut cluster = TestCluster::new(&[2]);
         cluster.hello("a", 1);

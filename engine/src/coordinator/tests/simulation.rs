@@ -104,7 +104,7 @@ fn promise_e18_the_same_seed_gives_the_same_run() {
 
 /// The seeds that `make simulate` and `make soak` request through `ZEPHYR_SEED` and `ZEPHYR_SEEDS`.
 #[test]
-fn what_the_environment_asks_for() {
+fn requested_runs_end_correctly() {
     let number = |name| std::env::var(name).ok().map(|text| text.parse().unwrap());
     if let Some(seed) = number("ZEPHYR_SEED") {
         one(seed);

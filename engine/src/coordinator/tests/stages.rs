@@ -431,7 +431,7 @@ fn fault_3409_progress_counts_committed_and_running_tasks() {
 }
 
 #[test]
-fn an_absurd_number_from_a_worker_stops_nobody() {
+fn an_absurd_number_from_a_worker_affects_no_other_worker() {
     let mut cluster = TestCluster::new(&[2]);
     cluster.hello("a", 2);
     let session = cluster.session("a");

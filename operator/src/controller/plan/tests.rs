@@ -1749,7 +1749,7 @@ fn a_deleted_root_is_followed_by_the_next_generation_and_never_created_again() {
 }
 
 #[test]
-fn a_root_that_lost_its_labels_is_marked_again_and_its_generation_goes_on() {
+fn a_root_that_lost_its_labels_is_marked_again_and_its_generation_continues() {
     let mut world = World::running(json!({}));
     world.current().root.as_mut().unwrap().needs_mark = true;
     world.log.clear();
@@ -1774,7 +1774,7 @@ fn a_coordinator_that_somebody_keeps_scaling_is_scaled_back_every_fifteen_second
 }
 
 #[test]
-fn a_service_that_somebody_keeps_editing_is_mended_every_fifteen_seconds() {
+fn a_service_that_somebody_keeps_editing_is_corrected_every_fifteen_seconds() {
     let mut world = World::running(json!({}));
     world.log.clear();
     for _ in 0..40 {
@@ -1787,7 +1787,7 @@ fn a_service_that_somebody_keeps_editing_is_mended_every_fifteen_seconds() {
 }
 
 #[test]
-fn workers_that_somebody_scales_before_the_plan_is_known_go_back_to_none() {
+fn workers_that_somebody_scales_before_the_plan_is_known_are_scaled_to_none() {
     let mut world = World::new(json!({}));
     world.settle();
     world.coordinator_is(true);

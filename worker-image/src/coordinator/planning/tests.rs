@@ -408,7 +408,7 @@ async fn files_of_an_unknown_format_are_named_before_a_task_runs() {
 }
 
 #[tokio::test]
-async fn a_sink_that_cannot_be_looked_at_is_named_with_its_field() {
+async fn a_sink_that_cannot_be_read_is_named_with_its_field() {
     let denied: Tricks = Arc::new(|_, _| Box::pin(std::future::ready(Trick::Deny)));
     let inner = Arc::new(InMemory::new());
     let sink = tricky(&inner, denied)

@@ -44,7 +44,7 @@ fn an_expression_finds_each_record_of_the_files_under_its_key() {
 }
 
 #[test]
-fn a_table_is_there_behind_a_shuffle_and_in_keys_and_aggregates() {
+fn a_table_can_be_used_after_a_shuffle_and_in_keys_and_aggregates() {
     let group = GroupBy {
         key: "$users[tostring].name // \"none\"".to_owned(),
         aggregates: vec![(
