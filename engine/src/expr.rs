@@ -71,7 +71,7 @@ impl Expression {
     /// Compiles jq `source`, without variables.
     ///
     /// # Errors
-    /// As [`Expression::compile_with`].
+    /// The errors of [`Expression::compile_with`].
     pub fn compile(source: &str) -> Result<Self, CompileError> {
         Self::compile_with(source, &Variables::default())
     }
@@ -132,7 +132,7 @@ impl Expression {
         }
     }
 
-    /// The same expression, to give keys.
+    /// The same expression, whose results become keys.
     #[must_use]
     pub(crate) fn for_keys(self) -> Self {
         Self {
@@ -283,7 +283,7 @@ impl Expression {
     /// Evaluates an expression that must have exactly one result, and lets `take` use it.
     ///
     /// # Errors
-    /// As [`Expression::evaluate`], or the number of results that there were instead of one.
+    /// The errors of [`Expression::evaluate`], or the number of results if it is not one.
     pub fn evaluate_one<T>(
         &self,
         record: &Record,

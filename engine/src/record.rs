@@ -58,12 +58,12 @@ pub struct RecordParser {
 }
 
 impl RecordParser {
-    /// With the default limits.
+    /// A parser with the default limits.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// With these limits.
+    /// A parser with these limits.
     pub fn within(limits: Limits) -> Self {
         Self {
             limits,

@@ -25,25 +25,25 @@ const DAYS_BEFORE: [[i64; 13]; 2] = [
 pub(crate) struct BrokenDown {
     /// The year itself, not the years since 1900.
     pub year: i64,
-    /// From 0.
+    /// Counted from 0.
     pub month: i64,
-    /// From 1.
+    /// Counted from 1.
     pub day: i64,
-    /// From 0.
+    /// Counted from 0.
     pub hour: i64,
-    /// From 0.
+    /// Counted from 0.
     pub minute: i64,
-    /// From 0.
+    /// Counted from 0.
     pub second: i64,
-    /// From 0, a Sunday.
+    /// Counted from 0, which is Sunday.
     pub weekday: i64,
-    /// From 0.
+    /// Counted from 0.
     pub yearday: i64,
 }
 
 impl BrokenDown {
-    /// From the numbers of jq's array. The first eight count, and any of them may be missing. They
-    /// are brought into their ranges, unless the resulting year is out of range.
+    /// Converts the numbers of jq's array. The first eight count, and any of them may be missing.
+    /// They are brought into their ranges, unless the resulting year is out of range.
     pub(crate) fn from_numbers(numbers: &[f64]) -> Self {
         let field = |index: usize| numbers.get(index).map_or(0, |&number| to_c_int(number));
         let raw = Self {
@@ -86,7 +86,7 @@ impl BrokenDown {
         (self.year + RANGE / 2).rem_euclid(RANGE) - RANGE / 2
     }
 
-    /// From seconds since 1970. `None` if the year does not fit into C's fields.
+    /// Converts seconds since 1970. `None` if the year does not fit into C's fields.
     fn from_timestamp(timestamp: i64) -> Option<Self> {
         let days = timestamp.div_euclid(SECONDS_A_DAY);
         let seconds = timestamp.rem_euclid(SECONDS_A_DAY);

@@ -10,13 +10,13 @@ use std::f64::consts::LN_2;
 /// two or three gets jq's arguments.
 #[derive(Clone, Copy)]
 pub(crate) enum Function {
-    /// From one number to one.
+    /// A function from one number to one number.
     One(fn(f64) -> f64),
-    /// From one number to an array of two.
+    /// A function from one number to an array of two numbers.
     Pair(fn(f64) -> (f64, f64)),
-    /// From two numbers to one.
+    /// A function from two numbers to one number.
     Two(fn(f64, f64) -> f64),
-    /// From three numbers to one.
+    /// A function from three numbers to one number.
     Three(fn(f64, f64, f64) -> f64),
 }
 

@@ -29,7 +29,7 @@ const MAX_NESTING: usize = 250;
 pub(crate) struct Regex {
     oniguruma: onig::Regex,
     plain: Option<plain::Plain>,
-    /// By group, from group 1.
+    /// The names of the groups, from group 1.
     names: Vec<Option<Box<str>>>,
     global: bool,
 }
@@ -37,24 +37,24 @@ pub(crate) struct Regex {
 /// One match.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Match<'t> {
-    /// In code points.
+    /// Position of the match in the text, in code points.
     pub offset: usize,
-    /// In code points.
+    /// Length of the match, in code points.
     pub length: usize,
     /// The text that matched.
     pub text: Cow<'t, str>,
-    /// By group, from group 1.
+    /// The groups, from group 1.
     pub captures: Vec<Capture<'t>>,
 }
 
 /// What one group of a match matched.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Capture<'t> {
-    /// In code points; -1 if the group took no part.
+    /// Position in the text, in code points; -1 if the group took no part.
     pub offset: i64,
-    /// In code points.
+    /// Length in code points.
     pub length: usize,
-    /// `None` if the group took no part.
+    /// The text of the group; `None` if the group took no part.
     pub text: Option<Cow<'t, str>>,
 }
 
@@ -265,7 +265,8 @@ impl Flags {
 struct Spans<'t> {
     text: &'t str,
     is_ascii: bool,
-    /// From group 0, the whole match. The positions need not be boundaries of characters.
+    /// Start and end of each group, from group 0, which is the whole match. They need not be
+    /// boundaries of characters.
     groups: Vec<Option<(usize, usize)>>,
     cursor: (usize, usize),
 }

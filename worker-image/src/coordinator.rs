@@ -92,7 +92,7 @@ pub enum CoordinatorError {
     /// The server ended.
     #[error("serve gRPC: {cause}")]
     Serve {
-        /// Why.
+        /// The cause.
         cause: String,
     },
     /// The job cannot be taken over.
@@ -104,7 +104,7 @@ pub enum CoordinatorError {
     /// Planning panicked.
     #[error("the coordinator died: {source}")]
     Died {
-        /// How.
+        /// How it died.
         #[source]
         source: JoinError,
     },

@@ -45,42 +45,42 @@ pub enum RunJobError {
     Read {
         /// The file.
         path: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
     /// It is not a valid frozen job.
     #[error("job file: {source}")]
     Parse {
-        /// Why.
+        /// The cause.
         #[source]
         source: FrozenJobError,
     },
     /// Its uid is invalid.
     #[error("job file: uid: {source}")]
     Uid {
-        /// Why.
+        /// The cause.
         #[source]
         source: IdentityError,
     },
     /// Its pipeline is invalid.
     #[error("job file: {source}")]
     Pipeline {
-        /// Why.
+        /// The cause.
         #[source]
         source: PipelineError,
     },
     /// Its storage is invalid.
     #[error("spec.storage.uri: {source}")]
     Storage {
-        /// Why.
+        /// The cause.
         #[source]
         source: LocationError,
     },
     /// A duration is invalid.
     #[error("spec.retries.taskStallTimeout: {source}")]
     Duration {
-        /// Why.
+        /// The cause.
         #[source]
         source: DurationError,
     },

@@ -94,7 +94,7 @@ pub enum LocalError {
     /// No port on loopback is available.
     #[error("listen on 127.0.0.1: {source}")]
     Listen {
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
@@ -107,7 +107,7 @@ pub enum LocalError {
     /// A part of the run panicked.
     #[error("a part of the run died: {source}")]
     Died {
-        /// How.
+        /// How it died.
         #[source]
         source: JoinError,
     },

@@ -55,7 +55,7 @@ pub enum WorkerError {
     /// The path of its own executable is not known.
     #[error("find this program's executable: {source}")]
     Executable {
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -64,14 +64,14 @@ pub enum WorkerError {
     Spill {
         /// The folder.
         path: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
     /// The frozen job cannot be given to a child.
     #[error("write the job for the task's processes: {source}")]
     Job {
-        /// Why.
+        /// The cause.
         #[source]
         source: zephyr_crds::frozen::FrozenJobError,
     },

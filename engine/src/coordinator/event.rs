@@ -120,7 +120,7 @@ pub enum Event {
     },
     /// The operator starts no further generation. This one is the last, and it makes no progress.
     EndedByOperator {
-        /// As in `JobResult::Failed`.
+        /// The same value as in `JobResult::Failed`.
         reason: FailureReason,
         /// One sentence for people.
         message: String,

@@ -157,8 +157,7 @@ pub(crate) enum TaskState {
     },
 }
 
-/// How far the final file of a task that is done has come. Only a task of the last stage leaves
-/// `NotBegun`.
+/// The progress of the final file of a done task. Only in the last stage does it leave `NotBegun`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum FinalFile {
     /// Nobody completes it.
@@ -343,7 +342,7 @@ impl TaskState {
         }
     }
 
-    /// How far its final file is, if the attempt that won is durable.
+    /// The progress of the final file, if the attempt that won is durable.
     pub(crate) fn final_file(&self) -> Option<FinalFile> {
         match self {
             Self::Waiting
@@ -453,13 +452,13 @@ impl State {
         stage.tasks[task.shard.0 as usize].state = next;
     }
 
-    /// How far the final file of a task is; `None` if the plan lacks the task or the task is not
+    /// The progress of a task's final file; `None` if the plan lacks the task or the task is not
     /// done.
     pub(crate) fn final_file(&self, task: TaskId) -> Option<FinalFile> {
         self.task(task)?.state.final_file()
     }
 
-    /// Sets how far the final file of a task is that is done.
+    /// Sets the progress of the final file of a done task.
     pub(crate) fn set_final_file(&mut self, task: TaskId, next: FinalFile) {
         let mut state = self.take(task);
         if let TaskState::Done { file, .. } = &mut state {

@@ -15,7 +15,7 @@ const HEADINGS: [&str; 5] = ["STAGE", "NAME", "SHARDS", "READS", "WRITES"];
 enum Numbers {
     /// From 1, as in all texts for people.
     ForPeople,
-    /// From 0, as in every digest that a ledger contains.
+    /// From 0, as in the digests that ledgers contain.
     ForDigest,
 }
 

@@ -31,7 +31,7 @@ impl Record {
     /// An array with these elements in this order.
     ///
     /// # Errors
-    /// As [`Record::object`].
+    /// The errors of [`Record::object`].
     pub fn array<'a>(
         limits: &Limits,
         elements: impl IntoIterator<Item = &'a Record>,

@@ -17,7 +17,7 @@ const KEPT_PATTERNS: usize = 256;
 type Compiled = HashMap<String, HashMap<String, Rc<Regex>>>;
 
 thread_local! {
-    /// By flags and pattern.
+    /// The compiled patterns, by flags and pattern.
     static COMPILED: RefCell<Compiled> = RefCell::default();
 }
 

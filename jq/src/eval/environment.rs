@@ -28,7 +28,7 @@ pub(crate) enum Bound<'v> {
 }
 
 impl<'v> Environment<'v> {
-    /// With another link as the innermost one.
+    /// This environment with one more link, the innermost one.
     pub(crate) fn with(&self, bound: Bound<'v>) -> Self {
         Self(Some(Rc::new(Link {
             outer: self.clone(),

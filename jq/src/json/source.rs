@@ -76,7 +76,7 @@ impl<'a> Source<'a> {
         Ok(Self::owned(compact, nodes))
     }
 
-    /// As [`Source::new`], keeping text and tape.
+    /// Like [`Source::new`], but the source owns text and tape.
     pub fn owned(text: String, nodes: Vec<Node>) -> Source<'static> {
         Source {
             text: Cow::Owned(text),

@@ -63,7 +63,7 @@ pub(crate) fn with_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// As [`answer`], on a thread that has declared its stack.
+/// Like [`answer`], on a thread that has declared its stack.
 pub(crate) fn on_this_thread(program: &str, input: &str) -> Answer {
     let mut answer = Answer::default();
     let program = match Program::compile(program, &Options::default()) {

@@ -48,7 +48,7 @@ pub enum NodeView {
 /// The tries for one job's pods, and the nodes of these pods.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ForcedDeletes {
-    /// By pod uid.
+    /// The tries for each pod, by its uid.
     tries: BTreeMap<String, Tries>,
     /// Tries of the last minute, by pod uid.
     recent: Vec<(String, Timestamp)>,

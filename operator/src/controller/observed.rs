@@ -87,7 +87,7 @@ impl LastWell {
 /// The source of the objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Freshness {
-    /// From the watches' caches, which may be behind.
+    /// The objects are from the watches' caches, which may be out of date.
     #[default]
     Cached,
     /// Just listed, except worker pods.

@@ -80,7 +80,7 @@ pub struct Installation {
 pub struct Plan {
     /// The cache is not enough for this decision: list the objects, and plan again.
     pub look_live: Option<Depth>,
-    /// In this order.
+    /// The actions, in this order.
     pub actions: Vec<Action>,
     /// What happens to the job and its generation.
     pub lifecycle: Lifecycle,

@@ -45,7 +45,7 @@ pub(crate) struct Run {
     pub(crate) is_storage_away: bool,
     pub(crate) result: Option<RunResult>,
     newest_epoch: u64,
-    /// By the uids of their pods.
+    /// The workers' incarnations, by the uids of their pods.
     incarnations: BTreeMap<String, Incarnation>,
 }
 

@@ -10,7 +10,7 @@ use crate::defect::Defect;
 struct Case {
     defect: Defect,
     scenario: &'static str,
-    /// In addition to the run without faults.
+    /// The faults that are made, besides the run without faults.
     faults: fn(&Known, usize) -> Vec<Run>,
     judge: Judge,
 }

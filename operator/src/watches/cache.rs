@@ -34,7 +34,7 @@ pub struct Cache<F>(Mutex<Inner<F>>);
 
 #[derive(Debug)]
 struct Inner<F> {
-    /// By namespace and name, as one text.
+    /// All objects, by namespace and name as one text.
     objects: BTreeMap<Arc<str>, Held<F>>,
     /// The objects of a job, by the job's namespace and uid, as one text.
     of_job: BTreeMap<String, BTreeSet<Arc<str>>>,

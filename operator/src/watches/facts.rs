@@ -59,7 +59,8 @@ pub struct SeenJob {
 #[derive(Clone, Debug)]
 enum KeptJob {
     Whole(Box<ZephyrJob>),
-    /// As JSON text, which needs much less memory: a job that has ended is reconciled rarely.
+    /// The object as JSON text, which needs much less memory. It is used for jobs that have ended,
+    /// because they are reconciled rarely.
     Text(Box<str>),
     /// Why it cannot be read.
     Unreadable(String),

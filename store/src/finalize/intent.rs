@@ -127,7 +127,7 @@ impl Intent {
         }
     }
 
-    /// As it is stored.
+    /// The bytes that are stored.
     pub(super) fn print(&self, location: &Location) -> Result<Bytes, OutputError> {
         let mut text = serde_json::to_vec_pretty(self).map_err(|error| {
             let cause = Cause::Other(error.to_string());

@@ -103,7 +103,7 @@ impl OwnerWatch {
 /// Like [`OwnerWatch::ask`], but reads once and writes nothing. `now` is the time of this machine.
 ///
 /// # Errors
-/// As those of [`OwnerWatch::ask`] at its first look.
+/// The errors that [`OwnerWatch::ask`] returns at its first call.
 pub(super) async fn glance(
     output: &Output,
     location: &Location,

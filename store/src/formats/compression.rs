@@ -21,7 +21,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// By a file's extension: `.gz`, `.zst`.
+    /// The compression that a file's extension implies: `.gz`, `.zst`.
     pub fn of_path(path: &str) -> Self {
         match zephyr_crds::pipeline::Compression::of_path(path) {
             zephyr_crds::pipeline::Compression::Gz => Self::Gz,

@@ -81,7 +81,7 @@ pub enum WriteError {
     Compress {
         /// The file.
         file: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
 }

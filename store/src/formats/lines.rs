@@ -183,7 +183,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// As in a job without limits, to check that a line of this length is accepted.
+    /// The limits of a job that sets none, to check that a line of this length is accepted.
     const LIMIT: usize = 64 << 20;
 
     /// Returns a few bytes at a time.

@@ -12,7 +12,7 @@ const MAX_NAMED: usize = 10;
 /// set in the manifest: `spec.pipeline.source.files`.
 ///
 /// # Errors
-/// As [`list_files`]; also, the format of some files is unknown.
+/// The errors of [`list_files`], and an error if the format of some files is unknown.
 pub async fn list_readable(
     stores: &Stores,
     field: &str,

@@ -177,7 +177,7 @@ impl Bench {
     }
 }
 
-/// The same without a shuffle.
+/// The expected result, computed without a shuffle.
 fn expected(mappers: &[Vec<(u32, u32)>]) -> Vec<String> {
     let mut groups: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for (key, value) in mappers.iter().flatten() {

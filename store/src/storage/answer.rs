@@ -8,7 +8,8 @@ use std::error::Error;
 /// error in the chain has exactly this message.
 const NO_SUCCESS: &str = "Server returned non-2xx status code: ";
 
-/// The same for a body that reports a failure under a successful status.
+/// The beginning of the client's message if a body reports a failure although the status is
+/// successful.
 const SUCCESS_THAT_FAILED: &str = "Server returned error response: ";
 
 /// How the client begins the message if one removal of many failed: key, message and `(code: …)`

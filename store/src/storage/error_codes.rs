@@ -38,7 +38,7 @@ pub(super) enum Class {
 /// A documented code.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ErrorCode {
-    /// As in the answer's `<Code>`, or in the `reason` of a JSON answer.
+    /// The code as it is in the answer's `<Code>`, or in the `reason` of a JSON answer.
     pub(super) code: &'static str,
     /// The HTTP status that it comes with.
     pub(super) status: u16,

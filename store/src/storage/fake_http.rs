@@ -19,7 +19,7 @@ use crate::storage::stores::Times;
 /// A request of a client.
 pub(crate) struct Request {
     pub(crate) method: String,
-    /// As it was sent, with percent-encoding.
+    /// The path as it was sent, with percent-encoding.
     pub(crate) path: String,
     pub(crate) query: String,
     /// Header names in lower case.

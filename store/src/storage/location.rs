@@ -21,7 +21,7 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    /// As in an address, without `://`.
+    /// The scheme as it is written in an address, without `://`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::S3 => "s3",

@@ -37,7 +37,7 @@ pub struct Entry {
 /// A part of a store's listing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// In the store's order.
+    /// The objects, in the store's order.
     pub entries: Vec<Entry>,
     /// In a listing of one folder: the common beginnings of keys up to and including the next
     /// slash, byte by byte.

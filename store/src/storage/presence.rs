@@ -39,7 +39,7 @@ enum Answer {
 /// The results of the test calls for one failed call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Answers {
-    /// The same kind of call on a neighbouring object.
+    /// The answer to a call of the same kind on a neighbouring object.
     beside: Answer,
     /// A write in the job's own folder. There is none for a failed read.
     in_storage: Option<Answer>,

@@ -132,19 +132,19 @@ impl Stores {
         Self { retry_time, ..self }
     }
 
-    /// With other timeouts for each call.
+    /// These clients with other timeouts for each call.
     #[cfg(test)]
     pub(crate) fn with_times(self, times: Times) -> Self {
         Self { times, ..self }
     }
 
-    /// With random numbers from this source.
+    /// These clients with random numbers from this source.
     #[must_use]
     pub fn with_chance(self, chance: Chance) -> Self {
         Self { chance, ..self }
     }
 
-    /// With this client for one bucket: `s3://bucket`.
+    /// These clients, with this client for one bucket: `s3://bucket`.
     #[must_use]
     pub fn with_store(self, store_key: &str, store: Store) -> Self {
         self.lock().insert(store_key.to_owned(), store);
@@ -412,7 +412,7 @@ impl Store {
         }
     }
 
-    /// The same with this signer.
+    /// This client with a signer.
     #[must_use]
     pub fn with_signer(self, signer: Arc<dyn Signer>) -> Self {
         Self {
@@ -421,7 +421,7 @@ impl Store {
         }
     }
 
-    /// The same with these listings.
+    /// This client with another source of listings.
     #[must_use]
     pub fn with_pages(self, pages: Arc<dyn ListPages>) -> Self {
         Self { pages, ..self }

@@ -116,7 +116,7 @@ impl Commits {
 /// The workers that left, and the expected effects.
 #[derive(Default)]
 struct Gone {
-    /// In the order in which they left, for each kind of wait.
+    /// The workers that are away, in the order in which they left, for each kind of wait.
     away: [VecDeque<(Instant, usize, End)>; 2],
     count: usize,
     disruptions: u64,

@@ -14,7 +14,7 @@ pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(6);
 const MAX_GROWTH_PERCENT_PER_HOUR: f64 = 1.0;
 /// The measured resources.
 const KINDS: [&str; 3] = ["resident KiB", "descriptors", "sockets"];
-/// In /proc/net/tcp.
+/// The state TIME_WAIT in /proc/net/tcp.
 const TIME_WAIT: &str = "06";
 
 /// One process, watched.
@@ -110,7 +110,7 @@ fn as_float(number: u64) -> f64 {
     f64::from(u32::try_from(number).unwrap())
 }
 
-/// In the order of `KINDS`.
+/// The values of a process, in the order of `KINDS`.
 fn usage(process: u32) -> [u64; 3] {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

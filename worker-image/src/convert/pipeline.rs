@@ -42,7 +42,7 @@ pub enum PipelineError {
     /// A limit is not an amount of bytes.
     #[error("spec.pipeline.limits: {source}")]
     Limits {
-        /// Why.
+        /// The cause.
         #[source]
         source: zephyr_crds::quantity::QuantityError,
     },
@@ -51,7 +51,7 @@ pub enum PipelineError {
     Item {
         /// Its position.
         index: usize,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::sync::Arc<ItemError>,
     },
@@ -60,7 +60,7 @@ pub enum PipelineError {
     Value {
         /// Its name.
         name: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::sync::Arc<ItemError>,
     },

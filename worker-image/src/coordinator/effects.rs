@@ -38,7 +38,7 @@ pub enum EffectError {
     /// The ledger belongs to another coordinator, or cannot be used.
     #[error("commit to the ledger: {source}")]
     Commit {
-        /// Why.
+        /// The cause.
         #[source]
         source: LedgerError,
     },
@@ -55,7 +55,7 @@ pub enum EffectError {
     /// A bug: an effect's task panicked.
     #[error("an effect's task died: {source}")]
     Died {
-        /// How.
+        /// How it died.
         #[source]
         source: JoinError,
     },

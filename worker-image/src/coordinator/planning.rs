@@ -79,14 +79,14 @@ pub enum PlanningError {
     /// The ledger belongs to another coordinator, or to another job.
     #[error("take over the ledger: {source}")]
     Ledger {
-        /// Why.
+        /// The cause.
         #[source]
         source: LedgerError,
     },
     /// There is no thread for compiling expressions.
     #[error("compile the expressions: start a thread: {source}")]
     StartCompiler {
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },
@@ -99,7 +99,7 @@ pub enum PlanningError {
     /// The pipeline cannot be written as JSON.
     #[error("write plan.json: {source}")]
     PlanFile {
-        /// Why.
+        /// The cause.
         #[source]
         source: serde_json::Error,
     },

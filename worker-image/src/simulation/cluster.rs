@@ -88,7 +88,7 @@ pub(super) fn run(seed: u64, is_printing: bool) -> Result<Outcome, String> {
     run_with(seed, Settings::draw(seed), is_printing)
 }
 
-/// The same job without any fault.
+/// Runs the job of this shape without any fault.
 pub(super) fn calm(shape: u64) -> Result<Outcome, String> {
     run_with(shape, Settings::calm(), false)
 }

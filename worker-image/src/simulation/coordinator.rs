@@ -17,7 +17,7 @@ use super::rng::Rng;
 use crate::coordinator::{EventLoop, Offenders, Registrations, Status, WorkerSessions, work};
 use crate::metrics::CoordinatorMetrics;
 
-/// As in a real coordinator.
+/// The same value as in a real coordinator.
 const STORAGE_RETRY_TIME: Duration = Duration::from_secs(10);
 
 /// A process.

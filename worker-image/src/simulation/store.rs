@@ -315,7 +315,7 @@ pub(super) fn answered<T>(
     }
 }
 
-/// The same answer with other bytes.
+/// The answer with other bytes.
 pub(super) fn with_bytes(
     answer: GetResult,
     change: impl FnOnce(&Bytes) -> Bytes,
@@ -333,7 +333,7 @@ pub(super) fn with_bytes(
     })
 }
 
-/// With one bit flipped.
+/// The bytes with one bit flipped.
 pub(super) fn flipped(bytes: &Bytes, which: u64) -> Bytes {
     let mut bytes = bytes.to_vec();
     let position = usize::try_from(which % (bytes.len() as u64).max(1)).unwrap_or(0);

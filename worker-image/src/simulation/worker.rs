@@ -22,9 +22,9 @@ use crate::convert::wire::to_failed;
 use crate::metrics::WorkerMetrics;
 use crate::worker::{Leave, Readiness, Session, SlotCommand, SlotEvent, Supervisor};
 
-/// As in a real worker.
+/// The same value as in a real worker.
 const EVENTS_QUEUED: usize = 256;
-/// As in a real worker.
+/// The same value as in a real worker.
 const COMMANDS_QUEUED: usize = 4;
 /// Its calls to the store are those of its tasks; the worker itself makes none.
 const NO_RETRY_TIME: Duration = Duration::ZERO;

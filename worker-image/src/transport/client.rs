@@ -19,16 +19,16 @@ pub enum ConnectError {
     /// The address is invalid.
     #[error("dial coordinator {address}: not an address: {source}")]
     Address {
-        /// As configured.
+        /// The address as it was configured.
         address: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: tonic::transport::Error,
     },
     /// Nothing answers at that address.
     #[error("dial coordinator {address}: {cause}")]
     Dial {
-        /// As configured.
+        /// The address as it was configured.
         address: String,
         /// The innermost cause: the outer ones only say "transport error".
         cause: String,

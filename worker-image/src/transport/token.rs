@@ -30,7 +30,7 @@ pub enum TokenError {
     Read {
         /// The file.
         path: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: std::io::Error,
     },

@@ -43,14 +43,14 @@ pub(super) enum ChildError {
     Start {
         /// The executable.
         executable: String,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
     /// A pipe is missing.
     #[error("start the task's process: it has no {pipe}")]
     NoPipe {
-        /// Which.
+        /// The missing pipe.
         pipe: &'static str,
     },
     /// Its pipe broke.

@@ -17,7 +17,7 @@ pub(super) enum FrameError {
     /// The pipe broke.
     #[error("exchange frames with the task's process: {source}")]
     Pipe {
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -32,7 +32,7 @@ pub(super) enum FrameError {
     /// The frame is not a known message.
     #[error("read a frame of the task's process: {source}")]
     Decode {
-        /// Why.
+        /// The cause.
         #[source]
         source: prost::DecodeError,
     },

@@ -109,7 +109,7 @@ pub enum SupervisorError {
     /// A part of this process died.
     #[error("the worker's {part} ended unexpectedly")]
     PartDied {
-        /// Which.
+        /// The part.
         part: &'static str,
     },
 }

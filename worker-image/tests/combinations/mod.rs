@@ -39,7 +39,7 @@ impl Dice {
         Self(StdRng::seed_from_u64(seed))
     }
 
-    /// From `low` to `high`, both included.
+    /// A number from `low` to `high`, both included.
     fn between(&mut self, low: usize, high: usize) -> usize {
         self.0.random_range(low..=high)
     }

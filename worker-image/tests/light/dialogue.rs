@@ -36,9 +36,9 @@ pub(crate) struct Refusal;
 /// An open session.
 pub(crate) struct Dialogue {
     identity: RunIdentity,
-    /// To the coordinator.
+    /// Messages to the coordinator.
     pub(crate) outbound: mpsc::Sender<WorkerMessage>,
-    /// From the coordinator.
+    /// Messages from the coordinator.
     pub(crate) inbound: Streaming<CoordinatorMessage>,
 }
 

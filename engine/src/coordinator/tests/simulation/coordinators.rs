@@ -68,7 +68,7 @@ impl World {
         epoch == self.ledger.newest_epoch
     }
 
-    // Their lives.
+    // How coordinators start, stall, are replaced and die.
 
     pub(super) fn coordinator_starts(&mut self) {
         self.successor_is_due = false;
@@ -185,7 +185,7 @@ impl World {
         self.after(TICK_MS + stall, Happening::Tick { epoch });
     }
 
-    // What they learn.
+    // The events that coordinators receive.
 
     pub(super) fn learns(&mut self, epoch: u64, event: Event) {
         if self.is_held_up(epoch, &event) {
@@ -449,7 +449,7 @@ impl World {
         self.after(delay, Happening::Learns { epoch, event });
     }
 
-    // What is expected of them.
+    // The checks of the effects.
 
     fn expect_message(&mut self, epoch: u64, session: SessionId, message: &ToWorker) {
         let is_newest = self.is_newest(epoch);

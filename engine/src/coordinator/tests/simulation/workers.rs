@@ -20,7 +20,7 @@ pub(super) struct Pod {
     pub(super) stalled_until: u64,
     /// No other fault affects it before this time, so that the cause of its end is clear.
     pub(super) spared_until: u64,
-    /// With the listing of its input.
+    /// The running attempts, each with the listing of its input.
     pub(super) running: BTreeMap<TaskAttempt, Option<String>>,
     pub(super) unacknowledged: BTreeMap<TaskAttempt, Fate>,
 }

@@ -86,7 +86,7 @@ pub(super) struct World {
     pub(super) storage: Storage,
     pub(super) storage_is_slow_until: u64,
     pub(super) truth: Truth,
-    /// By epoch. Several if an old one was replaced while alive.
+    /// The coordinators by epoch. There are several if an old one was replaced while alive.
     pub(super) coordinators: BTreeMap<u64, Coordinator>,
     pub(super) successor_is_due: bool,
     pub(super) pods: BTreeMap<u64, Pod>,
