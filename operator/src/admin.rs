@@ -23,7 +23,7 @@ pub enum Error {
     Listen {
         /// The address at which the server should listen.
         address: SocketAddr,
-        /// What the system answered.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// The server ended.
@@ -31,7 +31,7 @@ pub enum Error {
     Serve {
         /// The address at which the server listened.
         address: SocketAddr,
-        /// What the system answered.
+        /// The error of the system.
         source: std::io::Error,
     },
 }

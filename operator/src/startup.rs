@@ -47,7 +47,7 @@ pub enum Error {
     ReadKey {
         /// Its path.
         path: String,
-        /// What the system answered.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// The signing key is too short.

@@ -47,7 +47,7 @@ pub enum Error {
         namespace: String,
         /// Its name.
         name: String,
-        /// Why not.
+        /// The cause.
         source: CallError,
     },
     /// An object of this name exists and does not belong to this generation.
@@ -90,7 +90,7 @@ pub enum Error {
     Freeze {
         /// Name of the job.
         name: String,
-        /// Why not.
+        /// The cause.
         source: FrozenJobError,
     },
     /// The API server did not change the metadata of a root.
@@ -102,7 +102,7 @@ pub enum Error {
         namespace: String,
         /// Name of the root.
         name: String,
-        /// Why not.
+        /// The cause.
         source: CallError,
     },
     /// The API server did not change a Service.
@@ -114,7 +114,7 @@ pub enum Error {
         namespace: String,
         /// Name of the Service.
         name: String,
-        /// Why not.
+        /// The cause.
         source: CallError,
     },
     /// The API server did not change the replicas.
@@ -126,7 +126,7 @@ pub enum Error {
         namespace: String,
         /// Its name.
         name: String,
-        /// Why not.
+        /// The cause.
         source: CallError,
     },
     /// The API server did not delete a pod.
@@ -136,7 +136,7 @@ pub enum Error {
         namespace: String,
         /// Name of the pod.
         name: String,
-        /// Why not.
+        /// The cause.
         source: CallError,
     },
     /// The API server did not delete a root.
@@ -146,7 +146,7 @@ pub enum Error {
         namespace: String,
         /// Name of the root.
         name: String,
-        /// Why not.
+        /// The cause.
         source: CallError,
     },
     /// The API server did not delete the job.
@@ -156,7 +156,7 @@ pub enum Error {
         namespace: String,
         /// Name of the job.
         name: String,
-        /// Why not.
+        /// The cause.
         source: CallError,
     },
     /// The API server did not accept the status.
@@ -166,7 +166,7 @@ pub enum Error {
         namespace: String,
         /// Name of the job.
         name: String,
-        /// Why not.
+        /// The cause.
         source: CallError,
     },
 }

@@ -49,7 +49,7 @@ pub enum Error {
         kind: String,
         /// The job that they belong to.
         job: String,
-        /// Why not.
+        /// The cause.
         source: CallError,
     },
     /// More objects carry the job's name than are read.
@@ -67,7 +67,7 @@ pub enum Error {
     GetJob {
         /// Its name.
         job: String,
-        /// Why not.
+        /// The cause.
         source: CallError,
     },
     /// The API server did not give a root.
@@ -75,7 +75,7 @@ pub enum Error {
     GetRoot {
         /// Its name.
         name: String,
-        /// Why not.
+        /// The cause.
         source: CallError,
     },
     /// The root differs from the one that the watch has shown.

@@ -114,7 +114,7 @@ pub struct GenerationObjects {
 /// The root `ConfigMap`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RootFacts {
-    /// What all objects have.
+    /// The facts that all objects have.
     pub object: ObjectFacts,
     /// The watches do not show it, because somebody removed its labels or its owner; both have to
     /// be restored.
@@ -172,7 +172,7 @@ pub struct ObjectFacts {
 /// The coordinator's Service.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServiceFacts {
-    /// What all objects have.
+    /// The facts that all objects have.
     pub object: ObjectFacts,
     /// The patch of its spec that leads it back to the coordinator, if somebody edited it.
     pub mend: Option<serde_json::Value>,
@@ -181,7 +181,7 @@ pub struct ServiceFacts {
 /// The coordinator's Deployment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CoordinatorFacts {
-    /// What all objects have.
+    /// The facts that all objects have.
     pub object: ObjectFacts,
     /// The time since which one pod is available; absent while none is.
     pub available_since: Option<Timestamp>,
@@ -194,7 +194,7 @@ pub struct CoordinatorFacts {
 /// The workers' `StatefulSet`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WorkersFacts {
-    /// What all objects have.
+    /// The facts that all objects have.
     pub object: ObjectFacts,
     /// The number of requested replicas.
     pub replicas: u32,

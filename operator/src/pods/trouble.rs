@@ -21,14 +21,14 @@ pub enum PodTrouble {
         pod: String,
         /// The image.
         image: String,
-        /// What the kubelet says.
+        /// The message of the kubelet.
         message: String,
     },
     /// A Secret or `ConfigMap` that the pod names is missing.
     ReferenceNotFound {
         /// Name of the pod.
         pod: String,
-        /// What the kubelet says.
+        /// The message of the kubelet.
         message: String,
     },
     /// An init container that is not ours does not finish.
@@ -39,7 +39,7 @@ pub enum PodTrouble {
         container: String,
         /// The kubelet's reason.
         reason: String,
-        /// What the kubelet says.
+        /// The message of the kubelet.
         message: String,
     },
     /// The main container ends again and again.

@@ -71,7 +71,7 @@ enum KeptJob {
 pub struct SeenRoot {
     /// The generation that it belongs to.
     pub mark: Mark,
-    /// What all objects have.
+    /// The facts that all objects have.
     pub object: ObjectFacts,
 }
 

@@ -18,7 +18,7 @@ pub enum OutputError {
         manifest: String,
         /// The other job's name and uid.
         owner: String,
-        /// What can be done.
+        /// What the user can do.
         advice: &'static str,
     },
     /// A file with the name of the manifest or of the claim exists, and no job wrote it.
@@ -110,14 +110,14 @@ pub enum OutputError {
         /// The earlier run's name and uid.
         owner: String,
     },
-    /// Something that no mode replaces.
+    /// An obstacle that no mode replaces.
     #[error("spec.pipeline.sink.files.path: {problem} (got {found}); {allowed}")]
     InTheWay {
-        /// What it is.
+        /// The obstacle.
         found: String,
-        /// Why it is in the way.
+        /// What is wrong with it.
         problem: &'static str,
-        /// What can be done.
+        /// What the user can do.
         allowed: &'static str,
     },
     /// The folder cannot be listed.

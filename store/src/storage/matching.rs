@@ -193,7 +193,7 @@ pub(crate) struct Match {
     pub(crate) location: Location,
     /// Its size; 0 for a folder.
     pub(crate) size: u64,
-    /// What it is.
+    /// Whether it is a file or a folder, and whether a link leads to it.
     pub(crate) kind: MatchKind,
 }
 

@@ -47,7 +47,7 @@ const ALL: [Nemesis; 10] = [
 /// How long a call of a task is retried: longer than the sum of the faults of a seed.
 const TASK_RETRY_TIME: Duration = Duration::from_mins(1);
 
-/// See the top of the file.
+/// The choices of one seed.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) workers: u64,

@@ -83,7 +83,7 @@ pub(super) fn done_record(task: TaskAttempt, is_last_stage: bool) -> LogRecord {
     }
 }
 
-/// See the top of the file.
+/// The coordinator with its workers, ledger and storage.
 pub(super) struct TestCluster {
     pub(super) state: State,
     pub(super) now: u64,

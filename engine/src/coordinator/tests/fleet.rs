@@ -72,7 +72,7 @@ pub(super) struct WorkerTime {
     pub(super) died_with_workers: u64,
 }
 
-/// See the top of the file.
+/// The fleet, its coordinator, ledger and storage.
 pub(super) struct Fleet {
     pub(super) state: State,
     pub(super) now: u64,

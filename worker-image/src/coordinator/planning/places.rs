@@ -116,7 +116,7 @@ pub enum PlacesError {
         output: String,
         /// The path of the obstacle.
         found: String,
-        /// What it is.
+        /// What the obstacle is.
         problem: &'static str,
         /// The sink's path.
         template: String,

@@ -11,7 +11,7 @@ use crate::coordinator::config::MAX_LOST_OUTPUTS;
 use crate::coordinator::record::{FailureClass, JobResult, LogRecord};
 use crate::id::{Attempt, ShardId, StageId, TaskAttempt, TaskId};
 
-/// See the top of the file.
+/// The independent record of a log.
 #[derive(Clone)]
 pub(super) struct Book {
     shards: Vec<u32>,

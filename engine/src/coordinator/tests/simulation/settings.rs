@@ -10,7 +10,7 @@ use crate::id::TaskId;
 /// One run in this many is a large one.
 pub(super) const LARGE_EVERY: u64 = 500;
 
-/// See the top of the file.
+/// The choices of one seed.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) is_large: bool,

@@ -52,7 +52,7 @@ impl Ledger {
     }
 }
 
-/// See the top of the file.
+/// The simulated storage and its ledger.
 pub(super) struct Storage {
     shards: Vec<u32>,
     written: BTreeMap<TaskAttempt, Content>,

@@ -32,7 +32,7 @@ pub(super) struct End {
     pub(super) noticed_at: Option<u64>,
 }
 
-/// See the top of the file.
+/// The true events so far.
 #[derive(Default)]
 pub(super) struct Truth {
     fates: BTreeMap<TaskAttempt, Fate>,

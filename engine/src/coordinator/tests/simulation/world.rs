@@ -72,7 +72,7 @@ pub(super) enum Happening {
     Heals,
 }
 
-/// See the top of the file.
+/// The whole simulated world.
 pub(super) struct World {
     pub(super) settings: Settings,
     pub(super) now: u64,
