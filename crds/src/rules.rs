@@ -1,7 +1,8 @@
 //! The API server's rules in CEL, each with a message of the form
 //! `<what is wrong> (got <value>); <what is allowed>`. If a rule is used in one place only, its
-//! message begins with the path of the field; the server prints the path of every rule in front as
-//! well. [`crate::validate`] has the checks that CEL cannot see, cannot afford or cannot express.
+//! message begins with the path of the field, although the server also prints the path in front of
+//! each message. [`crate::validate`] has the checks that CEL cannot see, cannot afford or cannot
+//! express.
 //!
 //! Values are put into messages by `format` and never by `+`, because the API server bounds the
 //! cost of `format` only.

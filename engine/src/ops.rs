@@ -2,9 +2,8 @@
 //! steps, the buffer before a shuffle, and the merge after one. Reads and writes nothing: the
 //! caller moves records and entries between files and these parts.
 //!
-//! The order of records is the order in which they are pushed, and the order of runs is the order
-//! in which they are given; together they are the order of (shard, position) that decides what
-//! "first" means.
+//! Records are ordered as they are pushed, and runs as they are given. Together this is the order
+//! of (shard, position), which decides what "first" means.
 
 use crate::expr::Variables;
 use crate::plan::{Merge, Stage, StageInput, StageOutput};

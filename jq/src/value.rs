@@ -1,6 +1,6 @@
-//! Values: the inputs and outputs of programs. A value borrows from its record as long as possible:
-//! a string without escapes is a slice of the text, a number keeps its text, and an array or object
-//! is a place on the tape until it is changed. Knows no programs.
+//! Values: the inputs and outputs of programs. A value borrows from its record as long as possible.
+//! A string without escapes is a slice of the text. A number keeps its text. An array or object is
+//! a place on the tape until it is changed. Knows no programs.
 
 use std::rc::Rc;
 

@@ -149,9 +149,9 @@ pub async fn reconcile(key: &JobKey, context: &Context) -> Outcome {
     }
 }
 
-/// Reports a failure because of which the job's status may be wrong: in status if the job cannot be
-/// read, and in an event if status cannot be written. A failure that may be temporary is reported
-/// only if it lasts.
+/// Reports a failure that may leave the job's status wrong. The report is in status if the job
+/// cannot be read, and in an event if status cannot be written. A failure that may be temporary is
+/// reported only if it lasts.
 async fn report_failure(seen: &SeenJob, error: &Error, failures: u32, context: &Context) {
     let Some(sentence) = failure::sentence(error, failures) else {
         return;

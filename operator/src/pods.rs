@@ -209,8 +209,8 @@ impl PodFacts {
         self.deletion.is_some() || self.disruption.is_some() || self.verdict.is_some()
     }
 
-    /// The time since which its node has been starting our container; absent if the pod has no
-    /// node, if the container has started or failed to start, or if the pod is ending.
+    /// The time since which the node has been starting our container. It is absent if the pod has
+    /// no node or is ending, and if the container has started or failed to start.
     pub fn starting_since(&self) -> Option<Timestamp> {
         let is_starting = match &self.container.state {
             ContainerRun::Unknown => true,

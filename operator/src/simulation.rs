@@ -1,7 +1,7 @@
-//! Complete lives of jobs under every fault: the real operator, from its client to its controller,
-//! against an API server in memory, with scripted coordinators, on a simulated clock. A run without
-//! faults shows the requests of a scenario; the sweep then makes each of them fail in every way,
-//! and the end must be the same.
+//! Complete lives of jobs under every fault. The operator is the real one, from its client to its
+//! controller. The API server is in memory, coordinators are scripted, and the clock is simulated.
+//! A run without faults shows the requests of a scenario; the sweep then makes each of them fail in
+//! every way, and the end must be the same.
 //!
 //! It is in this crate because the mistakes that it must find are seeded in the code (`defect.rs`).
 //! It is not compiled into a program.

@@ -1,5 +1,6 @@
-//! Final files: their names, the owner of their folder, and what the coordinator does with the
-//! winner's upload, with the losers' uploads, and at the end of the job.
+//! Final files: their names, the owner of their folder, and the coordinator's work on them. It
+//! completes the winner's upload, discards the losers' uploads, and cleans up at the end of the
+//! job.
 //!
 //! Only the coordinator calls these functions, and only for attempts that its ledger has committed.
 //! They do not decide who won.

@@ -1,8 +1,9 @@
 //! Job folders that no job needs any more: how they are recognized, when their jobs ended, what
 //! they contain, and their removal.
 //!
-//! A folder is removed only if it has the name of a job's uid, contains only a job's objects, and
-//! proves by one of them which job it belongs to. All times are those of the store's clock.
+//! A folder is removed only if its name is a job's uid, it contains only a job's objects, and one
+//! of these objects proves to which job the folder belongs. All times are those of the store's
+//! clock.
 
 mod marker;
 mod remove;

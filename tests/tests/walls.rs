@@ -72,8 +72,8 @@ fn cargo_tree(arguments: &[&str]) -> Result<BTreeSet<String>> {
         .collect())
 }
 
-/// Names of all packages that a package links when it is built by itself: with only the features
-/// that it requests, and without those that other members of the workspace add.
+/// Names of all packages that a package links when it is built alone. It then has only the features
+/// that it requests, without those that other members of the workspace add.
 fn linked_alone_by(package: &str) -> Result<BTreeSet<String>> {
     let lines = cargo_tree(&["-e", "normal", "-p", package])?;
     let names: BTreeSet<_> = lines

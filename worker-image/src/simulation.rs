@@ -1,8 +1,8 @@
-//! Whole runs from a seed: the real coordinator, ledger, supervisors, sessions and tasks, with a
-//! store that is slow, fails, gives false answers and damages data, and a network that breaks, on a
-//! simulated clock. Coordinators are killed, pause and are replaced while alive; workers die, drain
-//! and stall. Whatever happens, nothing wrong is written or sent; and after the last fault the job
-//! ends in time, exactly right.
+//! Whole runs from a seed, on a simulated clock. The coordinator, ledger, supervisors, sessions and
+//! tasks are the real ones. The simulated store is slow, fails, gives false answers and damages
+//! data, and the simulated network breaks. Coordinators are killed, pause and are replaced while
+//! alive; workers die, drain and stall. Whatever happens, nothing wrong is written or sent; and
+//! after the last fault the job ends in time, exactly right.
 //!
 //! `make simulate SEED=17` runs one seed, `make soak` thousands. It is in this crate because it
 //! uses private items; it is not compiled into a program. The engine simulates the state machine

@@ -11,8 +11,8 @@ use std::time::Duration;
 /// Largest message in either direction. The largest real one is a batch of reports with the parts
 /// of multipart uploads: below 1 MiB.
 pub const MAX_MESSAGE_BYTES: usize = 4 * 1024 * 1024;
-/// How often a quiet connection is probed, and how long a probe may take: a peer that vanished is
-/// noticed within 20 s, well before the 30 s of silence after which a worker becomes suspect.
+/// How often a quiet connection is probed, and how long a probe may take. So a peer that vanished
+/// is noticed within 20 s, well before a worker becomes suspect after 30 s of silence.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// See [`KEEPALIVE_INTERVAL`].
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -22,8 +22,8 @@ pub(super) fn stored(value: f64) -> Option<Number> {
 }
 
 /// Whether a decimal number keeps its value as `stored`. It does not if it has more digits than a
-/// double, if it is `-0`, or if it is an integer of 2^63 or more, which becomes a double and is no
-/// longer known to be exact.
+/// double or is `-0`. An integer of 2^63 or more does not either, because it becomes a double and
+/// is no longer known to be exact.
 pub(super) fn is_kept(text: &str, stored: &Number) -> bool {
     let Some(written) = Decimal::parse(text) else {
         return false;

@@ -47,7 +47,7 @@ pub const MAX_LOST_OUTPUTS: usize = 5;
 pub const SAME_CAUSE_FREE_TRIES: u32 = 5;
 
 /// A task that was tried at fewer workers than this gets more time, as long as there are other
-/// workers: one broken worker that is idle must not end a job while healthy workers are busy.
+/// workers. Otherwise one broken idle worker could end a job while healthy workers are busy.
 pub const MIN_WORKERS_TRIED: usize = 3;
 
 /// How often in a row the same cause may give back a task that was tried at too few workers: for an
@@ -78,14 +78,13 @@ pub const MIN_LOST_AT_PODS: usize = 2;
 pub const MAX_LOST_PODS: usize = 10_000;
 
 /// A task counts as the cause only if its workers are lost this many times as often as other
-/// workers: bad nodes affect all tasks in proportion to their running time, and never one task
-/// alone. Its workers must also be lost this many times as often as the same workers were without
-/// the task.
+/// workers, and this many times as often as the same workers were lost without the task. Bad nodes
+/// do not have this effect: they affect all tasks in proportion to their running time.
 pub const LOST_OFTENER: u32 = 10;
 
 /// A task can count as the cause only if its workers survive with it for less than this on average.
-/// If machines live for a fixed time and are then taken away one after the other, a long task may
-/// meet each of these losses, but then its workers survive for longer.
+/// If machines are taken away one after the other after a fixed time, a long task may be hit by
+/// each of these losses. Its workers then survive for longer.
 pub const LOST_WITHIN_MS: u64 = 600_000;
 
 /// Number of workers lost with one task from which status mentions it: two in a row are normal on
@@ -168,9 +167,9 @@ impl HeartbeatPolicy {
     }
 }
 
-/// How many tasks a worker holds in addition to those in its slots. None while tasks are long,
-/// because a task that waits at a busy worker could run at an idle one; some if tasks are shorter
-/// than a round trip to the coordinator.
+/// How many tasks a worker holds in addition to those in its slots. It is 0 while tasks are long,
+/// because a task that waits at a busy worker could run at an idle one. It is more if tasks are
+/// shorter than a round trip to the coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AdvancePolicy {
     /// Work, as time, that may wait for one slot: small compared with any notice period or with the

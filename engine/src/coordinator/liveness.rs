@@ -323,8 +323,8 @@ impl State {
     }
 
     /// Remembers what a process of this pod was running or handed back when it ended. The kubelet
-    /// may report only afterwards that the pod exceeded one of its own limits: a pod that fills its
-    /// disk first looks as if it had been preempted.
+    /// may report only afterwards that the pod exceeded one of its own limits. Until then a pod
+    /// that filled its disk looks as if it had been preempted.
     pub(crate) fn await_explanation(
         &mut self,
         now: Timestamp,

@@ -18,9 +18,9 @@ use crate::id::{TaskAttempt, TaskId};
 pub enum Setback {
     /// A local disk, for spilling or for the output, has no room.
     DiskFull,
-    /// Calls for one object failed for as long as a task retries them, and the same store answered
-    /// a similar call for a neighbouring object: a read after a failed read, a write after a failed
-    /// write.
+    /// Calls for one object failed for as long as a task retries them, although the same store
+    /// answered a similar call for a neighbouring object. Similar is a read after a failed read,
+    /// and a write after a failed write.
     ObjectUnavailable,
     /// The store answered no similar call: none at all, no write, or none in the object's folder.
     StoreAway,
@@ -135,9 +135,9 @@ impl HeldUp {
         self.crowded_by.len() > FEW_WORKERS_FREE_TRIES as usize
     }
 
-    /// The attempt beside it that may have used up the disk: an attempt that was accepted as the
-    /// cause before, or a new one while not too many were accepted. Each attempt ends at some time,
-    /// so this ends too.
+    /// Another attempt at the same worker that may have used up the disk. It was accepted as the
+    /// cause before, or is a new one and not too many were accepted. Each attempt ends at some
+    /// time, so this ends too.
     fn excuse(&self, mut beside: impl Iterator<Item = TaskAttempt> + Clone) -> Option<TaskAttempt> {
         let known = beside.clone().find(|other| self.crowded_by.contains(other));
         let takes_more = self.crowded_by.len() < FEW_WORKERS_FREE_TRIES as usize;

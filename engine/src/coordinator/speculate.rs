@@ -1,6 +1,6 @@
-//! Stragglers at the end of a stage: if slots are idle and a task takes much longer than the others
-//! did, a second attempt of the task runs at another worker. As always, the first commit wins; this
-//! module neither commits nor cancels.
+//! Stragglers at the end of a stage: if slots are idle and a task takes much longer than the
+//! finished ones took, a second attempt of the task runs at another worker. As always, the first
+//! commit wins; this module neither commits nor cancels.
 
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::state::{

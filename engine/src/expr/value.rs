@@ -66,9 +66,9 @@ impl<'record> Value<'record> {
         })
     }
 
-    /// The text of a value that is a number, for sums: as it is written in the record, or as jq
-    /// prints it if it was computed, or `NaN`, `Infinity` or `-Infinity`, which no sum accepts.
-    /// `None` for any other value.
+    /// The text of a value that is a number, for sums. A number of the record keeps its text, and a
+    /// computed number is printed as in jq. `NaN`, `Infinity` and `-Infinity` are possible, too,
+    /// but no sum accepts them. `None` for any other value.
     pub fn number_text(&self) -> Option<Cow<'_, str>> {
         if let zephyr_jq::Value::Float(float) = self.inner
             && !float.is_finite()

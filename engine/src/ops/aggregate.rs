@@ -2,8 +2,8 @@
 //! this one has the shared parts.
 //!
 //! Null is the absence of a value, as in SQL: sum, avg, min and max ignore it and return null if
-//! there was nothing else; collect keeps it, and count counts records, whatever they contain. No
-//! result depends on how records were distributed over shards, buffers and runs, because partial
+//! there was nothing else. But collect keeps it, and count counts records, whatever they contain.
+//! No result depends on how records were distributed over shards, buffers and runs, because partial
 //! results are exact and are combined in the order of (shard, position).
 
 use crate::expr::{Expression, Value};

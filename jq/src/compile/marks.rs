@@ -1,5 +1,6 @@
-//! Marks the parts of a program after all of it is compiled: which parts give exactly one value,
-//! which may run without end, and which may end in a call of a definition that contains them.
+//! Marks the parts of a program after all of it is compiled. The marks tell which parts give
+//! exactly one value, which may run without end, and which may end in a call of a definition that
+//! contains them.
 
 use crate::builtins::Special;
 use crate::program::{Ending, Function, Kind, Node, Part, Pattern, Patterns};

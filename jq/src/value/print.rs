@@ -345,8 +345,8 @@ impl Writer<'_> {
     }
 }
 
-/// Whether the text of an array or object is its canonical form, because it contains neither an
-/// array or object, nor an escape, nor a character that needs one, nor a key twice.
+/// Whether the text of an array or object is its canonical form. It is if the value contains no
+/// other array or object, no escape, no character that needs an escape, and no key twice.
 fn is_plain(view: View<'_>) -> bool {
     let is_plain_scalar = |kind| {
         matches!(

@@ -12,8 +12,8 @@ use zephyr_crds::names;
 const TYPE: &str = "ClusterIP";
 
 /// The Service in front of the coordinator's only ready pod. It has a cluster IP and is not
-/// headless: while no coordinator is ready, a connection is refused at once, and no resolver caches
-/// the address of a deleted pod.
+/// headless. So a connection is refused at once while no coordinator is ready, and no resolver
+/// caches the address of a deleted pod.
 pub fn build(frozen: &FrozenJob, root_uid: &str) -> Service {
     Service {
         metadata: super::owned_metadata(

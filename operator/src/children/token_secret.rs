@@ -11,7 +11,7 @@ use zephyr_crds::names;
 /// Characters of the job's uid in the Secret's name.
 const UID_CHARACTERS: usize = 8;
 
-/// The Secret's name. It contains a part of the job's uid. The operator may not read Secrets, so
+/// The Secret's name. It contains a part of the job's uid. The operator may not read Secrets. So
 /// the answer "already exists" must prove that the Secret belongs to this job, and not to an
 /// earlier job of the same name that is still being collected.
 pub fn name(job: &str, uid: &str, generation: u32) -> String {

@@ -347,8 +347,8 @@ fn pod_trouble(
     starting::trouble(pod, event.as_ref(), &own_secret(job, pod), role, now)
 }
 
-/// Which nodes the job's provider wants, for a worker whose labels no node has: often the provider
-/// is another one than that of the cluster, and the scheduler does not name the field.
+/// The nodes that the job's provider wants, if no node has the labels that a worker needs. Often
+/// the job names another provider than the cluster has, and the scheduler does not name the field.
 fn wanted_nodes(observed: &Observed, pod: &PodFacts, trouble: &PodTrouble) -> Option<String> {
     let PodTrouble::Unschedulable { message, .. } = trouble else {
         return None;

@@ -641,8 +641,8 @@ fn other_release(observed: &Observed, generation: Option<u32>) -> Option<WritePr
     })
 }
 
-/// Makes the status small enough, whatever texts it contains: first the oldest entries of history
-/// are removed, then texts are shortened, those about the past before those about the present.
+/// Makes the status small enough, whatever texts it contains. First the oldest entries of history
+/// are removed. Then texts are shortened: those about the past before those about the present.
 fn bound(status: &mut ZephyrJobStatus) {
     let is_large = |status: &ZephyrJobStatus| {
         serde_json::to_vec(status).is_ok_and(|bytes| bytes.len() > MAX_STATUS_BYTES)

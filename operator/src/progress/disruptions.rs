@@ -43,8 +43,8 @@ struct Known {
     ordinal: Option<u32>,
     /// Already counted, or ended in a way that is not a disruption.
     settled: bool,
-    /// Not among the requested number at one time: if it vanishes without being seen to end, it was
-    /// released then, also if a later number asks for its ordinal again.
+    /// At some time the worker was not among the requested number. If it vanishes without being
+    /// seen to end, it was released then, even if a later number includes its ordinal again.
     let_go: bool,
 }
 

@@ -1,6 +1,6 @@
-//! The other components of the cluster: the controllers of Deployments and `StatefulSets`, the
-//! scheduler, the kubelets, the node controller and the garbage collector, as far as they affect a
-//! job. Knows no operator.
+//! The other components of the cluster, in so far as they affect a job: the controllers of
+//! Deployments and `StatefulSets`, the scheduler, the kubelets, the node controller and the garbage
+//! collector. Knows no operator.
 
 mod collect;
 mod pods;

@@ -150,8 +150,8 @@ impl World {
             .change(|store, now| store.add(key, object, Actor::User, now));
     }
 
-    /// Waits until the operator has written nothing for a while and no fault can have an effect any
-    /// more: waits after a failure are over, and silent watches have been restarted.
+    /// Waits until the operator has written nothing for a while, all waits after failures are over,
+    /// and silent watches have been restarted. Then no fault can still have an effect.
     async fn rest(&self) {
         let began = self.clock.now();
         loop {

@@ -1,8 +1,8 @@
 //! The facts that are kept of each kind, compact, and only of objects that lead to a `ZephyrJob`.
 //!
 //! Labels alone prove nothing, because anybody may set them. An object belongs to a job if its
-//! controller is the one that the operator would have set: for a root the job with its uid, for
-//! everything else an object with the name of the generation. Pure.
+//! controller is the one that the operator would have set. For a root this is the job with its uid.
+//! For every other object it is an object with the name of the generation. Pure.
 
 use std::collections::BTreeMap;
 

@@ -14,7 +14,7 @@
 //! Only S3 lists uploads in a way that allows aborting them here. Azure has no uploads: its blocks
 //! without a file disappear when a file of that name is completed, or after a week. For Google
 //! Cloud Storage the client signs such a call only with a service account's private key, which a
-//! workload identity does not have; there a lifecycle rule of the bucket removes them.
+//! workload identity does not have. There a lifecycle rule of the bucket removes the uploads.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -185,8 +185,8 @@ pub(super) async fn read_old_files(
     Ok(below.collect())
 }
 
-/// The name of a file relative to a folder, if the file is below the folder and can be an output
-/// file: no segment of its name may be hidden or a marker.
+/// The name of a file relative to a folder. `None` if the file is not below the folder, or if a
+/// segment of its name is hidden or a marker, so that it cannot be an output file.
 fn name_below(folder: &Location, file: &Location) -> Option<String> {
     if folder.store_key() != file.store_key() {
         return None;

@@ -20,8 +20,9 @@ use crate::reclaim::read_marker;
 use crate::storage::{JobStorage, Location, SIGN_OF_LIFE_INTERVAL, Scheme, last_touched, touch};
 
 /// Least age of the last sign of life. A coordinator writes one every two minutes, also while it
-/// waits for the store. A job whose coordinator waits for a node writes none: if it comes back
-/// later, it has completed no file since, and it fails with a sentence that names its successor.
+/// waits for the store. A job whose coordinator waits for a node writes no sign of life. If it
+/// comes back later, it has completed no file since then, and it fails with an error that names its
+/// successor.
 const SILENCE: Duration = Duration::from_hours(1);
 
 /// How long this job itself must have seen no new sign. After an outage of the store all

@@ -58,8 +58,9 @@ pub struct Header {
     pub job: String,
     /// The epoch whose folder contains it.
     pub epoch: u64,
-    /// For a log object its position; for a snapshot the position of the first log object that it
-    /// does not cover; for a merged object its number; otherwise 0.
+    /// A number that depends on the kind of object. Log object: its position. Snapshot: the
+    /// position of the first log object that it does not cover. Merged object: its number.
+    /// Otherwise 0.
     pub seq: u64,
     /// Token of the process that wrote it.
     pub writer: String,

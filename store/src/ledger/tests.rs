@@ -345,8 +345,8 @@ async fn lost_replies_errors_and_false_answers_change_nothing() {
     }
 }
 
-/// Runs one coordinator and, before or after its n-th call to the store, a whole second one; then a
-/// third, which must have read each acknowledged record exactly once and in order.
+/// Runs one coordinator and, before or after its n-th call to the store, all of a second one. Then
+/// runs a third one, which must read each acknowledged record exactly once and in order.
 async fn race(interrupted_call: usize, before: bool, merge_after: u64) -> bool {
     let inner = Arc::new(InMemory::new());
     let acknowledged = Arc::new(Mutex::new(Vec::new()));

@@ -1,8 +1,8 @@
 //! Compares sent data with the checksums that a store reports: MD5, CRC-32C and CRC-64, as far as
 //! the store reports them. Sends and repeats nothing.
 //!
-//! On S3 a part's etag is the MD5 of its bytes, unless it is encrypted with a customer's key; a
-//! finished upload's etag is the MD5 of the MD5s of its parts. Google reports CRC-32C and MD5 of
+//! On S3 a part's etag is the MD5 of its bytes, unless the part is encrypted with a customer's key.
+//! A finished upload's etag is the MD5 of the MD5s of its parts. Google reports CRC-32C and MD5 of
 //! each object, Azure the MD5 or the CRC-64 of each block.
 
 use std::pin::Pin;

@@ -1,10 +1,11 @@
 //! The error codes that S3, Google Cloud Storage and Azure Blob Storage document, each with its
 //! class. Data only.
 //!
-//! The lists: "Error responses" of Amazon S3's API reference, with those of KMS (`KMS.`), of the
-//! token service, and of `MinIO` and Ceph; Cloud Storage's "HTTP status and error codes" for XML
-//! and, in lower case, for JSON; "Common REST API error codes" and "Blob Storage error codes" of
-//! Azure. A code that is not listed has the class of its status.
+//! The codes are from these lists. Amazon S3: "Error responses" of the API reference, with the
+//! codes of KMS (`KMS.`), of the token service, and of `MinIO` and Ceph. Google: "HTTP status and
+//! error codes" of Cloud Storage for XML and, in lower case, for JSON. Azure: "Common REST API
+//! error codes" and "Blob Storage error codes". A code that is not listed has the class of its
+//! status.
 
 use crate::storage::Scheme;
 

@@ -57,8 +57,9 @@ impl Answers {
     }
 }
 
-/// Whether only this object cannot be reached: its store answers the same kind of call on a
-/// neighbouring object and, after a failed write, accepts writes in the job's own folder.
+/// Whether only this object cannot be reached. For this the store must answer the same kind of call
+/// on a neighbouring object. After a failed write it must also accept writes in the job's own
+/// folder.
 pub async fn is_object_alone(
     stores: &Stores,
     job_folder: &Location,
@@ -180,8 +181,8 @@ mod tests {
         name: &'static str,
         /// Returns the store's answer instead of the normal one.
         fails: fn(method: &str, path: &str) -> Option<Reply>,
-        /// Whether the object alone is at fault after a failed read of `OBJECT`, after a failed
-        /// write of it, and after a failed write in the job's own folder.
+        /// Whether the object alone is at fault, in three cases: after a failed read of `OBJECT`,
+        /// after a failed write of it, and after a failed write in the job's own folder.
         alone: [bool; 3],
     }
 

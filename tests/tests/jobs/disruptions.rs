@@ -1,5 +1,5 @@
-//! Pods and processes vanish in the middle of a job, on the real cluster: the output is the same
-//! each time, nothing that was committed is run again, and the application budget is not used.
+//! Pods and processes vanish in the middle of a job, on the real cluster. Each time the output is
+//! the same, no committed task runs again, and no application error is counted.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! User mistakes that only show at run time: each job ends, or waits, with one clear sentence in
-//! status and in an event, which names field, file and record. No job hangs.
+//! User mistakes that appear only at run time. Each job ends or waits, with one clear sentence in
+//! status and in an event. The sentence names field, file and record. No job hangs.
 
 use anyhow::{Context, Result, ensure};
 use zephyr_crds::conditions::{ConditionStatus, ConditionType};

@@ -1,6 +1,6 @@
-//! The word count of a real data set, as the README's first command runs it: the output has the
-//! same bytes with 1, 3 and 6 workers and on this machine without a cluster, and the same counts as
-//! those of `tr`, `grep`, `sort` and `uniq`.
+//! The word count of a real data set, as the README's first command runs it. The output has the
+//! same bytes with 1, 3 and 6 workers, and on this machine without a cluster. Its counts are those
+//! of `tr`, `grep`, `sort` and `uniq`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! The largest number of workers of a job: whether all of them are accepted, whether their
-//! heartbeats are handled in time, and how much memory they and their tasks need.
+//! A job with the largest number of workers. Measures whether all of them are accepted, whether
+//! their heartbeats are handled in time, and how much memory they and their tasks need.
 
 use std::time::{Duration, Instant};
 

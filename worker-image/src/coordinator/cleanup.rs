@@ -1,8 +1,8 @@
-//! The clean-up after a job's end: aborts uploads that nobody completes, releases the output folder
-//! of a failed job, removes intermediate data that is not needed, marks the job as ended, and
-//! removes expired folders of other jobs. This job's own ledger stays, because a coordinator that
-//! is started again must find the result. Decides nothing about the job; failures here are only
-//! logged.
+//! The clean-up after a job's end. It aborts uploads that nobody completes, and releases the output
+//! folder of a failed job. It removes intermediate data that is not needed, and marks the job as
+//! ended. Then it removes expired folders of other jobs. This job's own ledger stays, because a
+//! coordinator that is started again must find the result. Decides nothing about the job; failures
+//! here are only logged.
 
 use std::time::Duration;
 

@@ -42,8 +42,8 @@ pub enum EffectError {
         #[source]
         source: LedgerError,
     },
-    /// A retry would only fail again: the run's own local disk is full, or the store refuses a run
-    /// for which nobody can repair the cause in the meantime.
+    /// A retry would fail again. The run's own local disk is full, or the store refuses the calls,
+    /// and nobody can repair the cause while the run lasts.
     #[error("{call}: {source}")]
     Permanent {
         /// The call.

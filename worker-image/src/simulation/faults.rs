@@ -1,6 +1,6 @@
 //! The faults of calls to the store. They are drawn from the run's seed, the kind of call, its
-//! object and the number of earlier such calls, so that they depend on nothing else that happens.
-//! Executes nothing.
+//! object and the number of earlier calls of this kind. So they depend on no other event. Executes
+//! nothing.
 
 use std::time::Duration;
 

@@ -36,8 +36,9 @@ const MIN_BUFFER_BYTES: u64 = 4 << 20;
 const RESERVE_SHARE: u64 = 10;
 const MIN_RESERVE_BYTES: u64 = 32 << 20;
 
-/// Memory of a task's process, and its share of the supervisor, for any records: programs, ranges
-/// that are read ahead (3 of 8 MiB), parts that are being sent, the compressor.
+/// Memory of a task's process and its share of the supervisor's memory, without records. It is for
+/// programs, ranges that are read ahead (3 of 8 MiB), parts that are being sent, and the
+/// compressor.
 const PROCESS_BYTES: u64 = 96 << 20;
 
 /// A record may always take this much memory, even in a small worker: records of a few hundred KiB

@@ -102,9 +102,9 @@ pub struct TokenCheck {
 }
 
 impl TokenCheck {
-    /// Compares with this token. Both sides are signed with a key that exists only in this process,
-    /// and the signatures are compared, so that timing reveals neither the existence nor the
-    /// position of a difference.
+    /// Compares with this token. Both tokens are signed with a key that exists only in this
+    /// process, and the signatures are compared. So the time of the comparison does not reveal
+    /// where the tokens differ.
     pub fn new(token: &Token) -> Result<Self, TokenError> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
             .map_err(|_| TokenError::Random)?;

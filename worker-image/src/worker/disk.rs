@@ -14,9 +14,9 @@ use tokio::time::{sleep, timeout};
 
 /// Bytes in one block of `st_blocks`, whatever the block size of the file system (POSIX `stat`).
 const BLOCK_BYTES: u64 = 512;
-/// Time between two measurements. The kubelet measures about every ten seconds, so a pod that it
-/// evicts was usually over its limit at the last measurement; then no further measurement delays
-/// its report. A measurement reads some hundred directory entries.
+/// Time between two measurements. The kubelet measures about every ten seconds. So a pod that it
+/// evicts was usually over its limit at the last measurement, and no further measurement delays the
+/// report. A measurement reads some hundred directory entries.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// How long the measurement may take when the worker has to terminate: the kubelet gives an evicted
 /// pod at least two seconds, and the report has to be sent within the remaining second.

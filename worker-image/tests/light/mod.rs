@@ -2,9 +2,9 @@
 //! and run nothing. Thousands of them fit on one machine together with one real coordinator
 //! process, which cannot distinguish them from others. Judges nothing.
 //!
-//! The job has one stage with the requested number of tasks, whose outputs are shuffle files that
-//! nobody reads, and a second stage with one task, which no simulated worker ever finishes: so the
-//! job does not end while it is observed.
+//! The job has two stages. The first has the requested number of tasks; their outputs are shuffle
+//! files that no task reads. The second has one task, which no simulated worker ever finishes, so
+//! the job does not end while it is observed.
 
 #![expect(
     clippy::unwrap_used,

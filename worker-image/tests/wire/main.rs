@@ -1,6 +1,6 @@
 //! Invalid input on the wire, as tables: calls without a valid token, invalid first and later
-//! messages, wrong sizes, connections with another protocol. Each is refused with a status that
-//! names the error, and after each of them one real coordinator still serves a valid worker.
+//! messages, wrong sizes, connections with another protocol. Each of them is refused with a status
+//! that names the error. After each of them the same real coordinator still serves a valid worker.
 //! docs/bad-inputs.md says which test covers which row.
 
 #![expect(

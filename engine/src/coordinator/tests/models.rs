@@ -1,6 +1,6 @@
-//! Three small protocols, checked by stateright in every order of their steps: the take-over of an
-//! epoch with the seal, the commit of an attempt with its final file, and the hand-back by a worker
-//! that is asked to terminate.
+//! Three small protocols; stateright checks every order of their steps. They are the take-over of
+//! an epoch with the seal, the commit of an attempt with its final file, and the hand-back by a
+//! worker that is asked to terminate.
 //!
 //! `commit` and `drain` drive the real `State` through the real `step`. Around it, workers,
 //! streams, ledger and object store are small models (`coordinator`, `sessions`, `worker`,

@@ -1,11 +1,11 @@
 //! The cost of losses: the worker-seconds of a job of one hour during the two waves of the
 //! incident, in simulated time.
 //!
-//! *Lost* is the time for which a coordinator is responsible: time that live workers spent on
-//! attempts whose results were not used, and time in which they had nothing to run although a task
-//! was neither committed nor at a live worker. Work on attempts whose workers were killed is lost
-//! with any coordinator, and is counted separately; so is the idle time at the end, when there are
-//! fewer tasks than workers.
+//! *Lost* is the time for which a coordinator is responsible. It has two parts: the time that live
+//! workers spent on attempts without a used result, and the time in which they were idle although a
+//! task was neither committed nor at a live worker. Work on attempts whose workers were killed is
+//! lost with any coordinator, so it is counted separately. The idle time at the end, when there are
+//! fewer tasks than workers, is also counted separately.
 
 use super::fleet::{Fleet, Notice};
 

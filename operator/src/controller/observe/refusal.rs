@@ -9,7 +9,8 @@ use super::events::{CLOCK_SLACK, seen_at, visit};
 use crate::calls::CallError;
 
 /// How long a refusal is valid. The controller of `StatefulSet`s retries after at most 1,000 s, and
-/// its events are published at least every 300 s, so a refusal that still applies is never older.
+/// its events are published at least every 300 s. So a refusal that still applies is never older
+/// than this.
 pub const MAX_REFUSAL_AGE: SignedDuration = SignedDuration::from_mins(25);
 /// The newest event that says that a pod could not be created.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
-//! Checks that the names that a job really reads and writes are distinct, after its inputs were
-//! listed: two shards with one name, an output that is an input, and places that coincide through
-//! links of a local disk.
+//! Checks, after a job's inputs were listed, that the names that it really reads and writes are
+//! distinct. Finds two shards with one name, an output that is an input, and places that coincide
+//! through links of a local disk.
 //!
 //! Examines names, and the targets of local names. Must not open, write or list anything. Runs
 //! before anything is written and before any worker gets a task.
@@ -211,8 +211,8 @@ pub async fn check_places(
     }
 }
 
-/// Fails if an input is one of the files of older output that are removed when the new output is
-/// complete, by name or through links of a local disk.
+/// Fails if an input belongs to older output that is removed when the new output is complete. The
+/// input may be the same file by its name or through links of a local disk.
 ///
 /// # Errors
 /// The first such input.
@@ -290,9 +290,9 @@ pub async fn check_storage(spec: &ZephyrJobSpec, inputs: Vec<String>) -> Result<
         .map_err(|source| PlacesError::Look { source })?
 }
 
-/// Fails if something that cannot be replaced has a local name that every job writes: a folder or a
-/// dead link instead of a marker, or anything but a folder instead of the output's or the ledger's
-/// folder.
+/// Fails if something that cannot be replaced has a local name that every job writes. Instead of a
+/// marker this is a folder or a dead link. Instead of the output's or the ledger's folder it is
+/// anything but a folder.
 fn check_names(sink: &str, storage: &str) -> Result<(), PlacesError> {
     let folder = marker_folder(sink);
     let markers = MARKER_NAMES.map(|marker| {
@@ -368,8 +368,8 @@ fn local(uri: &str) -> Option<PathBuf> {
     Location::parse_local(uri).ok()?.local_path()
 }
 
-/// Fails unless each local output has a folder or can get one, no two outputs are the same file,
-/// and none is among the ledgers, whatever links are on the path to their folders. A link in place
+/// Checks three conditions, whatever links are on the paths: each local output has a folder or can
+/// get one, no two outputs are the same file, and no output is among the ledgers. A link in place
 /// of an output itself is replaced and not followed.
 fn check_real_outputs(
     outputs: &[PathBuf],

@@ -1,7 +1,6 @@
-//! Model of the hand-back by a worker that is asked to terminate, at any moment of its tasks' life:
-//! while they are in transit, run, are finished, reported and not acknowledged; with streams that
-//! break, a coordinator that dies at the same time, and a process that is killed before it could
-//! send its messages.
+//! Model of the hand-back by a worker that is asked to terminate. Its tasks may be in transit,
+//! running, finished, or reported and not acknowledged. Streams break, the coordinator dies at the
+//! same time, and the worker's process is killed before it can send its messages.
 
 use stateright::Property;
 

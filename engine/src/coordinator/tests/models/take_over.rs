@@ -19,8 +19,8 @@
 //!
 //! The model simplifies two things. A merged object and the snapshot that refers to it are one
 //! object: nobody reads the merged object before the snapshot refers to it, and neither object
-//! changes. And log objects are read one after the other, while the code reads sixteen at a time:
-//! it uses them in order up to the first gap, and there only the put of the seal decides.
+//! changes. Log objects are read one after the other here, but sixteen at a time in the code. The
+//! code uses them in order up to the first gap, and there only the put of the seal decides.
 
 mod process;
 mod world;

@@ -1,6 +1,6 @@
 //! Simulated object storage with the ledger. It knows which objects were written, which of them are
-//! gone, and which puts come too late. A record is a number of rows and a hash of everything from
-//! which it was made, so that a loss, a duplicate and a mix-up are all visible.
+//! gone, and which puts come too late. The content of a file is a number of rows and a hash of all
+//! its inputs, so that a loss, a duplicate and a mix-up are all visible.
 
 use std::collections::{BTreeMap, BTreeSet};
 
