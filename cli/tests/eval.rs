@@ -34,7 +34,7 @@ fn results_are_printed_one_a_line() {
 }
 
 #[test]
-fn a_file_is_read_and_an_error_names_it_and_the_line() {
+fn a_file_is_read_and_an_error_names_file_and_line() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("in.jsonl");
     std::fs::write(&file, "1\n\"x\"\n3\n").unwrap();

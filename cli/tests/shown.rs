@@ -209,7 +209,7 @@ mod shown {
     }
 
     #[test]
-    fn every_job_that_a_document_shows_is_accepted_and_writes_what_it_says() {
+    fn every_job_that_a_document_shows_is_accepted_and_writes_the_shown_output() {
         let chart = "charts/zephyr-operator/Chart.yaml".to_owned();
         let mut documents = documents();
         documents.insert(chart.clone(), read(&chart));
@@ -338,7 +338,7 @@ mod shown {
     }
 
     #[test]
-    fn every_command_of_the_plugin_that_a_document_shows_has_arguments_that_it_knows() {
+    fn every_shown_command_of_the_plugin_has_known_arguments() {
         let mut count = 0;
         for (document, text) in documents() {
             if document.ends_with("reference/kubectl-zephyr.md") {

@@ -164,7 +164,7 @@ fn every_rule_has_a_message_of_one_line_in_the_house_form() {
 }
 
 #[test]
-fn every_field_of_the_spec_says_when_a_change_of_it_applies() {
+fn every_field_of_the_spec_says_when_a_change_applies() {
     const CLASSES: [&str; 3] = [
         "A change applies at once.",
         "A change applies to the next generation.",

@@ -277,7 +277,7 @@ fn layouts_that_people_use_are_accepted() {
 }
 
 #[test]
-fn a_refusal_names_both_places_and_blames_the_one_to_change() {
+fn a_refusal_names_both_places_and_begins_with_the_field_to_change() {
     for (input, sink, storage, expected) in [
         (
             "s3://bk/in/**",

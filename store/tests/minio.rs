@@ -107,7 +107,7 @@ async fn put_raw(folder: &str, key: &str, content: &'static [u8]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn folder_markers_and_odd_keys_break_no_listing_and_are_named_if_they_match() {
+async fn odd_keys_break_no_listing_and_are_named_if_a_pattern_matches_them() {
     let server = minio();
     let (stores, folder) = (server.stores(), server.folder("raw"));
     for (key, content) in [

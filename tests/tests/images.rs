@@ -167,7 +167,7 @@ fn is_static(program: &Path) -> Result<bool> {
 }
 
 #[test]
-fn the_images_hold_one_static_program_and_certificates_and_start_it_without_root() -> Result<()> {
+fn the_images_hold_one_static_program_and_certificates_and_start_without_root() -> Result<()> {
     for part in ["operator", "worker"] {
         let name = fs::read_to_string(names()?.join(format!("{part}.name")))
             .context("no image was built yet; build it with: make images")?;

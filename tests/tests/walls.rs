@@ -244,7 +244,7 @@ fn make_try_compiles_no_kubernetes_client_and_kubectl_zephyr_has_one_by_default(
 }
 
 #[test]
-fn one_tls_provider_is_linked_and_it_needs_no_cmake() -> Result<()> {
+fn one_tls_provider_is_linked_which_needs_no_cmake() -> Result<()> {
     for package in ["zephyr-operator", "zephyr-worker", "kubectl-zephyr"] {
         check(
             package,

@@ -180,7 +180,7 @@ async fn old_output_is_replaced_even_by_a_coordinator_that_takes_over_in_the_mid
 }
 
 #[tokio::test]
-async fn a_job_that_fails_says_so_in_its_folder() {
+async fn a_job_that_fails_records_this_in_its_folder() {
     let failing = json!({
         "source": {"items": {"values": [1]}},
         "steps": [{"map": "error(\"no\")"}],
@@ -257,7 +257,7 @@ async fn a_worker_that_is_asked_to_terminate_hands_back_and_ends_at_once() {
 /// The kubelet evicts a pod that exceeds its own limit. If this counted as a disruption, the task
 /// would be retried without end.
 #[tokio::test]
-async fn fault_8282_a_worker_terminated_above_its_disk_limit_charges_what_it_runs() {
+async fn fault_8282_a_worker_terminated_above_its_disk_limit_charges_its_tasks() {
     let mut processes = Processes::of(&slow_items(16), &json!({"taskFailures": 3}));
     processes.disk_limit_bytes = 32 << 20;
     processes.start_coordinator();
@@ -524,7 +524,7 @@ async fn a_task_that_uses_all_memory_is_ended_alone_and_reported_with_the_limit(
 /// Lines of 60 MiB in a worker with 1 GiB, of the kinds that need the least and the most memory for
 /// their length.
 #[tokio::test]
-async fn a_line_of_sixty_mebibytes_passes_or_is_refused_with_what_it_needs() {
+async fn a_line_of_sixty_mebibytes_passes_or_is_refused_with_the_memory_that_it_needs() {
     const LENGTH: usize = 60 << 20;
     let string = format!("{{\"a\":\"{}\"}}\n", "x".repeat(LENGTH));
     let numbers = format!("{{\"a\":[{}1]}}\n", "1,".repeat(LENGTH / 2));

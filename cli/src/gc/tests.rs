@@ -79,7 +79,7 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn without_yes_nothing_is_deleted_and_with_yes_only_what_no_job_needs() {
+async fn without_yes_nothing_is_deleted_and_with_yes_only_folders_that_no_job_needs() {
     let local = tempfile::tempdir().unwrap();
     let outside = tempfile::tempdir().unwrap();
     let root = local.path();

@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_the_sink_comes_back_as_it_was() {
+    fn an_error_of_the_sink_is_returned_unchanged() {
         let steps = compiled(vec![flat_map(".[]")]);
         let mut run = StepRun::new(&steps);
         let full = OperatorError::of_data("disk", "full");

@@ -197,7 +197,7 @@ fn the_sets_of_both_engines_have_the_same_characters() {
 }
 
 #[test]
-fn common_patterns_are_plain_and_hard_ones_are_not() {
+fn common_patterns_are_plain_but_hard_patterns_are_not() {
     for pattern in [
         "a",
         "^GET /",

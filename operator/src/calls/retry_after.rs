@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_longer_wait_of_header_and_details_counts_and_without_both_there_is_none() {
+    async fn the_longer_wait_of_header_and_details_counts_and_without_them_there_is_none() {
         let details = r#"{"kind":"Status","code":503,"reason":"ServiceUnavailable","message":"m","details":{"retryAfterSeconds":9}}"#;
         let error = refusal(503, Some("2"), details).await;
         assert_eq!(error.retry_after(), Some(Duration::from_secs(9)));

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_call_is_reported_at_once_and_one_that_may_pass_is_reported_if_it_lasts() {
+    fn a_refused_call_is_reported_at_once_and_a_temporary_error_only_if_it_lasts() {
         let look = |source| {
             Error::Observe(observe::Error::GetJob {
                 job: "count".to_owned(),

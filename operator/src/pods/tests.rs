@@ -477,7 +477,7 @@ fn for_an_unknown_word_the_end_of_the_container_decides() {
 }
 
 #[test]
-fn a_pod_beyond_its_own_limit_stays_so_when_its_node_is_drained_later() {
+fn a_pod_beyond_its_limit_is_charged_even_if_its_node_is_drained_later() {
     let message = "Container zephyr exceeded its local ephemeral storage limit \"1Gi\". ";
     let pod = with(|pod| {
         pod.verdict = Some(explanation("Evicted", message));

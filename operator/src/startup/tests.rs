@@ -290,7 +290,7 @@ fn context(server: &Arc<Fake>, jobs: Vec<Value>) -> Arc<Context> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_the_operator_fails_on_says_so_in_status_once() {
+async fn a_fault_of_the_operator_is_in_the_status_of_its_job_once() {
     use crate::driver::Look;
     use crate::queue::Outcome;
 

@@ -309,7 +309,7 @@ fn scenarios() -> Vec<Scenario> {
 }
 
 #[tokio::test]
-async fn a_coordinator_may_end_after_any_of_its_writes_and_the_next_one_makes_the_same_output() {
+async fn after_any_write_a_coordinator_may_end_and_its_successor_makes_the_same_output() {
     let mut ends = 0;
     for scenario in &scenarios() {
         let shards = u32::try_from(scenario.left.len()).unwrap();
@@ -428,7 +428,7 @@ async fn nothing_is_deleted_because_of_what_somebody_wrote_into_a_manifest() {
 }
 
 #[tokio::test]
-async fn a_manifest_or_a_claim_that_no_job_wrote_is_refused_by_either_mode() {
+async fn a_manifest_or_a_claim_that_no_job_wrote_is_refused_in_both_modes() {
     for name in [MANIFEST_NAME, STARTED_NAME] {
         for mode in [Refuse, Overwrite] {
             let world = World::default();
@@ -1024,7 +1024,7 @@ async fn a_job_that_has_ended_keeps_no_folder_whatever_its_claim_says() {
 }
 
 #[tokio::test]
-async fn a_listed_file_is_replaced_only_if_it_is_still_what_was_listed() {
+async fn a_listed_file_is_replaced_only_if_it_is_unchanged_since_the_listing() {
     let crc = |text: &str| format!("{:08x}", crc32c::crc32c(text.as_bytes()));
     // The file as it exists, what is listed, and what happens to it.
     for (listed, is_refused) in [

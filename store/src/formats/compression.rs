@@ -41,7 +41,7 @@ const ZSTD_LEVEL: i32 = 3;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CompressedError {
     /// The file begins with something else.
-    #[error("{}", not_what_it_is_named(named, *kind))]
+    #[error("{}", not_of_the_format_that_its_name_says(named, *kind))]
     Other {
         named: &'static str,
         kind: Option<&'static str>,
@@ -112,7 +112,7 @@ impl From<CompressedError> for io::Error {
     }
 }
 
-fn not_what_it_is_named(named: &str, kind: Option<&'static str>) -> String {
+fn not_of_the_format_that_its_name_says(named: &str, kind: Option<&'static str>) -> String {
     match kind {
         Some(kind) => format!(
             "the file is {kind}, though its name says {named}; {}",

@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_ends_with_either_break_and_the_last_one_with_none() {
+    fn a_line_ends_with_lf_or_crlf_and_the_last_line_needs_neither() {
         let cases: [(&[u8], &[&str]); 9] = [
             (b"", &[]),
             (b"\n", &[""]),

@@ -348,7 +348,7 @@ fn a_window_of_two_gibibytes_is_read_and_charged_as_far_as_it_is_filled() {
 }
 
 #[test]
-fn a_line_too_large_for_the_memory_is_refused_with_what_it_needs() {
+fn a_line_too_large_for_the_memory_is_refused_with_the_memory_that_it_needs() {
     let limits = |memory_bytes| ReadLimits {
         record: Limits {
             memory_bytes,

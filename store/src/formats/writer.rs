@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn all_members_and_frames_are_read_and_anything_else_after_them_is_an_error() {
+    fn all_members_and_frames_are_read_and_other_bytes_after_them_are_an_error() {
         for (compression, extension) in [(Compression::Gz, ".gz"), (Compression::Zst, ".zst")] {
             let file = format!("x.jsonl{extension}");
             let one = written(&["1"], Format::Jsonl, compression).unwrap();

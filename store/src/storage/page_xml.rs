@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_are_not_encoded_are_taken_as_they_are() {
+    fn keys_that_are_not_encoded_are_used_unchanged() {
         let body = "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>t/&amp;=</NextContinuationToken><Contents><Key>a+b%20&#x1;&#10;&lt;</Key><Size>0</Size></Contents><Contents><Key><![CDATA[<&>]]></Key><Size>1</Size></Contents></ListBucketResult>";
         assert_eq!(keys(body), [b"a+b%20\x01\n<".to_vec(), b"<&>".to_vec()]);
         let page = parse(body.as_bytes()).unwrap();

@@ -12,7 +12,10 @@ use zephyr_tests::sum_job::SumJob;
 /// The promised time after a job's deletion within which nothing of it is left.
 const GONE_WITHIN: Duration = Duration::from_mins(1);
 
-async fn delete_and_see_it_gone(namespace: &TestNamespace, job: &AppliedJob) -> Result<()> {
+async fn delete_and_wait_until_it_is_gone(
+    namespace: &TestNamespace,
+    job: &AppliedJob,
+) -> Result<()> {
     job.delete().await?;
     namespace
         .eventually(
@@ -38,7 +41,7 @@ async fn fault_2974_8080_a_job_deleted_at_any_moment_leaves_nothing_and_its_name
     let manifest = sum.manifest(&namespace);
 
     // At once, before the operator may have seen it.
-    delete_and_see_it_gone(&namespace, &apply(&namespace, &manifest).await?).await?;
+    delete_and_wait_until_it_is_gone(&namespace, &apply(&namespace, &manifest).await?).await?;
 
     // When it has a generation.
     let job = apply(&namespace, &manifest).await?;
@@ -46,7 +49,7 @@ async fn fault_2974_8080_a_job_deleted_at_any_moment_leaves_nothing_and_its_name
         job.status.as_ref().is_some_and(|s| s.generation.is_some())
     })
     .await?;
-    delete_and_see_it_gone(&namespace, &job).await?;
+    delete_and_wait_until_it_is_gone(&namespace, &job).await?;
 
     // When its coordinator exists.
     let job = apply(&namespace, &manifest).await?;
@@ -55,7 +58,7 @@ async fn fault_2974_8080_a_job_deleted_at_any_moment_leaves_nothing_and_its_name
             Ok((!namespace.pods("sum", "coordinator").await?.is_empty()).then_some(()))
         })
         .await?;
-    delete_and_see_it_gone(&namespace, &job).await?;
+    delete_and_wait_until_it_is_gone(&namespace, &job).await?;
 
     // In the middle of its work.
     let job = apply(&namespace, &manifest).await?;
@@ -65,7 +68,7 @@ async fn fault_2974_8080_a_job_deleted_at_any_moment_leaves_nothing_and_its_name
         &job.uid,
     )?;
     job.committed(&ledger, 8, TEST_TIMEOUT).await?;
-    delete_and_see_it_gone(&namespace, &job).await?;
+    delete_and_wait_until_it_is_gone(&namespace, &job).await?;
 
     // A new job of the same name sees nothing of the old ones.
     let job = apply(&namespace, &manifest).await?;
@@ -88,7 +91,7 @@ async fn fault_2974_8080_a_job_deleted_at_any_moment_leaves_nothing_and_its_name
     sum.check_output(&namespace).await?;
 
     // After its end.
-    delete_and_see_it_gone(&namespace, &job).await?;
+    delete_and_wait_until_it_is_gone(&namespace, &job).await?;
     let gone = namespace
         .api::<zephyr_crds::job::ZephyrJob>()
         .get_opt("sum")

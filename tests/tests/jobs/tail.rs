@@ -11,8 +11,7 @@ use zephyr_tests::midway::job_midway_in;
 use zephyr_tests::sum_job::SumJob;
 
 #[tokio::test]
-async fn fault_2978_idle_workers_are_released_while_the_last_task_runs_and_it_is_left_alone()
--> Result<()> {
+async fn fault_2978_idle_workers_are_released_while_the_last_task_runs_undisturbed() -> Result<()> {
     let namespace = TestNamespace::create("release").await?;
     let mut sum = SumJob::new("sum");
     sum.workers = 6;

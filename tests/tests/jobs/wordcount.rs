@@ -98,7 +98,7 @@ fn run_on_this_machine(dataset: &Path) -> Result<BTreeMap<String, Bytes>> {
 }
 
 #[tokio::test]
-async fn fault_7177_the_word_count_is_the_same_with_1_3_and_6_workers_and_without_a_cluster_and_is_right()
+async fn fault_7177_the_word_count_is_right_with_1_3_and_6_workers_and_without_a_cluster()
 -> Result<()> {
     let dataset = dataset()?;
     let expected = words::count(&dataset)?;

@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pod_that_opens_too_many_sessions_waits_and_no_other_pod_does() {
+    fn a_pod_that_opens_too_many_sessions_waits_but_other_pods_do_not() {
         let registrations = Registrations::default();
         let began = Instant::now();
         let after = |seconds| began + Duration::from_secs(seconds);

@@ -545,7 +545,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_report_is_sent_at_once_and_closely_following_ones_together() {
+    async fn the_first_report_is_sent_at_once_and_quickly_following_reports_together() {
         let (sender, mut session) = mpsc::channel(OUTBOUND_QUEUED);
         let mut state = State {
             occupations: Vec::new(),

@@ -117,7 +117,7 @@ fn a_value_that_no_path_can_take_is_named_with_the_path() {
 }
 
 #[test]
-fn names_are_those_of_variables_and_contents_arrive_as_they_are_written() {
+fn names_must_be_variables_and_contents_arrive_unchanged() {
     let long = "a".repeat(64);
     for (values, problem) in [
         (

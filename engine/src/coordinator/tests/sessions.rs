@@ -166,7 +166,7 @@ fn a_second_hello_in_one_session_closes_it() {
 }
 
 #[test]
-fn fault_2961_a_worker_that_comes_back_without_its_task_has_it_requeued_exactly_once() {
+fn fault_2961_the_task_of_a_worker_that_returns_without_it_is_queued_again_once() {
     let mut cluster = TestCluster::new(&[2]);
     cluster.hello("a", 2);
     cluster.disconnects("a");
@@ -549,7 +549,7 @@ fn fault_3014_a_draining_worker_gets_no_new_task_and_is_gone_when_its_stream_end
 }
 
 #[test]
-fn fault_4200_workers_are_shut_down_only_after_the_end_of_the_job_and_later_ones_too() {
+fn fault_4200_workers_even_late_ones_are_shut_down_only_after_the_end_of_the_job() {
     let mut cluster = TestCluster::new(&[1]);
     cluster.hello("a", 1);
     cluster.hello("b", 1);

@@ -323,7 +323,7 @@ fn task_of_reader() -> crate::id::TaskId {
 }
 
 #[test]
-fn a_store_that_loses_the_same_output_again_and_again_ends_the_job_and_not_the_budget() {
+fn an_output_that_is_lost_again_and_again_ends_the_job_but_uses_no_budget() {
     let mut cluster = TestCluster::new(&[1, 1]);
     cluster.hello("a", 1);
     for _ in 0..50 {

@@ -1656,7 +1656,7 @@ fn a_deleted_job_that_a_finalizer_keeps_stops_running() {
 }
 
 #[test]
-fn a_deleted_job_that_a_finalizer_keeps_names_it_once_and_runs_nothing() {
+fn a_deleted_job_that_a_finalizer_keeps_names_the_finalizer_once_and_runs_nothing() {
     let mut world = World::running(json!({}));
     world.worker_pod("w-0", |pod| pod.ready = true);
     world.settle();

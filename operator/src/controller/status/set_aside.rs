@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_status_of_a_job_that_is_set_aside_says_so_and_is_otherwise_kept() {
+    fn the_status_of_a_job_that_is_set_aside_gains_the_fault_and_keeps_everything_else() {
         let before = ZephyrJobStatus {
             generation: Some(3),
             ..ZephyrJobStatus::default()

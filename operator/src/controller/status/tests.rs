@@ -632,7 +632,7 @@ fn refused(job: &ValidatedJob, field: &str, second: i64) -> ZephyrJobStatus {
 }
 
 #[test]
-fn a_job_that_is_refused_again_for_another_reason_says_so_in_an_event() {
+fn a_second_refusal_for_another_reason_causes_an_event() {
     let job = new_job();
     let first = refused(&job, "spec.image", 100);
     let job = ValidatedJob {

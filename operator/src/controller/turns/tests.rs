@@ -196,7 +196,7 @@ fn jobs_that_block_each_other_give_their_places_to_the_oldest_of_them() {
 }
 
 #[test]
-fn after_a_job_gave_its_place_back_fewer_jobs_start_and_it_comes_last() {
+fn after_a_job_gave_its_place_back_fewer_jobs_start_and_this_job_is_last() {
     let cases: Vec<(&str, Vec<(Candidate, &str)>)> = vec![
         (
             "it rests for a minute, in which nobody starts",

@@ -34,7 +34,7 @@ fn uids(touched: impl IntoIterator<Item = Touched>) -> Vec<String> {
 }
 
 #[test]
-fn objects_are_found_by_their_job_and_one_that_changes_its_job_affects_both_jobs() {
+fn an_object_is_found_by_its_job_and_a_change_of_its_job_affects_both_jobs() {
     let cache = Cache::default();
     assert_eq!(uids(cache.put(pod("b", "one"))), ["one"]);
     assert_eq!(uids(cache.put(pod("a", "one"))), ["one"]);

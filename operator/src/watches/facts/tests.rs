@@ -170,7 +170,7 @@ fn whole_job(phase: &str) -> String {
 }
 
 #[test]
-fn a_job_that_has_ended_is_kept_as_text_and_reads_as_it_did() {
+fn a_job_that_has_ended_is_kept_as_text_and_read_back_unchanged() {
     let read = |phase: &str| {
         let seen: Seen<SeenJob> = serde_json::from_str(&whole_job(phase)).unwrap();
         seen.facts.unwrap()

@@ -50,7 +50,7 @@ fn a_job_waits_for_its_turn_and_says_how_many_are_before_it() {
 }
 
 #[test]
-fn a_refused_job_says_so_and_does_not_wait_for_its_turn() {
+fn a_refused_job_is_reported_and_does_not_wait_for_its_turn() {
     let mut world = World::new(json!({}));
     world.errors = newer_rule();
     world.turn = Turn::Wait(waiting(7));
