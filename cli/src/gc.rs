@@ -135,7 +135,7 @@ fn folder(stores: &Stores, root: &Location, uid: &str) -> Result<JobStorage> {
     Ok(JobStorage::new(stores.clone(), &root.to_string(), uid)?)
 }
 
-/// Reads the ledger of a folder without a marker, if the verdict depends on it.
+/// Reads the ledger of a folder without a marker, if the verdict depends on the ledger.
 async fn describe_state(stores: &Stores, root: &Location, found: &mut Found, rules: &Rules) {
     if found.state != State::Unknown || !rules.depends_on_state(found) {
         return;

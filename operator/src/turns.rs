@@ -46,7 +46,7 @@ struct Known {
 }
 
 impl Turns {
-    /// No job is known yet; `limit` jobs may start at once.
+    /// A record without any job; `limit` jobs may start at once.
     pub fn new(limit: usize) -> Self {
         Self {
             limit,

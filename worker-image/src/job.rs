@@ -149,7 +149,7 @@ impl RunJob {
         })
     }
 
-    /// Its output, before anything is known about it.
+    /// The job's output, before its folder is examined.
     pub fn output(&self) -> Output {
         let sink = &self.frozen.spec.pipeline.sink.files;
         Output {

@@ -210,7 +210,8 @@ impl State {
         }
     }
 
-    /// After a take-over, unfinished work is repeated; a budget that was used up ends the job now.
+    /// Continues after a take-over: unfinished work is repeated, and a budget that was used up ends
+    /// the job now.
     pub(crate) fn resume(&mut self, out: &mut Outbox) {
         if self.job != JobState::Running {
             return;

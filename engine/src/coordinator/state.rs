@@ -277,7 +277,7 @@ impl Worker {
         }
     }
 
-    /// Its position among the workers that may be given tasks, if it may.
+    /// The worker's position among the workers that may be given tasks; `None` if it may not.
     pub(crate) fn place(&self) -> Option<Place> {
         let goes = self.draining && !defect::is(Defect::DrainingTakesTasks);
         let takes_tasks = self.session().is_some() && !goes && self.rests_until.is_none();

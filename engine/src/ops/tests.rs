@@ -363,7 +363,8 @@ fn grouped_by_model(inputs: &[Input]) -> Vec<String> {
 fn group_by_model(group: &[&Input]) -> String {
     let values: Vec<Cell> = group.iter().map(|input| input.value()).collect();
     let present = || values.iter().filter(|value| value.row != NULL);
-    // Of equals `min_by_key` gives the first, and `max_by_key` the last, hence the reversal.
+    // Among equal values, `min_by_key` returns the first and `max_by_key` the last, so the order is
+    // reversed here.
     let least = present().min_by_key(|value| value.row);
     let greatest = present().rev().max_by_key(|value| value.row);
     let shown = |cell: Option<&Cell>| cell.map_or("null", |cell| cell.shown());

@@ -6,8 +6,8 @@ use crate::math;
 /// Most names that an error lists.
 const MAX_LISTED: usize = 20;
 
-/// A suggestion differs from what was written by at most one edit for this many characters, and by
-/// at least one.
+/// A suggestion differs from the written name by at least one edit, and by at most one edit for
+/// this many characters.
 const CHARACTERS_PER_EDIT: usize = 3;
 
 /// The error for a filter that is not defined with this number of arguments. `defined` are the

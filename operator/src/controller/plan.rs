@@ -185,7 +185,7 @@ pub fn plan(
     }
 }
 
-/// No generation yet: refuses the spec, or assigns a number that was never used.
+/// Plans for a job without a generation: refuses the spec, or assigns a number that was never used.
 fn plan_first(job: &ValidatedJob, verdict: &Verdict, observed: &Observed) -> Plan {
     if verdict.is_refusal() {
         return Plan {

@@ -36,7 +36,7 @@ const OF_WATCHES: [Fault; 5] = [
 const STALE: Fault = Fault::Stale(8);
 /// Faults of a write that last for a long time.
 const STORMS: [Fault; 2] = [Fault::Status(503), Fault::TooMany(30)];
-/// Their duration in seconds.
+/// How long such faults last, in seconds.
 const STORM_SECONDS: u32 = 600;
 
 /// One run: a scenario by its index, and faults at its requests.

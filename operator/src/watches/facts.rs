@@ -112,7 +112,8 @@ impl SeenJob {
         }
     }
 
-    /// How the job ended, if somebody has removed that, or a part of it, from the status since.
+    /// How the job ended. This is kept in case somebody removes the end, or a part of it, from the
+    /// status.
     pub fn lost_end(&self) -> Option<ZephyrJobStatus> {
         let text = self.ended.as_deref()?;
         serde_json::from_str::<ZephyrJob>(text).ok()?.status

@@ -31,7 +31,7 @@ impl Inputs {
         Ok(Self::named(inputs.map(|input| input.uri).collect()))
     }
 
-    /// These inputs.
+    /// The inputs with these uris.
     pub(super) fn named(uris: HashSet<String>) -> Self {
         let files = uris
             .iter()

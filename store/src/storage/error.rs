@@ -247,7 +247,7 @@ impl fmt::Display for Cause {
 /// The client's message for a redirect without a location.
 const BARE_REDIRECT: &str = "Received redirect without LOCATION";
 
-/// Its message for an endpoint that is not `https://`.
+/// The client's message for an endpoint that is not `https://`.
 const HTTP_IS_NOT_ALLOWED: &str = "URL scheme is not allowed";
 
 /// The beginning of the message of the store in memory for a missing upload.

@@ -122,7 +122,7 @@ impl Pattern {
         self.accepts(&places)
     }
 
-    /// Before the first segment.
+    /// The places before the first segment.
     pub(crate) fn start(&self) -> Places {
         let mut places = Places::default();
         for alternative in 0..self.alternatives.len() {

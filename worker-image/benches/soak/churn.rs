@@ -24,8 +24,8 @@ const AWAY: Duration = Duration::from_secs(10);
 const SILENT: Duration = Duration::from_secs(45);
 /// No worker leaves in the last part of the time, so that all are back when losses are counted.
 const SETTLING: Duration = Duration::from_secs(90);
-/// No message is in transit for longer: a worker that is asked to run a task this long after its
-/// commit was asked after the commit.
+/// The longest time that a message is in transit. If a worker is asked to run a task this long
+/// after the task's commit, the request was sent after the commit.
 const ON_ITS_WAY: Duration = Duration::from_secs(10);
 /// Allowed warnings of the coordinator per worker and minute.
 const MAX_WARNINGS: f64 = 1.0;

@@ -22,7 +22,7 @@ pub struct Status {
 }
 
 impl Status {
-    /// Before anything is known.
+    /// The status before anything of the job is known.
     pub fn planning(message: &str) -> Self {
         Self::before_the_plan(Phase::Planning, message)
     }

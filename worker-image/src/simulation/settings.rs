@@ -106,7 +106,7 @@ impl Settings {
         }
     }
 
-    /// No faults.
+    /// Settings without any fault.
     pub(super) fn calm() -> Self {
         Self {
             workers: 2,

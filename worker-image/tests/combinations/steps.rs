@@ -86,7 +86,7 @@ enum Step {
     Group(Option<usize>),
     Deduplicate(Option<usize>),
     Count,
-    /// Adds what the table has for the record's key, or the named value.
+    /// Adds the table's value for the record's key, or else the named value.
     LookUp,
 }
 
@@ -95,7 +95,7 @@ pub(super) const VALUE: &str = "default";
 pub(super) const DEFAULT: u64 = 20;
 /// The name of the table.
 pub(super) const TABLE: &str = "bonus";
-/// Its keys, with what is found there. The source has the first ones.
+/// The keys and values of the table. The source has only the first keys.
 const BONUS: [(&str, u64); 4] = [
     ("a", 3),
     ("1", 4),

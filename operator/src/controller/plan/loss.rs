@@ -110,7 +110,7 @@ fn works_without_stream(diagnosis: &Diagnosis) -> bool {
     diagnosis.coordinator.ready && diagnosis.workers.counts.alive() > 0
 }
 
-/// No worker was alive for too long although pods had their nodes.
+/// The loss of a generation in which no worker was alive for too long, although the pods had nodes.
 pub(super) fn workers_lost(
     job: &ValidatedJob,
     diagnosis: &Diagnosis,

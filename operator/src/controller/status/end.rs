@@ -1,5 +1,5 @@
-//! The end of a job of which somebody emptied the conditions or the time: it is written again, from
-//! what is left in status.
+//! Writes the end of a job again if somebody removed the conditions or the time from status. It is
+//! restored from the rest of the status.
 //!
 //! Pure. If the operator saw the end, `controller.rs` has put it back before.
 

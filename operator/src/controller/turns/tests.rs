@@ -39,7 +39,7 @@ fn gave_way(name: &str, ago: i64, given_back: u32) -> Candidate {
     candidate(name, stage)
 }
 
-/// Its turn came `ago` seconds ago.
+/// A job whose turn came `ago` seconds ago.
 fn admitted(name: &str, ago: i64) -> Candidate {
     let stage = Stage::Waits {
         since: at(0),

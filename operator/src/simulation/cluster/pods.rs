@@ -21,7 +21,7 @@ const READY_AFTER: Duration = Duration::from_millis(2500);
 const ENDS_AFTER: Duration = Duration::from_millis(1200);
 /// After this time without an answer from its node a pod counts as not ready.
 const NODE_SILENT_AFTER: Duration = Duration::from_secs(40);
-/// After this additional time it is deleted: the toleration of our pods.
+/// After this additional time the pod is deleted: the toleration of our pods.
 const NODE_LOST_AFTER: Duration = Duration::from_secs(70);
 /// How long a worker without its coordinator stays ready.
 const SESSION_LOST_AFTER: Duration = Duration::from_secs(3);
