@@ -309,7 +309,7 @@ fn totals(found: &[Found], chosen: &[&Found]) -> String {
         size = size.saturating_add(survey.0.bytes);
     }
     let limit = if found.len() == MAX_FOLDERS {
-        format!("; only the first {MAX_FOLDERS} folders were looked at")
+        format!("; only the first {MAX_FOLDERS} folders were examined")
     } else {
         String::new()
     };

@@ -103,7 +103,7 @@ pub(crate) async fn plan(options: Options) -> Result<()> {
 
 /// The action that fails if the storage cannot be reached, as an error shows it.
 const LIST: &str = "list the input (--files N plans without reading the storage)";
-const LOOK: &str = "look at the output's folder (--files N plans without reading the storage)";
+const LOOK: &str = "check the output's folder (--files N plans without reading the storage)";
 const TABLES: &str = "read the tables (--files N plans without reading the storage)";
 
 /// The job as its coordinator would have it. The namespace in which it will be applied is not

@@ -95,7 +95,7 @@ pub enum Error {
     },
     /// The API server did not change the metadata of a root.
     #[error(
-        "give ConfigMap {namespace}/{name} back the labels and the owner that somebody took from it: {source}"
+        "restore the labels and the owner of ConfigMap {namespace}/{name}, which somebody removed: {source}"
     )]
     MarkRoot {
         /// Namespace of the root.
@@ -106,9 +106,7 @@ pub enum Error {
         source: CallError,
     },
     /// The API server did not change a Service.
-    #[error(
-        "lead Service {namespace}/{name}, which somebody edited, back to the coordinator: {source}"
-    )]
+    #[error("restore Service {namespace}/{name}, which somebody edited: {source}")]
     MendService {
         /// Namespace of the Service.
         namespace: String,

@@ -88,11 +88,11 @@ pub fn sentence(error: &Error, failures: u32) -> Option<WriteProblem> {
     };
     let message = match error {
         Error::Observe(cause) => format!(
-            "the operator cannot look at the job, which goes on as it is: {cause}; it tries again"
+            "the operator cannot read the objects of the job, which continues unchanged: {cause}; the operator tries again"
         ),
         Error::Apply(cause @ apply::Error::WriteStatus { .. }) => {
             format!(
-                "what status says is old, because the operator cannot write it: {cause}; it tries again"
+                "status is out of date, because the operator cannot write it: {cause}; the operator tries again"
             )
         }
         Error::Apply(_) | Error::Decode { .. } | Error::Validate(_) => return None,
@@ -204,14 +204,14 @@ mod tests {
         assert_eq!(
             expected(&look(forbidden()), 1).as_deref(),
             Some(
-                "the operator cannot look at the job, which goes on as it is: get job count: pods is forbidden; it tries again"
+                "the operator cannot read the objects of the job, which continues unchanged: get job count: pods is forbidden; the operator tries again"
             )
         );
         assert_eq!(
             expected(&status(answer(422, "Invalid", "denied by w")), 1).as_deref(),
             Some(
-                "what status says is old, because the operator cannot write it: write status of ZephyrJob team/count: denied by \
-                 w; it tries again"
+                "status is out of date, because the operator cannot write it: write status of ZephyrJob team/count: denied by \
+                 w; the operator tries again"
             )
         );
         for error in [look, status] {

@@ -19,7 +19,7 @@ struct Case {
 
 const CASES: [Case; 5] = [
     Case {
-        was: "a root that was deleted while the live look failed was created again, for the same generation",
+        was: "a root that was deleted while reading it live failed was created again, for the same generation",
         scenario: "next-generation",
         request: "get zephyrjobs/count",
         fault: Fault::Status(504),
@@ -40,14 +40,14 @@ const CASES: [Case; 5] = [
         span: Span::Once,
     },
     Case {
-        was: "the same for the root of a generation",
+        was: "a deletion of a root that the API server put off counted as done, and the root stayed",
         scenario: "finish",
         request: "delete configmaps/count-g1",
         fault: Fault::Status(409),
         span: Span::Once,
     },
     Case {
-        was: "the look that waited for a call wrote status late, and the next look wrote it again at once",
+        was: "a reconcile that waited for a call wrote status late, and the next reconcile wrote it again at once",
         scenario: "next-generation",
         request: "create configmaps/count-g2",
         fault: Fault::Hang,

@@ -169,7 +169,7 @@ impl Answer {
         }
         if self.is_truncated && self.next.is_none() {
             return Err(not_understood(
-                &"it is cut off and does not say how it goes on (no NextContinuationToken)",
+                &"it is cut off and does not say where the next page begins (no NextContinuationToken)",
             ));
         }
         let are_encoded = self.is_encoded;
@@ -357,7 +357,7 @@ mod tests {
             ),
             (
                 "<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>",
-                "does not say how it goes on",
+                "does not say where the next page begins",
             ),
             (
                 "<ListBucketResult><Contents><Key>k</Key></Contents></ListBucketResult>",

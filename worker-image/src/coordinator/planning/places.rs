@@ -148,7 +148,7 @@ pub enum PlacesError {
         storage: String,
     },
     /// The thread that reads the local disk died.
-    #[error("look at the local files: {source}")]
+    #[error("check the local files: {source}")]
     Look {
         /// How the thread died.
         #[source]
