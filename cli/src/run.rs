@@ -228,7 +228,7 @@ fn task_memory() -> u64 {
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         clippy::cast_precision_loss,
-        reason = "an estimate"
+        reason = "it is an estimate"
     )]
     let share = (kilobytes as f64 * 1024.0 * MEMORY_SHARE) as u64;
     share

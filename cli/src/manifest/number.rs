@@ -112,7 +112,10 @@ fn parse_exponent(text: &str) -> Option<i64> {
 
 /// A double as Go's YAML library writes it as a key: the shortest digits of a 32-bit float.
 pub(super) fn key_text(value: f64) -> String {
-    #[expect(clippy::cast_possible_truncation, reason = "as the library does")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the library of kubectl does the same"
+    )]
     let value = value as f32;
     if value.is_nan() {
         return ".nan".to_owned();

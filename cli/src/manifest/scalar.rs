@@ -49,7 +49,10 @@ pub(super) fn meaning(
         | (Some("int"), found @ (Meaning::Integer(_) | Meaning::Unsigned(_)))
         | (Some("float"), found @ Meaning::Double(_))
         | (Some("null"), found @ Meaning::Null) => Ok(found),
-        #[expect(clippy::cast_precision_loss, reason = "as the library does")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "the library of kubectl does the same"
+        )]
         (Some("float"), Meaning::Integer(whole)) => Ok(Meaning::Double(whole as f64)),
         (Some("bool"), _) => mismatch("!!bool"),
         (Some("int"), _) => mismatch("!!int"),

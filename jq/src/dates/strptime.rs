@@ -49,7 +49,7 @@ enum Decided {
 /// The state of one `strptime`.
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each says of one field that it was read"
+    reason = "each tells whether one field was read"
 )]
 struct Parser<'t> {
     text: &'t [u8],

@@ -304,7 +304,10 @@ fn compare_float(exact: &Value<'_>, float: f64) -> Ordering {
     let integer = match operand(exact) {
         Ok(Operand::Float(value)) => return by_value(value),
         Ok(Operand::Small(integer)) if integer.unsigned_abs() <= 1 << f64::MANTISSA_DIGITS => {
-            #[expect(clippy::cast_precision_loss, reason = "so small an integer is exact")]
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "an integer this small is exact as a double"
+            )]
             return by_value(integer as f64);
         }
         Ok(integer) => integer.into_big(),

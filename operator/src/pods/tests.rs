@@ -69,7 +69,7 @@ fn running(ready: bool, changed: i64) -> PodFacts {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table")]
+#[expect(clippy::too_many_lines, reason = "it is one long table")]
 fn conditions_and_container_statuses_determine_the_worker_state() {
     let sessions = SessionView {
         busy: PodUids::new(["uid-busy".to_owned()].into()),
@@ -274,7 +274,7 @@ fn a_worker_is_alive_as_long_as_it_has_a_session() {
 
 /// The sixteen ways in which a pod can end, and who is responsible for each.
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table")]
+#[expect(clippy::too_many_lines, reason = "it is one long table")]
 fn fault_7121_8282_preemption_eviction_and_lost_nodes_are_disruptions() {
     let disrupted = |reason: &str| {
         with(|pod| {

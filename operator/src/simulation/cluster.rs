@@ -34,7 +34,7 @@ pub(crate) struct Cluster {
 /// The memory of the controllers, and the behaviour that a scenario sets.
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each is a step of scenarios, on its own"
+    reason = "each is set by a separate step of scenarios"
 )]
 #[derive(Debug, Default)]
 pub(crate) struct State {

@@ -6,7 +6,7 @@ use tonic::Code;
 use crate::peer::{SESSION, authorization, body, call, honest, message};
 use crate::{assert_refused, hello, says_hello, serving, still_serves};
 
-#[expect(clippy::too_many_lines, reason = "a table")]
+#[expect(clippy::too_many_lines, reason = "it is one long table")]
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_84_86_a_body_of_a_wrong_length_or_without_meaning_is_refused() {
     const LARGEST: usize = 4 * 1024 * 1024;

@@ -7,7 +7,7 @@ use crate::light::until;
 use crate::peer::{RawConnection, SESSION, authorization, body, field, frame, message};
 use crate::{assert_refused, serving, still_serves};
 
-#[expect(clippy::too_many_lines, reason = "a table")]
+#[expect(clippy::too_many_lines, reason = "it is one long table")]
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_85_94_a_connection_without_a_call_is_closed_and_delays_no_other() {
     const HEADERS: u8 = 1;

@@ -11,7 +11,7 @@ use crate::{
     says_hello, serving, still_serves,
 };
 
-#[expect(clippy::too_many_lines, reason = "a table")]
+#[expect(clippy::too_many_lines, reason = "it is one long table")]
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_82_87_88_89_a_message_that_cannot_be_taken_ends_its_session_and_commits_nothing() {
     type Say = fn(TaskAttempt) -> WorkerMessage;

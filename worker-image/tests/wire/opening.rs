@@ -9,7 +9,7 @@ use zephyr_proto::worker::{
 use crate::peer::Session;
 use crate::{assert_refused, hello, says, says_hello, serving, still_serves};
 
-#[expect(clippy::too_many_lines, reason = "a table")]
+#[expect(clippy::too_many_lines, reason = "it is one long table")]
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_82_90_91_a_hello_that_cannot_be_taken_is_refused_and_names_the_part() {
     let coordinator = serving().await;

@@ -3,7 +3,7 @@
 /// One kind, as the API server serves it.
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each is a trait of a kind, and they are independent"
+    reason = "they are independent properties of a kind"
 )]
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct KindFacts {
