@@ -229,11 +229,11 @@ mod tests {
         );
         assert!(
             !is_taken(task(1, 2, 1), multipart("s3://out/part-02")),
-            "a shard that the plan has not"
+            "a shard that the plan lacks"
         );
         assert!(
             !is_taken(task(7, 0, 1), multipart("s3://out/part-00")),
-            "a stage that the plan has not"
+            "a stage that the plan lacks"
         );
     }
 }
