@@ -380,8 +380,8 @@ pub struct GenerationRecord {
     /// When the last of these pods was evicted or deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_lost_pod: Option<Time>,
-    /// Tasks that were committed when it was started, as far as the operator knew. If more are
-    /// committed, it makes progress, also while no operator runs.
+    /// Number of tasks that the operator knew to be committed when it was started. If more tasks are
+    /// committed, it makes progress, even while no operator runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub tasks_before: Option<i64>,
