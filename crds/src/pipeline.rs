@@ -70,7 +70,7 @@ pub struct PipelineSpec {
 pub struct TableSpec {
     /// The files of the table; at most 20 paths. Immutable.
     pub files: FilesSource,
-    /// A jq expression that gives the key of a record: a string, another one for each record.
+    /// A jq expression that gives the key of a record: a string, different for each record.
     /// Immutable.
     #[schemars(length(max = 8192))]
     #[x_kube(validation = rules::jq_expression())]

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 /// Named values: JSON texts that expressions see as `$name`, whatever the record.
 pub type Values = BTreeMap<String, String>;
 
-/// Tables by name, each with the jq expression that gives the key of a record: a string, another
-/// one for each record. Expressions see a table as `$name`: an object with each record under its
-/// key. Its files are not part of the pipeline.
+/// Tables by name, each with the jq expression that gives the key of a record: a string, different
+/// for each record. Expressions see a table as `$name`: an object with each record under its key.
+/// Its files are not part of the pipeline.
 pub type Tables = BTreeMap<String, String>;
 
 /// A pipeline: read, transform, write.
