@@ -4,7 +4,7 @@
 # The target folder is outside the clone, so that a fresh clone on a known machine compiles only new
 # code.
 export CARGO_TARGET_DIR ?= $(or $(ZEPHYR_CACHE),$(HOME)/.cache/zephyr)/target
-.PHONY: help try dataset cluster cluster-down cluster-env images install check generate test test-units test-azure test-gcs demo bench bench-recovery \
+.PHONY: help try dataset cluster cluster-down cluster-env images install check generate test test-units test-azure test-gcs demo bench bench-split bench-recovery \
   bench-operator bench-jq simulate soak jq-expectations jq-fuzz docs release-check
 
 help: ## Print this list
@@ -60,6 +60,9 @@ demo: ## Create a cluster and count the words of a real text on it
 
 bench: ## Compare kubectl-zephyr run with jq, DuckDB and Polars
 	@tests/bench/run
+
+bench-split: ## Compare one and two tasks at a time on one file of 2 GB
+	@tests/bench/split
 
 bench-recovery: ## Measure one coordinator with lost workers, silent workers and 10,000 workers
 	@tests/bench/recovery

@@ -12,6 +12,7 @@ mod manifest;
 mod plan;
 mod run;
 mod sample;
+mod shards;
 #[cfg(feature = "cluster")]
 mod status;
 mod terminal;

@@ -11,11 +11,13 @@ use zephyr_crds::job::ZephyrJob;
 use zephyr_crds::pipeline::{PipelineSpec, SOURCE_FILES, SourceSpec, table_files};
 use zephyr_crds::validate::Place;
 use zephyr_engine::expr::on_full_stack;
-use zephyr_engine::pipeline::Source;
-use zephyr_engine::plan;
+use zephyr_engine::pipeline::{Pipeline, Source};
+use zephyr_engine::plan::{self, PlannedSource};
 use zephyr_store::finalize::OutputError;
 use zephyr_store::ledger::TableFiles;
+use zephyr_store::storage::InputFile;
 use zephyr_worker::convert;
+use zephyr_worker::convert::sharding::{SourceError, files_as_shards};
 use zephyr_worker::coordinator::{PreviewError, check_output, check_places, literal_inputs};
 use zephyr_worker::job::RunJob;
 use zephyr_worker::task::{TaskContext, TaskSetup, check_sizes, check_tables};
@@ -23,6 +25,7 @@ use zephyr_worker::task::{TaskContext, TaskSetup, check_sizes, check_tables};
 use crate::input;
 use crate::manifest;
 use crate::run::freeze;
+use crate::shards;
 use crate::terminal::{bytes, note, print, printable};
 
 #[derive(clap::Args)]
@@ -33,7 +36,7 @@ pub(crate) struct Options {
     /// The name of the job (metadata.name), if the manifest has several jobs.
     #[arg(long)]
     name: Option<String>,
-    /// Plan for this number of input files, and read nothing from the storage: no listing, no
+    /// Plan for this number of small input files, and read nothing from the storage: no listing, no
     /// tables, not the output's folder.
     #[arg(long)]
     files: Option<u32>,
@@ -55,22 +58,21 @@ pub(crate) async fn plan(options: Options) -> Result<()> {
             lines.join("\n")
         );
     }
-    let (shards, mut inputs) = match &pipeline.source {
+    let (source, mut inputs) = match &pipeline.source {
         Source::Items { values, shards } => {
             let shards = shards.map_or(u32::try_from(values.len()), Ok);
             let tables = options.files.map(|_| literal_inputs(&job.spec));
-            (
-                shards.context("too many items")?,
-                tables.unwrap_or_default(),
-            )
+            let source = PlannedSource::from(shards.context("too many items")?);
+            (source, tables.unwrap_or_default())
         }
         Source::Files { .. } => {
             if let Some(files) = options.files {
-                (files, literal_inputs(&job.spec))
+                (source_of_unknown_sizes(files), literal_inputs(&job.spec))
             } else {
                 let inputs = list(&job.spec.pipeline.source).await?;
-                let shards = u32::try_from(inputs.len()).context("too many input files")?;
-                (shards, inputs)
+                let source = plan_files(&job.spec.pipeline, &pipeline, &inputs)
+                    .map_err(|error| refused(&options, &error))?;
+                (source, inputs.into_iter().map(|input| input.uri).collect())
             }
         }
     };
@@ -80,11 +82,8 @@ pub(crate) async fn plan(options: Options) -> Result<()> {
         TableFiles::new()
     };
     inputs.extend(tables.values().flatten().map(|file| file.uri.clone()));
-    let plan = plan::plan(&pipeline, shards);
-    let refused = |error: &dyn std::fmt::Display| {
-        let error = printable(&error.to_string());
-        anyhow!("{}: the job is refused\n  {error}", options.filename)
-    };
+    let plan = plan::plan(&pipeline, source.clone());
+    let refused = |error: &dyn std::fmt::Display| refused(&options, error);
     check_places(&job.spec, plan.output_shards(), inputs.clone())
         .await
         .map_err(|error| refused(&error))?;
@@ -93,12 +92,38 @@ pub(crate) async fn plan(options: Options) -> Result<()> {
         if let Some(fault) = fault_of_output(&job, &inputs).await? {
             return Err(refused(&fault));
         }
-        if let Some(fault) = fault_of_tables(job, shards, tables).await? {
+        if let Some(fault) = fault_of_tables(job, source, tables).await? {
             return Err(refused(&fault));
         }
     }
     print(&format!("{plan}\ndigest {}", plan.digest()))?;
     Ok(())
+}
+
+fn refused(options: &Options, error: &dyn std::fmt::Display) -> anyhow::Error {
+    let error = printable(&error.to_string());
+    anyhow!("{}: the job is refused\n  {error}", options.filename)
+}
+
+/// So many files, of which nothing is known: each is a shard, and they are small.
+fn source_of_unknown_sizes(files: u32) -> PlannedSource {
+    PlannedSource {
+        shuffle_shards: Some(1),
+        ..PlannedSource::from(files)
+    }
+}
+
+/// The source of a job that reads these files. Notes which are split and which are combined.
+fn plan_files(
+    spec: &PipelineSpec,
+    pipeline: &Pipeline,
+    inputs: &[InputFile],
+) -> Result<PlannedSource, SourceError> {
+    let (source, parts) = files_as_shards(spec, pipeline, inputs)?;
+    if let Some(sentence) = shards::sentence(&parts) {
+        note(&sentence);
+    }
+    Ok(source)
 }
 
 /// The action that fails if the storage cannot be reached, as an error shows it.
@@ -137,12 +162,16 @@ async fn fault_of_output(job: &RunJob, inputs: &[String]) -> Result<Option<Strin
 }
 
 /// Why the tables cannot be used; reads all of them.
-async fn fault_of_tables(job: RunJob, shards: u32, tables: TableFiles) -> Result<Option<String>> {
+async fn fault_of_tables(
+    job: RunJob,
+    source: PlannedSource,
+    tables: TableFiles,
+) -> Result<Option<String>> {
     if tables.values().all(Vec::is_empty) {
         return Ok(None);
     }
     let folder = std::env::temp_dir();
-    let setup = TaskSetup::of(job, shards, tables, 0, folder, Handle::current());
+    let setup = TaskSetup::of(job, source, tables, 0, folder, Handle::current());
     let context = TaskContext::new(setup)?;
     let read = spawn_blocking(move || on_full_stack("tables", || check_tables(&context)));
     let read = read
@@ -175,7 +204,7 @@ async fn list_tables(pipeline: &PipelineSpec) -> Result<TableFiles> {
     Ok(tables)
 }
 
-async fn list(source: &SourceSpec) -> Result<Vec<String>> {
+async fn list(source: &SourceSpec) -> Result<Vec<InputFile>> {
     let files = source
         .files
         .as_ref()
@@ -186,7 +215,7 @@ async fn list(source: &SourceSpec) -> Result<Vec<String>> {
         plan::counted(inputs.len() as u64, "file"),
         bytes(inputs.iter().map(|input| input.size).sum())
     ));
-    Ok(inputs.into_iter().map(|input| input.uri).collect())
+    Ok(inputs)
 }
 
 #[cfg(test)]
@@ -234,7 +263,7 @@ mod tests {
 
         async fn of_paths(&self, input: &str, files: Option<u32>, sink: &str) -> String {
             let root = self.root();
-            let steps = "[{ groupBy: { key: ., aggregate: { rows: { count: {} } } } }]";
+            let steps = "[{ filter: . }]";
             let input = format!("file://{root}/{input}");
             let text = manifest::text_of(&input, steps, &format!("file://{root}/{sink}"));
             self.refusal(text, files).await

@@ -21,6 +21,7 @@ use zephyr_worker::worker::task_slots;
 
 use crate::manifest;
 use crate::sample::Sample;
+use crate::shards;
 use crate::terminal::{bytes, note, print, printable, sentence};
 
 /// The share of the machine's memory that the task processes may use; the rest is for this process
@@ -119,6 +120,8 @@ async fn try_out(mut job: ZephyrJob, records: u64, options: &Options) -> Result<
 /// Runs a job to its result, with progress on standard error.
 async fn to_the_end(frozen: FrozenJob, options: &Options) -> Result<JobResult> {
     let progress = Progress::start(options.quiet);
+    // The sample of a job has other files.
+    let is_quiet = options.quiet || options.limit.is_some();
     let cores = std::thread::available_parallelism()
         .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
     let slots = task_slots(options.slots, cores / options.workers);
@@ -129,6 +132,11 @@ async fn to_the_end(frozen: FrozenJob, options: &Options) -> Result<JobResult> {
         child_executable: None,
         resumes: options.resume.is_some(),
         progress: progress.callback(),
+        planned: Arc::new(move |plan| {
+            if let Some(sentence) = shards::sentence(&plan.parts).filter(|_| !is_quiet) {
+                note(&sentence);
+            }
+        }),
     };
     let result = tokio::select! {
         result = run_local(frozen, local) => result?,

@@ -227,6 +227,7 @@ mod run {
         the_page_on_places_shows_what_comes_out "pipeline/places.md"
         the_page_on_the_sink_files_shows_what_comes_out "pipeline/sink-files.md"
         the_page_on_the_source_files_shows_what_comes_out "pipeline/source-files.md"
+        the_page_on_large_and_small_files_shows_what_comes_out "pipeline/splits.md"
         the_page_on_items_shows_what_comes_out "pipeline/source-items.md"
         the_page_on_count_shows_what_comes_out "pipeline/step-count.md"
         the_page_on_deduplicate_shows_what_comes_out "pipeline/step-deduplicate.md"

@@ -39,7 +39,7 @@ pub const MAX_COLUMNS: usize = 256;
 /// What the job reads, computes and writes.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = rules::shard_in_path())]
+#[x_kube(validation = rules::shard_in_path(), validation = rules::split_files_have_names())]
 pub struct PipelineSpec {
     /// Where records come from: exactly one of items and files.
     pub source: SourceSpec,
@@ -118,6 +118,13 @@ pub const ZSTD_WINDOW: AmountBounds = AmountBounds {
     least: "1Ki",
     greatest: "2Gi",
 };
+/// The bounds of `splitBytes` and `combineBytes`. The least is 0, which turns them off. The number of
+/// shards is bounded when the files are listed, so no greater least is needed. No store has a file
+/// as large as the greatest.
+pub const FILE_BYTES: AmountBounds = AmountBounds {
+    least: "0",
+    greatest: "1Pi",
+};
 /// Greatest `limits.nesting`: the depth up to which recursion over a record is safe.
 pub const MAX_NESTING: u32 = 2000;
 
@@ -164,10 +171,7 @@ impl PipelineSpec {
         let given = self.limits.clone().unwrap_or_default();
         let bytes = |amount: Option<QuantityText>, default: u64| match amount {
             None => Ok(default),
-            Some(amount) => {
-                let units = amount.parse()?.units();
-                u64::try_from(units).map_err(|_| QuantityError::TooLarge)
-            }
+            Some(amount) => bytes(&amount),
         };
         Ok(EffectiveLimits {
             line_bytes: bytes(given.line_bytes, DEFAULT_LINE_BYTES)?,
@@ -205,13 +209,14 @@ pub struct ItemsSource {
     pub shards: Option<u32>,
 }
 
-/// Records read from files, one shard for each file.
+/// Records read from files, in shards of one file each unless large files are split or small ones
+/// are combined.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FilesSource {
     /// Files, or patterns with `*`, `**`, `?`, `[..]` and `{a,b}`, under `s3://`, `gs://` or
-    /// `az://`, such as `s3://bucket/logs/2026-*/*.jsonl.gz`. Each file is one shard; .gz and .zst
-    /// files are decompressed. Immutable.
+    /// `az://`, such as `s3://bucket/logs/2026-*/*.jsonl.gz`. Each file is one shard, see splitBytes
+    /// and combineBytes; .gz and .zst files are decompressed. Immutable.
     #[schemars(schema_with = "schema::source_paths")]
     pub paths: Vec<String>,
     /// jsonl: one JSON value per line; text: one string per line. Not set = by each file's
@@ -221,6 +226,37 @@ pub struct FilesSource {
     /// If true, a path that matches no file is not an error; not set = false. Immutable.
     #[serde(default)]
     pub empty_ok: bool,
+    /// A file larger than this that is not compressed is split at line ends into shards of about
+    /// equal size, such as 64Mi; 0 = no file is split. Not set = 256Mi; no file is then split if the
+    /// steps before the first groupBy, deduplicate or count contain takePerShard, or if no such step
+    /// follows and the output has a single name. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = rules::amount_or_zero("spec.pipeline.source.files.splitBytes", FILE_BYTES))]
+    pub split_bytes: Option<QuantityText>,
+    /// Neighbouring files of the same format and compression are read as one shard as long as they
+    /// are not larger together, such as 64Mi, at most 1000 files; 0 or not set = each file is a
+    /// shard. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = rules::amount_or_zero("spec.pipeline.source.files.combineBytes", FILE_BYTES))]
+    pub combine_bytes: Option<QuantityText>,
+}
+
+impl FilesSource {
+    /// Bytes from which files are split, if they are set, and bytes up to which files are combined.
+    ///
+    /// # Errors
+    /// A value is not an amount, which validation refuses.
+    pub fn effective_sizes(&self) -> Result<(Option<u64>, u64), QuantityError> {
+        let split = self.split_bytes.as_ref().map(bytes).transpose()?;
+        let combine = self.combine_bytes.as_ref().map(bytes).transpose()?;
+        Ok((split, combine.unwrap_or_default()))
+    }
+}
+
+/// An amount of bytes.
+fn bytes(amount: &QuantityText) -> Result<u64, QuantityError> {
+    let units = amount.parse()?.units();
+    u64::try_from(units).map_err(|_| QuantityError::TooLarge)
 }
 
 /// One step: exactly one field is set. Immutable.
@@ -286,8 +322,9 @@ pub struct GroupBySpec {
     #[schemars(schema_with = "schema::aggregates")]
     #[x_kube(validation = rules::aggregate_names(), validation = rules::aggregate_names_are_words())]
     pub aggregate: BTreeMap<String, AggregateSpec>,
-    /// Number of shards of the result, 1 to 100000; not set = the number of shards before this
-    /// step, at most 256. Immutable.
+    /// Number of shards of the result, 1 to 100000; not set = for the first such step after files,
+    /// one for each 128Mi of input, compressed bytes times 4; otherwise the number of shards before
+    /// this step; at most 256. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     #[x_kube(validation = rules::range("groupBy.shards", 1, MAX_SHARDS.into()))]
@@ -338,8 +375,9 @@ pub struct DeduplicateSpec {
     #[schemars(length(max = 8192))]
     #[x_kube(validation = rules::jq_expression())]
     pub key: String,
-    /// Number of shards of the result, 1 to 100000; not set = the number of shards before this
-    /// step, at most 256. Immutable.
+    /// Number of shards of the result, 1 to 100000; not set = for the first such step after files,
+    /// one for each 128Mi of input, compressed bytes times 4; otherwise the number of shards before
+    /// this step; at most 256. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     #[x_kube(validation = rules::range("deduplicate.shards", 1, MAX_SHARDS.into()))]
@@ -464,6 +502,13 @@ impl FileFormat {
 }
 
 impl FilesSink {
+    /// Whether each shard has a file of its own: the path contains `{shard}`.
+    pub fn has_shard(&self) -> bool {
+        let path = &self.path;
+        let is_padded = |width| path.contains(&format!("{{shard:0{width}}}"));
+        path.contains("{shard}") || (1..=9).any(is_padded)
+    }
+
     /// The format that is written: that of the manifest, or that of the extension; `None` if
     /// neither determines it.
     pub fn effective_format(&self) -> Option<FileFormat> {

@@ -30,6 +30,11 @@ const NAMES_NO_FILE: &str = "!self.matches('^[a-z0-9]+://[^/]+/.*[^/]$')";
 const STEPS_THAT_FIX_SHARDS: &str = "self.steps.filter(s, has(s.count) || (has(s.groupBy) && has(s.groupBy.shards)) \
                                      || (has(s.deduplicate) && has(s.deduplicate.shards)))";
 
+/// Whether a step redistributes its records.
+const SHUFFLES: &str = "(has(self.steps) && self.steps.exists(s, has(s.count) || has(s.groupBy) || has(s.deduplicate)))";
+/// Whether all shards would have one file.
+const HAS_ONE_NAME: &str = "!self.sink.files.path.matches('[{]shard(:0[1-9])?[}]')";
+
 /// The part of the value that a message shows; the expression is CEL.
 enum Got<'a> {
     Nothing,
@@ -507,6 +512,27 @@ pub(crate) fn amount(path: &str, AmountBounds { least, greatest }: AmountBounds)
     )])
 }
 
+/// An amount between two bounds, of which the lower one may be 0.
+pub(crate) fn amount_or_zero(path: &str, AmountBounds { least, greatest }: AmountBounds) -> Rule {
+    let text = "string(self)";
+    none_of(&[
+        fault(
+            format!("!isQuantity({text})"),
+            &format!("{path}: is not a quantity"),
+            &Got::Text(text),
+            "a number with a suffix such as m, k, M, G, Ki, Mi, Gi",
+        ),
+        fault(
+            format!(
+                "isQuantity({text}) && (quantity({text}).isLessThan(quantity('{least}')) || quantity({text}).isGreaterThan(quantity('{greatest}')))"
+            ),
+            &format!("{path}: is out of range"),
+            &Got::Text(text),
+            &format!("must be {least}..{greatest}"),
+        ),
+    ])
+}
+
 pub(crate) fn memory() -> Rule {
     let least = format!("{MINIMUM_MEMORY_MEBIBYTES}Mi");
     let text = "string(self)";
@@ -543,17 +569,41 @@ pub(crate) fn shard_in_path() -> Rule {
     let last_is_many = format!(
         "(has({last}.groupBy) && {last}.groupBy.shards > 1) || (has({last}.deduplicate) && {last}.deduplicate.shards > 1)"
     );
-    let source_is_many = "(has(self.source.items) && has(self.source.items.shards) && self.source.items.shards > 1) \
-                          || (has(self.source.files) && size(self.source.files.paths) > 1)";
+    let source_is_many = format!(
+        "(has(self.source.items) && has(self.source.items.shards) && self.source.items.shards > 1) \
+         || (has(self.source.files) && size(self.source.files.paths) > 1 && !{} && !{SHUFFLES})",
+        sets_size("combineBytes")
+    );
     let is_many = format!(
         "(has(self.steps) && size({STEPS_THAT_FIX_SHARDS}) > 0 ? ({last_is_many}) : ({source_is_many}))"
     );
     none_of(&[fault(
-        format!("!self.sink.files.path.matches('[{{]shard(:0[1-9])?[}}]') && {is_many}"),
+        format!("{HAS_ONE_NAME} && {is_many}"),
         "spec.pipeline.sink.files.path: has no {shard}, but more than one shard is written",
         &Got::Text("self.sink.files.path"),
         "put {shard} or {shard:05} into the name of the file",
     )])
+}
+
+/// Whether files may be split although only one shard may be written.
+pub(crate) fn split_files_have_names() -> Rule {
+    none_of(&[fault(
+        format!(
+            "{HAS_ONE_NAME} && has(self.source.files) && {} && !{SHUFFLES}",
+            sets_size("splitBytes")
+        ),
+        "spec.pipeline.source.files.splitBytes: makes several shards of a file, but the output has one name",
+        &Got::Text("self.sink.files.path"),
+        "put {shard} into spec.pipeline.sink.files.path, or omit splitBytes",
+    )])
+}
+
+/// Whether a size of the source's files is set and not 0.
+fn sets_size(field: &str) -> String {
+    let text = format!("string(self.source.files.{field})");
+    format!(
+        "(has(self.source.files.{field}) && isQuantity({text}) && quantity({text}).isGreaterThan(quantity('0')))"
+    )
 }
 
 /// A character that makes a path a pattern; the backslashes are doubled for CEL. Everything below

@@ -53,6 +53,13 @@ pub(crate) fn named_values(_: &mut SchemaGenerator) -> Schema {
 
 pub(crate) fn tables(generator: &mut SchemaGenerator) -> Schema {
     let mut table = TableSpec::json_schema(generator);
+    let files = table.pointer_mut("/properties/files/properties");
+    if let Some(files) = files.and_then(Value::as_object_mut) {
+        // A table is read as a whole.
+        for name in ["splitBytes", "combineBytes"] {
+            files.remove(name);
+        }
+    }
     let paths = table.pointer_mut("/properties/files/properties/paths");
     if let Some(paths) = paths.and_then(Value::as_object_mut) {
         paths.insert("maxItems".to_owned(), MAX_TABLE_PATHS.into());

@@ -1,5 +1,5 @@
-//! A pipeline as stages of shard tasks. Pure: the same pipeline and the same number of source
-//! shards give the same plan and the same digest. Lists no files and reads no data.
+//! A pipeline as stages of shard tasks. Pure: the same pipeline and the same planned source give the
+//! same plan and the same digest. Lists no files and reads no data.
 
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -10,10 +10,15 @@ mod display;
 mod expressions;
 pub(crate) mod path;
 mod planner;
+mod source;
 
 pub use display::counted;
 pub use expressions::{ExpressionError, check_expressions};
 pub use planner::{MAX_DEFAULT_SHARDS, plan};
+pub use source::{
+    DEFAULT_SPLIT_BYTES, FilePart, ListedFile, MAX_FILES_OF_A_SHARD, MAX_SOURCE_SHARDS,
+    PlannedSource, Sharding, ShardingError, check_parts, plan_source,
+};
 
 /// Stages in the order in which they run; each is a barrier for the next.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +29,8 @@ pub struct Plan {
     pub values: Values,
     /// The tables of the pipeline.
     pub tables: Tables,
+    /// What identifies the parts of files that source shards read; nothing if each is a whole file.
+    pub source_parts: Option<String>,
 }
 
 impl Plan {

@@ -134,6 +134,7 @@ async fn take_over(folder: &Path, tasks: u32) {
         values: zephyr_engine::pipeline::Values::new(),
         tables: zephyr_engine::pipeline::Tables::new(),
         stages: vec![stage, last],
+        source_parts: None,
     };
     let resumed = State::new(Config::new(3, 0), &plan, taken.epoch, taken.records).unwrap();
     let all = began.elapsed();

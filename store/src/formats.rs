@@ -15,7 +15,7 @@ mod writer;
 mod zstandard;
 
 pub use compression::Compression;
-pub use error::{ReadError, WriteError};
+pub use error::{LinePlace, ReadError, WriteError};
 pub use reader::{FileReader, ReadLimits, source_format};
 pub use unknown::list_readable;
 pub use writer::FileWriter;

@@ -658,6 +658,7 @@ async fn file_names_differ_by_shard() -> Result<()> {
         ("-", "spec/pipeline/sink/files", json!({"path": "s3://out/{shard}.jsonl.gz", "compression": "zst"}), "spec.pipeline.sink.files.compression: does not match the extension of path (got s3://out/{shard}.jsonl.gz); omit it, or change the extension of path"),
         ("-", "spec/pipeline/sink/files/format", json!("parquet"), "spec.pipeline.sink.files.format: Unsupported value: \"parquet\": supported values: \"jsonl\", \"text\""),
         ("-", "spec/pipeline/sink/files/compression", json!("lz4"), "supported values: \"gz\", \"zst\", \"none\""),
+        ("-", "spec/pipeline", json!({"source": {"files": {"paths": ["s3://aa/*.jsonl"], "splitBytes": "1Mi"}}, "sink": {"files": {"path": "s3://out/x.jsonl"}}}), "spec.pipeline.source.files.splitBytes: makes several shards of a file, but the output has one name (got s3://out/x.jsonl); put {shard} into spec.pipeline.sink.files.path, or omit splitBytes"),
     ])
     .await
 }
@@ -683,6 +684,9 @@ async fn parts_of_pipelines_have_exactly_one_kind_and_values_within_bounds() -> 
         ("-", "spec/pipeline/limits", json!({"lineBytes": "1023"}), "spec.pipeline.limits.lineBytes: is out of range (got 1023); must be 1Ki..1Gi"),
         ("-", "spec/pipeline/limits", json!({"lineBytes": "64MB"}), "is not a quantity (got 64MB)"),
         ("-", "spec/pipeline/limits", json!({"zstdWindow": "3Gi"}), "spec.pipeline.limits.zstdWindow: is out of range (got 3Gi); must be 1Ki..2Gi"),
+        ("-", "spec/pipeline/source/files/splitBytes", json!("2Pi"), "spec.pipeline.source.files.splitBytes: is out of range (got 2Pi); must be 0..1Pi"),
+        ("-", "spec/pipeline/source/files/combineBytes", json!(-1), "spec.pipeline.source.files.combineBytes: is out of range (got -1); must be 0..1Pi"),
+        ("-", "spec/pipeline/source/files/combineBytes", json!("64MB"), "spec.pipeline.source.files.combineBytes: is not a quantity (got 64MB)"),
         ("-", "spec/pipeline/limits", json!({"nesting": 2001}), "nesting: is out of range (got 2001); must be 1..2000"),
         ("-", step, json!({"select": ["a..b"]}), "spec.pipeline.steps[0].select[0]: Invalid value: \"string\": is not a valid column name; names joined by dots, such as a or b.c"),
         ("-", step, json!({"select": []}), "spec.pipeline.steps[0].select in body should have at least 1 items"),

@@ -4,4 +4,5 @@
 pub mod identity;
 pub mod pipeline;
 pub mod report;
+pub mod sharding;
 pub mod wire;

@@ -247,6 +247,7 @@ fn event_loop(
         plan,
         digest,
         source,
+        planned,
         tables,
     } = runnable;
     let retries = &job.frozen.spec.retries;
@@ -295,6 +296,7 @@ fn event_loop(
         plan: Arc::new(plan),
         digest,
         source,
+        planned,
         tables,
         sink_path,
         offenders,

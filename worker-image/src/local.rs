@@ -2,6 +2,7 @@
 //! child processes, over loopback. For `kubectl-zephyr run`; needs no cluster. Prints nothing.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use zephyr_crds::frozen::FrozenJob;
 use zephyr_engine::coordinator::record::JobResult;
 use zephyr_proto::run::Snapshot;
 use zephyr_store::install_crypto_provider;
-use zephyr_store::ledger::load_plan;
+use zephyr_store::ledger::{PlanFile, load_plan};
 use zephyr_store::storage::list_inputs;
 
 use crate::coordinator::{
@@ -46,6 +47,9 @@ pub fn storage_options_from_environment() -> BTreeMap<String, String> {
 /// A listener for the progress of the run.
 pub type ProgressListener = Arc<dyn Fn(&Snapshot) + Send + Sync>;
 
+/// A listener for the plan of the run.
+pub type PlanListener = Arc<dyn Fn(&PlanFile) + Send + Sync>;
+
 /// Least time between two calls of the listener.
 const PROGRESS_SPACING: Duration = Duration::from_millis(200);
 /// How long workers may take to end their children after the result.
@@ -64,6 +68,8 @@ pub struct LocalOptions {
     pub child_executable: Option<PathBuf>,
     /// Whether the run with this uid is resumed. Otherwise a new run begins.
     pub resumes: bool,
+    /// Called once with the stored plan.
+    pub planned: PlanListener,
     /// Called with the progress of the run: on change, at most five times a second, and once at the
     /// end.
     pub progress: ProgressListener,
@@ -158,6 +164,7 @@ pub async fn run_local(job: FrozenJob, options: LocalOptions) -> Result<JobResul
     let address = format!("http://{address}");
     let stops = start_workers(&job, &token, &address, &options, &mut supervisors);
     let result = tokio::select! {
+        never = show_plan(watched.clone(), &job, &options.planned) => match never {},
         result = follow(watched, &options.progress) => result,
         Some(ended) = parts.join_next() => Err(ended.unwrap_or_else(|source| LocalError::Died { source })),
         Some(ended) = supervisors.join_next() => Err(worker_ended(ended)),
@@ -250,6 +257,21 @@ fn worker_ended(ended: Result<Result<(), WorkerError>, JoinError>) -> LocalError
     }
 }
 
+/// Calls the listener once there is a plan. If the plan cannot be read, nothing is shown of it.
+async fn show_plan(
+    mut status: watch::Receiver<Status>,
+    job: &RunJob,
+    listener: &PlanListener,
+) -> Infallible {
+    // What `wait_for` returns holds a lock, without which the status does not change.
+    let wait = status.wait_for(|now| now.snapshot.planned.is_some());
+    let is_planned = wait.await.is_ok();
+    if is_planned && let Ok(Some(plan)) = load_plan(&job.storage, false).await {
+        listener(&plan);
+    }
+    std::future::pending().await
+}
+
 /// Calls the listener for each change until there is a result.
 async fn follow(
     mut status: watch::Receiver<Status>,
@@ -327,6 +349,7 @@ mod tests {
             memory_bytes: 0,
             child_executable: None,
             resumes: false,
+            planned: Arc::new(|_| {}),
             progress: Arc::new(|_| {}),
         };
         let job = FrozenJob::from_json(&frozen.to_string()).unwrap();

@@ -99,17 +99,24 @@ fn no_acknowledged_record_is_lost_doubled_or_invented_under_any_fault() {
 #[test]
 fn promise_e1_whole_jobs_do_nothing_wrong_and_end_exactly_right_under_any_fault() {
     let mut quiet = BTreeMap::new();
-    let mut epochs = 0;
+    let (mut epochs, mut with_parts) = (0, 0);
     let mut wrong = Vec::new();
     for seed in 0..CI_SEEDS {
         match run_whole(seed, &mut quiet) {
-            Ok(outcome) => epochs += outcome.epochs as u64,
+            Ok(outcome) => {
+                epochs += outcome.epochs as u64;
+                with_parts += u64::from(outcome.has_parts);
+            }
             Err(found) => wrong.push(found),
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     // If the first coordinator did everything, the run would not have tested its successors.
     assert!(epochs > 3 * CI_SEEDS, "{epochs} epochs in {CI_SEEDS} runs");
+    assert!(
+        with_parts > CI_SEEDS / 5,
+        "{with_parts} runs split or combine files"
+    );
 }
 
 #[test]

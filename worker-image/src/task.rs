@@ -14,5 +14,5 @@ mod tests;
 
 pub use context::{TaskContext, TaskContextError, TaskSetup};
 pub use error::TaskFailure;
-pub use run::{Assignment, ProgressCounters, TaskInput, Trace, run};
+pub use run::{Assignment, InputPart, ProgressCounters, TaskInput, Trace, run};
 pub use tables::{MAX_TABLE_FILES, MAX_TABLES_BYTES, TableError, check_sizes, check_tables};

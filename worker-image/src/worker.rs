@@ -108,6 +108,8 @@ pub async fn run(
     let setup = Setup {
         job,
         source_shards: 0,
+        shuffle_shards: 0,
+        source_parts: String::new(),
         tables: Vec::new(),
         memory_bytes: options.memory_bytes / u64::from(slots),
         spill_directory: spill_directory.display().to_string(),

@@ -767,6 +767,7 @@ async fn a_whole_run_fits_into_one_process_tree() {
         memory_bytes: 0,
         child_executable: Some(env!("CARGO_BIN_EXE_zephyr-worker").into()),
         resumes: false,
+        planned: Arc::new(|_| {}),
         progress: Arc::new(move |snapshot| listener.lock().unwrap().push(snapshot.phase())),
     };
     let result = run_local(processes.job(), options).await.unwrap();
@@ -789,6 +790,7 @@ async fn a_run_that_never_existed_is_not_resumed() {
         memory_bytes: 0,
         child_executable: Some(env!("CARGO_BIN_EXE_zephyr-worker").into()),
         resumes: true,
+        planned: Arc::new(|_| {}),
         progress: Arc::new(|_| {}),
     };
     let job = processes.job();

@@ -38,7 +38,7 @@ async fn job_folder(root: &Path, uid: &str, has_ended: bool) -> JobStorage {
         pipeline: serde_json::json!({"sink": {"files": {"path": "s3://o/part-{shard}.jsonl"}}}),
         inputs: Vec::new(),
         source_shards: 1,
-        tables: std::collections::BTreeMap::new(),
+        ..PlanFile::default()
     };
     keep_plan(&storage, plan).await.unwrap();
     if has_ended {

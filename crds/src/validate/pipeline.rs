@@ -5,9 +5,9 @@ use serde_json::Value;
 use super::{Place, columns, extension, items, numbers, text, uri};
 use crate::field_error::FieldError;
 use crate::pipeline::{
-    AggregateSpec, Compression, FilesSink, FilesSource, GroupBySpec, ItemsSource, LINE_BYTES,
-    LimitsSpec, MAX_AGGREGATES, MAX_ITEMS, MAX_NESTING, MAX_PATHS, MAX_SHARDS, MAX_STEPS, MAX_TAKE,
-    PipelineSpec, SOURCE_FILES, SourceSpec, StepSpec, ZSTD_WINDOW,
+    AggregateSpec, Compression, FILE_BYTES, FilesSink, FilesSource, GroupBySpec, ItemsSource,
+    LINE_BYTES, LimitsSpec, MAX_AGGREGATES, MAX_ITEMS, MAX_NESTING, MAX_PATHS, MAX_SHARDS,
+    MAX_STEPS, MAX_TAKE, PipelineSpec, SOURCE_FILES, SourceSpec, StepSpec, ZSTD_WINDOW,
 };
 use crate::places::{HIDDEN_NAMES_ALLOWED, MARKER_NAMES};
 
@@ -51,8 +51,7 @@ pub(super) fn validate(pipeline: &PipelineSpec, place: Place) -> Vec<FieldError>
         errors.extend(limits(given));
     }
     let sink_errors = sink(&pipeline.sink.files, place);
-    if sink_errors.is_empty() && known_shards(pipeline) > 1 && !has_shard(&pipeline.sink.files.path)
-    {
+    if sink_errors.is_empty() && known_shards(pipeline) > 1 && !pipeline.sink.files.has_shard() {
         errors.push(
             FieldError::new(
                 "spec.pipeline.sink.files.path",
@@ -61,6 +60,9 @@ pub(super) fn validate(pipeline: &PipelineSpec, place: Place) -> Vec<FieldError>
             )
             .got(&pipeline.sink.files.path),
         );
+    }
+    if sink_errors.is_empty() {
+        errors.extend(split_without_shards(pipeline));
     }
     errors.extend(sink_errors);
     errors
@@ -101,6 +103,14 @@ fn source(source: &SourceSpec, place: Place) -> Vec<FieldError> {
     }
     if let Some(files) = &source.files {
         errors.extend(files_read(SOURCE_FILES, files, MAX_PATHS, place));
+        for (name, amount) in [
+            ("splitBytes", &files.split_bytes),
+            ("combineBytes", &files.combine_bytes),
+        ] {
+            let path = format!("{SOURCE_FILES}.{name}");
+            let amount = amount.as_ref();
+            errors.extend(amount.and_then(|amount| numbers::amount(&path, amount, FILE_BYTES)));
+        }
     }
     errors
 }
@@ -416,11 +426,28 @@ fn without_placeholders(path: &str) -> String {
     rest
 }
 
-fn has_shard(path: &str) -> bool {
-    path.contains("{shard}") || (1..=9).any(|width| path.contains(&format!("{{shard:0{width}}}")))
+/// Reports a size for splitting if a file that is split cannot be written: the output has one name,
+/// and no step joins the shards.
+fn split_without_shards(pipeline: &PipelineSpec) -> Option<FieldError> {
+    let files = pipeline.source.files.as_ref()?;
+    let (split, _) = files.effective_sizes().ok()?;
+    let splits = split.is_some_and(|bytes| bytes > 0);
+    let shuffles = pipeline.steps.iter().any(shuffles);
+    (splits && !shuffles && !pipeline.sink.files.has_shard()).then(|| {
+        let field = "spec.pipeline.source.files.splitBytes";
+        let wrong = "makes several shards of a file, but the output has one name";
+        let allowed = "put {shard} into spec.pipeline.sink.files.path, or omit splitBytes";
+        FieldError::new(field, wrong, allowed).got(&pipeline.sink.files.path)
+    })
 }
 
-/// The number of shards that is certain; a glob may match only one file, so it counts as one.
+/// Whether a step redistributes its records.
+fn shuffles(step: &StepSpec) -> bool {
+    step.count.is_some() || step.group_by.is_some() || step.deduplicate.is_some()
+}
+
+/// The number of shards that is certain. A glob may match only one file, so it counts as one, and so
+/// do files that may be combined. The default number of shards after files follows from their sizes.
 fn known_shards(pipeline: &PipelineSpec) -> usize {
     let as_count = |shards: u32| usize::try_from(shards).unwrap_or(usize::MAX);
     let items = pipeline
@@ -432,11 +459,21 @@ fn known_shards(pipeline: &PipelineSpec) -> usize {
         .source
         .files
         .as_ref()
-        .map(|files| files.paths.len());
+        .map(|files| match files.effective_sizes() {
+            Ok((_, 0)) => files.paths.len(),
+            Ok(_) | Err(_) => 1,
+        });
+    let is_by_size = files.is_some();
+    let first = pipeline.steps.iter().position(shuffles);
     let source = items.or(files).unwrap_or(1);
-    pipeline.steps.iter().fold(source, |upstream, step| {
-        let shuffle =
-            |shards: Option<u32>| shards.map_or(upstream.min(MAX_DEFAULT_SHARDS), as_count);
+    let steps = pipeline.steps.iter().enumerate();
+    steps.fold(source, |upstream, (index, step)| {
+        let default = if is_by_size && first == Some(index) {
+            1
+        } else {
+            upstream.min(MAX_DEFAULT_SHARDS)
+        };
+        let shuffle = |shards: Option<u32>| shards.map_or(default, as_count);
         if step.count.is_some() {
             1
         } else if let Some(group) = &step.group_by {

@@ -106,6 +106,79 @@ fn limits_are_amounts_and_levels_within_their_bounds() {
 }
 
 #[test]
+fn sizes_of_files_are_amounts_from_nothing_to_a_pebibyte() {
+    for name in ["splitBytes", "combineBytes"] {
+        let field = format!("pipeline/source/files/{name}");
+        let path = format!("spec.pipeline.source.files.{name}");
+        for value in [json!(-1), json!("2Pi")] {
+            let got = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            let message = format!("{path}: is out of range (got {got}); must be 0..1Pi");
+            check(&field, value, &message);
+        }
+        let malformed = errors_of(&[(&field, json!("64MB"))], Place::Cluster);
+        assert!(
+            malformed[0].starts_with(&format!("{path}: is not a quantity: ")),
+            "{malformed:?}"
+        );
+        for value in [json!(0), json!("0"), json!(1), json!("64Mi"), json!("1Pi")] {
+            assert_eq!(
+                errors_of(&[(&field, value)], Place::Cluster),
+                Vec::<String>::new()
+            );
+        }
+    }
+}
+
+#[test]
+fn files_are_not_split_into_an_output_of_one_name_unless_a_step_joins_them() {
+    let message = "spec.pipeline.source.files.splitBytes: makes several shards of a file, but the output has one name (got s3://out/x.jsonl); put {shard} into spec.pipeline.sink.files.path, or omit splitBytes";
+    let split = |bytes: &str| ("pipeline/source/files/splitBytes", json!(bytes));
+    let sink = |path: &str| ("pipeline/sink/files/path", json!(path));
+    let steps = |steps: Value| ("pipeline/steps", steps);
+    let single = "s3://out/x.jsonl";
+    let group = json!([{"groupBy": {"key": ".", "aggregate": {"n": {"count": {}}}}}]);
+    let errors = errors_of(
+        &[split("1Mi"), sink(single), steps(json!([{"map": "."}]))],
+        Place::Cluster,
+    );
+    assert_eq!(errors, [message]);
+    for changes in [
+        vec![split("0"), sink(single), steps(json!([]))],
+        vec![
+            split("1Mi"),
+            sink("s3://out/{shard:05}.jsonl"),
+            steps(json!([])),
+        ],
+        vec![split("1Mi"), sink(single), steps(json!([{"count": {}}]))],
+        vec![split("1Mi"), sink(single), steps(group.clone())],
+        vec![sink(single), steps(json!([]))],
+    ] {
+        assert_eq!(
+            errors_of(&changes, Place::Cluster),
+            Vec::<String>::new(),
+            "{changes:?}"
+        );
+    }
+    let paths = (
+        "pipeline/source/files/paths",
+        json!(["s3://aa/x.jsonl", "s3://aa/y.jsonl"]),
+    );
+    let combine = ("pipeline/source/files/combineBytes", json!("1Mi"));
+    for changes in [
+        vec![paths.clone(), combine, sink(single), steps(json!([]))],
+        vec![paths, sink(single), steps(group)],
+    ] {
+        assert_eq!(
+            errors_of(&changes, Place::Cluster),
+            Vec::<String>::new(),
+            "{changes:?}"
+        );
+    }
+}
+
+#[test]
 fn limits_that_are_not_set_are_the_defaults() {
     let limits = |limits: Value| {
         let mut spec = good();

@@ -33,7 +33,11 @@ pub(super) struct Hashed<'a>(pub(super) &'a Plan);
 
 impl fmt::Display for Hashed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        text(f, self.0, Numbers::ForDigest)
+        text(f, self.0, Numbers::ForDigest)?;
+        match &self.0.source_parts {
+            Some(parts) => writeln!(f, "\nsource parts {parts}"),
+            None => Ok(()),
+        }
     }
 }
 

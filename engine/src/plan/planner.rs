@@ -1,7 +1,8 @@
 //! Turns a pipeline into its plan. A stage contains every record step up to the next shuffle; the
-//! stage after a shuffle begins with a merge. Uses no data: only the pipeline and the number of
-//! source shards count.
+//! stage after a shuffle begins with a merge. Uses no data: only the pipeline and the planned source
+//! count.
 
+use super::source::{PlannedSource, implied_shuffle_shards};
 use super::{Merge, Plan, RecordOperation, RecordStep, Stage, StageInput, StageOutput, path};
 use crate::id::StageId;
 use crate::pipeline::{Pipeline, Step};
@@ -11,17 +12,19 @@ use crate::pipeline::{Pipeline, Step};
 /// ranges.
 pub const MAX_DEFAULT_SHARDS: u32 = 256;
 
-/// The plan of a validated pipeline over this number of source shards.
+/// The plan of a validated pipeline over this source; a number is a number of shards.
 ///
 /// Infallible: validation finds mistakes in numbers, and
 /// [`check_expressions`](super::check_expressions) finds mistakes in expressions. A job without
 /// input shards gets stages with 0 tasks up to its first shuffle, and at least one task after it.
-pub fn plan(pipeline: &Pipeline, source_shards: u32) -> Plan {
+pub fn plan(pipeline: &Pipeline, source: impl Into<PlannedSource>) -> Plan {
+    let source = source.into();
     let mut planner = Planner {
         finished: Vec::new(),
+        first_shuffle: source.shuffle_shards,
         open: OpenStage {
             name: "map",
-            shards: source_shards,
+            shards: source.shards,
             input: StageInput::Source,
             steps: Vec::new(),
         },
@@ -35,11 +38,14 @@ pub fn plan(pipeline: &Pipeline, source_shards: u32) -> Plan {
         }),
         values: pipeline.values.clone(),
         tables: pipeline.tables.clone(),
+        source_parts: source.parts,
     }
 }
 
 struct Planner {
     finished: Vec<Stage>,
+    /// The shards of the first shuffle if its step sets none.
+    first_shuffle: Option<u32>,
     open: OpenStage,
 }
 
@@ -81,8 +87,9 @@ impl Planner {
     }
 
     fn shuffle(&mut self, name: &'static str, shards: Option<u32>, path: String, merge: Merge) {
-        let upstream = self.open.shards;
-        let shards = shards.unwrap_or(upstream.min(MAX_DEFAULT_SHARDS)).max(1);
+        let implied = implied_shuffle_shards(self.open.shards);
+        let default = self.first_shuffle.take().unwrap_or(implied);
+        let shards = shards.unwrap_or(default).max(1);
         let from = self.next_id();
         let input = StageInput::Shuffle {
             from,

@@ -799,7 +799,7 @@ async fn an_input_that_would_be_removed_with_older_output_is_named_before_the_st
                 etag: None,
             }],
             source_shards: 1,
-            tables: std::collections::BTreeMap::new(),
+            ..crate::ledger::PlanFile::default()
         };
         crate::ledger::keep_plan(&output.storage, plan)
             .await

@@ -1,8 +1,28 @@
 //! Errors in a file, with its name and the line or byte.
 
+use std::fmt;
 use std::io;
 
 use crate::storage::StorageError;
+
+/// Where a line is in its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinePlace {
+    /// Its number, from 1.
+    Number(u64),
+    /// The position of its first byte, from 0: its number is not known, because the file was not
+    /// read from its beginning.
+    Byte(u64),
+}
+
+impl fmt::Display for LinePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "line {number}"),
+            Self::Byte(byte) => write!(f, "line at byte {byte}"),
+        }
+    }
+}
 
 /// Why a file could not be read to its end.
 #[derive(Debug, thiserror::Error)]
@@ -30,12 +50,12 @@ pub enum ReadError {
         problem: String,
     },
     /// A line is not a record.
-    #[error("{file}: line {line}: {problem}")]
+    #[error("{file}: {place}: {problem}")]
     ParseRecord {
         /// The file.
         file: String,
-        /// The line, from 1.
-        line: u64,
+        /// The line.
+        place: LinePlace,
         /// What is wrong.
         problem: String,
     },

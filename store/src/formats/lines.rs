@@ -17,6 +17,12 @@ const COPIES: usize = 3;
 /// U+FEFF as UTF-8, which some programs write before the first line of a file.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
+/// The position at which the lines of a part are read: a byte before it, because that byte decides
+/// whether a line begins at `from`.
+pub(crate) fn start_of_part(from: u64) -> u64 {
+    from.saturating_sub(1)
+}
+
 /// Cuts a stream into lines.
 pub(crate) struct Lines<R> {
     input: R,
@@ -31,6 +37,14 @@ pub(crate) struct Lines<R> {
     at_end: bool,
     begun: bool,
     line: u64,
+    /// The position of the buffer's first byte in the file.
+    base: u64,
+    /// The position in the file of the line that was returned last, or of the one that failed.
+    line_at: u64,
+    /// Lines that begin here or later are not returned.
+    until: u64,
+    /// Whether everything up to the first line end still has to be skipped.
+    skips: bool,
 }
 
 /// Why there is no next line.
@@ -56,12 +70,38 @@ impl<R: Read> Lines<R> {
             at_end: false,
             begun: false,
             line: 0,
+            base: 0,
+            line_at: 0,
+            until: u64::MAX,
+            skips: false,
+        }
+    }
+
+    /// The lines of a file that begin at `from` or after it and before `to`. `input` must begin at
+    /// [`start_of_part`]. The last of these lines may end after `to`.
+    pub(crate) fn of_part(input: R, limit: usize, from: u64, to: u64) -> Self {
+        let skips = from > 0;
+        Self {
+            begun: skips,
+            base: start_of_part(from),
+            until: to,
+            skips,
+            ..Self::new(input, limit)
         }
     }
 
     /// The number of the line that was returned last, or of the one that failed; from 1.
     pub(crate) fn number(&self) -> u64 {
         self.line
+    }
+
+    /// The position in the file of the line that was returned last, or of the one that failed.
+    pub(crate) fn position(&self) -> u64 {
+        self.line_at
+    }
+
+    pub(crate) fn into_input(self) -> R {
+        self.input
     }
 
     pub(crate) fn input(&self) -> &R {
@@ -73,6 +113,13 @@ impl<R: Read> Lines<R> {
     /// need a line end; a line end at the end of the file begins no further line.
     pub(crate) fn next(&mut self, room: impl Fn(&R) -> usize) -> Result<Option<&[u8]>, LineError> {
         self.line += 1;
+        if self.skips {
+            self.skip_line().map_err(LineError::Read)?;
+        }
+        self.line_at = self.base + self.start as u64;
+        if self.line_at >= self.until {
+            return Ok(None);
+        }
         loop {
             let unread = &self.buffer[self.searched..self.end];
             if let Some(found) = memchr::memchr(b'\n', unread) {
@@ -106,6 +153,27 @@ impl<R: Read> Lines<R> {
         }
     }
 
+    /// Skips the end of the line that begins before the part. Reads no further than the part: if no
+    /// line ends in it, none begins in it.
+    fn skip_line(&mut self) -> io::Result<()> {
+        self.skips = false;
+        loop {
+            let unread = &self.buffer[self.start..self.end];
+            if let Some(found) = memchr::memchr(b'\n', unread) {
+                self.start += found + 1;
+                self.searched = self.start;
+                return Ok(());
+            }
+            self.base += self.end as u64;
+            (self.start, self.end, self.searched) = (0, 0, 0);
+            if self.at_end || self.base >= self.until {
+                self.until = 0;
+                return Ok(());
+            }
+            self.fill()?;
+        }
+    }
+
     /// The first `count` bytes, or all of a shorter input, without consuming them. Only before the
     /// first line, and at most one buffer.
     pub(crate) fn peek(&mut self, count: usize) -> Result<&[u8], LineError> {
@@ -132,6 +200,7 @@ impl<R: Read> Lines<R> {
         } else if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
         }
+        self.base += self.start as u64;
         self.end = kept;
         self.searched -= self.start;
         self.start = 0;
@@ -297,7 +366,145 @@ mod tests {
         assert_eq!(no_room.needed_bytes, 12 << 20, "as far as it was read");
     }
 
+    /// The lines of each part between neighbouring cuts, with the positions at which they begin.
+    fn lines_of_parts(bytes: &[u8], cuts: &[usize], step: usize) -> Vec<(u64, Vec<u8>)> {
+        let mut found = Vec::new();
+        for part in cuts.windows(2) {
+            let (from, to) = (part[0] as u64, part[1] as u64);
+            let rest = &bytes[usize::try_from(start_of_part(from)).unwrap()..];
+            let mut lines = Lines::of_part(Trickle(rest, step), LIMIT, from, to);
+            while let Some(line) = lines.next(|_| usize::MAX).unwrap() {
+                let line = line.to_vec();
+                assert!((from..to).contains(&lines.position()), "{bytes:?} {cuts:?}");
+                found.push((lines.position(), line));
+            }
+            assert_eq!(
+                lines.next(|_| usize::MAX).unwrap(),
+                None,
+                "it stays at its end"
+            );
+        }
+        found
+    }
+
+    /// Line ends of both kinds, empty lines, marks inside and at the beginning, characters of two
+    /// to four bytes, a long line, and every kind of end.
+    const CUT_TEXTS: [&str; 12] = [
+        "",
+        "\n",
+        "a",
+        "\u{FEFF}",
+        "\u{FEFF}\n",
+        "\u{FEFF}a\r\nb",
+        "\r\n\r\n\n\r\n",
+        "a\n\n\nb\n",
+        "ab\r\n\r\rcd\r\n\u{FEFF}é\n\u{20AC}\u{1F600}",
+        "1\r\n2\n\n3\r",
+        "0123456789012345678901234567890123456789\n1\n",
+        "1\n0123456789012345678901234567890123456789",
+    ];
+
+    #[test]
+    fn every_cut_gives_the_same_lines_in_the_same_order() {
+        for text in CUT_TEXTS {
+            let bytes = text.as_bytes();
+            let whole = lines_of_parts(bytes, &[0, bytes.len()], 1000);
+            let texts: Vec<Vec<u8>> = whole.iter().map(|(_, line)| line.clone()).collect();
+            assert_eq!(texts, lines(bytes, 1000), "{text:?}");
+            for step in [1, 3, 1000] {
+                for first in 0..=bytes.len() {
+                    for second in first..=bytes.len() {
+                        let cuts = [0, first, second, bytes.len()];
+                        assert_eq!(
+                            lines_of_parts(bytes, &cuts, step),
+                            whole,
+                            "{text:?} {cuts:?}"
+                        );
+                    }
+                }
+                let all: Vec<usize> = (0..=bytes.len()).collect();
+                assert_eq!(lines_of_parts(bytes, &all, step), whole, "{text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_reads_nothing_behind_the_line_that_crosses_its_end() {
+        struct Counted<'a>(Trickle<'a>, &'a std::cell::Cell<usize>);
+        impl Read for Counted<'_> {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                let count = self.0.read(buffer)?;
+                self.1.set(self.1.get() + count);
+                Ok(count)
+            }
+        }
+        let text = b"aaaa\nbbbb\ncccc\ndddd\n";
+        for (from, to, read, expected) in [
+            (0, 1, 5, vec!["aaaa"]),
+            (0, 5, 5, vec!["aaaa"]),
+            (0, 6, 10, vec!["aaaa", "bbbb"]),
+            (1, 5, 5, vec![]),
+            (2, 4, 3, vec![]),
+            (5, 6, 6, vec!["bbbb"]),
+            (16, 20, 5, vec![]),
+        ] {
+            let bytes = std::cell::Cell::new(0);
+            let rest = &text[usize::try_from(start_of_part(from)).unwrap()..];
+            let input = Counted(Trickle(rest, 1), &bytes);
+            let mut lines = Lines::of_part(input, LIMIT, from, to);
+            let mut found = Vec::new();
+            while let Some(line) = lines.next(|_| usize::MAX).unwrap() {
+                found.push(String::from_utf8(line.to_vec()).unwrap());
+            }
+            assert_eq!(
+                (found, bytes.get()),
+                (expected.iter().map(ToString::to_string).collect(), read),
+                "{from}..{to}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_line_longer_than_the_limit_fails_only_where_it_begins() {
+        let text = b"a\nbbbbbbbbbb\nc\n";
+        for (from, to, expected) in [
+            (0, 2, Ok(1)),
+            (0, 3, Err(2)),
+            (2, 3, Err(2)),
+            (3, 12, Ok(0)),
+            (3, 14, Ok(1)),
+            (8, 13, Ok(0)),
+        ] {
+            let rest = &text[usize::try_from(start_of_part(from)).unwrap()..];
+            let mut lines = Lines::of_part(Trickle(rest, 1), 4, from, to);
+            let mut count = 0;
+            let found = loop {
+                match lines.next(|_| usize::MAX) {
+                    Ok(Some(_)) => count += 1,
+                    Ok(None) => break Ok(count),
+                    Err(_) => break Err(lines.position()),
+                }
+            };
+            assert_eq!(found, expected, "{from}..{to}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn any_cuts_of_any_bytes_give_the_lines_of_the_whole(
+            bytes in proptest::collection::vec(proptest::prop_oneof![
+                Just(b'\n'), Just(b'\r'), Just(0xEF), Just(0xBB), Just(0xBF), any::<u8>(),
+            ], 0..200),
+            cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..12),
+            step in 1_usize..50,
+        ) {
+            let whole = lines_of_parts(&bytes, &[0, bytes.len()], 1000);
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+            cuts.extend([0, bytes.len()]);
+            cuts.sort_unstable();
+            prop_assert_eq!(lines_of_parts(&bytes, &cuts, step), whole);
+        }
+
         #[test]
         fn lines_are_those_of_the_standard_library(text in "[ab\n\r]{0,300}", step in 1_usize..50) {
             let expected: Vec<Vec<u8>> = text.split_inclusive('\n').map(|line| match line.strip_suffix('\n') {

@@ -1,7 +1,8 @@
 //! A file's records, one by one, each with its line. A bad record is an error that names file and
-//! line.
+//! line. Of a part of a file, the records whose lines begin in it.
 
 use std::io::Read;
+use std::ops::Range;
 
 use zephyr_crds::pipeline::FileFormat;
 use zephyr_engine::pipeline::Format;
@@ -11,10 +12,10 @@ use zephyr_engine::record::{
 
 use crate::formats::compression::Decompressor;
 use crate::formats::error::storage_error;
-use crate::formats::lines::{LineError, Lines};
+use crate::formats::lines::{LineError, Lines, start_of_part};
 use crate::formats::magic::{self, MAGIC_BYTES};
 use crate::formats::zstandard::{MAX_WINDOW_LOG, WindowLimits};
-use crate::formats::{Compression, ReadError};
+use crate::formats::{Compression, LinePlace, ReadError};
 
 /// Reads the records of one file.
 ///
@@ -28,6 +29,8 @@ pub struct FileReader {
     limits: Limits,
     parser: RecordParser,
     was_looked_at: bool,
+    /// Whether the file is read from its beginning, so that the numbers of lines are known.
+    counts_lines: bool,
 }
 
 /// Limits for a file and its records.
@@ -88,7 +91,48 @@ impl FileReader {
             limits: limits.record,
             parser: RecordParser::within(limits.record),
             was_looked_at: false,
+            counts_lines: true,
         })
+    }
+
+    /// Reads the records whose lines begin in `part`, of a file of this `size` that is not
+    /// compressed. `input` yields the file's bytes from [`FileReader::start_of`] on. The first
+    /// bytes of the file, its byte order mark and its kind, count only in a part that begins at 0.
+    ///
+    /// # Errors
+    /// The file is compressed: it can be read only as a whole.
+    pub fn of_part(
+        file: &str,
+        size: u64,
+        part: Range<u64>,
+        format: Format,
+        limits: &ReadLimits,
+        input: impl Read + 'static,
+    ) -> Result<Self, ReadError> {
+        if part == (0..size) {
+            return Self::new(file, size, format, limits, input);
+        }
+        if Compression::of_path(file) != Compression::None {
+            return Err(ReadError::Decompress {
+                file: file.to_owned(),
+                byte: part.start,
+                problem: "a compressed file cannot be read in parts".to_owned(),
+            });
+        }
+        let whole = Self::new(file, size, format, limits, input)?;
+        let is_first = part.start == 0;
+        let plain = whole.lines.into_input();
+        Ok(Self {
+            lines: Lines::of_part(plain, limits.record.bytes, part.start, part.end),
+            was_looked_at: !is_first,
+            counts_lines: is_first,
+            ..whole
+        })
+    }
+
+    /// The position in the file at which reading this part begins.
+    pub fn start_of(part: &Range<u64>) -> u64 {
+        start_of_part(part.start)
     }
 
     /// The file's name, for messages.
@@ -96,7 +140,13 @@ impl FileReader {
         &self.file
     }
 
-    /// The next record with its line number, from 1.
+    /// Whether the numbers of lines are known.
+    pub fn counts_lines(&self) -> bool {
+        self.counts_lines
+    }
+
+    /// The next record with the number of its line, from 1. Of a part that does not begin at 0, with
+    /// the position of its line in the file.
     pub fn next_record(&mut self) -> Result<Option<(Record, u64)>, ReadError> {
         if !self.was_looked_at {
             self.was_looked_at = true;
@@ -123,10 +173,9 @@ impl FileReader {
                     Err(error) => Err(format!("byte {}: not UTF-8", error.valid_up_to())),
                 },
             };
-            let line = self.lines.number();
             return match parsed {
-                Ok(record) => Ok(Some((record, line))),
-                Err(problem) => Err(self.refused(line, problem)),
+                Ok(record) => Ok(Some((record, self.number()))),
+                Err(problem) => Err(self.refused(problem)),
             };
         }
     }
@@ -154,35 +203,44 @@ impl FileReader {
         Err(ReadError::NotText { file, problem })
     }
 
-    fn refused(&self, line: u64, problem: String) -> ReadError {
+    /// The number of the line, or its position.
+    fn number(&self) -> u64 {
+        if self.counts_lines {
+            self.lines.number()
+        } else {
+            self.lines.position()
+        }
+    }
+
+    fn refused(&self, problem: String) -> ReadError {
+        let place = if self.counts_lines {
+            LinePlace::Number(self.lines.number())
+        } else {
+            LinePlace::Byte(self.lines.position())
+        };
         ReadError::ParseRecord {
             file: self.file.clone(),
-            line,
+            place,
             problem,
         }
     }
 
     fn failed(&self, error: LineError) -> ReadError {
-        let line = self.lines.number();
         match error {
             LineError::TooLong => {
                 let limit = self.limits.bytes;
-                self.refused(
-                    line,
-                    format!("the line is too long; at most {limit} bytes are allowed ({LINE_LIMIT_FIELD})"),
-                )
+                self.refused(format!(
+                    "the line is too long; at most {limit} bytes are allowed ({LINE_LIMIT_FIELD})"
+                ))
             }
             LineError::NoRoom(NoRoom {
                 needed_bytes,
                 room_bytes,
-            }) => self.refused(
-                line,
-                format!(
-                    "the line is too long for this worker: it needs more than {} MiB of memory, and a task has {} MiB for a record; raise spec.workers.resources.limits.memory or set fewer spec.workers.slots",
-                    needed_bytes >> 20,
-                    room_bytes >> 20
-                ),
-            ),
+            }) => self.refused(format!(
+                "the line is too long for this worker: it needs more than {} MiB of memory, and a task has {} MiB for a record; raise spec.workers.resources.limits.memory or set fewer spec.workers.slots",
+                needed_bytes >> 20,
+                room_bytes >> 20
+            )),
             LineError::Read(error) => match storage_error(error) {
                 Ok(error) => ReadError::Store(error),
                 Err(error) => ReadError::Decompress {

@@ -367,7 +367,7 @@ async fn a_damaged_or_foreign_plan_is_refused_by_name() {
         pipeline: serde_json::json!({"steps": []}),
         inputs: Vec::new(),
         source_shards: 1,
-        tables: std::collections::BTreeMap::new(),
+        ..PlanFile::default()
     };
     for each in [&storage, &other] {
         keep_plan(each, plan.clone()).await.unwrap();
@@ -393,13 +393,13 @@ async fn a_damaged_or_foreign_plan_is_refused_by_name() {
         ("a log object", sealed(1, "{}\n"), unreadable),
         (
             "another version",
-            text.replace("\"version\":2", "\"version\":3").into_bytes(),
-            "it has version 3; this program reads version 2",
+            text.replace("\"version\":2", "\"version\":4").into_bytes(),
+            "it has version 4; this program reads versions 2 and 3",
         ),
         (
             "an older version",
             text.replace("\"version\":2", "\"version\":1").into_bytes(),
-            "it has version 1; this program reads version 2",
+            "it has version 1; this program reads versions 2 and 3",
         ),
         (
             "an unknown field",

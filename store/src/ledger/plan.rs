@@ -7,31 +7,58 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use zephyr_engine::id::{JobUid, MAX_JOB_UID_LENGTH};
+use zephyr_engine::plan::{FilePart, PlannedSource, check_parts};
 
 use crate::ledger::LedgerError;
 use crate::ledger::append::refused;
 use crate::storage::{Cause, InputFile, JobStorage, Location, Placed, fetch, put_if_absent};
 
-/// The version that this program writes, and the only one that it reads. Version 1 did not contain
-/// the job's uid.
+/// The version of a plan that release 0.1.0 reads too. Version 1 did not contain the job's uid.
 const VERSION: u32 = 2;
+
+/// The version of a plan with parts of files or with a default number of shuffle shards. It is
+/// written only if a plan has them.
+const VERSION_WITH_PARTS: u32 = 3;
 
 /// The files of each table, by the table's name, in the order in which they are read.
 pub type TableFiles = BTreeMap<String, Vec<InputFile>>;
 
 /// The plan for the whole life of a job.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PlanFile {
     /// The plan's digest, which every process computes again.
     pub digest: String,
     /// The pipeline as in the manifest, as JSON.
     pub pipeline: serde_json::Value,
-    /// The files to be read, one source shard each.
+    /// The files to be read.
     pub inputs: Vec<InputFile>,
     /// How many shards the source has.
     pub source_shards: u32,
+    /// The parts of the files that each source shard reads; empty if each reads one whole file.
+    pub parts: Vec<Vec<FilePart>>,
+    /// Shards of the first shuffle if its step sets none; not set: as the engine implies.
+    pub shuffle_shards: Option<u32>,
     /// The files of each table.
     pub tables: TableFiles,
+}
+
+impl PlanFile {
+    /// The source, from which the plan follows together with the pipeline.
+    pub fn source(&self) -> PlannedSource {
+        let source = PlannedSource::of_parts(0, &self.parts, self.shuffle_shards);
+        PlannedSource {
+            shards: self.source_shards,
+            ..source
+        }
+    }
+
+    fn version(&self) -> u32 {
+        if self.parts.is_empty() && self.shuffle_shards.is_none() {
+            VERSION
+        } else {
+            VERSION_WITH_PARTS
+        }
+    }
 }
 
 /// Checked before anything else: other versions may have other fields.
@@ -59,6 +86,12 @@ struct StoredPlan {
     pipeline: serde_json::Value,
     inputs: Vec<StoredInput>,
     source_shards: u32,
+    /// The parts of each source shard: the file's position in `inputs`, the first byte, and the byte
+    /// after the last one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    parts: Vec<Vec<(u32, u64, u64)>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shuffle_shards: Option<u32>,
     /// Not written if the job has no tables, so that a release without tables can read the plan.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     tables: BTreeMap<String, Vec<StoredInput>>,
@@ -120,6 +153,8 @@ fn print(job: &JobUid, plan: &PlanFile) -> Result<Vec<u8>, serde_json::Error> {
         pipeline: plan.pipeline.clone(),
         inputs: plan.inputs.iter().map(StoredInput::of).collect(),
         source_shards: plan.source_shards,
+        parts: plan.parts.iter().map(|shard| stored_parts(shard)).collect(),
+        shuffle_shards: plan.shuffle_shards,
         tables: plan
             .tables
             .iter()
@@ -129,7 +164,7 @@ fn print(job: &JobUid, plan: &PlanFile) -> Result<Vec<u8>, serde_json::Error> {
     let text = serde_json::value::to_raw_value(&stored)?;
     let crc32c = format!("{:08x}", crc32c::crc32c(text.get().as_bytes()));
     serde_json::to_vec(&StoredEnvelope {
-        version: VERSION,
+        version: plan.version(),
         job: job.to_string(),
         crc32c,
         plan: &text,
@@ -139,9 +174,9 @@ fn print(job: &JobUid, plan: &PlanFile) -> Result<Vec<u8>, serde_json::Error> {
 fn parse(job: &JobUid, bytes: &[u8]) -> Result<PlanFile, String> {
     let version: StoredVersion =
         serde_json::from_slice(bytes).map_err(|e| format!("it cannot be read: {e}"))?;
-    if version.version != VERSION {
+    if ![VERSION, VERSION_WITH_PARTS].contains(&version.version) {
         return Err(format!(
-            "it has version {}; this program reads version {VERSION}",
+            "it has version {}; this program reads versions {VERSION} and {VERSION_WITH_PARTS}",
             version.version
         ));
     }
@@ -157,17 +192,34 @@ fn parse(job: &JobUid, bytes: &[u8]) -> Result<PlanFile, String> {
     let stored: StoredPlan =
         serde_json::from_str(envelope.plan.get()).map_err(|e| format!("it cannot be read: {e}"))?;
     let files = |stored: Vec<StoredInput>| stored.into_iter().map(StoredInput::read).collect();
+    let parts: Vec<Vec<FilePart>> = stored.parts.iter().map(|shard| read_parts(shard)).collect();
+    if !parts.is_empty() {
+        let sizes: Vec<u64> = stored.inputs.iter().map(|input| input.size).collect();
+        check_parts(&parts, &sizes)?;
+    }
     Ok(PlanFile {
         digest: stored.digest,
         pipeline: stored.pipeline,
         inputs: files(stored.inputs),
         source_shards: stored.source_shards,
+        parts,
+        shuffle_shards: stored.shuffle_shards,
         tables: stored
             .tables
             .into_iter()
             .map(|(name, stored)| (name, files(stored)))
             .collect(),
     })
+}
+
+fn stored_parts(shard: &[FilePart]) -> Vec<(u32, u64, u64)> {
+    let part = |part: &FilePart| (part.file, part.from, part.to);
+    shard.iter().map(part).collect()
+}
+
+fn read_parts(shard: &[(u32, u64, u64)]) -> Vec<FilePart> {
+    let part = |&(file, from, to): &(u32, u64, u64)| FilePart { file, from, to };
+    shard.iter().map(part).collect()
 }
 
 impl StoredInput {
@@ -205,8 +257,62 @@ mod tests {
             pipeline: serde_json::json!({"steps": [{"map": ".a"}]}),
             inputs: vec![file.clone()],
             source_shards: 1,
+            parts: Vec::new(),
+            shuffle_shards: None,
             tables: [("users".to_owned(), vec![file])].into(),
         }
+    }
+
+    #[test]
+    fn cuts_are_kept_as_they_are_and_only_a_plan_with_cuts_has_another_version() {
+        let job = JobUid::parse("u").unwrap();
+        let whole = plan("whole");
+        let text = String::from_utf8(print(&job, &whole).unwrap()).unwrap();
+        assert!(text.starts_with("{\"version\":2,"), "{text}");
+        assert!(
+            !text.contains("parts") && !text.contains("shuffle"),
+            "{text}"
+        );
+        let part = |from, to| FilePart { file: 0, from, to };
+        for (parts, shuffle_shards) in [
+            (vec![vec![part(0, 3)], vec![part(3, 7)]], None),
+            (vec![vec![part(0, 3)], vec![part(3, 7)]], Some(4)),
+            (Vec::new(), Some(4)),
+        ] {
+            let cut = PlanFile {
+                source_shards: u32::try_from(parts.len().max(1)).unwrap(),
+                parts,
+                shuffle_shards,
+                ..whole.clone()
+            };
+            let text = print(&job, &cut).unwrap();
+            assert!(text.starts_with(b"{\"version\":3,"));
+            assert_eq!(parse(&job, &text).unwrap(), cut);
+            let source = cut.source();
+            assert_eq!(source.shuffle_shards, shuffle_shards);
+            assert_eq!(source.parts.is_some(), !cut.parts.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_plan_whose_cuts_lose_a_byte_is_refused() {
+        let job = JobUid::parse("u").unwrap();
+        let part = |from, to| FilePart { file: 0, from, to };
+        let cut = PlanFile {
+            source_shards: 2,
+            parts: vec![vec![part(0, 3)], vec![part(4, 7)]],
+            ..plan("cut")
+        };
+        let error = parse(&job, &print(&job, &cut).unwrap()).unwrap_err();
+        assert_eq!(error, "source shard 1 does not continue the one before it");
+        let newer = String::from_utf8(print(&job, &plan("newer")).unwrap())
+            .unwrap()
+            .replace("\"version\":2", "\"version\":4");
+        let error = parse(&job, newer.as_bytes()).unwrap_err();
+        assert_eq!(
+            error,
+            "it has version 4; this program reads versions 2 and 3"
+        );
     }
 
     #[tokio::test]

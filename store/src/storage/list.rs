@@ -9,6 +9,7 @@ use zephyr_crds::pipeline::SOURCE_FILES;
 use crate::storage::local_files::NOT_A_FILE;
 use crate::storage::pages::{Entry, list_prefix, on_one_line};
 use crate::storage::pattern::Pattern;
+use crate::storage::read::is_weak;
 use crate::storage::{
     Cause, Location, LocationError, Scheme, StorageError, Stores, local, persist,
 };
@@ -25,6 +26,15 @@ pub struct InputFile {
     pub size: u64,
     /// A value that changes when the file changes; some stores have none.
     pub etag: Option<String>,
+}
+
+impl InputFile {
+    /// Whether every read can be bound to the version that was listed. Of another file two readers
+    /// may see two versions, each of them a whole one.
+    pub fn is_pinned(&self) -> bool {
+        let is_strong = |tag: &String| !tag.is_empty() && !is_weak(tag);
+        self.etag.as_ref().is_some_and(is_strong)
+    }
 }
 
 /// Why there is no list.

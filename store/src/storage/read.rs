@@ -27,6 +27,10 @@ const RANGE_BYTES: u64 = 8 << 20;
 /// range being consumed.
 const RANGES_AHEAD: usize = 2;
 
+/// Bytes behind a part that are requested with it: the line that crosses its end mostly ends there.
+/// If it does not, the next request is twice as large, and so on up to [`RANGE_BYTES`].
+const BYTES_BEHIND: u64 = 64 << 10;
+
 /// Counts bytes that came from storage.
 pub type ReadCounter = Arc<dyn Fn(u64) + Send + Sync>;
 
@@ -37,13 +41,20 @@ pub struct ObjectReader {
     stores: Stores,
     location: Location,
     known: Arc<Known>,
-    /// Numbers of the ranges that were not requested yet.
+    /// The part that is read ahead of the consumer and was not requested yet. Everything behind it
+    /// is read only when the consumer wants it.
     to_ask: Range<u64>,
+    /// The position behind the last byte that was requested.
+    asked_to: u64,
+    /// The size of the next request behind the part.
+    bytes_behind: u64,
     asked: VecDeque<AskedRange>,
     current: Bytes,
     /// The bytes still to come: the end of the ranges is the end of the object only if nothing is
     /// left.
     remaining: u64,
+    /// Nothing is requested after an error.
+    has_failed: bool,
     counted: ReadCounter,
 }
 
@@ -64,42 +75,85 @@ impl ObjectReader {
         location: &Location,
         counted: ReadCounter,
     ) -> Self {
-        let known = Known::new(file.size, file.etag.clone());
+        Self::open_part(runtime, stores, file, location, 0..file.size, counted)
+    }
+
+    /// As [`ObjectReader::open`], from the beginning of `part` on. The reader yields all bytes up to
+    /// the end of the file, but reads only those of the part ahead of the consumer. It requests
+    /// little more than the part unless the consumer continues to read.
+    pub fn open_part(
+        runtime: &Handle,
+        stores: &Stores,
+        file: &InputFile,
+        location: &Location,
+        part: Range<u64>,
+        counted: ReadCounter,
+    ) -> Self {
+        let end = part.end.min(file.size);
+        let start = part.start.min(end);
         let mut reader = Self {
             runtime: runtime.clone(),
             stores: stores.clone(),
             location: location.clone(),
-            to_ask: 0..range_count(known.size),
-            known: Arc::new(known),
+            to_ask: start..end,
+            asked_to: start,
+            bytes_behind: BYTES_BEHIND,
+            known: Arc::new(Known::new(file.size, file.etag.clone())),
             asked: VecDeque::with_capacity(RANGES_AHEAD),
             current: Bytes::new(),
-            remaining: file.size,
+            remaining: file.size - start,
+            has_failed: false,
             counted,
         };
+        if file.size == 0 {
+            // An empty file is read too, because it may have vanished or grown since it was listed.
+            reader.request(0..0);
+        }
         reader.ask();
         reader
     }
 
-    /// Requests ranges until enough are ahead.
+    /// Requests ranges of the part until enough are ahead. The last one contains some bytes behind
+    /// the part.
     fn ask(&mut self) {
-        while self.asked.len() < RANGES_AHEAD
-            && let Some(number) = self.to_ask.next()
-        {
-            let (sender, answer) = oneshot::channel();
-            let (stores, location) = (self.stores.clone(), self.location.clone());
-            let known = Arc::clone(&self.known);
-            let task = self.runtime.spawn(async move {
-                let range = nth_range(number, known.size);
-                // If the receiver is dropped, nobody needs the range any more.
-                let _ = sender.send(get(&stores, &location, &known, range).await);
-            });
-            let task = AbortOnDropHandle::new(task);
-            self.asked.push_back(AskedRange { answer, task });
+        while self.asked.len() < RANGES_AHEAD && !self.to_ask.is_empty() {
+            let start = self.to_ask.start;
+            let mut end = start.saturating_add(RANGE_BYTES);
+            // A part is often read from the byte before it on, which is not worth a request.
+            if end.saturating_add(1) >= self.to_ask.end {
+                end = self.to_ask.end.saturating_add(BYTES_BEHIND);
+            }
+            let end = end.min(self.known.size);
+            self.to_ask.start = end.min(self.to_ask.end);
+            self.request(start..end);
         }
+    }
+
+    /// Requests the next bytes behind the part, which the consumer wants.
+    fn ask_behind(&mut self) {
+        let end = self.asked_to.saturating_add(self.bytes_behind);
+        self.bytes_behind = (self.bytes_behind * 2).min(RANGE_BYTES);
+        self.request(self.asked_to..end.min(self.known.size));
+    }
+
+    fn request(&mut self, range: Range<u64>) {
+        self.asked_to = range.end;
+        let (sender, answer) = oneshot::channel();
+        let (stores, location) = (self.stores.clone(), self.location.clone());
+        let known = Arc::clone(&self.known);
+        let task = self.runtime.spawn(async move {
+            // If the receiver is dropped, nobody needs the range any more.
+            let _ = sender.send(get(&stores, &location, &known, range).await);
+        });
+        let task = AbortOnDropHandle::new(task);
+        self.asked.push_back(AskedRange { answer, task });
     }
 
     /// The next range; nothing after the last.
     fn next_range(&mut self) -> Result<Option<Bytes>, StorageError> {
+        if self.asked.is_empty() && !self.has_failed && self.asked_to < self.known.size {
+            self.ask_behind();
+        }
         let Some(AskedRange { answer, task }) = self.asked.pop_front() else {
             return if self.remaining == 0 {
                 Ok(None)
@@ -114,6 +168,7 @@ impl ObjectReader {
         drop(task);
         if bytes.is_err() {
             self.to_ask = 0..0;
+            self.has_failed = true;
             self.asked.clear();
         }
         bytes.map(Some)
@@ -199,23 +254,14 @@ impl Known {
     }
 }
 
-fn is_weak(tag: &str) -> bool {
+/// Whether a tag says nothing about the bytes.
+pub(super) fn is_weak(tag: &str) -> bool {
     tag.starts_with("W/")
 }
 
 /// A tag without the parts that some listings omit: the quotes, and the mark of a weak tag.
 fn opaque(tag: &str) -> &str {
     tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"')
-}
-
-fn range_count(size: u64) -> u64 {
-    // An empty file is read too, because it may have vanished or grown since it was listed.
-    size.div_ceil(RANGE_BYTES).max(1)
-}
-
-fn nth_range(number: u64, size: u64) -> Range<u64> {
-    let start = number.saturating_mul(RANGE_BYTES);
-    start..start.saturating_add(RANGE_BYTES).min(size)
 }
 
 async fn get(

@@ -273,6 +273,73 @@ async fn a_limited_number_of_ranges_is_ahead_of_a_reader_that_does_not_read() {
     drop(reader);
 }
 
+/// Reads `take` bytes of a part of a file, and counts requests and the bytes that they return.
+async fn read_part(content: &[u8], part: Range<u64>, take: usize) -> (u64, u64, bool) {
+    let inner = Arc::new(InMemory::new());
+    let calls = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&calls);
+    let tricks: Tricks = Arc::new(move |call, _| {
+        counted.fetch_add(u64::from(call == "get"), Ordering::SeqCst);
+        Box::pin(std::future::ready(Trick::Pass))
+    });
+    let stores = tricky(&inner, tricks);
+    let location = Location::parse("s3://b/k").unwrap();
+    let file = put(&stores, &location, content.to_vec()).await;
+    calls.store(0, Ordering::SeqCst);
+    let (runtime, start) = (Handle::current(), part.start);
+    let bytes = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&bytes);
+    let counted: ReadCounter = Arc::new(move |bytes| {
+        count.fetch_add(bytes, Ordering::SeqCst);
+    });
+    let read = tokio::task::spawn_blocking(move || {
+        let reader = ObjectReader::open_part(&runtime, &stores, &file, &location, part, counted);
+        let mut found = Vec::new();
+        reader.take(take as u64).read_to_end(&mut found).unwrap();
+        found
+    });
+    let found = read.await.unwrap();
+    let start = usize::try_from(start).unwrap();
+    let expected = &content[start..(start + take).min(content.len())];
+    let (calls, bytes) = (calls.load(Ordering::SeqCst), bytes.load(Ordering::SeqCst));
+    (calls, bytes, found == expected)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_costs_its_own_ranges_and_a_few_bytes_unless_reading_continues() {
+    const MIB: u64 = 1 << 20;
+    let content = pattern(40 << 20);
+    for (part, take, calls, bytes) in [
+        (0..MIB, MIB, 1, MIB + BYTES_BEHIND),
+        (
+            MIB - 1..17 * MIB,
+            16 * MIB + 1,
+            2,
+            16 * MIB + 1 + BYTES_BEHIND,
+        ),
+        (
+            8 * MIB..16 * MIB,
+            8 * MIB + BYTES_BEHIND,
+            1,
+            8 * MIB + BYTES_BEHIND,
+        ),
+        (
+            8 * MIB..16 * MIB,
+            8 * MIB + BYTES_BEHIND + 1,
+            2,
+            8 * MIB + 2 * BYTES_BEHIND,
+        ),
+        (MIB..2 * MIB, 39 * MIB, 12, 39 * MIB),
+        (39 * MIB..40 * MIB, MIB, 1, MIB),
+        (40 * MIB..40 * MIB, 7, 0, 0),
+        (0..40 * MIB, 40 * MIB, 5, 40 * MIB),
+    ] {
+        let take = usize::try_from(take).unwrap();
+        let found = read_part(&content, part.clone(), take).await;
+        assert_eq!(found, (calls, bytes, true), "{part:?} {take}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_object_that_became_shorter_has_changed_whatever_its_name() {
     let folder = tempfile::tempdir().unwrap();

@@ -8,6 +8,7 @@ use zephyr_engine::coordinator::record::{
     FailureClass, FilePlace, FinalPlace, OutputFile, TaskOutput,
 };
 use zephyr_engine::id::{SessionId, TaskAttempt, WorkerId};
+use zephyr_engine::plan::PlannedSource;
 use zephyr_proto::worker as wire;
 use zephyr_store::ledger::TableFiles;
 use zephyr_store::ownership::shuffle_place;
@@ -15,7 +16,7 @@ use zephyr_store::shuffle::shuffle_path;
 use zephyr_store::storage::InputFile;
 
 use super::identity::{WireError, task_attempt, task_attempts, to_wire};
-use crate::task::{Assignment, TaskFailure, TaskInput};
+use crate::task::{Assignment, InputPart, TaskFailure, TaskInput};
 
 // The API's types and the engine do not use each other, so each has this bound. They must be equal.
 const _: () = assert!(MAX_SLOTS == zephyr_crds::job::MAX_SLOTS);
@@ -320,6 +321,48 @@ pub fn file_to_wire(file: &InputFile) -> wire::FileInput {
     }
 }
 
+/// A part of a file to be read.
+pub fn part_to_wire(file: &InputFile, from: u64, to: u64) -> wire::FilePart {
+    wire::FilePart {
+        file: Some(file_to_wire(file)),
+        from,
+        to,
+    }
+}
+
+/// Reads the parts of a shard. Several parts are whole files.
+fn input_parts(parts: Vec<wire::FilePart>) -> Result<Vec<InputPart>, WireError> {
+    let message = "Run";
+    let missing = |part| WireError::Missing { message, part };
+    let is_alone = parts.len() == 1;
+    if parts.is_empty() {
+        return Err(missing("file"));
+    }
+    let read = |wire::FilePart { file, from, to }| {
+        let file = input_file(file.ok_or(missing("file"))?);
+        let is_inside = from <= to && to <= file.size;
+        if !is_inside || !(is_alone || to - from == file.size) {
+            return Err(WireError::OutOfRange {
+                message,
+                part: "part of a file",
+                got: to,
+                allowed: "allowed are parts inside the file, and only whole files if there are several",
+            });
+        }
+        Ok(InputPart { file, from, to })
+    };
+    parts.into_iter().map(read).collect()
+}
+
+/// Reads what the plan's source consists of.
+pub fn planned_source(shards: u32, shuffle_shards: u32, source_parts: &str) -> PlannedSource {
+    PlannedSource {
+        shards,
+        shuffle_shards: Some(shuffle_shards).filter(|shards| *shards > 0),
+        parts: Some(source_parts.to_owned()).filter(|parts| !parts.is_empty()),
+    }
+}
+
 fn input_file(file: wire::FileInput) -> InputFile {
     let wire::FileInput { uri, size, etag } = file;
     InputFile {
@@ -353,7 +396,8 @@ pub fn assignment(run: wire::RunTask) -> Result<Assignment, WireError> {
         message,
         part: "input",
     })? {
-        Input::File(file) => TaskInput::File(input_file(file)),
+        Input::File(file) => TaskInput::Files(vec![InputPart::whole(input_file(file))]),
+        Input::Files(wire::FilesInput { parts }) => TaskInput::Files(input_parts(parts)?),
         Input::Items(wire::ItemsInput { first, count }) => TaskInput::Items { first, count },
         Input::Shuffle(wire::ShuffleInput { outputs }) if outputs.is_empty() => {
             return Err(WireError::Missing {
@@ -376,6 +420,7 @@ pub fn input_name(run: &wire::RunTask) -> String {
     let shard = run.task.as_ref().map_or(0, |task| task.shard);
     match &run.input {
         Some(Input::File(file)) => file.uri.clone(),
+        Some(Input::Files(wire::FilesInput { parts })) => parts_name(parts),
         Some(Input::Items(items)) => format!(
             "spec.pipeline.source.items.values[{}..{}]",
             items.first,
@@ -383,6 +428,19 @@ pub fn input_name(run: &wire::RunTask) -> String {
         ),
         Some(Input::Shuffle(_)) => format!("shuffled partition {shard}"),
         None => "no input".to_owned(),
+    }
+}
+
+/// Parts of files, for people.
+fn parts_name(parts: &[wire::FilePart]) -> String {
+    let uri = |part: &wire::FilePart| {
+        let file = part.file.as_ref();
+        file.map_or_else(String::new, |file| file.uri.clone())
+    };
+    match parts {
+        [] => "no file".to_owned(),
+        [part] => format!("{}: bytes {} to {}", uri(part), part.from, part.to),
+        [first, .., last] => format!("{} files, {} to {}", parts.len(), uri(first), uri(last)),
     }
 }
 
@@ -617,6 +675,52 @@ mod tests {
             if let Ok(run) = wire::RunTask::decode(bytes.as_slice()) {
                 let _refused = assignment(run);
             }
+        }
+    }
+
+    #[test]
+    fn parts_that_no_plan_has_are_not_an_assignment() {
+        use wire::run_task::Input;
+        let file = |size| wire::FileInput {
+            uri: "s3://b/k".into(),
+            size,
+            etag: String::new(),
+        };
+        let part = |size, from, to| wire::FilePart {
+            file: Some(file(size)),
+            from,
+            to,
+        };
+        let read = |parts: Vec<wire::FilePart>| {
+            assignment(wire::RunTask {
+                task: Some(to_wire(attempt())),
+                input: Some(Input::Files(wire::FilesInput { parts })),
+                trace_records: false,
+            })
+        };
+        for good in [
+            vec![part(9, 0, 9)],
+            vec![part(9, 3, 7)],
+            vec![part(9, 0, 9), part(0, 0, 0)],
+        ] {
+            let count = good.len();
+            let Ok(Assignment {
+                input: TaskInput::Files(parts),
+                ..
+            }) = read(good)
+            else {
+                panic!("it is refused")
+            };
+            assert_eq!(parts.len(), count);
+        }
+        for bad in [
+            vec![],
+            vec![wire::FilePart::default()],
+            vec![part(9, 0, 10)],
+            vec![part(9, 5, 4)],
+            vec![part(9, 0, 5), part(9, 0, 9)],
+        ] {
+            assert!(read(bad.clone()).is_err(), "{bad:?}");
         }
     }
 

@@ -1,22 +1,34 @@
 //! Builds the assignment for a worker: the engine's dispatch, completed with the source's files or
 //! items from the plan file. Pure.
 
+use prost::Message as _;
 use zephyr_engine::coordinator::effect::Dispatch;
 use zephyr_engine::id::{StageId, TaskAttempt};
 use zephyr_engine::pipeline::Source;
-use zephyr_engine::plan::{Plan, StageInput};
+use zephyr_engine::plan::{FilePart, Plan, PlannedSource, StageInput};
 use zephyr_proto::worker::run_task::Input;
-use zephyr_proto::worker::{ItemsInput, RunTask, ShuffleInput};
+use zephyr_proto::worker::{FilesInput, ItemsInput, RunTask, ShuffleInput};
 use zephyr_store::storage::InputFile;
 
 use crate::convert::identity::to_wire;
-use crate::convert::wire::file_to_wire;
+use crate::convert::wire::{file_to_wire, part_to_wire};
+
+/// Most tasks in one message: with their inputs well below the largest message.
+const TASKS_PER_RUN: usize = 256;
+/// Most bytes of several tasks in one message: a task may read many files, whose names take up to
+/// 1 MiB.
+const BYTES_PER_RUN: usize = 1 << 20;
 
 /// The source's shards.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum SourceShards {
-    /// One file each.
-    Files(Vec<InputFile>),
+    /// Files.
+    Files {
+        /// The files, in the order in which they are read.
+        files: Vec<InputFile>,
+        /// The parts that each shard reads; empty if each reads one whole file.
+        parts: Vec<Vec<FilePart>>,
+    },
     /// Inline items, distributed over shards in order and as evenly as possible.
     Items {
         /// Number of items.
@@ -54,7 +66,9 @@ impl SourceShards {
     /// Number of shards of the source.
     pub(super) fn count(&self) -> u32 {
         match self {
-            Self::Files(files) => u32::try_from(files.len()).unwrap_or(u32::MAX),
+            Self::Files { files, parts } => {
+                PlannedSource::of_parts(files.len(), parts, None).shards
+            }
             Self::Items { shards, .. } => *shards,
         }
     }
@@ -75,10 +89,11 @@ impl SourceShards {
 
     fn input(&self, shard: u32) -> Option<Input> {
         match self {
-            Self::Files(files) => {
+            Self::Files { files, parts } if parts.is_empty() => {
                 let file = files.get(shard as usize)?;
                 Some(Input::File(file_to_wire(file)))
             }
+            Self::Files { files, parts } => files_input(files, parts.get(shard as usize)?),
             Self::Items { items, shards } => {
                 let (items, shards) = (u64::from(*items), u64::from(*shards));
                 let bound =
@@ -94,6 +109,16 @@ impl SourceShards {
             }
         }
     }
+}
+
+/// The parts of a shard; nothing if a file is not in the plan file.
+fn files_input(files: &[InputFile], parts: &[FilePart]) -> Option<Input> {
+    let part = |&FilePart { file, from, to }: &FilePart| {
+        let file = files.get(file as usize)?;
+        Some(part_to_wire(file, from, to))
+    };
+    let parts = parts.iter().map(part).collect::<Option<_>>()?;
+    Some(Input::Files(FilesInput { parts }))
 }
 
 /// The assignment for the worker.
@@ -126,6 +151,26 @@ pub(super) fn run_task(
     })
 }
 
+/// Tasks in groups that fit into one message each.
+pub(super) fn in_messages(tasks: Vec<RunTask>) -> Vec<Vec<RunTask>> {
+    let mut groups: Vec<Vec<RunTask>> = Vec::new();
+    let mut bytes = 0;
+    for task in tasks {
+        let size = task.encoded_len();
+        match groups.last_mut() {
+            Some(group) if group.len() < TASKS_PER_RUN && bytes + size <= BYTES_PER_RUN => {
+                group.push(task);
+                bytes += size;
+            }
+            _ => {
+                groups.push(vec![task]);
+                bytes = size;
+            }
+        }
+    }
+    groups
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +201,66 @@ mod tests {
     }
 
     #[test]
+    fn a_shard_of_parts_gets_its_parts_and_others_get_their_file_as_before() {
+        let file = |uri: &str, size| InputFile {
+            uri: uri.to_owned(),
+            size,
+            etag: None,
+        };
+        let files = vec![file("a", 10), file("b", 3), file("c", 4)];
+        let part = |file, from, to| FilePart { file, from, to };
+        let parts = vec![
+            vec![part(0, 0, 5)],
+            vec![part(0, 5, 10)],
+            vec![part(1, 0, 3), part(2, 0, 4)],
+        ];
+        let source = SourceShards::Files {
+            files: files.clone(),
+            parts,
+        };
+        assert_eq!(source.count(), 3);
+        let shown = |shard| match source.input(shard) {
+            Some(Input::Files(input)) => {
+                let shown = input
+                    .parts
+                    .into_iter()
+                    .map(|part| (part.file.unwrap_or_default().uri, part.from, part.to));
+                shown.collect::<Vec<_>>()
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(shown(1), [("a".to_owned(), 5, 10)]);
+        assert_eq!(shown(2), [("b".to_owned(), 0, 3), ("c".to_owned(), 0, 4)]);
+        assert_eq!(source.input(3), None);
+        let whole = SourceShards::Files {
+            files,
+            parts: vec![],
+        };
+        assert!(matches!(whole.input(1), Some(Input::File(file)) if file.uri == "b"));
+    }
+
+    #[test]
+    fn tasks_are_grouped_so_that_each_message_stays_small() {
+        let task = |bytes: usize| RunTask {
+            task: None,
+            input: Some(Input::Shuffle(ShuffleInput {
+                outputs: "x".repeat(bytes),
+            })),
+            trace_records: false,
+        };
+        let sizes = |tasks: Vec<RunTask>| {
+            let groups = in_messages(tasks);
+            groups.iter().map(Vec::len).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(vec![]), Vec::<usize>::new());
+        assert_eq!(sizes(vec![task(1); TASKS_PER_RUN + 1]), [TASKS_PER_RUN, 1]);
+        let half = BYTES_PER_RUN / 2;
+        assert_eq!(sizes(vec![task(half - 100); 5]), [2, 2, 1]);
+        let large = task(BYTES_PER_RUN + 100);
+        assert_eq!(sizes(vec![task(1), large, task(1)]), [1, 1, 1]);
+    }
+
+    #[test]
     fn a_shard_that_does_not_exist_has_no_input() {
         assert_eq!(
             SourceShards::Items {
@@ -165,6 +270,7 @@ mod tests {
             .input(2),
             None
         );
-        assert_eq!(SourceShards::Files(vec![]).input(0), None);
+        let (files, parts) = (vec![], vec![]);
+        assert_eq!(SourceShards::Files { files, parts }.input(0), None);
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tonic::Status as CallStatus;
 use zephyr_engine::coordinator::{Dispatch, Effect, Event, State, ToWorker, step};
 use zephyr_engine::id::{Epoch, SessionId, Timestamp};
-use zephyr_engine::plan::Plan;
+use zephyr_engine::plan::{Plan, PlannedSource};
 use zephyr_proto::run::Phase;
 use zephyr_proto::worker::{
     Ack, Cancel, CoordinatorMessage, Run, RunTask, Shutdown, Welcome, coordinator_message,
@@ -23,7 +23,7 @@ use zephyr_store::ledger::TableFiles;
 use zephyr_store::ownership;
 
 use super::cleanup;
-use super::dispatch::{DispatchError, SourceShards, run_task};
+use super::dispatch::{DispatchError, SourceShards, in_messages, run_task};
 use super::effects::{Call, EffectError, Effects};
 use super::offenders::Offenders;
 use super::sessions::{Input, ReceivedHeartbeat, WorkerSender};
@@ -38,8 +38,6 @@ use crate::metrics::CoordinatorMetrics;
 const TICK: Duration = Duration::from_millis(200);
 /// Most heartbeats handled before the next other event: those that 10,000 workers send in a second.
 const HEARTBEATS_AT_ONCE: usize = 10_000;
-/// Most tasks in one message: with their inputs well below the largest message.
-const TASKS_PER_RUN: usize = 256;
 /// Most attempts in one `Ack` or `Cancel`.
 const TASKS_PER_ANSWER: usize = 4096;
 
@@ -88,6 +86,8 @@ pub(crate) struct EventLoop {
     pub(super) digest: String,
     /// The input of the first stage.
     pub(super) source: SourceShards,
+    /// The same, as far as the plan depends on it.
+    pub(super) planned: PlannedSource,
     /// The files of the tables.
     pub(super) tables: TableFiles,
     /// `spec.pipeline.sink.files.path`.
@@ -338,19 +338,15 @@ impl EventLoop {
             } => vec![Message::Welcome(Welcome {
                 heartbeat_interval_ms,
                 plan_digest: self.digest.clone(),
-                source_shards: self.source.count(),
+                source_shards: self.planned.shards,
                 tables: tables_to_wire(&self.tables),
+                shuffle_shards: self.planned.shuffle_shards.unwrap_or_default(),
+                source_parts: self.planned.parts.clone().unwrap_or_default(),
             })],
             ToWorker::Run(tasks) => {
                 let tasks = self.run_tasks(tasks)?;
-                tasks
-                    .chunks(TASKS_PER_RUN)
-                    .map(|tasks| {
-                        Message::Run(Run {
-                            tasks: tasks.to_vec(),
-                        })
-                    })
-                    .collect()
+                let run = |tasks| Message::Run(Run { tasks });
+                in_messages(tasks).into_iter().map(run).collect()
             }
             ToWorker::Cancel(tasks) => {
                 let cancel = |tasks: &[_]| {

@@ -15,7 +15,7 @@ use zephyr_engine::coordinator::FailureReason;
 use zephyr_engine::coordinator::record::{FilePlace, JobResult, LogRecord, OutputFile};
 use zephyr_engine::id::Epoch;
 use zephyr_engine::pipeline::Pipeline;
-use zephyr_engine::plan::{ExpressionError, Plan, check_expressions, plan};
+use zephyr_engine::plan::{ExpressionError, Plan, PlannedSource, check_expressions, plan};
 use zephyr_store::finalize::{Output, OutputError, OwnerWatch, claim, finished};
 use zephyr_store::formats::list_readable;
 use zephyr_store::ledger::{
@@ -30,6 +30,7 @@ use super::dispatch::SourceShards;
 use super::retry::{Backoff, FEW_TRIES, Judge, Verdict};
 use super::status::{Status, show};
 use super::storage_watch::show_signs_of_life;
+use crate::convert::sharding::files_as_shards;
 use crate::job::RunJob;
 use crate::task::check_sizes;
 
@@ -69,6 +70,8 @@ pub(super) struct Runnable {
     pub digest: String,
     /// The input of the first stage's tasks.
     pub source: SourceShards,
+    /// The same, as far as the plan depends on it.
+    pub planned: PlannedSource,
     /// The files of the tables.
     pub tables: TableFiles,
 }
@@ -296,6 +299,7 @@ async fn make_runnable(
                 plan,
                 digest,
                 source,
+                planned,
                 tables,
             }) => {
                 return Ok(Planned::Runnable(Box::new(Runnable {
@@ -305,6 +309,7 @@ async fn make_runnable(
                     plan,
                     digest,
                     source,
+                    planned,
                     tables,
                 })));
             }
@@ -464,6 +469,7 @@ struct Kept {
     plan: Plan,
     digest: String,
     source: SourceShards,
+    planned: PlannedSource,
     tables: TableFiles,
 }
 
@@ -490,9 +496,12 @@ async fn plan_or_load(
         kept.map_err(|error| ledger_error(Judge::of(job), error, Some(epoch), field))?
     };
     let pipeline = pipeline_json(job)?;
-    let source =
-        SourceShards::of_items(&job.pipeline.source).unwrap_or(SourceShards::Files(kept.inputs));
-    let plan = plan(&job.pipeline, kept.source_shards);
+    let planned = kept.source();
+    let source = SourceShards::of_items(&job.pipeline.source).unwrap_or(SourceShards::Files {
+        files: kept.inputs,
+        parts: kept.parts,
+    });
+    let plan = plan(&job.pipeline, planned.clone());
     let digest = plan.digest();
     if digest != kept.digest || pipeline != kept.pipeline || source.count() != kept.source_shards {
         return Err(NoPlan::Failed(format!(
@@ -505,6 +514,7 @@ async fn plan_or_load(
         plan,
         digest,
         source,
+        planned,
         tables: kept.tables,
     })
 }
@@ -559,14 +569,14 @@ async fn fresh_plan(job: &RunJob) -> Result<PlanFile, NoPlan> {
     if !errors.is_empty() {
         return Err(NoPlan::Failed(expression_sentence(&errors)));
     }
-    let (inputs, source) = if let Some(items) = SourceShards::of_items(&job.pipeline.source) {
-        (Vec::new(), items)
+    let inputs = inputs(job).await?;
+    let (source, parts) = if let Some(items) = SourceShards::of_items(&job.pipeline.source) {
+        (PlannedSource::from(items.count()), Vec::new())
     } else {
-        let inputs = inputs(job).await?;
-        (inputs.clone(), SourceShards::Files(inputs))
+        files_as_shards(&job.frozen.spec.pipeline, &job.pipeline, &inputs)
+            .map_err(|error| NoPlan::Failed(error.to_string()))?
     };
-    let source_shards = source.count();
-    let plan = plan(&job.pipeline, source_shards);
+    let plan = plan(&job.pipeline, source.clone());
     let tables = tables(job).await?;
     let read = inputs.iter().chain(tables.values().flatten());
     let uris: Vec<String> = read.map(|input| input.uri.clone()).collect();
@@ -583,7 +593,9 @@ async fn fresh_plan(job: &RunJob) -> Result<PlanFile, NoPlan> {
         digest: plan.digest(),
         pipeline: pipeline_json(job)?,
         inputs,
-        source_shards,
+        source_shards: source.shards,
+        parts,
+        shuffle_shards: source.shuffle_shards,
         tables,
     })
 }

@@ -40,7 +40,7 @@ impl Stored {
     async fn replayed(&self) -> (Plan, State) {
         let storage = &self.job.storage;
         let kept = load_plan(storage, true).await.unwrap().unwrap();
-        let plan = plan(&self.job.pipeline, kept.source_shards);
+        let plan = plan(&self.job.pipeline, kept.source());
         assert_eq!(plan.digest(), kept.digest, "the plan it began with");
         let pipeline = serde_json::to_value(&self.job.frozen.spec.pipeline).unwrap();
         assert_eq!(pipeline, kept.pipeline);

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 use zephyr_engine::coordinator::FailureReason;
 use zephyr_engine::coordinator::record::JobResult;
 use zephyr_engine::id::{TaskAttempt, TaskId};
+use zephyr_engine::plan::PlannedSource;
 use zephyr_store::chance::Chance;
 use zephyr_store::finalize::{MANIFEST_NAME, STARTED_NAME};
 use zephyr_store::ledger::{TableFiles, load_plan};
@@ -79,6 +80,8 @@ pub(super) struct Outcome {
     /// Number of reported failures of tasks, and number of failures that were charged to a task.
     pub(super) failures: usize,
     pub(super) charged: usize,
+    /// Whether tasks read parts of files, or several files.
+    pub(super) has_parts: bool,
     /// The final files.
     pub(super) files: BTreeMap<String, Bytes>,
 }
@@ -151,7 +154,7 @@ impl World {
         let server = Server::new(seed, Faults::default(), journal.clone(), observer);
         let server = Arc::new(server);
         job.put_input(&server);
-        (job.source_shards, job.tables) = keep_plan(&job, &server);
+        (job.source, job.tables) = keep_plan(&job, &server);
         server.set_faults(settings.faults, settings.task_faults);
         let tasks = Tasks::new(&job, &server, settings.task_retry_time);
         Arc::new(Self {
@@ -191,6 +194,7 @@ impl World {
             epochs: self.truth.epochs(),
             failures: self.truth.failures(),
             charged: self.truth.charged(),
+            has_parts: self.job.source.parts.is_some(),
             files: self.final_files(),
         }
     }
@@ -253,8 +257,8 @@ impl World {
 
 /// Plans the job before the run, on a separate clock, because a simulated clock does not wait for
 /// the thread that compiles expressions. The first coordinator does this, and ends then. Returns
-/// the shards of the source and the files of the tables.
-fn keep_plan(job: &SimulatedJob, server: &Arc<Server>) -> (u32, TableFiles) {
+/// the planned source and the files of the tables.
+fn keep_plan(job: &SimulatedJob, server: &Arc<Server>) -> (PlannedSource, TableFiles) {
     let job = job.on(server, None, Chance::from_seed(0), Duration::from_secs(1));
     let storage = job.storage.clone();
     let plan = async move {
@@ -276,7 +280,7 @@ fn keep_plan(job: &SimulatedJob, server: &Arc<Server>) -> (u32, TableFiles) {
         runtime.block_on(async {
             plan.await;
             let plan = load_plan(&storage, false).await.unwrap();
-            plan.map_or_else(Default::default, |plan| (plan.source_shards, plan.tables))
+            plan.map_or_else(Default::default, |plan| (plan.source(), plan.tables))
         })
     });
     thread.join().unwrap()

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use zephyr_crds::frozen::FrozenJob;
 use zephyr_engine::id::JobUid;
+use zephyr_engine::plan::PlannedSource;
 use zephyr_store::chance::Chance;
 use zephyr_store::finalize::MANIFEST_NAME;
 use zephyr_store::ledger::TableFiles;
@@ -36,7 +37,8 @@ pub(super) struct SimulatedJob {
     frozen: FrozenJob,
     /// The content of each object that exists before the run, by name.
     files: BTreeMap<String, Vec<u8>>,
-    pub(super) source_shards: u32,
+    /// The plan's source; of a job that is not planned yet, nothing.
+    pub(super) source: PlannedSource,
     pub(super) tables: TableFiles,
     /// The lines of all final files together.
     pub(super) lines: Vec<String>,
@@ -93,7 +95,15 @@ impl SimulatedJob {
             .map(|(key, value)| json!({"k": key, "v": value}))
             .collect();
         let source = if has_files {
-            json!({"files": {"paths": ["s3://in/in/*.jsonl"]}})
+            let mut source = json!({"paths": ["s3://in/in/*.jsonl"]});
+            let mut sizes = Rng::of(shape, "sizes");
+            if matches!(shape % SHAPES, 0 | 4 | 6) {
+                source["splitBytes"] = json!(sizes.between(20, 300));
+            }
+            if matches!(shape % SHAPES, 2 | 4 | 8) {
+                source["combineBytes"] = json!(sizes.between(200, 2000));
+            }
+            json!({"files": source})
         } else {
             files.clear();
             json!({"items": {"values": values, "shards": shards}})
@@ -153,7 +163,7 @@ impl SimulatedJob {
         Self {
             frozen: frozen(&spec),
             files,
-            source_shards: u32::try_from(shards).unwrap(),
+            source: PlannedSource::default(),
             tables: TableFiles::new(),
             lines,
         }
@@ -165,7 +175,7 @@ impl SimulatedJob {
         Self {
             frozen: frozen(spec),
             files,
-            source_shards: 0,
+            source: PlannedSource::default(),
             tables: TableFiles::new(),
             lines: Vec::new(),
         }

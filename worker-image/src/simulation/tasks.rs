@@ -46,7 +46,7 @@ impl Tasks {
             let (spill, runtime) = (spill.path().to_owned(), RUNTIME.handle().clone());
             let setup = TaskSetup::of(
                 run_job,
-                job.source_shards,
+                job.source.clone(),
                 job.tables.clone(),
                 0,
                 spill,

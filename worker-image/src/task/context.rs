@@ -11,7 +11,7 @@ use zephyr_engine::expr::Variables;
 use zephyr_engine::id::StageId;
 use zephyr_engine::ops::StageProgram;
 use zephyr_engine::pipeline::{Format, Pipeline};
-use zephyr_engine::plan::{Plan, Stage, StageInput, StageOutput, plan};
+use zephyr_engine::plan::{Plan, PlannedSource, Stage, StageInput, StageOutput, plan};
 use zephyr_engine::record::Limits;
 use zephyr_store::finalize::{TemplateError, output_path};
 use zephyr_store::formats::{Compression, ReadLimits};
@@ -76,10 +76,10 @@ pub struct TaskSetup {
 }
 
 impl TaskSetup {
-    /// The setup for a job whose source has this number of shards.
+    /// The setup for a job with this source.
     pub fn of(
         job: RunJob,
-        source_shards: u32,
+        source: impl Into<PlannedSource>,
         tables: TableFiles,
         memory_bytes: u64,
         spill_folder: PathBuf,
@@ -88,7 +88,7 @@ impl TaskSetup {
         let spec = &job.frozen.spec.pipeline;
         let files = spec.source.files.as_ref();
         Self {
-            plan: plan(&job.pipeline, source_shards),
+            plan: plan(&job.pipeline, source),
             sink_path: spec.sink.files.path.clone(),
             sink_compression: spec.sink.files.compression.map(convert::compression),
             source_format: files.and_then(|files| files.format).map(convert::format),

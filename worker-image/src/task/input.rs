@@ -1,6 +1,7 @@
-//! The source of an attempt's records: a source file, inline items, or one partition of the
+//! The source of an attempt's records: parts of source files, inline items, or one partition of the
 //! previous stage. Returns each record with its position, for messages. Applies no step.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -10,7 +11,7 @@ use zephyr_engine::ops::Merger;
 use zephyr_engine::pipeline::{Format, Source};
 use zephyr_engine::plan::{Stage, StageInput, StageOutput};
 use zephyr_engine::record::{Record, RecordParser};
-use zephyr_store::formats::{FileReader, ReadError, ReadLimits, source_format};
+use zephyr_store::formats::{FileReader, LinePlace, ReadError, ReadLimits, source_format};
 use zephyr_store::shuffle::{
     FAN_IN, PartitionMerge, PartitionStream, ShuffleError, Source as PartitionSource, load_stage,
 };
@@ -18,17 +19,24 @@ use zephyr_store::storage::{InputFile, Location, ObjectReader, ReadCounter};
 
 use crate::task::context::TaskContext;
 use crate::task::error::TaskError;
-use crate::task::run::ProgressCounters;
+use crate::task::run::{InputPart, ProgressCounters};
 
 /// Partitions that are opened at a time: each needs two calls to the store.
 const OPEN_AT_ONCE: usize = 16;
+
+/// Files of a shard that are opened before their turn, so that one does not wait for the first
+/// answer about each.
+const FILES_AHEAD: usize = 8;
+
+/// The most bytes of files that are opened before their turn: as many as one range of a large file.
+const BYTES_AHEAD: u64 = 8 << 20;
 
 /// Where a record was read, for messages and for the trace.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place<'a> {
     /// The name of the file, or the name of another source.
     pub(super) input: &'a str,
-    /// The record: its line, or its number, from 1.
+    /// The record: its line, or its number, from 1; or the position of its line.
     pub(super) number: u64,
     kind: PlaceKind,
 }
@@ -36,6 +44,9 @@ pub(super) struct Place<'a> {
 #[derive(Clone, Copy, Debug)]
 enum PlaceKind {
     Line,
+    /// The number is the position of the line's first byte, because the file was not read from its
+    /// beginning.
+    Byte,
     Item,
     Group,
 }
@@ -48,7 +59,8 @@ impl std::fmt::Display for Place<'_> {
             kind,
         } = self;
         match kind {
-            PlaceKind::Line => write!(f, "{input}: line {number}"),
+            PlaceKind::Line => write!(f, "{input}: {}", LinePlace::Number(*number)),
+            PlaceKind::Byte => write!(f, "{input}: {}", LinePlace::Byte(*number)),
             PlaceKind::Item => write!(f, "{input}[{}]", number - 1),
             PlaceKind::Group => write!(f, "{input}: record {number}"),
         }
@@ -58,11 +70,11 @@ impl std::fmt::Display for Place<'_> {
 /// Receives a record; returns whether to continue.
 pub(super) type Taker<'a> = dyn FnMut(Record, Place<'_>) -> Result<bool, TaskError> + 'a;
 
-/// Reads a file.
-pub(super) fn read_file(
+/// Reads parts of files, one after the other. Small files are opened before their turn.
+pub(super) fn read_files(
     context: &TaskContext,
     stage: &Stage,
-    file: &InputFile,
+    parts: &[InputPart],
     counters: &Arc<ProgressCounters>,
     take: &mut Taker<'_>,
 ) -> Result<(), TaskError> {
@@ -71,20 +83,50 @@ pub(super) fn read_file(
         ..context.setup.limits
     };
     let format = context.setup.source_format;
-    let mut reader = open_file(context, file, format, &limits, counters)?;
-    while let Some((record, number)) = reader.next_record().map_err(TaskError::ReadInput)? {
-        if !take(
-            record,
-            Place {
-                input: &file.uri,
-                number,
-                kind: PlaceKind::Line,
-            },
-        )? {
-            break;
+    let mut waiting = parts.iter();
+    let mut opened = VecDeque::new();
+    let mut bytes_ahead = 0;
+    loop {
+        while opened.is_empty()
+            || (opened.len() < FILES_AHEAD
+                && waiting
+                    .as_slice()
+                    .first()
+                    .is_some_and(|next| bytes_ahead + next.file.size <= BYTES_AHEAD))
+        {
+            let Some(part) = waiting.next() else { break };
+            bytes_ahead += part.file.size;
+            // An error of this file counts only after the records of those before it.
+            opened.push_back((part, open_part(context, part, format, &limits, counters)));
+        }
+        let Some((part, reader)) = opened.pop_front() else {
+            return Ok(());
+        };
+        bytes_ahead -= part.file.size;
+        if !read_part(&part.file.uri, reader?, take)? {
+            return Ok(());
         }
     }
-    Ok(())
+}
+
+/// Reads a file or a part of it; returns whether to continue.
+fn read_part(uri: &str, mut reader: FileReader, take: &mut Taker<'_>) -> Result<bool, TaskError> {
+    let kind = if reader.counts_lines() {
+        PlaceKind::Line
+    } else {
+        PlaceKind::Byte
+    };
+    while let Some((record, number)) = reader.next_record().map_err(TaskError::ReadInput)? {
+        let place = Place {
+            input: uri,
+            number,
+            kind,
+        };
+        if !take(record, place)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Opens a file; without a `format`, its extension implies one.
@@ -95,21 +137,37 @@ pub(super) fn open_file(
     limits: &ReadLimits,
     counters: &Arc<ProgressCounters>,
 ) -> Result<FileReader, TaskError> {
+    let whole = InputPart::whole(file.clone());
+    open_part(context, &whole, format, limits, counters)
+}
+
+/// Opens a part of a file, as [`open_file`].
+fn open_part(
+    context: &TaskContext,
+    part: &InputPart,
+    format: Option<Format>,
+    limits: &ReadLimits,
+    counters: &Arc<ProgressCounters>,
+) -> Result<FileReader, TaskError> {
     let setup = &context.setup;
+    let file = &part.file;
     let location = Location::parse_local(&file.uri)
         .map_err(|error| TaskError::FollowAssignment(error.to_string()))?;
     let format = match format {
         Some(format) => format,
         None => source_format(&file.uri).map_err(TaskError::ReadInput)?,
     };
-    let input = ObjectReader::open(
+    let lines = part.from..part.to;
+    let input = ObjectReader::open_part(
         &setup.runtime,
         setup.storage.stores(),
         file,
         &location,
+        FileReader::start_of(&lines)..part.to,
         counting(counters),
     );
-    FileReader::new(&file.uri, file.size, format, limits, input).map_err(TaskError::ReadInput)
+    FileReader::of_part(&file.uri, file.size, lines, format, limits, input)
+        .map_err(TaskError::ReadInput)
 }
 
 /// Reads inline items.
@@ -139,7 +197,7 @@ pub(super) fn read_items(
         let record = parsed.map_err(|error| {
             TaskError::ReadInput(ReadError::ParseRecord {
                 file: ITEMS.to_owned(),
-                line: number,
+                place: LinePlace::Number(number),
                 problem: error.to_string(),
             })
         })?;

@@ -13,7 +13,7 @@ use zephyr_store::storage::{CallKind, InputFile, Location, StorageError, is_obje
 
 use crate::task::context::TaskContext;
 use crate::task::error::{TaskError, TaskFailure};
-use crate::task::input::{Place, read_file, read_items, read_shuffle};
+use crate::task::input::{Place, read_files, read_items, read_shuffle};
 use crate::task::output::Output;
 
 /// The assignment.
@@ -30,8 +30,8 @@ pub struct Assignment {
 /// The source of a task's records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskInput {
-    /// A file of the source.
-    File(InputFile),
+    /// Parts of files of the source, at least one, in this order. Several parts are whole files.
+    Files(Vec<InputPart>),
     /// Inline items [first, first + count).
     Items {
         /// The position of the first one.
@@ -44,6 +44,28 @@ pub enum TaskInput {
         /// Path, under the job's storage prefix, of the object that lists that stage's outputs.
         outputs: String,
     },
+}
+
+/// The lines of a file that begin at byte `from` or after it, and before byte `to`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputPart {
+    /// The file.
+    pub file: InputFile,
+    /// The first byte.
+    pub from: u64,
+    /// The byte after the last one.
+    pub to: u64,
+}
+
+impl InputPart {
+    /// All lines of a file.
+    pub fn whole(file: InputFile) -> Self {
+        Self {
+            from: 0,
+            to: file.size,
+            file,
+        }
+    }
 }
 
 /// The progress of an attempt, which other threads read while it runs. Any change is progress.
@@ -194,7 +216,7 @@ fn pass_records(
         Ok(matches!(flow, Flow::Continue))
     };
     match (&assignment.input, program.merger()) {
-        (TaskInput::File(file), None) => read_file(context, stage, file, counters, &mut take)?,
+        (TaskInput::Files(parts), None) => read_files(context, stage, parts, counters, &mut take)?,
         (TaskInput::Items { first, count }, None) => {
             read_items(context, stage, *first, *count, &mut take)?;
         }
@@ -208,7 +230,7 @@ fn pass_records(
             &mut take,
         )?,
         (TaskInput::Shuffle { .. }, None)
-        | (TaskInput::File(_) | TaskInput::Items { .. }, Some(_)) => {
+        | (TaskInput::Files(_) | TaskInput::Items { .. }, Some(_)) => {
             return Err(TaskError::FollowAssignment(format!(
                 "stage {} reads something else",
                 stage.id

@@ -23,6 +23,7 @@ use super::*;
 use crate::fixtures::attempts::first_attempt;
 use crate::fixtures::tricky::{Trick, Tricks, tricky};
 
+mod parts;
 mod tables;
 
 struct Job {
@@ -32,6 +33,8 @@ struct Job {
     sink_path: String,
     storage: JobStorage,
     inputs: Vec<InputFile>,
+    /// The parts of each source shard; empty if each is a whole file.
+    parts: Vec<Vec<InputPart>>,
     tables: TableFiles,
     limits: ReadLimits,
     memory_bytes: u64,
@@ -74,6 +77,7 @@ impl Job {
             sink_path: sink_path.to_owned(),
             storage,
             inputs,
+            parts: Vec::new(),
             tables: TableFiles::new(),
             limits: ReadLimits::default(),
             memory_bytes: 0,
@@ -90,10 +94,11 @@ impl Job {
 
     fn plan(&self) -> Plan {
         let shards = match &self.pipeline.source {
-            Source::Files { .. } => u32::try_from(self.inputs.len()).unwrap(),
+            Source::Files { .. } if self.parts.is_empty() => self.inputs.len(),
+            Source::Files { .. } => self.parts.len(),
             Source::Items { .. } => 1,
         };
-        plan(&self.pipeline, shards)
+        plan(&self.pipeline, u32::try_from(shards).unwrap())
     }
 
     fn context(&self) -> TaskContext {
@@ -122,7 +127,11 @@ impl Job {
             (_, Some(outputs)) if stage > 0 => TaskInput::Shuffle {
                 outputs: outputs.clone(),
             },
-            (Source::Files { .. }, _) => TaskInput::File(self.inputs[shard as usize].clone()),
+            (Source::Files { .. }, _) if self.parts.is_empty() => {
+                let file = self.inputs[shard as usize].clone();
+                TaskInput::Files(vec![InputPart::whole(file)])
+            }
+            (Source::Files { .. }, _) => TaskInput::Files(self.parts[shard as usize].clone()),
             (Source::Items { values, .. }, _) => TaskInput::Items {
                 first: 0,
                 count: u32::try_from(values.len()).unwrap(),

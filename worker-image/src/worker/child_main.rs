@@ -18,13 +18,14 @@ use zephyr_proto::task::{
     FromChild, NextRecord, Ready, Setup, SetupFailed, ToChild, from_child, to_child,
 };
 use zephyr_proto::worker::{RunTask, TaskProgress};
+use zephyr_store::formats::LinePlace;
 use zephyr_store::install_crypto_provider;
 use zephyr_store::storage::{Cause, Location, StorageError};
 
 use super::frames::{FrameError, read_blocking, write_blocking};
 use crate::convert::identity::to_wire;
 use crate::convert::wire;
-use crate::convert::wire::table_files;
+use crate::convert::wire::{planned_source, table_files};
 use crate::job::{RunJob, RunJobError};
 use crate::task::{
     self, ProgressCounters, TaskContext, TaskContextError, TaskInput, TaskSetup, Trace,
@@ -186,7 +187,11 @@ fn context(setup: Setup, runtime: Handle) -> Result<TaskContext, SetupError> {
     let job = RunJob::from_json(&setup.job).map_err(SetupError::Job)?;
     let setup = TaskSetup::of(
         job,
-        setup.source_shards,
+        planned_source(
+            setup.source_shards,
+            setup.shuffle_shards,
+            &setup.source_parts,
+        ),
         table_files(setup.tables),
         setup.memory_bytes,
         PathBuf::from(setup.spill_directory),
@@ -332,8 +337,16 @@ struct Notes {
 
 impl Trace for Notes {
     fn note(&self, input: &str, record: u64) {
-        let place = match self.input {
-            TaskInput::File(_) => format!("{input}: line {record}"),
+        let place = match &self.input {
+            TaskInput::Files(parts) => {
+                let is_from_the_beginning = parts.first().is_none_or(|part| part.from == 0);
+                let place = if is_from_the_beginning {
+                    LinePlace::Number(record)
+                } else {
+                    LinePlace::Byte(record)
+                };
+                format!("{input}: {place}")
+            }
             TaskInput::Items { .. } => format!("{input}[{}]", record.saturating_sub(1)),
             TaskInput::Shuffle { .. } => format!("{input}: record {record}"),
         };

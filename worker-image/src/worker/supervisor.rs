@@ -22,7 +22,7 @@ use super::options::Readiness;
 use super::session::{FromSession, Opening};
 use super::slot::{SlotCommand, SlotEvent};
 use crate::convert::identity::{WireError, task_attempt, task_attempts, to_wire};
-use crate::convert::wire::to_failed;
+use crate::convert::wire::{planned_source, to_failed};
 use crate::job::RunJob;
 use crate::metrics::WorkerMetrics;
 use crate::task::TaskFailure;
@@ -230,7 +230,12 @@ impl Supervisor {
     }
 
     fn on_welcome(&self, state: &mut State, epoch: Epoch, welcome: &Welcome) {
-        let ours = plan(&self.job.pipeline, welcome.source_shards).digest();
+        let source = planned_source(
+            welcome.source_shards,
+            welcome.shuffle_shards,
+            &welcome.source_parts,
+        );
+        let ours = plan(&self.job.pipeline, source).digest();
         if ours != welcome.plan_digest {
             let why = format!(
                 "plan digest is {ours} here and {} at the coordinator: the two run different releases of this image",
@@ -245,6 +250,8 @@ impl Supervisor {
         tracing::info!(%epoch, heartbeat_interval_ms = welcome.heartbeat_interval_ms, "the session is up");
         let setup = Setup {
             source_shards: welcome.source_shards,
+            shuffle_shards: welcome.shuffle_shards,
+            source_parts: welcome.source_parts.clone(),
             tables: welcome.tables.clone(),
             ..self.setup.clone()
         };

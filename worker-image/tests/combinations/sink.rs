@@ -178,6 +178,9 @@ impl Sink {
         if total > 1 && !self.template.contains("{shard") {
             return Some("several shards have one name");
         }
+        if source.splits() && flow.is_of_files && !self.template.contains("{shard") {
+            return Some("files are split and the output has one name");
+        }
         let read = source.read();
         if (0..total).any(|shard| read.contains(&self.name(shard, total))) {
             return Some("an output is an input");

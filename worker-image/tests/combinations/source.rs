@@ -68,6 +68,10 @@ pub(super) struct Files {
     naming: Naming,
     sets_format: bool,
     empty_ok: bool,
+    /// The size from which files are split; 0 or nothing splits none, because all are small.
+    split_bytes: Option<usize>,
+    /// The size up to which neighbours are combined.
+    combine_bytes: Option<usize>,
 }
 
 pub(super) fn draw(dice: &mut Dice) -> Source {
@@ -103,6 +107,8 @@ pub(super) fn draw(dice: &mut Dice) -> Source {
         ]),
         sets_format: dice.percent(30),
         empty_ok: dice.percent(40),
+        split_bytes: dice.pick(&[None, None, None, Some(0), Some(7), Some(20), Some(64)]),
+        combine_bytes: dice.pick(&[None, None, None, Some(0), Some(1), Some(60), Some(1000)]),
     };
     for number in 0..dice.pick(&[0, 1, 1, 3, 3, 4]) {
         let name = format!("{number:03}{extension}");
@@ -153,17 +159,13 @@ impl Source {
                 Flow {
                     shape: *shape,
                     shards: Shards::Known(spread.collect()),
+                    is_of_files: false,
                 }
             }
             Self::Files(files) => Flow {
                 shape: files.shape,
-                shards: Shards::Known(
-                    files
-                        .matched()
-                        .into_iter()
-                        .map(|name| files.data[&name].clone())
-                        .collect(),
-                ),
+                shards: Shards::Known(files.shards()),
+                is_of_files: true,
             },
         }
     }
@@ -231,6 +233,11 @@ impl Source {
             if matches!(files.naming, Naming::DeepEverything | Naming::DeepExtension))
     }
 
+    /// Whether files are split if they are large enough.
+    pub(super) fn splits(&self) -> bool {
+        matches!(self, Self::Files(files) if files.split_bytes.is_some_and(|bytes| bytes > 0))
+    }
+
     /// The names of the files that are read, below the root.
     pub(super) fn read(&self) -> Vec<String> {
         match self {
@@ -293,7 +300,60 @@ impl Files {
             };
             files["format"] = json!(format);
         }
+        for (name, bytes) in [
+            ("splitBytes", self.split_bytes),
+            ("combineBytes", self.combine_bytes),
+        ] {
+            if let Some(bytes) = bytes {
+                files[name] = json!(bytes.to_string());
+            }
+        }
         files
+    }
+
+    /// The records of each shard: a large file is cut into equal pieces, a piece has the lines that
+    /// begin in it, and small neighbours are one shard.
+    fn shards(&self) -> Vec<Vec<Value>> {
+        let mut shards: Vec<Vec<Value>> = Vec::new();
+        // The bytes of the last shard, and whether it is compressed, if files may be added to it.
+        let mut open: Option<(usize, bool)> = None;
+        let most = self.combine_bytes.unwrap_or(0);
+        for name in self.matched() {
+            let records = &self.data[&name];
+            let bytes = self.bytes(&name, records).len();
+            let is_compressed = has_extension(&name, "gz") || has_extension(&name, "zst");
+            let pieces = match self.split_bytes {
+                Some(split) if split > 0 && !is_compressed => bytes.div_ceil(split).max(1),
+                _ => 1,
+            };
+            let together = open.filter(|(_, kind)| *kind == is_compressed);
+            let together = together.map(|(before, _)| before + bytes);
+            if pieces > 1 {
+                open = None;
+                shards.extend(self.pieces(records, bytes, pieces));
+            } else if let Some(together) = together.filter(|bytes| most > 0 && *bytes <= most) {
+                open = Some((together, is_compressed));
+                let last = shards.last_mut().unwrap();
+                last.extend(records.iter().cloned());
+            } else {
+                open = Some((bytes, is_compressed));
+                shards.push(records.clone());
+            }
+        }
+        shards
+    }
+
+    fn pieces(&self, records: &[Value], bytes: usize, pieces: usize) -> Vec<Vec<Value>> {
+        let mut cut = vec![Vec::new(); pieces];
+        let (mut at, mut piece) = (0, 0);
+        for record in records {
+            while at >= bytes * (piece + 1) / pieces {
+                piece += 1;
+            }
+            cut[piece].push(record.clone());
+            at += self.line(record).len();
+        }
+        cut
     }
 
     fn paths(&self) -> Vec<String> {
@@ -343,11 +403,15 @@ impl Files {
     }
 
     fn bytes(&self, name: &str, records: &[Value]) -> Vec<u8> {
-        let lines = records.iter().map(|record| match record.as_str() {
+        let lines = records.iter().map(|record| self.line(record));
+        compressed(name, lines.collect())
+    }
+
+    fn line(&self, record: &Value) -> String {
+        match record.as_str() {
             Some(text) if self.shape == Shape::Text => format!("{text}\n"),
             Some(_) | None => format!("{record}\n"),
-        });
-        compressed(name, lines.collect())
+        }
     }
 }
 

@@ -31,6 +31,9 @@ pub(super) enum Shape {
 pub(super) struct Flow {
     pub(super) shape: Shape,
     pub(super) shards: Shards,
+    /// Whether these are records of files before the first shuffle. The default number of shards of
+    /// that shuffle follows from the size of the files, which are small here.
+    pub(super) is_of_files: bool,
 }
 
 /// How they are distributed over shards.
@@ -61,6 +64,7 @@ impl Flow {
 
     fn each(self, shape: Shape, change: impl Fn(&Value) -> Vec<Value>) -> Self {
         let all = |records: Vec<Value>| records.iter().flat_map(&change).collect();
+        let is_of_files = self.is_of_files;
         let shards = match self.shards {
             Shards::Known(shards) => Shards::Known(shards.into_iter().map(all).collect()),
             Shards::Scattered { records, count } => Shards::Scattered {
@@ -68,7 +72,11 @@ impl Flow {
                 count,
             },
         };
-        Self { shape, shards }
+        Self {
+            shape,
+            shards,
+            is_of_files,
+        }
     }
 }
 
@@ -190,7 +198,12 @@ fn apply(step: Step, flow: &Flow) -> Option<(Value, Flow)> {
                     shard
                 });
                 let shards = Shards::Known(taken.collect());
-                (json!({"takePerShard": count}), Flow { shape, shards })
+                let flow = Flow {
+                    shape,
+                    shards,
+                    is_of_files: flow.is_of_files,
+                };
+                (json!({"takePerShard": count}), flow)
             }
             // The hash determines which records come first.
             Shards::Scattered { .. } => return None,
@@ -200,7 +213,12 @@ fn apply(step: Step, flow: &Flow) -> Option<(Value, Flow)> {
         Step::Count => {
             let shards = Shards::Known(vec![vec![json!(flow.records().len())]]);
             let shape = Shape::Number;
-            (json!({"count": {}}), Flow { shape, shards })
+            let flow = Flow {
+                shape,
+                shards,
+                is_of_files: false,
+            };
+            (json!({"count": {}}), flow)
         }
     })
 }
@@ -278,9 +296,12 @@ fn spread(flow: Flow) -> Option<(Value, Flow)> {
 }
 
 fn shuffled(flow: &Flow, shards: Option<usize>) -> usize {
-    shards
-        .unwrap_or(flow.shards().min(MAX_DEFAULT_SHARDS))
-        .max(1)
+    let default = if flow.is_of_files {
+        1
+    } else {
+        flow.shards().min(MAX_DEFAULT_SHARDS)
+    };
+    shards.unwrap_or(default).max(1)
 }
 
 fn with_shards(mut step: Value, shards: Option<usize>) -> Value {
@@ -326,6 +347,7 @@ fn group(flow: &Flow, shards: Option<usize>) -> (Value, Flow) {
             records: records.collect(),
             count,
         },
+        is_of_files: false,
     };
     let step = with_shards(json!({"key": key, "aggregate": aggregate}), shards);
     (json!({"groupBy": step}), flow)
@@ -344,6 +366,7 @@ fn deduplicate(flow: &Flow, shards: Option<usize>) -> (Value, Flow) {
             records: distinct.into_values().collect(),
             count,
         },
+        is_of_files: false,
     };
     let step = with_shards(json!({"key": "."}), shards);
     (json!({"deduplicate": step}), flow)

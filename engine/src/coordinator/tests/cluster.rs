@@ -33,6 +33,7 @@ pub(super) fn plan(shards: &[u32]) -> Plan {
         stages: (0..).zip(shards).map(stage).collect(),
         values: BTreeMap::new(),
         tables: BTreeMap::new(),
+        source_parts: None,
     }
 }
 

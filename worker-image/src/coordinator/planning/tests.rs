@@ -18,6 +18,8 @@ use zephyr_store::storage::{JobStorage, Location, Stores, fetch};
 use super::*;
 use crate::fixtures::tricky::{Trick, Tricks, tricky};
 
+mod sharding;
+
 const FOLDER: &str = "s3://b/jobs/uid";
 
 fn job(stores: Stores) -> Arc<RunJob> {
@@ -579,7 +581,7 @@ fn reading(stores: &Stores, paths: &[&str], sink: &str, steps: &serde_json::Valu
 
 #[tokio::test]
 async fn shards_of_one_name_end_the_job_before_a_plan_is_kept() {
-    let group = json!([{"groupBy": {"key": ".", "aggregate": {"n": {"count": {}}}}}]);
+    let group = json!([{"groupBy": {"key": ".", "aggregate": {"n": {"count": {}}}, "shards": 3}}]);
     for (sink, steps) in [
         ("s3://o/out/all.jsonl", json!([])),
         ("s3://o/out/of-{total}.jsonl", json!([])),

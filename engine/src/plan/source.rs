@@ -1,0 +1,384 @@
+//! How the files of a source become shards: large ones are split, and small ones are combined. Also
+//! the default number of shards of a shuffle. Pure: sizes in, numbers out. Opens no file.
+
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::MAX_DEFAULT_SHARDS;
+use crate::pipeline::{Format, Pipeline, Step};
+
+/// The most shards of a source. The plan is stored in one object, and the coordinator holds all
+/// tasks of a stage.
+pub const MAX_SOURCE_SHARDS: usize = 100_000;
+
+/// The most files that one shard reads, so that a task does not consist of opening files.
+pub const MAX_FILES_OF_A_SHARD: usize = 1000;
+
+/// The most bytes of names of files of one shard: they are sent to the worker in one message, of at
+/// most 4 MiB.
+const MAX_NAME_BYTES: usize = 1 << 20;
+
+/// The size from which a file is split if the manifest sets none.
+pub const DEFAULT_SPLIT_BYTES: u64 = 256 << 20;
+
+/// The input bytes for each shard of a shuffle if the manifest sets no number: their groups fit
+/// into the buffers of a task.
+const BYTES_OF_A_SHUFFLE_SHARD: u64 = 128 << 20;
+
+/// How many times larger compressed files are assumed to be when they are read.
+const COMPRESSION_RATIO: u64 = 4;
+
+/// A file of the source, as it was listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListedFile {
+    /// Its size.
+    pub bytes: u64,
+    /// The length of its address and version, which are sent to the worker.
+    pub name_bytes: usize,
+    /// The format in which it is read.
+    pub format: Format,
+    /// Whether it is compressed. Such a file can be read only from its beginning.
+    pub is_compressed: bool,
+    /// Whether every read can be bound to the version that was listed. Two tasks could read two
+    /// versions of another file.
+    pub is_pinned: bool,
+}
+
+/// What the manifest says about splitting and combining.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sharding {
+    /// A file larger than this is split; 0 never splits; not set: the default.
+    pub split_bytes: Option<u64>,
+    /// Neighbouring files are combined up to this size; 0 combines none.
+    pub combine_bytes: u64,
+    /// Whether the output has one name, so that only one shard may be written.
+    pub has_single_output: bool,
+}
+
+/// Lines of a file: those that begin at `from` or after it, and before `to`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FilePart {
+    /// The file's position in the listing.
+    pub file: u32,
+    /// The first byte.
+    pub from: u64,
+    /// The byte after the last one.
+    pub to: u64,
+}
+
+/// Why there are no shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ShardingError {
+    /// Splitting makes too many shards.
+    #[error(
+        "spec.pipeline.source.files.splitBytes: makes too many shards of the input (got {shards} shards with {split_bytes} bytes); at most {MAX_SOURCE_SHARDS} are allowed, set a larger number of bytes, or 0 to split no file"
+    )]
+    TooMany {
+        /// Their number.
+        shards: u64,
+        /// The size that was set.
+        split_bytes: u64,
+    },
+}
+
+/// The source of a plan, as far as the plan depends on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlannedSource {
+    /// Number of shards.
+    pub shards: u32,
+    /// Shards of the first shuffle if its step sets none. Not set: as many as the source has, at
+    /// most 256, as release 0.1.0 planned.
+    pub shuffle_shards: Option<u32>,
+    /// What identifies the parts of files that the shards read; nothing if each shard is a whole
+    /// file, or if the source has no files.
+    pub parts: Option<String>,
+}
+
+impl From<u32> for PlannedSource {
+    /// Shards without parts of files, as release 0.1.0 planned them.
+    fn from(shards: u32) -> Self {
+        Self {
+            shards,
+            ..Self::default()
+        }
+    }
+}
+
+impl PlannedSource {
+    /// A source of files whose shards are these parts; without parts, each shard is one whole file.
+    pub fn of_parts(files: usize, parts: &[Vec<FilePart>], shuffle_shards: Option<u32>) -> Self {
+        let shards = if parts.is_empty() { files } else { parts.len() };
+        Self {
+            shards: u32::try_from(shards).unwrap_or(u32::MAX),
+            shuffle_shards,
+            parts: (!parts.is_empty()).then(|| parts_digest(parts)),
+        }
+    }
+}
+
+/// The source of a new plan, and the parts that each of its shards reads: none if each shard is one
+/// whole file.
+///
+/// # Errors
+/// The size that the manifest sets makes more shards than are allowed. The default never does.
+pub fn plan_source(
+    pipeline: &Pipeline,
+    files: &[ListedFile],
+    sharding: Sharding,
+) -> Result<(PlannedSource, Vec<Vec<FilePart>>), ShardingError> {
+    let mut parts = shards(pipeline, files, sharding)?;
+    if are_whole_files(&parts, files) {
+        parts.clear();
+    }
+    let mut source = PlannedSource::of_parts(files.len(), &parts, None);
+    let shuffle_shards = default_shuffle_shards(pipeline, files, sharding);
+    // A release that does not know the number plans the same number then, and reads the plan.
+    let is_implied = shuffle_shards == implied_shuffle_shards(source.shards);
+    if needs_shuffle_shards(pipeline) && !is_implied {
+        source.shuffle_shards = Some(shuffle_shards);
+    }
+    Ok((source, parts))
+}
+
+/// The shards of a shuffle whose step sets none, after this number of shards.
+pub(super) fn implied_shuffle_shards(upstream: u32) -> u32 {
+    upstream.clamp(1, MAX_DEFAULT_SHARDS)
+}
+
+/// The parts that each shard reads, in the order of the listing. Every byte of every file is in
+/// exactly one part.
+fn shards(
+    pipeline: &Pipeline,
+    files: &[ListedFile],
+    sharding: Sharding,
+) -> Result<Vec<Vec<FilePart>>, ShardingError> {
+    let split_bytes = split_bytes(pipeline, files, sharding);
+    if let Some(split_bytes) = split_bytes {
+        let shards = count(files, split_bytes);
+        if shards > MAX_SOURCE_SHARDS as u64 {
+            return Err(ShardingError::TooMany {
+                shards,
+                split_bytes,
+            });
+        }
+    }
+    let mut shards: Vec<Vec<FilePart>> = Vec::with_capacity(files.len());
+    let mut open = OpenShard::default();
+    for (number, file) in (0..).zip(files) {
+        let pieces = pieces(file, split_bytes);
+        let part = |from, to| FilePart {
+            file: number,
+            from,
+            to,
+        };
+        if pieces > 1 {
+            open = OpenShard::default();
+            let cut = |piece| nth_cut(file.bytes, piece, pieces);
+            shards.extend((0..pieces).map(|piece| vec![part(cut(piece), cut(piece + 1))]));
+            continue;
+        }
+        let whole = part(0, file.bytes);
+        match shards.last_mut() {
+            Some(shard) if open.takes(file, sharding.combine_bytes) => shard.push(whole),
+            _ => {
+                open = OpenShard::default();
+                shards.push(vec![whole]);
+            }
+        }
+        open.add(file);
+    }
+    Ok(shards)
+}
+
+/// The last shard, while files may still be added to it.
+#[derive(Default)]
+struct OpenShard {
+    bytes: u64,
+    files: usize,
+    name_bytes: usize,
+    last: Option<ListedFile>,
+}
+
+impl OpenShard {
+    fn takes(&self, file: &ListedFile, combine_bytes: u64) -> bool {
+        let is_alike = self.last.is_some_and(|last| {
+            (last.format, last.is_compressed) == (file.format, file.is_compressed)
+        });
+        combine_bytes > 0
+            && is_alike
+            && self.files < MAX_FILES_OF_A_SHARD
+            && self.name_bytes.saturating_add(file.name_bytes) <= MAX_NAME_BYTES
+            && self.bytes.saturating_add(file.bytes) <= combine_bytes
+    }
+
+    fn add(&mut self, file: &ListedFile) {
+        self.bytes = self.bytes.saturating_add(file.bytes);
+        self.files += 1;
+        self.name_bytes = self.name_bytes.saturating_add(file.name_bytes);
+        self.last = Some(*file);
+    }
+}
+
+/// The size from which files are split; nothing if none is. A default must not change a result, nor
+/// refuse a job: without a size in the manifest no file is split if a step sees its shard as a
+/// whole or if only one shard may be written, and the size grows until the shards are few enough.
+fn split_bytes(pipeline: &Pipeline, files: &[ListedFile], sharding: Sharding) -> Option<u64> {
+    if let Some(set) = sharding.split_bytes {
+        return (set > 0).then_some(set);
+    }
+    let first_stage = pipeline.steps.iter().take_while(|step| !shuffles(step));
+    if first_stage.clone().any(sees_its_shard) {
+        return None;
+    }
+    if sharding.has_single_output && first_stage.count() == pipeline.steps.len() {
+        return None;
+    }
+    let mut bytes = DEFAULT_SPLIT_BYTES;
+    while count(files, bytes) > MAX_SOURCE_SHARDS as u64 && bytes < u64::MAX {
+        bytes = bytes.saturating_mul(2);
+    }
+    Some(bytes)
+}
+
+/// The number of shards without combining.
+fn count(files: &[ListedFile], split_bytes: u64) -> u64 {
+    let pieces = files.iter().map(|file| pieces(file, Some(split_bytes)));
+    pieces.fold(0, u64::saturating_add)
+}
+
+fn pieces(file: &ListedFile, split_bytes: Option<u64>) -> u64 {
+    match split_bytes {
+        Some(bytes) if !file.is_compressed && file.is_pinned => file.bytes.div_ceil(bytes).max(1),
+        Some(_) | None => 1,
+    }
+}
+
+/// The beginning of a piece, so that all pieces are equal but for a byte.
+fn nth_cut(bytes: u64, piece: u64, pieces: u64) -> u64 {
+    let cut = u128::from(bytes) * u128::from(piece) / u128::from(pieces);
+    u64::try_from(cut).unwrap_or(bytes)
+}
+
+/// Whether a step redistributes its records.
+fn shuffles(step: &Step) -> bool {
+    match step {
+        Step::GroupBy(_) | Step::Deduplicate { .. } | Step::Count => true,
+        Step::Map(_)
+        | Step::FlatMap(_)
+        | Step::Filter(_)
+        | Step::Select(_)
+        | Step::TakePerShard(_) => false,
+    }
+}
+
+/// Whether the result of a step depends on which records share a shard.
+fn sees_its_shard(step: &Step) -> bool {
+    match step {
+        Step::TakePerShard(_) => true,
+        Step::Map(_)
+        | Step::FlatMap(_)
+        | Step::Filter(_)
+        | Step::Select(_)
+        | Step::GroupBy(_)
+        | Step::Deduplicate { .. }
+        | Step::Count => false,
+    }
+}
+
+/// The shards of the first shuffle if its step sets none: one for each 128 MiB of input, compressed
+/// bytes times 4, from 1 to 256. Exactly one if the output has one name and the last shuffle sets
+/// no number either, because that shuffle has as many.
+fn default_shuffle_shards(pipeline: &Pipeline, files: &[ListedFile], sharding: Sharding) -> u32 {
+    let last = pipeline.steps.iter().rev().find(|step| shuffles(step));
+    let is_open = match last {
+        Some(Step::GroupBy(group_by)) => group_by.shards.is_none(),
+        Some(Step::Deduplicate { shards, .. }) => shards.is_none(),
+        Some(_) | None => false,
+    };
+    if sharding.has_single_output && is_open {
+        return 1;
+    }
+    let bytes = |file: &ListedFile| {
+        let ratio = if file.is_compressed {
+            COMPRESSION_RATIO
+        } else {
+            1
+        };
+        file.bytes.saturating_mul(ratio)
+    };
+    let bytes = files.iter().map(bytes).fold(0, u64::saturating_add);
+    let shards = bytes.div_ceil(BYTES_OF_A_SHUFFLE_SHARD);
+    u32::try_from(shards)
+        .unwrap_or(u32::MAX)
+        .clamp(1, MAX_DEFAULT_SHARDS)
+}
+
+/// Whether the plan needs the default number of shards of a shuffle.
+fn needs_shuffle_shards(pipeline: &Pipeline) -> bool {
+    match pipeline.steps.iter().find(|step| shuffles(step)) {
+        Some(Step::GroupBy(group_by)) => group_by.shards.is_none(),
+        Some(Step::Deduplicate { shards, .. }) => shards.is_none(),
+        Some(_) | None => false,
+    }
+}
+
+/// Whether each shard is one whole file, in order.
+fn are_whole_files(shards: &[Vec<FilePart>], files: &[ListedFile]) -> bool {
+    // With as many shards as files, every shard may still be something else.
+    let is_whole = |(shard, file): (&Vec<FilePart>, &ListedFile)| match shard[..] {
+        [part] => part.from == 0 && part.to == file.bytes,
+        _ => false,
+    };
+    shards.len() == files.len() && shards.iter().zip(files).all(is_whole)
+}
+
+/// What identifies these parts: the hash of all their numbers.
+fn parts_digest(shards: &[Vec<FilePart>]) -> String {
+    let numbers = shards.iter().flat_map(|shard| {
+        let length = std::iter::once(shard.len() as u64);
+        length.chain(
+            shard
+                .iter()
+                .flat_map(|part| [part.file.into(), part.from, part.to]),
+        )
+    });
+    let bytes: Vec<u8> = numbers.flat_map(u64::to_le_bytes).collect();
+    format!("{:032x}", xxh3_128(&bytes))
+}
+
+/// Checks that the parts contain every byte of every file once, in order, and that a shard of
+/// several parts has only whole files.
+///
+/// # Errors
+/// A sentence about the first part that does not fit.
+pub fn check_parts(shards: &[Vec<FilePart>], sizes: &[u64]) -> Result<(), String> {
+    let (mut file, mut next) = (0_usize, 0_u64);
+    for (number, shard) in shards.iter().enumerate() {
+        let wrong = |why: &str| format!("source shard {number} {why}");
+        if shard.is_empty() || shard.len() > MAX_FILES_OF_A_SHARD {
+            return Err(wrong("has no file, or too many"));
+        }
+        for part in shard {
+            let Some(size) = sizes.get(part.file as usize) else {
+                return Err(wrong("reads a file that is not listed"));
+            };
+            let fits = part.file as usize == file && part.from == next && part.to <= *size;
+            let is_empty = part.from >= part.to && *size > 0;
+            if !fits || is_empty || (shard.len() > 1 && part.to - part.from != *size) {
+                return Err(wrong("does not continue the one before it"));
+            }
+            (file, next) = if part.to == *size {
+                (file + 1, 0)
+            } else {
+                (file, part.to)
+            };
+        }
+    }
+    if file == sizes.len() && next == 0 {
+        Ok(())
+    } else {
+        Err(format!("no source shard reads the end of file {file}"))
+    }
+}
+
+#[cfg(test)]
+mod tests;
