@@ -105,7 +105,7 @@ fn refused(options: &Options, error: &dyn std::fmt::Display) -> anyhow::Error {
     anyhow!("{}: the job is refused\n  {error}", options.filename)
 }
 
-/// So many files, of which nothing is known: each is a shard, and they are small.
+/// A source of this number of small files, each of which is a shard.
 fn source_of_unknown_sizes(files: u32) -> PlannedSource {
     PlannedSource {
         shuffle_shards: Some(1),
@@ -113,7 +113,7 @@ fn source_of_unknown_sizes(files: u32) -> PlannedSource {
     }
 }
 
-/// The source of a job that reads these files. Notes which are split and which are combined.
+/// The source of a job that reads these files. Notes which files are split and which are combined.
 fn plan_files(
     spec: &PipelineSpec,
     pipeline: &Pipeline,

@@ -2,7 +2,8 @@
 
 use zephyr_engine::plan::{FilePart, counted};
 
-/// A sentence about the shards of the source; nothing if each is one whole file, without `parts`.
+/// A sentence about the shards of the source; `None` without `parts`, because then each shard is
+/// one whole file.
 pub(crate) fn sentence(parts: &[Vec<FilePart>]) -> Option<String> {
     let mut said = Vec::new();
     // Neighbouring shards of one part each that read the same file are pieces of it.

@@ -29,7 +29,8 @@ pub struct Plan {
     pub values: Values,
     /// The tables of the pipeline.
     pub tables: Tables,
-    /// What identifies the parts of files that source shards read; nothing if each is a whole file.
+    /// The digest of the parts of files that source shards read; `None` if each shard is a whole
+    /// file.
     pub source_parts: Option<String>,
 }
 

@@ -10,11 +10,12 @@ use crate::pipeline::{Format, Pipeline, Step};
 /// tasks of a stage.
 pub const MAX_SOURCE_SHARDS: usize = 100_000;
 
-/// The most files that one shard reads, so that a task does not consist of opening files.
+/// The most files that one shard reads, so that a task does not spend most of its time on opening
+/// files.
 pub const MAX_FILES_OF_A_SHARD: usize = 1000;
 
-/// The most bytes of names of files of one shard: they are sent to the worker in one message, of at
-/// most 4 MiB.
+/// The most bytes of the names of one shard's files: they are sent to the worker in one message of
+/// at most 4 MiB.
 const MAX_NAME_BYTES: usize = 1 << 20;
 
 /// The size from which a file is split if the manifest sets none.
@@ -38,12 +39,12 @@ pub struct ListedFile {
     pub format: Format,
     /// Whether it is compressed. Such a file can be read only from its beginning.
     pub is_compressed: bool,
-    /// Whether every read can be bound to the version that was listed. Two tasks could read two
-    /// versions of another file.
+    /// Whether every read can be bound to the listed version. Without this, two tasks could read
+    /// two versions of the file.
     pub is_pinned: bool,
 }
 
-/// What the manifest says about splitting and combining.
+/// The settings of the manifest for splitting and combining.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sharding {
     /// A file larger than this is split; 0 never splits; not set: the default.
@@ -73,14 +74,14 @@ pub enum ShardingError {
         "spec.pipeline.source.files.splitBytes: makes too many shards of the input (got {shards} shards with {split_bytes} bytes); at most {MAX_SOURCE_SHARDS} are allowed, set a larger number of bytes, or 0 to split no file"
     )]
     TooMany {
-        /// Their number.
+        /// Number of shards.
         shards: u64,
         /// The size that was set.
         split_bytes: u64,
     },
 }
 
-/// The source of a plan, as far as the plan depends on it.
+/// The properties of the source on which a plan depends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlannedSource {
     /// Number of shards.
@@ -88,8 +89,8 @@ pub struct PlannedSource {
     /// Shards of the first shuffle if its step sets none. Not set: as many as the source has, at
     /// most 256, as release 0.1.0 planned.
     pub shuffle_shards: Option<u32>,
-    /// What identifies the parts of files that the shards read; nothing if each shard is a whole
-    /// file, or if the source has no files.
+    /// The digest of the parts of files that the shards read; `None` if each shard is a whole file,
+    /// or if the source has no files.
     pub parts: Option<String>,
 }
 
@@ -218,9 +219,10 @@ impl OpenShard {
     }
 }
 
-/// The size from which files are split; nothing if none is. A default must not change a result, nor
-/// refuse a job: without a size in the manifest no file is split if a step sees its shard as a
-/// whole or if only one shard may be written, and the size grows until the shards are few enough.
+/// The size from which files are split; `None` if no file is split. A default must not change a
+/// result or refuse a job. So without a size in the manifest no file is split if the result of a
+/// step depends on its shard, or if only one shard may be written. The default size grows until the
+/// shards are few enough.
 fn split_bytes(pipeline: &Pipeline, files: &[ListedFile], sharding: Sharding) -> Option<u64> {
     if let Some(set) = sharding.split_bytes {
         return (set > 0).then_some(set);
@@ -252,7 +254,7 @@ fn pieces(file: &ListedFile, split_bytes: Option<u64>) -> u64 {
     }
 }
 
-/// The beginning of a piece, so that all pieces are equal but for a byte.
+/// The beginning of a piece. The sizes of all pieces differ by at most one byte.
 fn nth_cut(bytes: u64, piece: u64, pieces: u64) -> u64 {
     let cut = u128::from(bytes) * u128::from(piece) / u128::from(pieces);
     u64::try_from(cut).unwrap_or(bytes)
@@ -284,9 +286,9 @@ fn sees_its_shard(step: &Step) -> bool {
     }
 }
 
-/// The shards of the first shuffle if its step sets none: one for each 128 MiB of input, compressed
-/// bytes times 4, from 1 to 256. Exactly one if the output has one name and the last shuffle sets
-/// no number either, because that shuffle has as many.
+/// The number of shards of the first shuffle if its step sets none: one for each 128 MiB of input,
+/// from 1 to 256. Compressed bytes count four times. It is 1 if the output has one name and the
+/// last shuffle sets no number, because then the last shuffle has as many shards as the first.
 fn default_shuffle_shards(pipeline: &Pipeline, files: &[ListedFile], sharding: Sharding) -> u32 {
     let last = pipeline.steps.iter().rev().find(|step| shuffles(step));
     let is_open = match last {
@@ -323,7 +325,7 @@ fn needs_shuffle_shards(pipeline: &Pipeline) -> bool {
 
 /// Whether each shard is one whole file, in order.
 fn are_whole_files(shards: &[Vec<FilePart>], files: &[ListedFile]) -> bool {
-    // With as many shards as files, every shard may still be something else.
+    // Even if there are as many shards as files, a shard may be something else than one whole file.
     let is_whole = |(shard, file): (&Vec<FilePart>, &ListedFile)| match shard[..] {
         [part] => part.from == 0 && part.to == file.bytes,
         _ => false,
@@ -331,7 +333,7 @@ fn are_whole_files(shards: &[Vec<FilePart>], files: &[ListedFile]) -> bool {
     shards.len() == files.len() && shards.iter().zip(files).all(is_whole)
 }
 
-/// What identifies these parts: the hash of all their numbers.
+/// The digest of these parts: the hash of all their numbers.
 fn parts_digest(shards: &[Vec<FilePart>]) -> String {
     let numbers = shards.iter().flat_map(|shard| {
         let length = std::iter::once(shard.len() as u64);

@@ -8,7 +8,7 @@ use crate::storage::StorageError;
 /// Where a line is in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinePlace {
-    /// Its number, from 1.
+    /// The number of the line, from 1.
     Number(u64),
     /// The position of its first byte, from 0: its number is not known, because the file was not
     /// read from its beginning.
