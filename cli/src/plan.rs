@@ -366,7 +366,7 @@ mod tests {
         for (table, words) in [
             (
                 "twice.jsonl",
-                "spec.pipeline.tables.t.key: file:///twice.jsonl: line 2: is the key of another record too, file:///twice.jsonl: line 1 (got \"a\")",
+                "spec.pipeline.tables.t.key: file:///twice.jsonl: line 2: has the same key as file:///twice.jsonl: line 1 (got \"a\")",
             ),
             (
                 "number.jsonl",

@@ -279,7 +279,7 @@ impl Table<'_> {
                     table: self.name.to_owned(),
                     place: place(second),
                     problem: format!(
-                        "is the key of another record too, {} (got {}); another key for each record",
+                        "has the same key as {} (got {}); another key for each record",
                         place(first),
                         shown_text(key(second))
                     ),

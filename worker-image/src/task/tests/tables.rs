@@ -86,7 +86,7 @@ fn a_record_without_a_key_of_its_own_is_refused_with_its_line() {
         (
             ".id",
             vec![("a.jsonl", twice), ("b.jsonl", "\n{\"id\":\"\\u0079\"}")],
-            "spec.pipeline.tables.users.key: s3://in/b.jsonl: line 2: is the key of another record too, s3://in/a.jsonl: line 2 (got \"y\"); another key for each record",
+            "spec.pipeline.tables.users.key: s3://in/b.jsonl: line 2: has the same key as s3://in/a.jsonl: line 2 (got \"y\"); another key for each record",
         ),
         (
             ".id",
