@@ -90,6 +90,22 @@ impl fmt::Display for StageId {
     }
 }
 
+/// A source of a pipeline, 0-based: 0 is `spec.pipeline.source`. People count sources from 1, so its
+/// text is one more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceId(pub u32);
+
+impl SourceId {
+    /// The source of the pipeline itself.
+    pub const MAIN: Self = Self(0);
+}
+
+impl fmt::Display for SourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (u64::from(self.0) + 1).fmt(f)
+    }
+}
+
 number! {
     /// A shard's position in its stage, 0-based.
     ShardId(u32)

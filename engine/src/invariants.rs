@@ -43,7 +43,8 @@ pub fn check(state: &State) -> Result<(), Violation> {
     counts_and_queues_follow_from_the_tasks(state)?;
     attempts_are_distinct_and_were_dispatched(state)?;
     a_stage_without_tasks_is_not_finished(state)?;
-    stages_start_in_order(state)?;
+    stages_form_a_graph(state)?;
+    stages_start_when_their_inputs_are_complete(state)?;
     files_are_where_their_stage_writes(state)?;
     everything_that_waits_for_the_ledger_is_on_its_way(state)?;
     no_budget_is_overdrawn(state)?;
@@ -283,25 +284,51 @@ fn a_stage_without_tasks_is_not_finished(state: &State) -> Result<(), Violation>
     Ok(())
 }
 
-fn stages_start_in_order(state: &State) -> Result<(), Violation> {
-    let rule = "stages start in order, each when the one before is finished";
-    for (position, pair) in state.stages.windows(2).enumerate() {
-        let [before, after] = pair else { continue };
-        let has_started = after.progress != StageProgress::NotStarted;
-        let may_start = matches!(before.progress, StageProgress::Finished { .. });
-        require(has_started || !may_start, rule, || {
-            format!("stage {position} is finished, and the next has not started")
-        })?;
-        let impossible = has_started && before.progress == StageProgress::NotStarted;
-        require(!impossible, rule, || {
-            format!("stage {position} has not started, but the next has")
+fn stages_form_a_graph(state: &State) -> Result<(), Violation> {
+    let rule = "a stage reads stages before it, each knows its readers, and only the last has none";
+    for (position, stage) in (0..).zip(&state.stages) {
+        let id = StageId(position);
+        for read in &stage.reads {
+            let is_known = *read < id && state.stage(*read).readers.contains(&id);
+            require(is_known, rule, || format!("stage {id} reads stage {read}"))?;
+        }
+        for reader in &stage.readers {
+            let is_known = *reader > id && state.stage(*reader).reads.contains(&id);
+            require(is_known, rule, || {
+                format!("stage {reader} reads stage {id}")
+            })?;
+        }
+        let is_right = stage.readers.is_empty() == state.is_last_stage(id);
+        require(is_right, rule, || {
+            format!("stage {id} has {} readers", stage.readers.len())
         })?;
     }
-    let begun = state
-        .stages
-        .first()
-        .is_none_or(|first| first.progress != StageProgress::NotStarted);
-    require(begun, rule, || "the first stage has not started".to_owned())
+    Ok(())
+}
+
+fn stages_start_when_their_inputs_are_complete(state: &State) -> Result<(), Violation> {
+    let rule = "a stage starts when all stages that it reads are finished, and not before";
+    for (position, stage) in (0..).zip(&state.stages) {
+        let id = StageId(position);
+        let has_started = stage.progress != StageProgress::NotStarted;
+        let finished = |read: &StageId| state.stage(*read).outputs().is_some();
+        require(
+            has_started || !stage.reads.iter().all(finished),
+            rule,
+            || format!("stage {id} has not started, and all that it reads is finished"),
+        )?;
+        // A finished stage begins again only if one of its outputs is lost.
+        let has_lost = |read: &StageId| {
+            let mut histories = state.histories.iter();
+            histories.any(|(task, history)| task.stage == *read && !history.revoked.is_empty())
+        };
+        let begun = |read: &&StageId| finished(read) || has_lost(read);
+        let missing = stage.reads.iter().find(|read| !begun(read));
+        require(!has_started || missing.is_none(), rule, || {
+            format!("stage {id} has started without stage {missing:?}")
+        })?;
+    }
+    Ok(())
 }
 
 fn files_are_where_their_stage_writes(state: &State) -> Result<(), Violation> {
@@ -447,7 +474,7 @@ fn no_slot_is_idle_while_a_task_could_run(state: &State) -> Result<(), Violation
     let runnable = (0..)
         .map(StageId)
         .zip(&state.stages)
-        .find(|(id, stage)| !stage.ready.is_empty() && state.stage_input(*id).is_some());
+        .find(|(id, stage)| !stage.ready.is_empty() && state.has_input(*id));
     require(
         runnable.is_none(),
         "no slot is idle while a task could run",

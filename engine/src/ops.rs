@@ -6,7 +6,7 @@
 //! of (shard, position), which decides what "first" means.
 
 use crate::expr::Variables;
-use crate::plan::{Merge, Stage, StageInput, StageOutput};
+use crate::plan::{Merge, Stage, StageOutput};
 use crate::record::{Limits, Record};
 
 use expression::Scope;
@@ -84,9 +84,9 @@ impl StageProgram {
             limits: *limits,
             variables,
         };
-        let merger = match &stage.input {
-            StageInput::Source => None,
-            StageInput::Shuffle { path, merge, .. } => Some(Merger::compile(path, merge, scope)?),
+        let merger = match stage.merge() {
+            Some((path, merge)) => Some(Merger::compile(path, merge, scope)?),
+            None => None,
         };
         let steps = stage
             .steps
@@ -113,7 +113,7 @@ impl StageProgram {
         StepRun::new(&self.steps)
     }
 
-    /// Makes records from the shuffle that the stage reads; `None` if it reads the source.
+    /// Makes records from the shuffles that the stage reads; `None` if it reads a source.
     pub fn merger(&self) -> Option<&Merger> {
         self.merger.as_ref()
     }
@@ -159,8 +159,8 @@ impl Merger {
         }
     }
 
-    /// The records of one partition: `runs` are all of its runs in the order of (mapper's shard,
-    /// run). Records come in the order of their keys, which is jq's order of values. Ends with the
+    /// The records of one partition: `runs` are all of its runs in the order of (input, mapper's
+    /// shard, run). Records come in the order of their keys, which is jq's order of values. Ends with the
     /// first error.
     pub fn records<'a, S, E>(
         &'a self,

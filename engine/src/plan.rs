@@ -3,27 +3,31 @@
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::id::StageId;
+use crate::id::{SourceId, StageId};
 use crate::pipeline::{Format, GroupBy, Tables, Values};
 
 mod display;
 mod expressions;
+mod graph;
 pub(crate) mod path;
 mod planner;
 mod source;
 
 pub use display::counted;
 pub use expressions::{ExpressionError, check_expressions};
+pub use graph::GraphError;
 pub use planner::{MAX_DEFAULT_SHARDS, plan};
 pub use source::{
     DEFAULT_SPLIT_BYTES, FilePart, ListedFile, MAX_FILES_OF_A_SHARD, MAX_SOURCE_SHARDS,
     PlannedSource, Sharding, ShardingError, check_parts, plan_source,
 };
 
-/// Stages in the order in which they run; each is a barrier for the next.
+/// A graph of stages. A stage runs as soon as all stages that it reads are complete, so several may
+/// run at the same time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// At least one stage; a stage's position is its id.
+    /// At least one stage; a stage's position is its id. A stage reads only stages before it. The
+    /// last one writes the sink's files, and every other one is read by at least one stage.
     pub stages: Vec<Stage>,
     /// The named values of the pipeline.
     pub values: Values,
@@ -67,21 +71,48 @@ pub struct Stage {
     pub name: String,
     /// Number of tasks. 0 only if the job has no input at all.
     pub shards: u32,
-    /// The source of its records.
-    pub input: StageInput,
+    /// Where its records come from, at least one: either one source, or any number of shuffles, which
+    /// are merged together in this order.
+    pub inputs: Vec<StageInput>,
     /// The steps for each record, in order, in one pass.
     pub steps: Vec<RecordStep>,
     /// The destination of its records.
     pub output: StageOutput,
 }
 
+impl Stage {
+    /// The stages whose shuffled output it reads, in the order in which they are merged.
+    pub fn reads(&self) -> impl Iterator<Item = StageId> {
+        self.inputs.iter().filter_map(|input| match input {
+            StageInput::Source(_) => None,
+            StageInput::Shuffle { from, .. } => Some(*from),
+        })
+    }
+
+    /// The source that it reads, if it reads one.
+    pub fn source(&self) -> Option<SourceId> {
+        self.inputs.iter().find_map(|input| match input {
+            StageInput::Source(source) => Some(*source),
+            StageInput::Shuffle { .. } => None,
+        })
+    }
+
+    /// The shuffling step that makes its records, with the step's path in the manifest; `None` if
+    /// it reads a source.
+    pub fn merge(&self) -> Option<(&str, &Merge)> {
+        self.inputs.iter().find_map(|input| match input {
+            StageInput::Source(_) => None,
+            StageInput::Shuffle { path, merge, .. } => Some((path.as_str(), merge)),
+        })
+    }
+}
+
 /// Where a stage's records come from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StageInput {
-    /// The job's source: task `n` reads source shard `n`.
-    Source,
-    /// The shuffled output of the previous stage: task `n` reads partition `n` of each of its
-    /// tasks.
+    /// A source: task `n` reads its shard `n`.
+    Source(SourceId),
+    /// The shuffled output of an earlier stage: task `n` reads partition `n` of each of its tasks.
     Shuffle {
         /// The stage that wrote it.
         from: StageId,
@@ -96,9 +127,9 @@ pub enum StageInput {
 /// Where a stage's records go.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StageOutput {
-    /// A shuffle file with one partition for each task of the next stage.
+    /// A shuffle file with one partition for each task of the stages that read it.
     Shuffle {
-        /// Number of partitions: the number of shards of the next stage.
+        /// Number of partitions: the number of shards of each stage that reads it.
         partitions: u32,
         /// The path of the shuffling step in the manifest, for errors:
         /// `spec.pipeline.steps[2].groupBy`.

@@ -16,9 +16,9 @@ use std::time::Instant;
 
 use zephyr_engine::coordinator::record::{FilePlace, LogRecord, OutputFile, TaskOutput};
 use zephyr_engine::coordinator::{Config, State};
-use zephyr_engine::id::{Attempt, Epoch, JobUid, ShardId, StageId, TaskAttempt, TaskId};
+use zephyr_engine::id::{Attempt, Epoch, JobUid, ShardId, SourceId, StageId, TaskAttempt, TaskId};
 use zephyr_engine::pipeline::Format;
-use zephyr_engine::plan::{Plan, Stage, StageInput, StageOutput};
+use zephyr_engine::plan::{Merge, Plan, Stage, StageInput, StageOutput};
 use zephyr_store::ledger::{Ledger, WriterToken};
 use zephyr_store::storage::{JobStorage, Stores};
 
@@ -118,7 +118,7 @@ async fn take_over(folder: &Path, tasks: u32) {
         id: StageId(0),
         name: "map".to_owned(),
         shards: tasks,
-        input: StageInput::Source,
+        inputs: vec![StageInput::Source(SourceId::MAIN)],
         steps: Vec::new(),
         output: StageOutput::Sink {
             format: Format::Jsonl,
@@ -128,6 +128,11 @@ async fn take_over(folder: &Path, tasks: u32) {
         id: StageId(1),
         name: "reduce".to_owned(),
         shards: 1,
+        inputs: vec![StageInput::Shuffle {
+            from: StageId(0),
+            path: "spec.pipeline.steps[0].count".to_owned(),
+            merge: Merge::Count,
+        }],
         ..stage.clone()
     };
     let plan = Plan {

@@ -1,6 +1,7 @@
 //! How a task's result becomes final. The first valid report wins and its record goes into the
 //! ledger. When the record is durable, and not before, the worker gets its acknowledgement, the
-//! stage counts the task, and the next stage may see its output.
+//! stage counts the task, and the stages that read it may see its
+//! output.
 
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::effect::Effect;
@@ -246,8 +247,8 @@ impl State {
         self.write_manifest_if_complete(out);
     }
 
-    /// All tasks of a started stage are committed: publishes their outputs for the next stage, if
-    /// there is one.
+    /// All tasks of a started stage are committed: publishes their outputs for the stages that read
+    /// them, if there are any.
     fn finish_stage(&mut self, out: &mut Outbox, stage: StageId) {
         if self.is_last_stage(stage) {
             self.record_stage_finished(out, stage, String::new());
@@ -323,14 +324,17 @@ impl State {
         {
             let outputs = std::mem::take(outputs);
             *progress = StageProgress::Finished { outputs };
-            self.start_next_stage(stage);
+            self.start_readers(stage);
         }
     }
 
-    /// Starts the stage after a finished stage.
-    pub(crate) fn start_next_stage(&mut self, stage: StageId) {
-        if !self.is_last_stage(stage) {
-            self.start_stage(StageId(stage.0 + 1));
+    /// A finished stage starts each stage that reads it, unless another one that it reads is
+    /// incomplete.
+    pub(crate) fn start_readers(&mut self, stage: StageId) {
+        for reader in self.stage(stage).readers.clone() {
+            if self.has_input(reader) {
+                self.start_stage(reader);
+            }
         }
     }
 }

@@ -38,7 +38,9 @@ pub(crate) enum Defect {
     SupersededDiscardedTooEarly,
     /// A final file is completed before its commit is durable.
     FinalizeBeforeDurable,
-    /// The next stage starts before the record of the previous one is durable.
+    /// A stage starts when one of the stages that it reads is complete.
+    OneInputIsEnough,
+    /// A stage that reads another one starts before the record that it is complete is durable.
     StageFinishNotAwaited,
     /// A stage stays finished although one of its outputs is lost.
     LostOutputKeepsStage,

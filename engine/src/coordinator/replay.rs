@@ -46,7 +46,7 @@ pub enum ReplayProblem {
     #[error("{0} is done, but another attempt of it was done before and never revoked")]
     TwoWinners(TaskAttempt),
     /// The stage cannot have started.
-    #[error("{0} is done, but the stage before it never finished")]
+    #[error("{0} is done, but a stage that it reads never finished")]
     TooEarly(TaskAttempt),
     /// It revokes an attempt that never won.
     #[error("{0} is revoked, but it was not done")]
@@ -95,7 +95,7 @@ impl State {
             config,
             epoch,
             job: JobState::Running,
-            stages: plan.stages.iter().map(empty_stage).collect(),
+            stages: empty_stages(plan),
             histories: BTreeMap::new(),
             workers: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -116,8 +116,10 @@ impl State {
             dispatch_from: Timestamp(0),
             no_worker_since: None,
         };
-        if !state.stages.is_empty() {
-            state.start_stage(StageId(0));
+        for stage in &plan.stages {
+            if state.has_input(stage.id) {
+                state.start_stage(stage.id);
+            }
         }
         state
     }
@@ -216,7 +218,7 @@ impl State {
             });
         }
         known.progress = StageProgress::Finished { outputs };
-        self.start_next_stage(stage);
+        self.start_readers(stage);
         Ok(())
     }
 
@@ -243,6 +245,16 @@ impl State {
     }
 }
 
+fn empty_stages(plan: &Plan) -> Vec<StageState> {
+    let mut stages: Vec<StageState> = plan.stages.iter().map(empty_stage).collect();
+    for stage in &plan.stages {
+        for read in stage.reads() {
+            stages[read.0 as usize].readers.push(stage.id);
+        }
+    }
+    stages
+}
+
 fn empty_stage(stage: &Stage) -> StageState {
     let task = Task {
         state: TaskState::Waiting,
@@ -250,6 +262,8 @@ fn empty_stage(stage: &Stage) -> StageState {
     };
     StageState {
         name: stage.name.clone(),
+        reads: stage.reads().collect(),
+        readers: Vec::new(),
         progress: StageProgress::NotStarted,
         tasks: vec![task; stage.shards as usize],
         ready: BTreeSet::new(),

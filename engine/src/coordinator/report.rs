@@ -3,8 +3,11 @@
 
 use crate::coordinator::config::{LOST_WORKERS_REPORTED, MAX_POD_UIDS};
 use crate::coordinator::record::JobResult;
-use crate::coordinator::state::{JobState, StageProgress, StageState, State, TaskState};
+use crate::coordinator::state::{JobState, StageProgress, StageState, State, TaskState, Totals};
 use crate::id::{StageId, TaskId, Timestamp};
+
+/// The most stages that a message names, so that it stays one line.
+const MAX_STAGES_NAMED: usize = 4;
 
 /// The whole report. It is the wire's `Snapshot` without the plan's digest and without phases that
 /// only the shell knows.
@@ -16,7 +19,7 @@ pub struct Report {
     pub message: String,
     /// The size of the plan.
     pub planned: Planned,
-    /// The first stage that is not finished, or the last.
+    /// The first stage that runs. If none does, the first that is not finished, or the last.
     pub stage: StageReport,
     /// Records and bytes read and written.
     pub records: RecordsReport,
@@ -151,7 +154,19 @@ impl State {
         }
     }
 
+    /// The stages of which tasks are to be done and may have begun.
+    fn running_stages(&self) -> impl Iterator<Item = (StageId, &StageState)> {
+        (0..).map(StageId).zip(&self.stages).filter(|(id, stage)| {
+            let has_work = stage.running > 0 || self.has_input(*id);
+            stage.progress == StageProgress::Running && has_work
+        })
+    }
+
+    /// The first stage that runs. If none does, the first that is not finished, or the last.
     fn current_stage(&self) -> (StageId, Option<&StageState>) {
+        if let Some((id, stage)) = self.running_stages().next() {
+            return (id, Some(stage));
+        }
         let unfinished = self
             .stages
             .iter()
@@ -209,11 +224,11 @@ impl State {
     }
 
     fn records_report(&self) -> RecordsReport {
-        let source = self
-            .stages
-            .first()
-            .map(|stage| stage.totals)
-            .unwrap_or_default();
+        let mut source = Totals::default();
+        for stage in self.stages.iter().filter(|stage| stage.reads.is_empty()) {
+            source.records_in = source.records_in.saturating_add(stage.totals.records_in);
+            source.bytes_in = source.bytes_in.saturating_add(stage.totals.bytes_in);
+        }
         let sink = self
             .stages
             .last()
@@ -227,14 +242,14 @@ impl State {
         }
     }
 
-    /// Records that running tasks of the first stage have read.
+    /// Records that running tasks have read from a source.
     fn records_being_read(&self) -> u64 {
         let mut records = 0_u64;
         for task in self
             .workers
             .values()
             .flat_map(|worker| &worker.running)
-            .filter(|task| task.task.stage == StageId(0))
+            .filter(|task| self.stage(task.task.stage).reads.is_empty())
         {
             if let Some(TaskState::Running { attempts }) =
                 self.task(task.task).map(|known| &known.state)
@@ -298,7 +313,7 @@ impl State {
         match &stage.progress {
             StageProgress::Publishing { .. } => {
                 return format!(
-                    "{place}: all tasks are done; listing their outputs for the next stage"
+                    "{place}: all tasks are done; listing their outputs for the stages that read them"
                 );
             }
             StageProgress::Recording { .. } => {
@@ -320,9 +335,39 @@ impl State {
                 stage.total()
             );
         }
-        self.trouble_message(current)
-            .or_else(|| self.setback_message(current))
+        let running: Vec<StageId> = self.running_stages().map(|(stage, _)| stage).collect();
+        let first = |message: fn(&Self, StageId) -> Option<String>| {
+            running.iter().find_map(|stage| message(self, *stage))
+        };
+        first(Self::trouble_message)
+            .or_else(|| first(Self::setback_message))
+            .or_else(|| self.parallel_message(&running))
             .unwrap_or_default()
+    }
+
+    /// The stages that run at the same time, if there are several.
+    fn parallel_message(&self, running: &[StageId]) -> Option<String> {
+        if running.len() < 2 {
+            return None;
+        }
+        let of = |stage: &StageId| {
+            let known = self.stage(*stage);
+            let (done, total) = (known.committed, known.total());
+            format!(
+                "{}: {done} of {total} tasks are done",
+                self.describe_stage(*stage)
+            )
+        };
+        let named = running.iter().take(MAX_STAGES_NAMED).map(of);
+        let named = named.collect::<Vec<_>>().join("; ");
+        let more = match running.len().saturating_sub(MAX_STAGES_NAMED) {
+            0 => String::new(),
+            more => format!("; and {more} more"),
+        };
+        Some(format!(
+            "{} stages run at the same time: {named}{more}",
+            running.len()
+        ))
     }
 
     /// A sentence about problems that have cost the job nothing so far: a full disk, a store that

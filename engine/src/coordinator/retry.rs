@@ -318,7 +318,8 @@ impl State {
 
     /// Checks the report that an attempt's output, which `reader` had to read, is lost or damaged.
     fn look_for_input(&self, reader: TaskId, lost: TaskAttempt) -> LostInput {
-        let is_its_input = reader.stage.0.checked_sub(1) == Some(lost.task.stage.0);
+        let reads = self.stages.get(reader.stage.0 as usize);
+        let is_its_input = reads.is_some_and(|stage| stage.reads.contains(&lost.task.stage));
         match self
             .task(lost.task)
             .filter(|_| is_its_input)

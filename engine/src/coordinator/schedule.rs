@@ -1,4 +1,4 @@
-//! Decides which task runs where: the lowest stage whose input is complete, its lowest shard first,
+//! Decides which task runs where: the lowest stage whose inputs are complete, its lowest shard first,
 //! at the worker with the most free capacity. Tasks are pushed, limited by credits: one per slot,
 //! and a few more while tasks are short. Logarithmic per dispatch.
 
@@ -25,7 +25,6 @@ impl State {
             let Some(input) = self.stage_input(stage) else {
                 continue;
             };
-            let input = (!input.is_empty()).then(|| input.to_owned());
             let room = FULL_LOAD * (1 + self.config.advance.per_slot(self.stage(stage).latency_ms));
             while let Some((shard, number)) = self.next_match(stage, room) {
                 self.run(out, now, TaskId { stage, shard }, number, input.clone());
@@ -70,7 +69,7 @@ impl State {
         now: Timestamp,
         task: TaskId,
         number: WorkerNumber,
-        input_outputs: Option<String>,
+        input_outputs: Vec<String>,
     ) {
         let Some(session) = self.session_of(number) else {
             return;

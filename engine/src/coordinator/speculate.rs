@@ -31,7 +31,6 @@ impl State {
                     break;
                 };
                 let input = self.stage_input(stage).unwrap_or_default();
-                let input = (!input.is_empty()).then(|| input.to_owned());
                 self.run(out, now, task, other, input);
                 self.speculations += 1;
             }
@@ -64,7 +63,7 @@ impl State {
             && u64::from(known.committed) * 100
                 >= u64::from(known.total()) * policy.committed_percent;
         // Without its input a second attempt could not run.
-        if !is_tail || self.stage_input(stage).is_none() {
+        if !is_tail || !self.has_input(stage) {
             return None;
         }
         let median = known.durations.median_ms()?;

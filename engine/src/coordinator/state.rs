@@ -77,9 +77,13 @@ pub(crate) enum JobState {
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct StageState {
     pub(crate) name: String,
+    /// The stages that it reads, in the order of its inputs; none if it reads a source.
+    pub(crate) reads: Vec<StageId>,
+    /// The stages that read it; none if it is the last.
+    pub(crate) readers: Vec<StageId>,
     pub(crate) progress: StageProgress,
     pub(crate) tasks: Vec<Task>,
-    /// Queued tasks that wait only for a worker and for the previous stage.
+    /// Queued tasks that wait only for a worker and for the stages that they read.
     pub(crate) ready: BTreeSet<ShardId>,
     /// Tasks with an attempt at a worker.
     pub(crate) running: u32,
@@ -360,7 +364,7 @@ impl StageState {
         u32::try_from(self.tasks.len()).unwrap_or(u32::MAX)
     }
 
-    /// The location at which the next stage finds the outputs, if they are complete.
+    /// The location at which the stages that read it find its outputs, if they are complete.
     pub(crate) fn outputs(&self) -> Option<&str> {
         match &self.progress {
             StageProgress::Finished { outputs } => Some(outputs),
@@ -385,13 +389,24 @@ impl State {
         stage.0 as usize + 1 == self.stages.len()
     }
 
-    /// The location at which tasks of the stage find their input: `None` while the input is
-    /// incomplete, an empty path if they read the source.
-    pub(crate) fn stage_input(&self, stage: StageId) -> Option<&str> {
-        match stage.0.checked_sub(1) {
-            None => Some(""),
-            Some(before) => self.stage(StageId(before)).outputs(),
+    /// Whether everything that the stage reads is complete.
+    pub(crate) fn has_input(&self, stage: StageId) -> bool {
+        let is_complete = |read: &StageId| self.stage(*read).outputs().is_some();
+        let mut reads = self.stage(stage).reads.iter();
+        if defect::is(Defect::OneInputIsEnough) {
+            return self.stage(stage).reads.is_empty() || reads.any(is_complete);
         }
+        reads.all(is_complete)
+    }
+
+    /// Where tasks of the stage find the outputs of the stages that they read: one place for each,
+    /// in order. `None` while one of them is incomplete; empty if the tasks read a source.
+    pub(crate) fn stage_input(&self, stage: StageId) -> Option<Vec<String>> {
+        if !self.has_input(stage) {
+            return None;
+        }
+        let outputs = |read: &StageId| self.stage(*read).outputs().map(str::to_owned);
+        Some(self.stage(stage).reads.iter().filter_map(outputs).collect())
     }
 
     /// The task, if it exists in the plan.

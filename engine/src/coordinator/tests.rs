@@ -3,6 +3,7 @@
 mod budgets;
 mod cluster;
 mod fleet;
+mod graphs;
 mod incidents;
 mod liveness;
 mod losses;

@@ -4,8 +4,8 @@
 
 use std::fmt;
 
-use super::{Merge, Plan, RecordOperation, RecordStep, Stage, StageInput, StageOutput};
-use crate::id::StageId;
+use super::{Merge, Plan, RecordOperation, RecordStep, Stage, StageOutput};
+use crate::id::{SourceId, StageId};
 use crate::pipeline::{Aggregate, Format, GroupBy};
 
 const HEADINGS: [&str; 5] = ["STAGE", "NAME", "SHARDS", "READS", "WRITES"];
@@ -97,10 +97,7 @@ fn table(f: &mut fmt::Formatter<'_>, stages: &[Stage], numbers: Numbers) -> fmt:
 }
 
 fn row(stage: &Stage, numbers: Numbers) -> [String; 5] {
-    let reads = match &stage.input {
-        StageInput::Source => "source".to_owned(),
-        StageInput::Shuffle { from, .. } => format!("shuffle of stage {}", numbers.of(*from)),
-    };
+    let reads = reads(stage, numbers);
     let writes = match &stage.output {
         StageOutput::Shuffle { partitions, .. } => {
             let ranges = u64::from(stage.shards) * u64::from(*partitions);
@@ -127,9 +124,22 @@ fn row(stage: &Stage, numbers: Numbers) -> [String; 5] {
     ]
 }
 
+fn reads(stage: &Stage, numbers: Numbers) -> String {
+    let stages: Vec<String> = stage.reads().map(|from| numbers.of(from)).collect();
+    match (stage.source(), stages.as_slice()) {
+        (Some(SourceId::MAIN), _) => "source".to_owned(),
+        (Some(source), _) => format!("source {source}"),
+        (None, [only]) => format!("shuffle of stage {only}"),
+        (None, [earlier @ .., last]) => {
+            format!("shuffles of stages {} and {last}", earlier.join(", "))
+        }
+        (None, []) => String::new(),
+    }
+}
+
 fn work(f: &mut fmt::Formatter<'_>, stage: &Stage) -> fmt::Result {
     let mut nothing = true;
-    if let StageInput::Shuffle { path, .. } = &stage.input {
+    if let Some((path, _)) = stage.merge() {
         writeln!(f, "  {path}: merge")?;
         nothing = false;
     }
@@ -201,8 +211,9 @@ pub fn counted(count: u64, noun: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use crate::id::{SourceId, StageId};
     use crate::pipeline::{Aggregate, Format, GroupBy, Pipeline, Sink, Source, Step};
-    use crate::plan::plan;
+    use crate::plan::{StageInput, plan};
 
     fn word_count() -> Pipeline {
         Pipeline {
@@ -291,6 +302,33 @@ stage 1 map
             tables: crate::pipeline::Tables::new(),
         };
         assert_eq!(plan(&nothing, 2).to_string(), NO_STEPS);
+    }
+
+    #[test]
+    fn a_plan_that_is_a_graph_says_what_each_stage_reads_and_so_does_its_digest() {
+        let mut graph = plan(&word_count(), 2);
+        let chain = graph.digest();
+        let mut copy = graph.stages[2].clone();
+        copy.id = StageId(3);
+        let mut last = graph.stages.remove(3);
+        last.id = StageId(4);
+        let StageInput::Shuffle { path, merge, .. } = last.inputs[0].clone() else {
+            panic!("{last:?}")
+        };
+        let from = StageId(3);
+        last.inputs.push(StageInput::Shuffle { from, path, merge });
+        graph.stages.extend([copy, last]);
+        assert_eq!(graph.check(), Ok(()));
+        let text = graph.to_string();
+        let row = "5      count        1       shuffles of stages 3 and 4  1 jsonl file\n";
+        assert!(text.contains(row), "{text}");
+        let both = graph.digest();
+        graph.stages[4].inputs.reverse();
+        let digests = [chain, both, graph.digest()];
+        let distinct: std::collections::BTreeSet<_> = digests.iter().collect();
+        assert_eq!(distinct.len(), 3, "{digests:?}");
+        graph.stages[0].inputs = vec![StageInput::Source(SourceId(1))];
+        assert!(graph.to_string().contains("  source 2  "));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use super::source::{PlannedSource, implied_shuffle_shards};
 use super::{Merge, Plan, RecordOperation, RecordStep, Stage, StageInput, StageOutput, path};
-use crate::id::StageId;
+use crate::id::{SourceId, StageId};
 use crate::pipeline::{Pipeline, Step};
 
 /// The most shards of a shuffle if the manifest sets no number. If there are as many reducers as
@@ -25,7 +25,7 @@ pub fn plan(pipeline: &Pipeline, source: impl Into<PlannedSource>) -> Plan {
         open: OpenStage {
             name: "map",
             shards: source.shards,
-            input: StageInput::Source,
+            input: StageInput::Source(SourceId::MAIN),
             steps: Vec::new(),
         },
     };
@@ -142,7 +142,7 @@ impl OpenStage {
             id,
             name: name.to_owned(),
             shards,
-            input,
+            inputs: vec![input],
             steps,
             output,
         }
@@ -207,14 +207,12 @@ mod tests {
                 ("count", 1, 1)
             ]
         );
-        for (position, stage) in plan.stages.iter().enumerate() {
-            assert_eq!(stage.id.0 as usize, position);
-        }
+        assert_eq!(plan.check(), Ok(()));
         assert_eq!(
             plan.stages[3].steps[0].path,
             "spec.pipeline.steps[7].select"
         );
-        let StageInput::Shuffle { from, path, .. } = &plan.stages[2].input else {
+        let [StageInput::Shuffle { from, path, .. }] = &plan.stages[2].inputs[..] else {
             panic!("{plan:?}")
         };
         assert_eq!(

@@ -399,19 +399,25 @@ pub fn assignment(run: wire::RunTask) -> Result<Assignment, WireError> {
         Input::File(file) => TaskInput::Files(vec![InputPart::whole(input_file(file))]),
         Input::Files(wire::FilesInput { parts }) => TaskInput::Files(input_parts(parts)?),
         Input::Items(wire::ItemsInput { first, count }) => TaskInput::Items { first, count },
-        Input::Shuffle(wire::ShuffleInput { outputs }) if outputs.is_empty() => {
-            return Err(WireError::Missing {
-                message,
-                part: "outputs of the stage before",
-            });
-        }
-        Input::Shuffle(wire::ShuffleInput { outputs }) => TaskInput::Shuffle { outputs },
+        Input::Shuffle(only) => shuffles(vec![only])?,
+        Input::Shuffles(wire::ShufflesInput { inputs }) => shuffles(inputs)?,
     };
     Ok(Assignment {
         task,
         input,
         trace_records: run.trace_records,
     })
+}
+
+fn shuffles(inputs: Vec<wire::ShuffleInput>) -> Result<TaskInput, WireError> {
+    let outputs: Vec<String> = inputs.into_iter().map(|input| input.outputs).collect();
+    if outputs.is_empty() || outputs.iter().any(String::is_empty) {
+        return Err(WireError::Missing {
+            message: "Run",
+            part: "outputs of a stage that it reads",
+        });
+    }
+    Ok(TaskInput::Shuffle { outputs })
 }
 
 /// The input of a task, for people.
@@ -426,7 +432,7 @@ pub fn input_name(run: &wire::RunTask) -> String {
             items.first,
             u64::from(items.first) + u64::from(items.count)
         ),
-        Some(Input::Shuffle(_)) => format!("shuffled partition {shard}"),
+        Some(Input::Shuffle(_) | Input::Shuffles(_)) => format!("shuffled partition {shard}"),
         None => "no input".to_owned(),
     }
 }

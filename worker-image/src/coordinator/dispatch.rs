@@ -3,11 +3,11 @@
 
 use prost::Message as _;
 use zephyr_engine::coordinator::effect::Dispatch;
-use zephyr_engine::id::{StageId, TaskAttempt};
+use zephyr_engine::id::{SourceId, StageId, TaskAttempt};
 use zephyr_engine::pipeline::Source;
-use zephyr_engine::plan::{FilePart, Plan, PlannedSource, StageInput};
+use zephyr_engine::plan::{FilePart, Plan, PlannedSource};
 use zephyr_proto::worker::run_task::Input;
-use zephyr_proto::worker::{FilesInput, ItemsInput, RunTask, ShuffleInput};
+use zephyr_proto::worker::{FilesInput, ItemsInput, RunTask, ShuffleInput, ShufflesInput};
 use zephyr_store::storage::InputFile;
 
 use crate::convert::identity::to_wire;
@@ -54,8 +54,16 @@ pub enum DispatchError {
         /// The attempt.
         task: TaskAttempt,
     },
-    /// The stage reads a shuffle, and its location is missing.
-    #[error("dispatch {task}: the outputs of the stage before are missing")]
+    /// The plan file has no such source.
+    #[error("dispatch {task}: the plan file has no source {missing}")]
+    UnknownSource {
+        /// The attempt.
+        task: TaskAttempt,
+        /// The source.
+        missing: SourceId,
+    },
+    /// The stage reads shuffles, and the location of one of them is missing.
+    #[error("dispatch {task}: the outputs of a stage that it reads are missing")]
     MissingOutputs {
         /// The attempt.
         task: TaskAttempt,
@@ -137,12 +145,15 @@ pub(super) fn run_task(
         .stages
         .get(stage as usize)
         .ok_or(DispatchError::UnknownStage { task })?;
-    let input = match (&stage.input, input_outputs) {
-        (StageInput::Source, _) => source
+    if stage.reads().count() != input_outputs.len() {
+        return Err(DispatchError::MissingOutputs { task });
+    }
+    let input = match stage.source() {
+        Some(SourceId::MAIN) => source
             .input(task.task.shard.0)
             .ok_or(DispatchError::UnknownShard { task })?,
-        (StageInput::Shuffle { .. }, Some(outputs)) => Input::Shuffle(ShuffleInput { outputs }),
-        (StageInput::Shuffle { .. }, None) => return Err(DispatchError::MissingOutputs { task }),
+        Some(missing) => return Err(DispatchError::UnknownSource { task, missing }),
+        None => shuffles(input_outputs),
     };
     Ok(RunTask {
         task: Some(to_wire(task)),
@@ -169,6 +180,21 @@ pub(super) fn in_messages(tasks: Vec<RunTask>) -> Vec<Vec<RunTask>> {
         }
     }
     groups
+}
+
+/// One shuffle is sent as ever, so that any worker understands it.
+fn shuffles(outputs: Vec<String>) -> Input {
+    let mut inputs: Vec<ShuffleInput> = outputs
+        .into_iter()
+        .map(|outputs| ShuffleInput { outputs })
+        .collect();
+    match (inputs.pop(), inputs.is_empty()) {
+        (Some(only), true) => Input::Shuffle(only),
+        (last, _) => {
+            inputs.extend(last);
+            Input::Shuffles(ShufflesInput { inputs })
+        }
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use zephyr_engine::expr::Variables;
 use zephyr_engine::id::StageId;
 use zephyr_engine::ops::StageProgram;
 use zephyr_engine::pipeline::{Format, Pipeline};
-use zephyr_engine::plan::{Plan, PlannedSource, Stage, StageInput, StageOutput, plan};
+use zephyr_engine::plan::{Plan, PlannedSource, Stage, StageOutput, plan};
 use zephyr_engine::record::Limits;
 use zephyr_store::finalize::{TemplateError, output_path};
 use zephyr_store::formats::{Compression, ReadLimits};
@@ -203,7 +203,7 @@ impl TaskContext {
     /// The limits for a record of the stage, and the memory that it may take besides the stage's
     /// buffers.
     pub(super) fn record_limits(&self, stage: &Stage) -> Limits {
-        let reads_shuffle = matches!(stage.input, StageInput::Shuffle { .. });
+        let reads_shuffle = stage.source().is_none();
         let writes_shuffle = matches!(stage.output, StageOutput::Shuffle { .. });
         let buffers = usize::from(reads_shuffle) + usize::from(writes_shuffle);
         Limits {

@@ -1,19 +1,21 @@
-//! The source of an attempt's records: parts of source files, inline items, or one partition of the
-//! previous stage. Returns each record with its position, for messages. Applies no step.
+//! The source of an attempt's records: parts of source files, inline items, or one partition of each
+//! stage that its stage reads. Returns each record with its position, for messages. Applies no
+//! step.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures::{StreamExt, TryStreamExt};
-use zephyr_engine::id::TaskAttempt;
+use zephyr_engine::id::{StageId, TaskAttempt};
 use zephyr_engine::ops::Merger;
 use zephyr_engine::pipeline::{Format, Source};
-use zephyr_engine::plan::{Stage, StageInput, StageOutput};
+use zephyr_engine::plan::Stage;
 use zephyr_engine::record::{Record, RecordParser};
 use zephyr_store::formats::{FileReader, LinePlace, ReadError, ReadLimits, source_format};
 use zephyr_store::shuffle::{
-    FAN_IN, PartitionMerge, PartitionStream, ShuffleError, Source as PartitionSource, load_stage,
+    FAN_IN, PartitionMerge, PartitionStream, ShuffleError, Source as PartitionSource, StageOutputs,
+    load_stage,
 };
 use zephyr_store::storage::{InputFile, Location, ObjectReader, ReadCounter};
 
@@ -215,44 +217,22 @@ pub(super) fn read_items(
     Ok(())
 }
 
-/// Reads one partition of the previous stage, merged.
+/// Reads one partition of each of these stages' outputs, merged together in this order.
 pub(super) fn read_shuffle(
     context: &TaskContext,
     stage: &Stage,
     task: TaskAttempt,
-    outputs: &str,
+    outputs: &[String],
     merger: &Merger,
     counters: &Arc<ProgressCounters>,
     take: &mut Taker<'_>,
 ) -> Result<(), TaskError> {
     let setup = &context.setup;
-    let StageInput::Shuffle { from, .. } = &stage.input else {
-        return Err(TaskError::FollowAssignment(format!(
-            "a shuffle is assigned, and stage {} reads none",
-            stage.id
-        )));
-    };
-    let partitions = match setup
-        .plan
-        .stages
-        .get(from.0 as usize)
-        .map(|stage| &stage.output)
-    {
-        Some(StageOutput::Shuffle { partitions, .. }) => *partitions,
-        Some(StageOutput::Sink { .. }) | None => {
-            return Err(TaskError::FollowAssignment(format!(
-                "stage {from} writes no shuffle"
-            )));
-        }
-    };
-    let files = setup
-        .runtime
-        .block_on(load_stage(&setup.storage, outputs))
-        .map_err(TaskError::Store)?;
+    let files = list_shuffles(context, stage, outputs)?;
     let source = PartitionSource {
         runtime: setup.runtime.clone(),
         storage: setup.storage.clone(),
-        partitions,
+        partitions: stage.shards,
         partition: task.task.shard.0,
         memory_bytes: context.buffer_bytes(),
         streams: files.len().min(FAN_IN),
@@ -284,6 +264,39 @@ pub(super) fn read_shuffle(
         }
     }
     Ok(())
+}
+
+/// The files of all tasks of the stages that the stage reads, in order. Each stage writes as many
+/// partitions as this one has shards.
+fn list_shuffles(
+    context: &TaskContext,
+    stage: &Stage,
+    outputs: &[String],
+) -> Result<StageOutputs, TaskError> {
+    let setup = &context.setup;
+    let stages: Vec<StageId> = stage.reads().collect();
+    if stages.len() != outputs.len() {
+        return Err(TaskError::FollowAssignment(format!(
+            "{} shuffles are assigned, and stage {} reads {}",
+            outputs.len(),
+            stage.id,
+            stages.len()
+        )));
+    }
+    let mut files = Vec::new();
+    for (from, outputs) in stages.into_iter().zip(outputs) {
+        let listed = setup
+            .runtime
+            .block_on(load_stage(&setup.storage, outputs))
+            .map_err(TaskError::Store)?;
+        if let Some((foreign, _)) = listed.iter().find(|(task, _)| task.task.stage != from) {
+            return Err(TaskError::FollowAssignment(format!(
+                "{outputs} lists {foreign} as an output of stage {from}"
+            )));
+        }
+        files.extend(listed);
+    }
+    Ok(files)
 }
 
 fn counting(counters: &Arc<ProgressCounters>) -> ReadCounter {

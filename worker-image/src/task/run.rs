@@ -39,10 +39,11 @@ pub enum TaskInput {
         /// Their number.
         count: u32,
     },
-    /// Its partition of the previous stage.
+    /// Its partition of each stage that its stage reads, merged together in this order.
     Shuffle {
-        /// Path, under the job's storage prefix, of the object that lists that stage's outputs.
-        outputs: String,
+        /// For each of these stages: path, under the job's storage prefix, of the object that lists
+        /// its outputs.
+        outputs: Vec<String>,
     },
 }
 

@@ -1,6 +1,7 @@
 //! Runs whole stages directly, without a coordinator: the contents of a job's files, and how
 //! failures are reported.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -23,6 +24,7 @@ use super::*;
 use crate::fixtures::attempts::first_attempt;
 use crate::fixtures::tricky::{Trick, Tricks, tricky};
 
+mod graph;
 mod parts;
 mod tables;
 
@@ -38,6 +40,8 @@ struct Job {
     tables: TableFiles,
     limits: ReadLimits,
     memory_bytes: u64,
+    /// The plan, if it is not that of the pipeline.
+    other_plan: Option<Plan>,
 }
 
 impl Job {
@@ -81,6 +85,7 @@ impl Job {
             tables: TableFiles::new(),
             limits: ReadLimits::default(),
             memory_bytes: 0,
+            other_plan: None,
         }
     }
 
@@ -98,7 +103,8 @@ impl Job {
             Source::Files { .. } => self.parts.len(),
             Source::Items { .. } => 1,
         };
-        plan(&self.pipeline, u32::try_from(shards).unwrap())
+        let other = self.other_plan.clone();
+        other.unwrap_or_else(|| plan(&self.pipeline, u32::try_from(shards).unwrap()))
     }
 
     fn context(&self) -> TaskContext {
@@ -108,7 +114,7 @@ impl Job {
     fn context_in(&self, spill_folder: &Path) -> Result<TaskContext, TaskContextError> {
         TaskContext::new(TaskSetup {
             tables: self.tables.clone(),
-            table_formats: std::collections::BTreeMap::new(),
+            table_formats: BTreeMap::new(),
             pipeline: self.pipeline.clone(),
             plan: self.plan(),
             sink_path: self.sink_path.clone(),
@@ -122,17 +128,14 @@ impl Job {
         })
     }
 
-    fn input(&self, stage: u32, shard: u32, outputs: Option<&String>) -> TaskInput {
-        match (&self.pipeline.source, outputs) {
-            (_, Some(outputs)) if stage > 0 => TaskInput::Shuffle {
-                outputs: outputs.clone(),
-            },
-            (Source::Files { .. }, _) if self.parts.is_empty() => {
+    fn input(&self, shard: u32) -> TaskInput {
+        match &self.pipeline.source {
+            Source::Files { .. } if self.parts.is_empty() => {
                 let file = self.inputs[shard as usize].clone();
                 TaskInput::Files(vec![InputPart::whole(file)])
             }
-            (Source::Files { .. }, _) => TaskInput::Files(self.parts[shard as usize].clone()),
-            (Source::Items { values, .. }, _) => TaskInput::Items {
+            Source::Files { .. } => TaskInput::Files(self.parts[shard as usize].clone()),
+            Source::Items { values, .. } => TaskInput::Items {
                 first: 0,
                 count: u32::try_from(values.len()).unwrap(),
             },
@@ -142,13 +145,20 @@ impl Job {
     /// Runs every task of every stage; returns the last stage's outputs.
     fn run(&self) -> Result<Vec<(TaskAttempt, TaskOutput)>, TaskFailure> {
         let (context, plan) = (self.context(), self.plan());
-        let mut listed = None;
+        let mut listed: BTreeMap<StageId, String> = BTreeMap::new();
+        let mut next_file = 0;
         let mut last = Vec::new();
         for stage in &plan.stages {
             last.clear();
             for shard in 0..stage.shards {
                 let task = first_attempt(stage.id.0, shard);
-                let input = self.input(stage.id.0, shard, listed.as_ref());
+                let input = if stage.source().is_some() {
+                    next_file += 1;
+                    self.input(next_file - 1)
+                } else {
+                    let outputs = stage.reads().map(|from| listed[&from].clone()).collect();
+                    TaskInput::Shuffle { outputs }
+                };
                 let output = run(
                     &context,
                     &Assignment {
@@ -166,11 +176,11 @@ impl Job {
                     .iter()
                     .map(|(task, output)| (*task, output.file.clone()))
                     .collect();
-                listed = Some(
-                    self.runtime
-                        .block_on(publish_stage(&self.storage, Epoch(1), stage.id, 0, &files))
-                        .unwrap(),
-                );
+                let outputs = self
+                    .runtime
+                    .block_on(publish_stage(&self.storage, Epoch(1), stage.id, 0, &files))
+                    .unwrap();
+                listed.insert(stage.id, outputs);
             }
         }
         Ok(last)
@@ -376,7 +386,7 @@ fn a_lost_output_of_the_stage_before_is_reported_as_such() {
         &context,
         &Assignment {
             task: first,
-            input: job.input(0, 0, None),
+            input: job.input(0),
             trace_records: false,
         },
         &Arc::default(),
@@ -398,7 +408,9 @@ fn a_lost_output_of_the_stage_before_is_reported_as_such() {
     job.runtime.block_on(store.delete(location.path())).unwrap();
     let second = Assignment {
         task: first_attempt(1, 0),
-        input: TaskInput::Shuffle { outputs },
+        input: TaskInput::Shuffle {
+            outputs: vec![outputs],
+        },
         trace_records: false,
     };
     let failure = run(&context, &second, &Arc::default(), None).unwrap_err();
@@ -426,7 +438,7 @@ fn a_disk_that_cannot_be_spilled_to_is_the_infrastructures_fault() {
         &context,
         &Assignment {
             task: first_attempt(0, 0),
-            input: job.input(0, 0, None),
+            input: job.input(0),
             trace_records: false,
         },
         &Arc::default(),
@@ -465,7 +477,7 @@ fn a_single_unreachable_object_is_distinguished_from_an_outage() {
         job.storage = JobStorage::new(stores, "s3://work/jobs", uid).unwrap();
         let assignment = Assignment {
             task: first_attempt(0, 0),
-            input: job.input(0, 0, None),
+            input: job.input(0),
             trace_records: false,
         };
         let failure = run(&job.context(), &assignment, &Arc::default(), None).unwrap_err();
@@ -502,7 +514,7 @@ fn an_outage_of_writes_is_not_the_fault_of_the_file_that_could_not_be_written() 
         job.storage = JobStorage::new(stores, "s3://b/jobs", uid).unwrap();
         let assignment = Assignment {
             task: first_attempt(0, 0),
-            input: job.input(0, 0, None),
+            input: job.input(0),
             trace_records: false,
         };
         let failure = run(&job.context(), &assignment, &Arc::default(), None).unwrap_err();
@@ -534,7 +546,7 @@ fn a_trace_gets_every_record_before_it_is_processed_and_progress_is_counted() {
     let counters = Arc::new(ProgressCounters::default());
     let assignment = Assignment {
         task: first_attempt(0, 0),
-        input: job.input(0, 0, None),
+        input: job.input(0),
         trace_records: true,
     };
     run(&job.context(), &assignment, &counters, Some(&notes)).unwrap_err();
@@ -586,12 +598,12 @@ fn an_assignment_that_does_not_fit_the_plan_is_refused() {
             failure.error
         );
     };
-    refused(first_attempt(9, 0), job.input(0, 0, None));
-    refused(first_attempt(0, 9), job.input(0, 0, None));
+    refused(first_attempt(9, 0), job.input(0));
+    refused(first_attempt(0, 9), job.input(0));
     refused(
         first_attempt(0, 0),
         TaskInput::Shuffle {
-            outputs: "data/0/outputs-e1-0".to_owned(),
+            outputs: vec!["data/0/outputs-e1-0".to_owned()],
         },
     );
     refused(first_attempt(0, 0), TaskInput::Items { first: 0, count: 1 });
@@ -608,7 +620,7 @@ fn a_task_that_panics_has_failed_with_the_message_of_the_panic() {
     let job = Job::new(vec![], &[("a.jsonl", b"7\n")], "s3://out/{shard}.jsonl");
     let assignment = Assignment {
         task: first_attempt(0, 0),
-        input: job.input(0, 0, None),
+        input: job.input(0),
         trace_records: true,
     };
     let failure = run(&job.context(), &assignment, &Arc::default(), Some(&Panics)).unwrap_err();

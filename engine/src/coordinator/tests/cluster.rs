@@ -10,27 +10,46 @@ use crate::coordinator::{
     Config, Effect, Event, FailureReason, PodEndCause, Report, Setback, State, ToWorker, step,
 };
 use crate::id::{
-    Attempt, Epoch, SessionId, ShardId, StageId, TaskAttempt, TaskId, Timestamp, WorkerId,
+    Attempt, Epoch, SessionId, ShardId, SourceId, StageId, TaskAttempt, TaskId, Timestamp, WorkerId,
 };
 use crate::invariants;
 use crate::pipeline::Format;
-use crate::plan::{Plan, Stage, StageInput, StageOutput};
+use crate::plan::{Merge, Plan, Stage, StageInput, StageOutput};
 
-/// A plan with stages of these numbers of shards. The steps of the stages do not matter to the
-/// coordinator.
+/// A plan with stages of these numbers of shards, each of which reads the one before it. The steps
+/// of the stages do not matter to the coordinator.
 pub(super) fn plan(shards: &[u32]) -> Plan {
-    let stage = |(position, shards): (u32, &u32)| Stage {
+    let reads: Vec<Vec<u32>> = (0..shards.len())
+        .map(|position| u32::try_from(position).unwrap().checked_sub(1))
+        .map(|before| before.into_iter().collect())
+        .collect();
+    plan_of(shards, &reads)
+}
+
+/// A plan with stages of these numbers of shards, each of which reads these stages, or a source of
+/// its own if it reads none.
+pub(super) fn plan_of(shards: &[u32], reads: &[Vec<u32>]) -> Plan {
+    let shuffle = |from: &u32| StageInput::Shuffle {
+        from: StageId(*from),
+        path: "spec.pipeline.steps[0].count".to_owned(),
+        merge: Merge::Count,
+    };
+    let stage = |(position, (shards, reads)): (u32, (&u32, &Vec<u32>))| Stage {
         id: StageId(position),
         name: if position == 0 { "map" } else { "reduce" }.to_owned(),
         shards: *shards,
-        input: StageInput::Source,
+        inputs: if reads.is_empty() {
+            vec![StageInput::Source(SourceId(position))]
+        } else {
+            reads.iter().map(shuffle).collect()
+        },
         steps: Vec::new(),
         output: StageOutput::Sink {
             format: Format::Jsonl,
         },
     };
     Plan {
-        stages: (0..).zip(shards).map(stage).collect(),
+        stages: (0..).zip(shards.iter().zip(reads)).map(stage).collect(),
         values: BTreeMap::new(),
         tables: BTreeMap::new(),
         source_parts: None,
@@ -123,7 +142,15 @@ impl TestCluster {
         epoch: u64,
         ledger: Vec<LogRecord>,
     ) -> Self {
-        let plan = plan(shards);
+        Self::of_plan(config, plan(shards), epoch, ledger)
+    }
+
+    /// A coordinator of a plan that is a graph, see [`plan_of`].
+    pub(super) fn graph(shards: &[u32], reads: &[Vec<u32>]) -> Self {
+        Self::of_plan(Config::new(3, 0), plan_of(shards, reads), 1, Vec::new())
+    }
+
+    fn of_plan(config: Config, plan: Plan, epoch: u64, ledger: Vec<LogRecord>) -> Self {
         let state = State::new(config, &plan, Epoch(epoch), ledger.clone()).unwrap();
         let mut cluster = Self {
             state,

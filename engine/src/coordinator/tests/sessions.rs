@@ -573,7 +573,7 @@ fn fault_2982_a_dispatched_task_knows_where_its_input_is_listed() {
     cluster.hello("a", 1);
     let first = cluster.only("a");
     let received = cluster.received("a");
-    assert!(matches!(&received[1], ToWorker::Run(tasks) if tasks[0].input_outputs.is_none()));
+    assert!(matches!(&received[1], ToWorker::Run(tasks) if tasks[0].input_outputs.is_empty()));
     cluster.done("a", first);
     cluster.settle();
     let received = cluster.received("a");
@@ -584,10 +584,7 @@ fn fault_2982_a_dispatched_task_knows_where_its_input_is_listed() {
             None
         }
     });
-    assert_eq!(
-        run.unwrap()[0].input_outputs.as_deref(),
-        Some("outputs/1/0")
-    );
+    assert_eq!(run.unwrap()[0].input_outputs, ["outputs/1/0"]);
     assert_eq!(run.unwrap()[0].task.task, task(1, 0));
 }
 

@@ -40,7 +40,7 @@ impl Job {
     fn failure(&self, shard: u32) -> String {
         let assignment = Assignment {
             task: first_attempt(0, shard),
-            input: self.input(0, shard, None),
+            input: self.input(shard),
             trace_records: false,
         };
         let outcome = run(&self.context(), &assignment, &Arc::default(), None);

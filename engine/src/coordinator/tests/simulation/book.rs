@@ -15,14 +15,15 @@ use crate::id::{Attempt, ShardId, StageId, TaskAttempt, TaskId};
 #[derive(Clone)]
 pub(super) struct Book {
     shards: Vec<u32>,
+    reads: Vec<Vec<u32>>,
     config: Config,
     /// Valid commits.
     winners: BTreeMap<TaskId, Attempt>,
     committed: Vec<u32>,
     /// Stages that are finished, with the listing of their outputs.
     finished: BTreeMap<StageId, String>,
-    /// Stages that were finished at least once.
-    started_next: BTreeSet<StageId>,
+    /// Stages of which all inputs were finished at the same time at least once.
+    started: BTreeSet<StageId>,
     finalized: BTreeSet<TaskId>,
     failures: BTreeMap<TaskId, Vec<(Attempt, FailureClass, String)>>,
     revoked: BTreeMap<TaskId, Vec<Attempt>>,
@@ -33,19 +34,29 @@ pub(super) struct Book {
 
 impl Book {
     pub(super) fn new(settings: &Settings) -> Self {
-        Self {
+        let mut book = Self {
             shards: settings.shards.clone(),
+            reads: settings.reads.clone(),
             config: settings.config(),
             winners: BTreeMap::new(),
             committed: vec![0; settings.shards.len()],
             finished: BTreeMap::new(),
-            started_next: BTreeSet::new(),
+            started: BTreeSet::new(),
             finalized: BTreeSet::new(),
             failures: BTreeMap::new(),
             revoked: BTreeMap::new(),
             exhausted: BTreeSet::new(),
             result: None,
-        }
+        };
+        book.start_stages();
+        book
+    }
+
+    fn start_stages(&mut self) {
+        let stages = (0..).map(StageId).zip(&self.reads);
+        let complete = stages.filter(|(stage, _)| self.inputs(*stage).is_some());
+        let complete: Vec<StageId> = complete.map(|(stage, _)| stage).collect();
+        self.started.extend(complete);
     }
 
     pub(super) fn result(&self) -> Option<&JobResult> {
@@ -78,9 +89,10 @@ impl Book {
         revoked.is_some_and(|revoked| revoked.contains(&task.attempt))
     }
 
-    /// The listing that the next stage may read.
-    pub(super) fn outputs(&self, stage: StageId) -> Option<&str> {
-        self.finished.get(&stage).map(String::as_str)
+    /// The listings that the tasks of a stage may read, if all are complete.
+    pub(super) fn inputs(&self, stage: StageId) -> Option<Vec<String>> {
+        let listing = |read: &u32| self.finished.get(&StageId(*read)).cloned();
+        self.reads[stage.0 as usize].iter().map(listing).collect()
     }
 
     pub(super) fn enter(&mut self, record: &LogRecord) {
@@ -103,9 +115,8 @@ impl Book {
     }
 
     fn done(&mut self, task: TaskAttempt) {
-        let before = task.task.stage.0.checked_sub(1).map(StageId);
         assert!(
-            before.is_none_or(|before| self.started_next.contains(&before)),
+            self.started.contains(&task.task.stage),
             "{task} is done, and its stage has not started"
         );
         assert!(
@@ -149,9 +160,8 @@ impl Book {
     }
 
     fn stage_finished(&mut self, stage: StageId, outputs: &str) {
-        let before = stage.0.checked_sub(1).map(StageId);
         assert!(
-            before.is_none_or(|before| self.started_next.contains(&before)),
+            self.started.contains(&stage),
             "stage {stage} is finished before it can have started"
         );
         let (committed, total) = (
@@ -162,9 +172,9 @@ impl Book {
             committed, total,
             "tasks of stage {stage}, which is finished"
         );
-        self.started_next.insert(stage);
         let listed = self.finished.insert(stage, outputs.to_owned());
         assert_eq!(listed, None, "stage {stage} is finished twice");
+        self.start_stages();
     }
 
     fn ended(&mut self, result: &JobResult) {

@@ -9,9 +9,9 @@ use super::streams::session_of;
 use super::world::{Happening, World};
 use crate::coordinator::record::{LogRecord, OutputFile};
 use crate::coordinator::report::Report;
-use crate::coordinator::tests::cluster::plan;
+use crate::coordinator::tests::cluster::plan_of;
 use crate::coordinator::{Effect, Event, PodEndCause, State, ToWorker, step};
-use crate::id::{Epoch, SessionId, StageId, TaskAttempt, Timestamp};
+use crate::id::{Epoch, SessionId, TaskAttempt, Timestamp};
 use crate::invariants;
 
 /// One incarnation, with its ledger's writer.
@@ -75,7 +75,7 @@ impl World {
         self.ledger.newest_epoch += 1;
         let epoch = self.ledger.newest_epoch;
         self.note(&format!("coordinator {epoch} starts"));
-        let plan = plan(&self.settings.shards);
+        let plan = plan_of(&self.settings.shards, &self.settings.reads);
         let replay = self.ledger.records.clone();
         let state = State::new(self.settings.config(), &plan, Epoch(epoch), replay);
         let mut state = state.unwrap_or_else(|error| panic!("{error}: {:#?}", self.ledger.records));
@@ -467,14 +467,18 @@ impl World {
                     assert_eq!(winner, None, "{task}: a completed task runs again");
                     let stream = &self.streams[&session];
                     self.truth.sent(task, (stream.pod, stream.incarnation));
-                    let before = task.task.stage.0.checked_sub(1);
-                    let outputs = before.and_then(|before| durable.outputs(StageId(before)));
                     // A coordinator that was replaced while alive may have old facts. Nothing that
                     // it starts can be committed.
                     if is_newest {
-                        assert_eq!(run.input_outputs.as_deref(), outputs, "the input of {task}");
+                        let outputs = durable.inputs(task.task.stage);
+                        assert_eq!(
+                            Some(&run.input_outputs),
+                            outputs.as_ref(),
+                            "the inputs of {task}, of which {outputs:?} are complete"
+                        );
                     }
-                    assert_eq!(run.input_outputs.is_some(), before.is_some());
+                    let reads = &self.settings.reads[task.task.stage.0 as usize];
+                    assert_eq!(run.input_outputs.len(), reads.len(), "the inputs of {task}");
                 }
             }
             ToWorker::Cancel(tasks) => {

@@ -29,6 +29,7 @@ fn every_seeded_defect_is_found_by_the_random_runs() {
         Defect::ContainerEndNotCharged,
         Defect::AckBeforeDurable,
         Defect::FinalizeBeforeDurable,
+        Defect::OneInputIsEnough,
         Defect::StageFinishNotAwaited,
         Defect::LostOutputKeepsStage,
         Defect::DrainingTakesTasks,

@@ -16,6 +16,8 @@ pub(super) struct Settings {
     pub(super) is_large: bool,
     pub(super) mode: Mode,
     pub(super) shards: Vec<u32>,
+    /// For each stage the stages that it reads; none if it reads a source.
+    pub(super) reads: Vec<Vec<u32>>,
     pub(super) pods: u64,
     pub(super) slots: u32,
     pub(super) task_ms_max: u64,
@@ -120,7 +122,8 @@ impl Settings {
         let mut rng = Rng::new(seed);
         let is_large = seed % LARGE_EVERY == LARGE_EVERY - 1;
         let is_exact = rng.percent(20);
-        let shards = draw_shards(&mut rng, is_large);
+        let mut shards = draw_shards(&mut rng, is_large);
+        let reads = draw_graph(&mut Rng::new(seed ^ 0x6fab), &mut shards);
         let trouble = draw_trouble(&mut rng, &shards, is_exact);
         let nemeses = draw_nemeses(&mut rng, trouble, is_exact);
         let limit = rng.pick(&[0, AMPLE]).unwrap_or(0);
@@ -158,6 +161,7 @@ impl Settings {
             deaths_at_put: rng.pick(&[0, 0, 3, 15]).unwrap_or(0),
             harsh_streams: rng.percent(50),
             shards,
+            reads,
             trouble,
             nemeses,
             is_exact,
@@ -230,6 +234,46 @@ fn draw_shards(rng: &mut Rng, is_large: bool) -> Vec<u32> {
         *first = (*first).max(2_000);
     }
     shards
+}
+
+/// Half of the plans are chains. The others have up to three more stages, and each stage reads a
+/// source of its own or any stages before it.
+fn draw_graph(rng: &mut Rng, shards: &mut Vec<u32>) -> Vec<Vec<u32>> {
+    let is_chain = rng.percent(50);
+    if !is_chain {
+        for _ in 0..rng.between(1, 3) {
+            let sizes = [0, 1, rng.between(2, 20)];
+            let size = rng.pick(&sizes).unwrap_or(1);
+            shards.push(u32::try_from(size).unwrap_or(1));
+        }
+    }
+    let count = u32::try_from(shards.len()).unwrap_or(1);
+    let mut reads: Vec<Vec<u32>> = vec![Vec::new()];
+    for stage in 1..count {
+        if is_chain {
+            reads.push(vec![stage - 1]);
+            continue;
+        }
+        let mut from = Vec::new();
+        if stage + 1 == count || rng.percent(70) {
+            for _ in 0..rng.between(1, 3) {
+                let read = u32::try_from(rng.between(0, u64::from(stage) - 1)).unwrap_or(0);
+                if !from.contains(&read) {
+                    from.push(read);
+                }
+            }
+        }
+        reads.push(from);
+    }
+    // The last stage reads what no other one does.
+    for stage in 0..count - 1 {
+        if !reads.iter().flatten().any(|read| *read == stage)
+            && let Some(last) = reads.last_mut()
+        {
+            last.push(stage);
+        }
+    }
+    reads
 }
 
 fn draw_trouble(rng: &mut Rng, shards: &[u32], is_exact: bool) -> Trouble {

@@ -55,6 +55,7 @@ impl Ledger {
 /// The simulated storage and its ledger.
 pub(super) struct Storage {
     shards: Vec<u32>,
+    reads: Vec<Vec<u32>>,
     written: BTreeMap<TaskAttempt, Content>,
     /// Files that were written and are gone now.
     gone: BTreeSet<TaskAttempt>,
@@ -67,6 +68,7 @@ impl Storage {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
             shards: settings.shards.clone(),
+            reads: settings.reads.clone(),
             written: BTreeMap::new(),
             gone: BTreeSet::new(),
             listings: BTreeMap::new(),
@@ -77,8 +79,9 @@ impl Storage {
     /// The output of each task of each stage without faults.
     pub(super) fn reference(&self) -> Vec<Vec<Content>> {
         let mut stages: Vec<Vec<Content>> = Vec::new();
-        for (stage, shards) in (0..).zip(&self.shards) {
-            let all = stages.last().map(|before| sum(before.iter().copied()));
+        for (stage, (shards, reads)) in (0..).zip(self.shards.iter().zip(&self.reads)) {
+            let outputs = |read: &u32| sum(stages[*read as usize].iter().copied());
+            let all = (!reads.is_empty()).then(|| sum(reads.iter().map(outputs)));
             let make = |shard| {
                 made(
                     crate::coordinator::tests::cluster::task(stage, shard),
@@ -91,26 +94,24 @@ impl Storage {
         stages
     }
 
-    /// An attempt reads the input of its stage and writes its file; `Err` names a missing input.
+    /// An attempt reads the inputs of its stage and writes its file; `Err` names a missing input.
     pub(super) fn write(
         &mut self,
         task: TaskAttempt,
-        input: Option<&str>,
+        inputs: &[String],
     ) -> Result<(), TaskAttempt> {
-        let all = match input {
-            None => None,
-            Some(path) => {
-                let listing = self.listings.get(path);
-                let listing = listing.unwrap_or_else(|| panic!("{path} was never published"));
-                let is_listed = |gone: &&TaskAttempt| {
-                    listing.tasks.get(gone.task.shard.0 as usize) == Some(*gone)
-                };
-                if let Some(gone) = self.gone.iter().find(is_listed) {
-                    return Err(*gone);
-                }
-                Some(listing.all)
+        let mut read = Vec::new();
+        for path in inputs {
+            let listing = self.listings.get(path);
+            let listing = listing.unwrap_or_else(|| panic!("{path} was never published"));
+            let is_listed =
+                |gone: &&TaskAttempt| listing.tasks.get(gone.task.shard.0 as usize) == Some(*gone);
+            if let Some(gone) = self.gone.iter().find(is_listed) {
+                return Err(*gone);
             }
-        };
+            read.push(listing.all);
+        }
+        let all = (!read.is_empty()).then(|| sum(read.into_iter()));
         let shards = self.shards[task.task.stage.0 as usize];
         self.written.insert(task, made(task.task, shards, all));
         Ok(())
@@ -188,8 +189,8 @@ fn sum(contents: impl Iterator<Item = Content>) -> Content {
     })
 }
 
-/// A task's output depends on the whole output of the previous stage: rows are distributed over the
-/// shards. Some shards have none.
+/// A task's output depends on the whole output of all stages that its stage reads: rows are
+/// distributed over the shards. Some shards have none.
 fn made(task: TaskId, shards: u32, all: Option<Content>) -> Content {
     let shard = u64::from(task.shard.0);
     let (rows, from) = match all {

@@ -20,8 +20,8 @@ pub(super) struct Pod {
     pub(super) stalled_until: u64,
     /// No other fault affects it before this time, so that the cause of its end is clear.
     pub(super) spared_until: u64,
-    /// The running attempts, each with the listing of its input.
-    pub(super) running: BTreeMap<TaskAttempt, Option<String>>,
+    /// The running attempts, each with the listings of its inputs.
+    pub(super) running: BTreeMap<TaskAttempt, Vec<String>>,
     pub(super) unacknowledged: BTreeMap<TaskAttempt, Fate>,
 }
 
@@ -223,11 +223,11 @@ impl World {
             );
             return;
         }
-        let Some(input) = pod.running.remove(&task) else {
+        let Some(inputs) = pod.running.remove(&task) else {
             return;
         };
         let session = pod.session;
-        let fate = self.fate(task, input.as_deref());
+        let fate = self.fate(task, &inputs);
         self.truth.ended(task, fate.clone());
         if let Some(pod) = self.pods.get_mut(&number) {
             pod.unacknowledged.insert(task, fate.clone());
@@ -237,7 +237,7 @@ impl World {
         }
     }
 
-    fn fate(&mut self, task: TaskAttempt, input: Option<&str>) -> Fate {
+    fn fate(&mut self, task: TaskAttempt, inputs: &[String]) -> Fate {
         let failures = self.truth.own_failures.get(&task.task).copied();
         let failures = failures.unwrap_or(0);
         let fails = |class, error: &str| Fate::Failed {
@@ -289,7 +289,7 @@ impl World {
             | Trouble::HeldUp(_)
             | Trouble::Scarce(_) => {}
         }
-        match self.storage.write(task, input) {
+        match self.storage.write(task, inputs) {
             Ok(()) => Fate::Done,
             Err(lost) => Fate::Failed {
                 class: FailureClass::Disruption,

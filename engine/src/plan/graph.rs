@@ -1,0 +1,196 @@
+//! Whether the stages of a plan form a graph that can run. A plan of the planner always does; this
+//! finds mistakes in the planner, and in plans that tests make. Changes nothing.
+
+use super::{Plan, Stage, StageInput, StageOutput};
+use crate::id::StageId;
+
+/// Why the stages of a plan cannot run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("stage {stage}: {problem}")]
+pub struct GraphError {
+    /// The stage with the mistake.
+    pub stage: StageId,
+    /// The mistake.
+    pub problem: String,
+}
+
+impl Plan {
+    /// Checks that every stage can run, and that nothing runs for nothing: see the fields of
+    /// [`Plan`] and [`Stage`].
+    pub fn check(&self) -> Result<(), GraphError> {
+        for (position, stage) in (0..).zip(&self.stages) {
+            let problem = self.problem(StageId(position), stage);
+            if let Some(problem) = problem {
+                return Err(GraphError {
+                    stage: StageId(position),
+                    problem,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn problem(&self, id: StageId, stage: &Stage) -> Option<String> {
+        if stage.id != id {
+            return Some(format!("its id is {}", stage.id));
+        }
+        let is_last = id.0 as usize + 1 == self.stages.len();
+        let is_sink = matches!(stage.output, StageOutput::Sink { .. });
+        if is_last != is_sink {
+            return Some("only the last stage writes the sink's files".to_owned());
+        }
+        let is_read = self
+            .stages
+            .iter()
+            .any(|other| other.reads().any(|from| from == id));
+        if !is_last && !is_read {
+            return Some("no stage reads it".to_owned());
+        }
+        match stage.inputs.as_slice() {
+            [] => Some("it reads nothing".to_owned()),
+            [StageInput::Source(_)] => None,
+            inputs => inputs
+                .iter()
+                .find_map(|input| self.input_problem(stage, input)),
+        }
+    }
+
+    fn input_problem(&self, stage: &Stage, input: &StageInput) -> Option<String> {
+        let StageInput::Shuffle { from, path, merge } = input else {
+            return Some("it reads a source and something else".to_owned());
+        };
+        if *from >= stage.id {
+            return Some(format!("it reads stage {from}, which is not before it"));
+        }
+        if stage.reads().filter(|other| other == from).count() > 1 {
+            return Some(format!("it reads stage {from} twice"));
+        }
+        if stage.merge() != Some((path, merge)) {
+            return Some("the shuffles that it reads are merged in different ways".to_owned());
+        }
+        match self.stages.get(from.0 as usize).map(|from| &from.output) {
+            Some(StageOutput::Shuffle { partitions, .. }) if *partitions == stage.shards => None,
+            Some(StageOutput::Shuffle { partitions, .. }) => Some(format!(
+                "it has {} shards, and stage {from} writes {partitions} partitions",
+                stage.shards
+            )),
+            Some(StageOutput::Sink { .. }) | None => {
+                Some(format!("stage {from} writes no shuffle"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::SourceId;
+    use crate::pipeline::Format;
+    use crate::plan::Merge;
+
+    fn shuffle(from: u32, merge: Merge) -> StageInput {
+        StageInput::Shuffle {
+            from: StageId(from),
+            path: "spec.pipeline.steps[0]".to_owned(),
+            merge,
+        }
+    }
+
+    /// Two sources, a stage that two others read, and a stage that reads two.
+    fn diamond() -> Plan {
+        let count = |from| shuffle(from, Merge::Count);
+        let inputs = [
+            vec![StageInput::Source(SourceId(0))],
+            vec![StageInput::Source(SourceId(1))],
+            vec![count(0), count(1)],
+            vec![count(0)],
+            vec![count(2), count(3)],
+        ];
+        let stage = |(position, inputs)| Stage {
+            id: StageId(position),
+            name: "stage".to_owned(),
+            shards: 2,
+            inputs,
+            steps: Vec::new(),
+            output: StageOutput::Shuffle {
+                partitions: 2,
+                path: "spec.pipeline.steps[0]".to_owned(),
+                merge: Merge::Count,
+            },
+        };
+        let mut stages: Vec<Stage> = (0..).zip(inputs).map(stage).collect();
+        stages[4].output = StageOutput::Sink {
+            format: Format::Jsonl,
+        };
+        Plan {
+            stages,
+            values: crate::pipeline::Values::new(),
+            tables: crate::pipeline::Tables::new(),
+            source_parts: None,
+        }
+    }
+
+    #[test]
+    fn a_diamond_can_run() {
+        assert_eq!(diamond().check(), Ok(()));
+    }
+
+    #[test]
+    fn every_mistake_in_a_graph_is_named_with_its_stage() {
+        type Change = Box<dyn Fn(&mut Plan)>;
+        let changes: [(Change, &str); 9] = [
+            (
+                Box::new(|plan| plan.stages[1].id = StageId(0)),
+                "stage 2: its id is 1",
+            ),
+            (
+                Box::new(|plan| plan.stages[1].inputs.clear()),
+                "stage 2: it reads nothing",
+            ),
+            (
+                Box::new(|plan| plan.stages[4].inputs.truncate(1)),
+                "stage 4: no stage reads it",
+            ),
+            (
+                Box::new(|plan| plan.stages[2].inputs.push(shuffle(2, Merge::Count))),
+                "stage 3: it reads stage 3, which is not before it",
+            ),
+            (
+                Box::new(|plan| plan.stages[4].inputs.push(shuffle(2, Merge::Count))),
+                "stage 5: it reads stage 3 twice",
+            ),
+            (
+                Box::new(|plan| {
+                    plan.stages[4]
+                        .inputs
+                        .push(StageInput::Source(SourceId::MAIN));
+                }),
+                "stage 5: it reads a source and something else",
+            ),
+            (
+                Box::new(|plan| {
+                    plan.stages[4]
+                        .inputs
+                        .push(shuffle(0, Merge::Deduplicate(".".to_owned())));
+                }),
+                "stage 5: the shuffles that it reads are merged in different ways",
+            ),
+            (
+                Box::new(|plan| plan.stages[4].shards += 1),
+                "stage 5: it has 3 shards, and stage 3 writes 2 partitions",
+            ),
+            (
+                Box::new(|plan| {
+                    plan.stages.pop();
+                }),
+                "stage 3: no stage reads it",
+            ),
+        ];
+        for (change, expected) in changes {
+            let mut plan = diamond();
+            change(&mut plan);
+            let error = plan.check().unwrap_err();
+            assert_eq!(error.to_string(), expected);
+        }
+    }
+}
