@@ -96,8 +96,8 @@ pub enum RunPhase {
 pub struct Planned {
     /// Number of stages.
     pub stages: u32,
-    /// The number of shards of the stage with the most shards: more workers than this are not
-    /// useful.
+    /// The most tasks that can run at the same time: more workers than this are not useful. The
+    /// number of shards of the stage with the most shards, unless stages run at the same time.
     pub max_shards: u32,
 }
 

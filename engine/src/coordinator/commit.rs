@@ -1,7 +1,7 @@
 //! How a task's result becomes final. The first valid report wins and its record goes into the
 //! ledger. When the record is durable, and not before, the worker gets its acknowledgement, the
-//! stage counts the task, and the stages that read it may see its
-//! output.
+//! stage counts the task, and the stages that read it may see
+//! its output.
 
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::effect::Effect;

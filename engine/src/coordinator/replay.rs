@@ -96,6 +96,7 @@ impl State {
             epoch,
             job: JobState::Running,
             stages: empty_stages(plan),
+            width: plan.width(),
             histories: BTreeMap::new(),
             workers: BTreeMap::new(),
             sessions: BTreeMap::new(),

@@ -56,7 +56,7 @@ pub enum Phase {
 pub struct Planned {
     /// Number of stages.
     pub stages: u32,
-    /// The largest number of shards of any stage.
+    /// The most tasks that can run at the same time, see [`Plan::width`](crate::plan::Plan::width).
     pub max_shards: u32,
 }
 
@@ -121,7 +121,7 @@ impl State {
             message: self.message(id, &workers),
             planned: Planned {
                 stages: u32::try_from(self.stages.len()).unwrap_or(u32::MAX),
-                max_shards: self.stages.iter().map(StageState::total).max().unwrap_or(0),
+                max_shards: self.width,
             },
             stage: stage.map_or_else(no_stage, |stage| self.stage_report(id, stage)),
             records: self.records_report(),

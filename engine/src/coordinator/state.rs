@@ -22,6 +22,8 @@ pub struct State {
     pub(crate) epoch: Epoch,
     pub(crate) job: JobState,
     pub(crate) stages: Vec<StageState>,
+    /// The most tasks that can run at the same time.
+    pub(crate) width: u32,
     /// Only tasks with problems have an entry.
     pub(crate) histories: BTreeMap<TaskId, History>,
     pub(crate) workers: BTreeMap<WorkerNumber, Worker>,

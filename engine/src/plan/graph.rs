@@ -2,7 +2,7 @@
 //! finds mistakes in the planner, and in plans that tests make. Changes nothing.
 
 use super::{Plan, Stage, StageInput, StageOutput};
-use crate::id::StageId;
+use crate::id::{SourceId, StageId};
 
 /// Why the stages of a plan cannot run.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,6 +15,47 @@ pub struct GraphError {
 }
 
 impl Plan {
+    /// For each stage the stages that it reads, in the order of its inputs. Empty if the plan is a
+    /// chain: one source, and each further stage reads the one before it.
+    pub fn graph(&self) -> Vec<Vec<StageId>> {
+        let before = |stage: &Stage| stage.id.0.checked_sub(1).map(StageId);
+        let is_link = |stage: &Stage| match stage.source() {
+            Some(source) => source == SourceId::MAIN && before(stage).is_none(),
+            None => stage.reads().eq(before(stage)),
+        };
+        if self.stages.iter().all(is_link) {
+            return Vec::new();
+        }
+        self.stages
+            .iter()
+            .map(|stage| stage.reads().collect())
+            .collect()
+    }
+
+    /// The most tasks that can run at the same time, or a few more: for each stage, its tasks and
+    /// those of all stages that neither depend on it nor are needed for it. For a chain this is the
+    /// largest stage.
+    pub fn width(&self) -> u32 {
+        let count = self.stages.len();
+        let mut needs = vec![vec![false; count]; count];
+        for stage in &self.stages {
+            for read in stage.reads() {
+                let (earlier, own) = needs.split_at_mut(stage.id.0 as usize);
+                let read = read.0 as usize;
+                own[0][read] = true;
+                for (own, indirect) in own[0].iter_mut().zip(&earlier[read]) {
+                    *own |= indirect;
+                }
+            }
+        }
+        let beside = |one: usize| {
+            let others = self.stages.iter().enumerate();
+            let others = others.filter(|(other, _)| !needs[one][*other] && !needs[*other][one]);
+            others.fold(0_u32, |sum, (_, stage)| sum.saturating_add(stage.shards))
+        };
+        (0..count).map(beside).max().unwrap_or(0)
+    }
+
     /// Checks that every stage can run, and that nothing runs for nothing: see the fields of
     /// [`Plan`] and [`Stage`].
     pub fn check(&self) -> Result<(), GraphError> {
@@ -84,7 +125,6 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::SourceId;
     use crate::pipeline::Format;
     use crate::plan::Merge;
 
@@ -133,6 +173,41 @@ mod tests {
     #[test]
     fn a_diamond_can_run() {
         assert_eq!(diamond().check(), Ok(()));
+    }
+
+    #[test]
+    fn only_a_plan_that_is_not_a_chain_has_a_graph() {
+        let ids = |ids: &[u32]| ids.iter().copied().map(StageId).collect::<Vec<_>>();
+        let graph = [&[][..], &[], &[0, 1], &[0], &[2, 3]].map(ids);
+        assert_eq!(diamond().graph(), graph);
+        let mut chain = diamond();
+        chain.stages.truncate(2);
+        chain.stages[1].inputs = vec![shuffle(0, Merge::Count)];
+        assert_eq!(chain.graph(), [] as [Vec<StageId>; 0]);
+        chain.stages[0].inputs = vec![StageInput::Source(SourceId(1))];
+        assert_eq!(chain.graph(), [ids(&[]), ids(&[0])], "another source");
+    }
+
+    #[test]
+    fn a_plan_is_as_wide_as_the_stages_that_can_run_at_the_same_time() {
+        let mut plan = diamond();
+        let widths = |plan: &mut Plan, shards: [u32; 5]| {
+            for (stage, shards) in plan.stages.iter_mut().zip(shards) {
+                stage.shards = shards;
+            }
+            plan.width()
+        };
+        // Beside the second source, the first source or the stage that reads only that one.
+        assert_eq!(widths(&mut plan, [3, 5, 1, 1, 1]), 9);
+        assert_eq!(widths(&mut plan, [1, 1, 7, 4, 2]), 12);
+        assert_eq!(widths(&mut plan, [1, 1, 1, 1, 9]), 9);
+        assert_eq!(widths(&mut plan, [u32::MAX; 5]), u32::MAX);
+        plan.stages.truncate(2);
+        plan.stages[1].inputs = vec![shuffle(0, Merge::Count)];
+        assert_eq!(plan.width(), u32::MAX);
+        plan.stages[0].shards = 4;
+        plan.stages[1].shards = 6;
+        assert_eq!(plan.width(), 6, "of a chain the largest stage");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use zephyr_engine::id::{JobUid, MAX_JOB_UID_LENGTH};
+use zephyr_engine::id::{JobUid, MAX_JOB_UID_LENGTH, StageId};
 use zephyr_engine::plan::{FilePart, PlannedSource, check_parts};
 
 use crate::ledger::LedgerError;
@@ -19,6 +19,9 @@ const VERSION: u32 = 2;
 /// The version of a plan with parts of files or with a default number of shuffle shards. It is
 /// written only if a plan has them.
 const VERSION_WITH_PARTS: u32 = 3;
+
+/// The version of a plan whose stages are not a chain. It is written only for such a plan.
+const VERSION_WITH_GRAPH: u32 = 4;
 
 /// The files of each table, by the table's name, in the order in which they are read.
 pub type TableFiles = BTreeMap<String, Vec<InputFile>>;
@@ -40,6 +43,9 @@ pub struct PlanFile {
     pub shuffle_shards: Option<u32>,
     /// The files of each table.
     pub tables: TableFiles,
+    /// For each stage the stages that it reads, in the order of its inputs; empty if the plan is a
+    /// chain.
+    pub graph: Vec<Vec<StageId>>,
 }
 
 impl PlanFile {
@@ -53,7 +59,9 @@ impl PlanFile {
     }
 
     fn version(&self) -> u32 {
-        if self.parts.is_empty() && self.shuffle_shards.is_none() {
+        if !self.graph.is_empty() {
+            VERSION_WITH_GRAPH
+        } else if self.parts.is_empty() && self.shuffle_shards.is_none() {
             VERSION
         } else {
             VERSION_WITH_PARTS
@@ -95,6 +103,9 @@ struct StoredPlan {
     /// Not written if the job has no tables, so that a release without tables can read the plan.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     tables: BTreeMap<String, Vec<StoredInput>>,
+    /// For each stage the positions of the stages that it reads; not written for a chain.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    stages: Vec<Vec<u32>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -160,6 +171,11 @@ fn print(job: &JobUid, plan: &PlanFile) -> Result<Vec<u8>, serde_json::Error> {
             .iter()
             .map(|(name, files)| (name.clone(), files.iter().map(StoredInput::of).collect()))
             .collect(),
+        stages: plan
+            .graph
+            .iter()
+            .map(|reads| reads.iter().map(|stage| stage.0).collect())
+            .collect(),
     };
     let text = serde_json::value::to_raw_value(&stored)?;
     let crc32c = format!("{:08x}", crc32c::crc32c(text.get().as_bytes()));
@@ -174,9 +190,9 @@ fn print(job: &JobUid, plan: &PlanFile) -> Result<Vec<u8>, serde_json::Error> {
 fn parse(job: &JobUid, bytes: &[u8]) -> Result<PlanFile, String> {
     let version: StoredVersion =
         serde_json::from_slice(bytes).map_err(|e| format!("it cannot be read: {e}"))?;
-    if ![VERSION, VERSION_WITH_PARTS].contains(&version.version) {
+    if !(VERSION..=VERSION_WITH_GRAPH).contains(&version.version) {
         return Err(format!(
-            "it has version {}; this program reads versions {VERSION} and {VERSION_WITH_PARTS}",
+            "it has version {}; this program reads versions {VERSION} to {VERSION_WITH_GRAPH}",
             version.version
         ));
     }
@@ -209,7 +225,27 @@ fn parse(job: &JobUid, bytes: &[u8]) -> Result<PlanFile, String> {
             .into_iter()
             .map(|(name, stored)| (name, files(stored)))
             .collect(),
+        graph: read_graph(version.version, stored.stages)?,
     })
+}
+
+fn read_graph(version: u32, stages: Vec<Vec<u32>>) -> Result<Vec<Vec<StageId>>, String> {
+    if (version == VERSION_WITH_GRAPH) == stages.is_empty() {
+        return Err(format!(
+            "it has version {version} and a graph of {} stages; only version {VERSION_WITH_GRAPH} has one",
+            stages.len()
+        ));
+    }
+    for (stage, reads) in (0..).map(StageId).zip(&stages) {
+        if let Some(read) = reads.iter().find(|read| **read >= stage.0) {
+            return Err(format!(
+                "stage {stage} reads stage {}, which is not before it",
+                StageId(*read)
+            ));
+        }
+    }
+    let ids = |reads: Vec<u32>| reads.into_iter().map(StageId).collect();
+    Ok(stages.into_iter().map(ids).collect())
 }
 
 fn stored_parts(shard: &[FilePart]) -> Vec<(u32, u64, u64)> {
@@ -260,7 +296,39 @@ mod tests {
             parts: Vec::new(),
             shuffle_shards: None,
             tables: [("users".to_owned(), vec![file])].into(),
+            graph: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_graph_is_kept_as_it_is_and_only_a_plan_that_is_no_chain_has_its_version() {
+        let job = JobUid::parse("u").unwrap();
+        let chain = String::from_utf8(print(&job, &plan("chain")).unwrap()).unwrap();
+        assert!(chain.starts_with("{\"version\":2,"), "{chain}");
+        assert!(!chain.contains("stages"), "{chain}");
+        let ids = |ids: &[u32]| ids.iter().copied().map(StageId).collect::<Vec<_>>();
+        let graph = PlanFile {
+            graph: vec![ids(&[]), ids(&[]), ids(&[1, 0])],
+            ..plan("graph")
+        };
+        let text = String::from_utf8(print(&job, &graph).unwrap()).unwrap();
+        assert!(text.starts_with("{\"version\":4,"), "{text}");
+        assert_eq!(parse(&job, text.as_bytes()).unwrap(), graph);
+        // A release that knows no graph refuses the version before it reads anything else.
+        for older in [2, 3] {
+            let text = text.replace("\"version\":4", &format!("\"version\":{older}"));
+            let error = parse(&job, text.as_bytes()).unwrap_err();
+            assert_eq!(
+                error,
+                format!("it has version {older} and a graph of 3 stages; only version 4 has one")
+            );
+        }
+        let circle = PlanFile {
+            graph: vec![ids(&[]), ids(&[1])],
+            ..plan("circle")
+        };
+        let error = parse(&job, &print(&job, &circle).unwrap()).unwrap_err();
+        assert_eq!(error, "stage 2 reads stage 2, which is not before it");
     }
 
     #[test]
@@ -307,11 +375,11 @@ mod tests {
         assert_eq!(error, "source shard 1 does not continue the one before it");
         let newer = String::from_utf8(print(&job, &plan("newer")).unwrap())
             .unwrap()
-            .replace("\"version\":2", "\"version\":4");
+            .replace("\"version\":2", "\"version\":5");
         let error = parse(&job, newer.as_bytes()).unwrap_err();
         assert_eq!(
             error,
-            "it has version 4; this program reads versions 2 and 3"
+            "it has version 5; this program reads versions 2 to 4"
         );
     }
 

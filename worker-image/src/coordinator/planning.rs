@@ -15,7 +15,9 @@ use zephyr_engine::coordinator::FailureReason;
 use zephyr_engine::coordinator::record::{FilePlace, JobResult, LogRecord, OutputFile};
 use zephyr_engine::id::Epoch;
 use zephyr_engine::pipeline::Pipeline;
-use zephyr_engine::plan::{ExpressionError, Plan, PlannedSource, check_expressions, plan};
+use zephyr_engine::plan::{
+    ExpressionError, GraphError, Plan, PlannedSource, check_expressions, plan,
+};
 use zephyr_store::finalize::{Output, OutputError, OwnerWatch, claim, finished};
 use zephyr_store::formats::list_readable;
 use zephyr_store::ledger::{
@@ -503,7 +505,8 @@ async fn plan_or_load(
     });
     let plan = plan(&job.pipeline, planned.clone());
     let digest = plan.digest();
-    if digest != kept.digest || pipeline != kept.pipeline || source.count() != kept.source_shards {
+    let is_same = digest == kept.digest && pipeline == kept.pipeline;
+    if !is_same || source.count() != kept.source_shards || plan.graph() != kept.graph {
         return Err(NoPlan::Failed(format!(
             "plan.json was made from another pipeline or by another release (its digest is {}, ours {digest}); a job keeps the plan it began with, so create a new one",
             kept.digest
@@ -577,6 +580,8 @@ async fn fresh_plan(job: &RunJob) -> Result<PlanFile, NoPlan> {
             .map_err(|error| NoPlan::Failed(error.to_string()))?
     };
     let plan = plan(&job.pipeline, source.clone());
+    let cannot_run = |error: GraphError| NoPlan::Failed(format!("a bug in planning: {error}"));
+    plan.check().map_err(cannot_run)?;
     let tables = tables(job).await?;
     let read = inputs.iter().chain(tables.values().flatten());
     let uris: Vec<String> = read.map(|input| input.uri.clone()).collect();
@@ -597,6 +602,7 @@ async fn fresh_plan(job: &RunJob) -> Result<PlanFile, NoPlan> {
         parts,
         shuffle_shards: source.shuffle_shards,
         tables,
+        graph: plan.graph(),
     })
 }
 

@@ -48,6 +48,7 @@ fn inputs(cluster: &mut TestCluster, name: &'static str) -> Vec<(TaskId, Vec<Str
 #[test]
 fn stages_without_a_common_input_run_at_the_same_time_and_status_says_so() {
     let mut cluster = diamond();
+    assert_eq!(cluster.report().planned.max_shards, 4);
     cluster.hello("a", 4);
     assert_eq!(tasks(&cluster, "a"), [task(0, 0), task(0, 1), task(1, 0)]);
     assert_eq!(
