@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and `/metrics`. Reads only; no path here changes anything.
+//! Serves `/healthz`, `/readyz` and `/metrics`. Requests only read; no path here changes anything.
 
 use std::net::SocketAddr;
 
@@ -12,26 +12,26 @@ use tokio::net::TcpListener;
 use crate::health::Health;
 use crate::metrics::Metrics;
 
-/// The content type Prometheus expects for this text.
+/// The content type that Prometheus expects for this text format.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Why the server does not serve.
+/// Why the server cannot start, or why it ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The port cannot be opened.
     #[error("listen on {address}: {source}")]
     Listen {
-        /// The address at which the server should listen.
+        /// The address on which the server should listen.
         address: SocketAddr,
-        /// The error of the system.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The server ended.
     #[error("serve on {address}: {source}")]
     Serve {
-        /// The address at which the server listened.
+        /// The address on which the server listened.
         address: SocketAddr,
-        /// The error of the system.
+        /// The error of the operating system.
         source: std::io::Error,
     },
 }

@@ -1,4 +1,4 @@
-//! One call to the API server, with a timeout and classified errors. Retries nothing.
+//! Makes one call to the API server, with a timeout, and classifies its errors. Retries nothing.
 
 pub mod retry_after;
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::task_local;
 use tokio::time::timeout;
 
-/// How long any single call may take. A reconcile makes a few of them and must end within a minute.
+/// How long any single call may take. A reconcile makes a few calls and must end within a minute.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a call failed.
@@ -43,11 +43,11 @@ pub enum Refusal {
 }
 
 task_local! {
-    /// The number of calls that the reconcile in this task has made so far.
+    /// How many calls the reconcile in this task has made so far.
     static MADE: Cell<u32>;
 }
 
-/// Awaits `look`, and returns its result with the number of calls that it made.
+/// Awaits `look`. Returns its result, and how many calls it made.
 pub async fn counted<T>(look: impl Future<Output = T>) -> (T, u32) {
     let look = async {
         let result = look.await;
@@ -70,7 +70,8 @@ pub async fn bounded<T>(
 }
 
 impl CallError {
-    /// Why the API server refused the call, as far as callers decide by it.
+    /// Returns why the API server refused the call, in the detail that callers need for their
+    /// decisions.
     pub fn refusal(&self) -> Refusal {
         let Self::Answer(error) = self else {
             return Refusal::Transient;
@@ -86,8 +87,8 @@ impl CallError {
             return Refusal::NamespaceEnding;
         }
         match (status.code, status.reason.as_str()) {
-            // The API server answers this to a patch with an object's uid if another object has
-            // that name by now.
+            // A patch contains the uid of the object. The API server gives this answer if another
+            // object has that name now.
             (422, _) if causes.any(|cause| cause.field == "metadata.uid") => Refusal::Conflict,
             (404, _) => Refusal::NotFound,
             (409, "AlreadyExists") => Refusal::AlreadyExists,
@@ -98,12 +99,12 @@ impl CallError {
         }
     }
 
-    /// The HTTP code of the answer, if there is one.
+    /// Returns the HTTP code of the answer, if there is one.
     pub fn code(&self) -> Option<u16> {
         self.status().map(|status| status.code)
     }
 
-    /// How long the API server asks the client to wait.
+    /// Returns how long the API server asks the client to wait.
     pub fn retry_after(&self) -> Option<Duration> {
         let seconds = self.status()?.details.as_ref()?.retry_after_seconds;
         (seconds > 0).then(|| Duration::from_secs(seconds.into()))
@@ -119,7 +120,7 @@ impl CallError {
         Some(status)
     }
 
-    /// The API server's message, or the transport error.
+    /// Returns the API server's message, or the text of the transport error.
     pub fn message(&self) -> String {
         match self {
             Self::Timeout => self.to_string(),
@@ -128,7 +129,7 @@ impl CallError {
     }
 }
 
-/// The server's own sentence, without the text that the client adds.
+/// Returns the server's own sentence, without the text that the client adds.
 fn words(error: &kube::Error) -> String {
     if let kube::Error::Api(status) = error {
         return status.message.clone();
@@ -136,7 +137,8 @@ fn words(error: &kube::Error) -> String {
     with_causes(error)
 }
 
-/// An error with all its causes, because the outermost error only says which call failed.
+/// Returns the text of an error and all its causes, because the outermost error only says which
+/// call failed.
 pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,7 +1,8 @@
-//! Builders of a generation's objects: one file per kind. They cannot fail, and use only the frozen
-//! job.
+//! Builds the objects of a generation; each kind of object has one file. A builder cannot fail, and
+//! uses only the frozen job.
 //!
-//! No client, no clock, no existing objects: the same frozen job always gives the same objects.
+//! Builders use no client and no clock, and do not read existing objects: the same frozen job
+//! always gives the same objects.
 
 pub mod coordinator_deployment;
 mod pod;
@@ -16,15 +17,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use zephyr_crds::frozen::FrozenJob;
 use zephyr_crds::names;
 
-/// Name of our container in the pods of both roles.
+/// The name of our container in the pods of both roles.
 pub const CONTAINER_NAME: &str = "zephyr";
 
-/// The labels every child carries.
+/// Returns the labels that every child has.
 pub fn labels(frozen: &FrozenJob, component: &str) -> BTreeMap<String, String> {
     labels_of(&frozen.name, &frozen.uid, frozen.generation, component)
 }
 
-/// The labels of a child of the job with this name and uid.
+/// Returns the labels of a child of the job with this name and uid.
 fn labels_of(name: &str, uid: &str, generation: u32, component: &str) -> BTreeMap<String, String> {
     let generation = generation.to_string();
     [
@@ -42,13 +43,13 @@ fn labels_of(name: &str, uid: &str, generation: u32, component: &str) -> BTreeMa
     .collect()
 }
 
-/// The labels by which a Service, Deployment or `StatefulSet` selects its pods. They contain the
-/// uid, so pods of another job are never selected.
+/// Returns the labels by which a Service, Deployment or `StatefulSet` selects its pods. They
+/// contain the uid, so pods of another job are never selected.
 fn selector(frozen: &FrozenJob, component: &str) -> BTreeMap<String, String> {
     selector_of(&frozen.uid, frozen.generation, component)
 }
 
-/// The labels by which pods of the job with this uid are found.
+/// Returns the labels by which the pods of the job with this uid are found.
 fn selector_of(uid: &str, generation: u32, component: &str) -> BTreeMap<String, String> {
     [
         (names::LABEL_JOB_UID, uid),
@@ -60,7 +61,7 @@ fn selector_of(uid: &str, generation: u32, component: &str) -> BTreeMap<String, 
     .collect()
 }
 
-/// Metadata of an object that the generation's root owns.
+/// Returns the metadata of an object that the generation's root owns.
 fn owned_metadata(frozen: &FrozenJob, root_uid: &str, name: String, component: &str) -> ObjectMeta {
     ObjectMeta {
         name: Some(name),
@@ -72,7 +73,8 @@ fn owned_metadata(frozen: &FrozenJob, root_uid: &str, name: String, component: &
             name: names::generation_root(&frozen.name, frozen.generation),
             uid: root_uid.to_owned(),
             controller: Some(true),
-            // Nothing waits for the deletion, because roots are deleted in the background.
+            // The deletion of the root does not wait for this object, because roots are deleted in
+            // the background.
             block_owner_deletion: Some(false),
         }]),
         ..ObjectMeta::default()
@@ -81,12 +83,12 @@ fn owned_metadata(frozen: &FrozenJob, root_uid: &str, name: String, component: &
 
 #[cfg(test)]
 pub(crate) mod tests {
-    //! Shared by the builders' tests.
+    //! Functions that the tests of all builders use.
 
     use zephyr_crds::frozen::FrozenJob;
 
-    /// Generation 2 of a job with all defaults, except for the values in `spec` (JSON, merged over
-    /// the top level).
+    /// Returns generation 2 of a job with default values. The fields of `spec` (a JSON object)
+    /// replace the fields of the same name.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "a test's literal is handed over"
@@ -117,7 +119,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// The labels of a child, as JSON.
+    /// Returns the labels of a child, as JSON.
     pub(crate) fn labels(component: &str) -> serde_json::Value {
         serde_json::json!({
             "app.kubernetes.io/name": "zephyr",
@@ -131,7 +133,7 @@ pub(crate) mod tests {
         })
     }
 
-    /// The labels by which pods are selected, as JSON.
+    /// Returns the labels by which pods are selected, as JSON.
     pub(crate) fn selector(component: &str) -> serde_json::Value {
         serde_json::json!({
             "app.kubernetes.io/component": component,
@@ -140,7 +142,7 @@ pub(crate) mod tests {
         })
     }
 
-    /// Metadata of an object that the root with uid `root-uid` owns, as JSON.
+    /// Returns the metadata of an object that the root with uid `root-uid` owns, as JSON.
     pub(crate) fn owned_metadata(name: &str, component: &str) -> serde_json::Value {
         serde_json::json!({
             "name": name,

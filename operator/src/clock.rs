@@ -1,20 +1,20 @@
-//! The operator's clock: every decision gets the time from here. Nothing else in this crate reads
-//! the system's time.
+//! The operator's clock. Every decision gets the time from it. Nothing else in this crate reads the
+//! system's time.
 //!
 //! Waits use tokio's timers. A clock that [starts at](Clock::starting_at) a chosen time follows
-//! tokio's time as well, so that under tokio's paused time decisions and waits advance together.
+//! tokio's time as well, so decisions and waits use the same time if a test pauses tokio's time.
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-/// Returns the current time.
+/// A source of the current time.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock(Source);
 
 #[derive(Clone, Copy, Debug)]
 enum Source {
-    /// It is compared with timestamps of the API server, so it must follow corrections of the
-    /// machine's clock and suspends, which a monotonic clock does not.
+    /// The system's time. It is compared with timestamps of the API server, so it must follow
+    /// corrections of the machine's clock and suspends, which a monotonic clock does not.
     System,
     Derived {
         base: Timestamp,
@@ -23,13 +23,13 @@ enum Source {
 }
 
 impl Clock {
-    /// The system's clock.
+    /// Returns the system's clock.
     pub fn system() -> Self {
         Self(Source::System)
     }
 
-    /// A clock that shows `base` now and advances with tokio's time. Must be called inside a
-    /// runtime.
+    /// Returns a clock that shows `base` now and advances with tokio's time. Must be called inside
+    /// a runtime.
     pub fn starting_at(base: Timestamp) -> Self {
         Self(Source::Derived {
             base,
@@ -37,7 +37,7 @@ impl Clock {
         })
     }
 
-    /// The current time.
+    /// Returns the current time.
     #[expect(
         clippy::disallowed_methods,
         reason = "the one place that reads the system's clock"

@@ -1,5 +1,5 @@
-//! The operator's arguments, each of which can also be set by an environment variable. Opens no
-//! file, connects to nothing.
+//! The operator's arguments, each of which can also be set by an environment variable. This module
+//! opens no file and connects to nothing.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,10 +11,10 @@ use zephyr_crds::preemptible::SpotProvider;
 
 use crate::controller::plan::Installation;
 
-/// Jobs that may start at once, unless the installation says otherwise. A job starts within some
-/// ten seconds, so a thousand jobs that are created at once all run within minutes. This number of
-/// coordinators does not fill a cluster of more than a few nodes, and kubelets create a few dozen
-/// pods in seconds.
+/// How many jobs may start at the same time, unless the installation sets another number. A job
+/// starts within about ten seconds, so a thousand jobs that are created at once all run within
+/// minutes. So few coordinators do not fill a cluster of more than a few nodes, and kubelets create
+/// a few dozen pods in seconds.
 const MAX_STARTING_JOBS: u16 = 32;
 
 /// Runs data pipelines (`ZephyrJob`) on nodes that may vanish.
@@ -59,13 +59,14 @@ pub struct Config {
     pub namespace: Option<String>,
 }
 
-/// An endpoint; empty if the environment variable is set and empty, as charts do.
+/// The endpoint. It is empty if the environment variable is set but empty, which is how charts
+/// leave it unset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint(String);
 
 impl Config {
-    /// The settings that this installation adds to every job. Empty values count as absent, because
-    /// charts set unused variables to the empty text.
+    /// Returns the settings that this installation adds to every job. Empty values count as absent,
+    /// because charts set unused variables to the empty string.
     pub fn installation(&self) -> Installation {
         let endpoint = self
             .storage_endpoint
@@ -92,12 +93,12 @@ impl Config {
         }
     }
 
-    /// Jobs that may start at once.
+    /// Returns how many jobs may start at the same time.
     pub fn max_starting_jobs(&self) -> usize {
         self.max_starting_jobs.into()
     }
 
-    /// The only namespace to watch, if there is one.
+    /// Returns the only namespace to watch, or `None` for all namespaces.
     pub fn only_namespace(&self) -> Option<&str> {
         self.namespace
             .as_deref()

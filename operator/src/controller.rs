@@ -1,5 +1,5 @@
-//! The table of contents of a reconcile: observe → validate → plan → apply → status. Nothing is
-//! decided here.
+//! Calls the steps of a reconcile in order: observe → validate → plan → apply → status. This file
+//! makes no decisions about the job.
 
 pub mod action;
 pub mod apply;
@@ -54,8 +54,8 @@ use crate::turns::Turns;
 use crate::watches::cache::Caches;
 use crate::watches::facts::SeenJob;
 
-/// How long after its start the operator assumes that a missing stream of a coordinator is due to
-/// its own restart.
+/// For how long after its start the operator assumes that a coordinator's stream is missing because
+/// the operator itself restarted.
 const WARM_UP: Duration = Duration::from_secs(30);
 
 /// The dependencies of a reconcile.
@@ -64,13 +64,13 @@ pub struct Context {
     pub client: Client,
     /// The facts from the watches.
     pub caches: Arc<Caches>,
-    /// Which job is reconciled next.
+    /// The queue, which decides which job is reconciled next.
     pub jobs: Arc<Jobs>,
-    /// Whose turn it is to start.
+    /// The jobs that have their turn to start.
     pub turns: Arc<Turns>,
     /// The coordinators' streams.
     pub streams: RunStreams,
-    /// What the chart sets.
+    /// The settings of the installation.
     pub installation: Installation,
     /// The key that tokens of generations are derived from.
     pub signing_key: SigningKey,
@@ -149,9 +149,9 @@ pub async fn reconcile(key: &JobKey, context: &Context) -> Outcome {
     }
 }
 
-/// Reports a failure that may leave the job's status wrong. The report is in status if the job
-/// cannot be read, and in an event if status cannot be written. A failure that may be temporary is
-/// reported only if it lasts.
+/// Reports a failure that may leave the job's status wrong: in status if the job's objects cannot
+/// be read, or in an event if status cannot be written. A failure that may be temporary is reported
+/// only if it lasts.
 async fn report_failure(seen: &SeenJob, error: &Error, failures: u32, context: &Context) {
     let Some(sentence) = failure::sentence(error, failures) else {
         return;
@@ -172,7 +172,7 @@ async fn report_failure(seen: &SeenJob, error: &Error, failures: u32, context: &
     }
     let (version, now) = (job.metadata.generation, context.clock.now());
     let status = status::set_aside::not_seen(before.clone(), version, &sentence, now);
-    // If the write is not due yet, the next failure reports it.
+    // If a status write is not due yet, the report is left to the next failure.
     let written = context.memory.written_at(&seen.uid);
     if due(&before, &status, written, now) != Due::Now {
         return;
@@ -184,7 +184,8 @@ async fn report_failure(seen: &SeenJob, error: &Error, failures: u32, context: &
     }
 }
 
-/// Records in status that the operator failed on this job, and pauses the work on it for a while.
+/// Records in status that an internal error of the operator stopped the processing of this job, and
+/// pauses the job for a while.
 async fn set_aside(key: &JobKey, panic: &str, context: &Context) -> Outcome {
     context.metrics.count_set_aside();
     error!(job = %key, panic, "the operator failed on this job and pauses its work on it");
@@ -220,7 +221,7 @@ impl Error {
     }
 }
 
-/// The inputs of one reconcile.
+/// What one reconcile has read and planned.
 struct Considered {
     job: ZephyrJob,
     valid: ValidatedJob,
@@ -230,7 +231,7 @@ struct Considered {
     now: Timestamp,
 }
 
-/// The steps.
+/// Executes the steps of one reconcile.
 async fn reconcile_job(seen: &SeenJob, context: &Context) -> Result<Outcome, Error> {
     let cached = match seen.document() {
         Ok(cached) => cached,
@@ -282,8 +283,7 @@ async fn reconcile_job(seen: &SeenJob, context: &Context) -> Result<Outcome, Err
     context
         .memory
         .note_health(&identity.uid, &plan.diagnosis, now);
-    // An end that somebody removed causes no event. It is written again, whatever part of it is
-    // missing.
+    // If somebody removed a part of the end, that part is written again without an event.
     let phase = valid.status.phase;
     let before = match emptied.clone() {
         Some(found) => ZephyrJobStatus { phase, ..found },
@@ -309,7 +309,7 @@ async fn reconcile_job(seen: &SeenJob, context: &Context) -> Result<Outcome, Err
 }
 
 /// Restores the end of a job if somebody removed it from the job's status, so that the job does not
-/// start a second time. Returns the status as somebody left it.
+/// start a second time. Returns the status from before it was restored.
 fn restore_end(job: &mut ZephyrJob, seen: &SeenJob) -> Option<ZephyrJobStatus> {
     let ended = seen.lost_end()?;
     let is_there = job
@@ -319,8 +319,8 @@ fn restore_end(job: &mut ZephyrJob, seen: &SeenJob) -> Option<ZephyrJobStatus> {
     (!is_there).then(|| job.status.replace(ended).unwrap_or_default())
 }
 
-/// Observes and plans: from the caches, and again from live lists if the plan asks for them.
-/// Nothing if the job is gone.
+/// Observes the job and plans: first from the caches, and again from live lists if the plan asks
+/// for them. Returns `None` if the job is gone.
 async fn consider(job: ZephyrJob, context: &Context) -> Result<Option<Considered>, Error> {
     let now = context.clock.now();
     let validated = read_job(&job, context)?;
@@ -383,8 +383,8 @@ async fn plan_on(
     })
 }
 
-/// Adds the roots that exist although no watch shows them. If the job is gone, its objects are
-/// collected.
+/// Adds the roots that exist although no watch shows them. Adds nothing if the job was deleted,
+/// because then Kubernetes collects its objects.
 async fn observe_unmarked(
     context: &Context,
     job: &ValidatedJob,
@@ -412,7 +412,8 @@ async fn observe_unmarked(
     Ok(())
 }
 
-/// Adds the objects that this operator made and no watch has shown yet. Nothing is added to a list.
+/// Adds the objects that this operator made and no watch has shown yet. Nothing is added if
+/// `observed` comes from a live list.
 fn observe_unseen(context: &Context, job: &ValidatedJob, observed: &mut Observed) {
     let Some(generation) = job.status.generation else {
         return;
@@ -432,8 +433,8 @@ fn observe_unseen(context: &Context, job: &ValidatedJob, observed: &mut Observed
     });
 }
 
-/// Adds the frozen job of the running generation: it is read once, and kept as long as its root is
-/// the same.
+/// Adds the frozen job of the running generation. It is read once, and reused as long as its root
+/// is the same.
 async fn observe_frozen(
     context: &Context,
     job: &ValidatedJob,
@@ -455,7 +456,8 @@ async fn observe_frozen(
         return Ok(());
     }
     if root.object.terminating {
-        // The root may be deleted at any moment, and then its generation has ended in any case.
+        // A root that is being deleted may disappear at any moment, and its generation has ended in
+        // any case.
         return Ok(());
     }
     let frozen = observe::frozen(&context.client, identity, generation, root_uid)
@@ -468,7 +470,7 @@ async fn observe_frozen(
     Ok(())
 }
 
-/// Whether no further generation of the job will run.
+/// Returns whether no further generation of the job will run.
 fn is_over(job: &ValidatedJob) -> bool {
     job.deleted || job.has_ended()
 }
@@ -506,9 +508,10 @@ async fn observe_run(
     let Some(workers) = objects.and_then(|objects| objects.workers.clone()) else {
         return Ok(());
     };
-    // Losses are counted only from the caches: two lists of different ages would show changes that
-    // did not happen. A generation without its root is collected. After the deletion of the set,
-    // pods may stay although no watch shows them, because the deletion may have left them alone.
+    // Losses are counted only from the caches: comparing two lists of different ages would show
+    // changes that did not happen. A generation without its root is being collected, so nothing is
+    // counted. Nor is anything counted while the set is being deleted: pods may stay although no
+    // watch shows them, because the set may have been deleted without deleting them.
     if observed.freshness == Freshness::Cached && is_whole && !workers.object.terminating {
         let scaled_to = context.memory.scaled_to(&identity.uid, &workers.object.uid);
         let replicas = scaled_to.map_or(workers.replicas, |to| to.min(workers.replicas));
@@ -531,7 +534,7 @@ async fn observe_run(
             Ok(refusal) => {
                 memory.with_events(&identity.uid, |events| events.set_refusal(refusal));
             }
-            // An earlier answer stays valid until it is too old.
+            // An earlier answer is used until it is too old.
             Err(error) => log_failure(&identity.name, &error),
         }
     }
@@ -541,7 +544,7 @@ async fn observe_run(
     Ok(())
 }
 
-/// Adds why pods that have a node do not start.
+/// Adds the reasons why pods that have a node do not start.
 async fn observe_starting(
     context: &Context,
     job: &ValidatedJob,
@@ -564,7 +567,7 @@ async fn observe_starting(
                     events.set_start_event(&pod.uid, event);
                 });
             }
-            // An earlier answer stays valid.
+            // An earlier answer is still used.
             Err(error) => log_failure(&identity.name, &error),
         }
     }
@@ -594,7 +597,7 @@ async fn observe_stuck(
     }
 }
 
-/// The losses of the current generation according to status.
+/// Returns the losses of the current generation that status shows.
 fn lost_before(status: &zephyr_crds::ZephyrJobStatus, now: Timestamp) -> Lost {
     status
         .generations
@@ -650,8 +653,8 @@ fn keep_stream(context: &Context, job: &ValidatedJob, observed: &Observed) {
     }
 }
 
-/// Records the try. A refusal is shown until the pod is gone. No decision depends on the refusal,
-/// so everything else continues.
+/// Records a try to delete a pod by force. If the API server refused it, the refusal is shown until
+/// the pod is gone. No decision depends on the refusal, so everything else continues.
 fn note_force_delete(
     context: &Context,
     job_uid: &str,
@@ -715,8 +718,8 @@ async fn apply_all(
             let now = context.clock.now();
             context.memory.note_mend(&writer.job.uid, now);
         }
-        // A failed change is in back-off and needs no other wait: reconciles in between would end
-        // the back-off.
+        // Only a successful change is recorded. A failed change is already delayed by the back-off,
+        // and an earlier reconcile would end the back-off.
         if let Action::ScaleWorkers { uid, to, .. } = action
             && outcome.is_ok()
         {
@@ -766,8 +769,8 @@ async fn write_status(
         }
         Err(error) => return Err(Error::Apply(error)),
     };
-    // The least interval counts from the write, because the reconcile may have waited for other
-    // calls before it.
+    // The least interval starts at the write and not at the start of the reconcile, because the
+    // reconcile may have waited for other calls before the write.
     let now = context.clock.now();
     context.memory.remember(&uid, written, now);
     context.metrics.count_status_write();
@@ -777,8 +780,8 @@ async fn write_status(
     Ok(())
 }
 
-/// Publishes an event, unless one with the same reason was published a moment ago. Events are for
-/// people; a lost event changes nothing.
+/// Publishes an event, unless one with the same reason was published a moment ago. Only people read
+/// events, so a lost event changes nothing.
 async fn announce(
     context: &Context,
     reference: &k8s_openapi::api::core::v1::ObjectReference,
@@ -813,8 +816,8 @@ async fn announce(
     }
 }
 
-/// An object that has the kind `ZephyrJob` but cannot be read as one: an event is published once
-/// for each of its versions.
+/// Handles an object of kind `ZephyrJob` that cannot be read as one: publishes one event for each
+/// version of the object.
 async fn refuse_unreadable(seen: &SeenJob, message: &str, context: &Context) -> Error {
     if context
         .memory

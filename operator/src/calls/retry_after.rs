@@ -1,6 +1,6 @@
-//! Keeps the header `Retry-After` of a refusal. An overloaded API server answers with that header
-//! and a plain text body, but the client drops headers. This module changes nothing else in an
-//! answer, and retries nothing.
+//! Makes the header `Retry-After` of a refused call available to callers. An overloaded API server
+//! answers with that header and a plain text body, but the client drops headers. This module
+//! changes nothing else in an answer, and retries nothing.
 
 use std::task::{Context, Poll};
 
@@ -13,14 +13,14 @@ use kube::core::Status;
 use kube::core::response::StatusDetails;
 use tower::{BoxError, Layer, Service};
 
-/// Most bytes of a refusal that are read: its body is one sentence.
+/// How many bytes of a refusal are read at most. The body of a refusal is one sentence.
 const MAX_REFUSAL: usize = 64 * 1024;
 
 /// Copies the header's seconds into the answer's `Status`, which the client passes on.
 #[derive(Clone, Copy, Debug)]
 pub struct KeepRetryAfter;
 
-/// A service that keeps the wait that a refusal requests.
+/// Wraps the HTTP client, and copies the wait that a refusal requests into the answer.
 #[derive(Clone, Debug)]
 pub struct Keeping<S>(S);
 
@@ -60,7 +60,7 @@ where
     }
 }
 
-/// The seconds after which an answer asks the client to retry.
+/// Returns after how many seconds an answer asks the client to retry.
 fn seconds(response: &Response<Body>) -> Option<u32> {
     let asks = [
         StatusCode::TOO_MANY_REQUESTS,
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
     use crate::calls::{CallError, bounded};
 
-    /// The error that the client makes from an answer.
+    /// Returns the error that the client makes from an answer.
     async fn refusal(
         code: u16,
         retry_after: Option<&'static str>,

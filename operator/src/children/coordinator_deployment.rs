@@ -1,4 +1,4 @@
-//! The coordinator's Deployment: one pod that never runs on a preemptible node.
+//! Builds the coordinator's Deployment: one pod that never runs on a preemptible node.
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -9,17 +9,18 @@ use zephyr_crds::resources::Role;
 
 use super::pod::{self, PodInput};
 
-/// Seconds between SIGTERM and SIGKILL: enough to put one more log object.
+/// How many seconds pass between SIGTERM and SIGKILL. This is enough to write one more log object
+/// to the store.
 const GRACE_SECONDS: i64 = 30;
 
-/// Annotations that make autoscalers keep the coordinator's node.
+/// Annotations that tell autoscalers not to remove the coordinator's node.
 const STAY_ANNOTATIONS: [(&str, &str); 2] = [
     ("cluster-autoscaler.kubernetes.io/safe-to-evict", "false"),
     ("karpenter.sh/do-not-disrupt", "true"),
 ];
 
-/// The coordinator of `frozen`'s generation. It avoids the preemptible nodes of the job's provider
-/// and those of `spot_provider`, which is a setting of the installation.
+/// Builds the coordinator of `frozen`'s generation. The coordinator avoids the preemptible nodes of
+/// the job's provider and those of `spot_provider`, which is a setting of the installation.
 pub fn build(frozen: &FrozenJob, root_uid: &str, spot_provider: SpotProvider) -> Deployment {
     let template = &frozen.spec.coordinator.template;
     let pod = pod::template(PodInput {

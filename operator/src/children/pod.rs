@@ -1,8 +1,8 @@
-//! The pod template that both roles share, with the pod fields that a user may set, each rendered
+//! Builds the pod template that both roles share. Each pod field that a user may set is copied
 //! explicitly.
 //!
-//! Fields are never passed through: a field that is not listed here cannot reach a pod. Security
-//! settings and mounts cannot be set by users.
+//! A field of the user's template that is not copied here cannot reach a pod. Security settings and
+//! mounts cannot be set by users.
 
 use std::collections::BTreeMap;
 
@@ -28,41 +28,43 @@ use zephyr_crds::resources::{EffectiveResources, ResourceAmounts};
 
 use super::{CONTAINER_NAME, token_secret};
 
-/// The user of both images.
+/// The id of the user that runs the containers of both roles.
 const USER_ID: i64 = 65532;
 /// Where the frozen job is mounted.
 const JOB_DIRECTORY: &str = "/etc/zephyr";
 /// Where the token is mounted.
 const TOKEN_DIRECTORY: &str = "/var/run/zephyr/token";
-/// The only writable folder: spill files.
+/// The only writable folder, for spill files.
 const SCRATCH_DIRECTORY: &str = "/tmp";
-/// Readable by owner and group: the group is the pod's `fsGroup`.
+/// The file mode of the token. Owner and group may read it; the group is the pod's `fsGroup`.
 const TOKEN_MODE: i32 = 0o440;
-/// Seconds after which a pod leaves a node that is not ready or unreachable. The default of 300 is
-/// long for a worker.
+/// After how many seconds a pod is evicted from a node that is not ready or unreachable. The
+/// default of Kubernetes, 300, is long for a worker.
 const NODE_LOST_SECONDS: i64 = 30;
-/// Taints of a node that does not answer.
+/// The taints of a node that is not ready or unreachable.
 const NODE_LOST_TAINTS: [&str; 2] = [
     "node.kubernetes.io/not-ready",
     "node.kubernetes.io/unreachable",
 ];
-/// Seconds between two readiness probes. This is short, because status counts ready pods and the
-/// Service routes to them.
+/// How many seconds pass between two readiness probes. The time is short, because status counts
+/// ready pods, and the Service routes only to ready pods.
 const READINESS_PERIOD_SECONDS: i32 = 3;
-/// Seconds between two liveness probes: a restart is the last resort.
+/// How many seconds pass between two liveness probes. The time is long, because a restart is the
+/// last resort.
 const LIVENESS_PERIOD_SECONDS: i32 = 20;
-/// Seconds that a probe waits for its answer: long enough if the CPU is overloaded.
+/// How many seconds a probe waits for its answer. This is long enough even if the CPU is
+/// overloaded.
 const PROBE_TIMEOUT_SECONDS: i32 = 5;
-/// Consecutive probes that must fail, because a single slow answer of a busy machine proves
-/// nothing.
+/// How many consecutive probes must fail. More than one, because a busy machine may give a single
+/// slow answer.
 const READINESS_FAILURES: i32 = 2;
 const LIVENESS_FAILURES: i32 = 3;
 
-/// The differences between the templates of the two roles.
+/// The values in which the templates of the two roles differ.
 pub(super) struct PodInput<'a> {
     pub(super) frozen: &'a FrozenJob,
     pub(super) component: &'a str,
-    /// The role, as the program's one argument.
+    /// The role, which is the only argument of the program.
     pub(super) argument: &'a str,
     pub(super) resources: EffectiveResources,
     pub(super) template: &'a PodTemplate,
@@ -74,8 +76,8 @@ pub(super) struct PodInput<'a> {
     pub(super) serves_grpc: bool,
 }
 
-/// The pod template of one role. Our labels, annotations and environment variables override the
-/// user's with the same name.
+/// Builds the pod template of one role. Our labels, annotations and environment variables override
+/// the user's with the same name.
 pub(super) fn template(input: PodInput<'_>) -> PodTemplateSpec {
     let mut labels = input.template.labels.clone();
     labels.extend(super::labels(input.frozen, input.component));
@@ -138,9 +140,10 @@ pub(super) fn template(input: PodInput<'_>) -> PodTemplateSpec {
     }
 }
 
-/// Where the coordinator may run: only on nodes that the user's own terms allow, and on no
-/// preemptible node of the job's provider or the installation's provider. Labels of other providers
-/// are not used, because some clusters refuse keys that they do not know.
+/// Returns the coordinator's affinity. The coordinator may run only on nodes that the user's own
+/// terms allow, and not on preemptible nodes of the job's provider or of the installation's
+/// provider. Labels of other providers are not used, because some clusters refuse keys that they do
+/// not know.
 pub(super) fn coordinator_affinity(
     wanted: Option<&user::Affinity>,
     preemptible: &PreemptibleSpec,
@@ -154,7 +157,7 @@ pub(super) fn coordinator_affinity(
         .map(|label| is_not(label.key, label.value))
         .collect();
     // A custom pool consists of the nodes that have *all* of its labels. A node outside the pool
-    // lacks at least one of them, which needs one term for each label.
+    // lacks at least one of them. So the affinity needs one term for each label.
     let outside: Vec<Vec<NodeSelectorRequirement>> = match preemptible.provider {
         SpotProvider::Custom if !preemptible.node_selector.is_empty() => preemptible
             .node_selector
@@ -210,7 +213,7 @@ pub(super) fn coordinator_affinity(
     })
 }
 
-/// The user's affinity, unchanged.
+/// Converts the user's affinity, without changes.
 pub(super) fn affinity(wanted: &user::Affinity) -> Affinity {
     Affinity {
         node_affinity: wanted.node_affinity.as_ref().map(|node| NodeAffinity {
@@ -226,7 +229,7 @@ pub(super) fn affinity(wanted: &user::Affinity) -> Affinity {
     }
 }
 
-/// The user's toleration, unchanged.
+/// Converts the user's toleration, without changes.
 pub(super) fn toleration(wanted: &user::Toleration) -> Toleration {
     Toleration {
         key: Some(wanted.key.clone()),
@@ -302,8 +305,8 @@ fn container(input: &PodInput<'_>) -> Container {
     }
 }
 
-/// The user's variables come first, then ours: of two variables with the same name the later one
-/// wins, and a variable overrides `envFrom`.
+/// Returns the container's variables: first the user's, then ours. Of two variables with the same
+/// name the later one has effect, and a variable overrides `envFrom`.
 fn environment(frozen: &FrozenJob, template: &PodTemplate) -> Vec<EnvVar> {
     let mut ours = vec![
         from_field("POD_NAME", "metadata.name"),
@@ -353,8 +356,8 @@ fn variable(wanted: &user::EnvVar) -> EnvVar {
     };
     EnvVar {
         name: wanted.name.clone(),
-        // A kubelet expands `$(NAME)` and reads `$$` as `$`. With doubled `$` the value arrives
-        // exactly as it was written.
+        // A kubelet expands `$(NAME)` and reads `$$` as `$`. So each `$` is doubled, and the
+        // container gets the value exactly as the user wrote it.
         value: wanted.value.as_ref().map(|value| value.replace('$', "$$")),
         value_from: wanted.value_from.as_ref().map(|from| EnvVarSource {
             secret_key_ref: from.secret_key_ref.as_ref().map(secret),

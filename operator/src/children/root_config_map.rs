@@ -1,12 +1,12 @@
-//! The generation's root: an immutable `ConfigMap` with the frozen job. The `ZephyrJob` owns it,
-//! and it owns all other objects of the generation.
+//! Builds the generation's root: an immutable `ConfigMap` with the frozen job. The `ZephyrJob` owns
+//! it, and it owns all other objects of the generation.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use zephyr_crds::frozen::FrozenJob;
 use zephyr_crds::names;
 
-/// The root of `frozen`'s generation; `document` is the frozen job as JSON.
+/// Builds the root of `frozen`'s generation. `document` is the frozen job as JSON.
 pub fn build(frozen: &FrozenJob, document: String) -> ConfigMap {
     ConfigMap {
         metadata: ObjectMeta {
@@ -20,7 +20,8 @@ pub fn build(frozen: &FrozenJob, document: String) -> ConfigMap {
     }
 }
 
-/// The labels and the owner by which the operator recognizes the root of this job's generation.
+/// Returns metadata with the labels and the owner by which the operator recognizes the root of this
+/// job's generation.
 pub fn mark(job_name: &str, job_uid: &str, generation: u32) -> ObjectMeta {
     ObjectMeta {
         labels: Some(super::labels_of(

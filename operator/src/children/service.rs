@@ -1,4 +1,4 @@
-//! The Service through which workers and the operator connect to the coordinator.
+//! Builds the Service through which workers and the operator connect to the coordinator.
 
 use std::collections::BTreeMap;
 
@@ -11,9 +11,9 @@ use zephyr_crds::names;
 /// The type of the Service.
 const TYPE: &str = "ClusterIP";
 
-/// The Service in front of the coordinator's only ready pod. It has a cluster IP and is not
-/// headless. So a connection is refused at once while no coordinator is ready, and no resolver
-/// caches the address of a deleted pod.
+/// Builds the Service in front of the coordinator's only ready pod. The Service has a cluster IP.
+/// So, unlike with a headless Service, a connection is refused at once while no coordinator is
+/// ready, and no resolver caches the address of a deleted pod.
 pub fn build(frozen: &FrozenJob, root_uid: &str) -> Service {
     Service {
         metadata: super::owned_metadata(
@@ -43,8 +43,8 @@ fn spec(selector: BTreeMap<String, String>) -> ServiceSpec {
     }
 }
 
-/// The patch of the spec that makes a Service lead to the coordinator of this job's generation
-/// again; absent if the Service leads there already.
+/// Returns the patch of the spec that makes a Service select the coordinator of this job's
+/// generation again. Returns `None` if the Service already selects it.
 pub fn mend(existing: &ServiceSpec, job_uid: &str, generation: u32) -> Option<Value> {
     let wanted = spec(super::selector_of(
         job_uid,
@@ -110,7 +110,7 @@ mod tests {
             change(&mut spec);
             mend(&spec, uid, generation)
         };
-        // What the API server adds is not an edit.
+        // Default values that the API server adds do not count as an edit.
         let defaulted: fn(&mut ServiceSpec) = |spec| {
             spec.cluster_ip = Some("10.0.0.1".to_owned());
             spec.session_affinity = Some("None".to_owned());

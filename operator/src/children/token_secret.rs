@@ -1,19 +1,20 @@
-//! The Secret with the bearer token that a generation's pods and the operator share.
+//! Builds the Secret with the bearer token that a generation's pods and the operator share.
 //!
-//! The operator creates it and never reads it; the operator derives the token again when it needs
-//! it.
+//! The operator creates the Secret but never reads it: when the operator needs the token, it
+//! derives the token again.
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use zephyr_crds::frozen::FrozenJob;
 use zephyr_crds::names;
 
-/// Characters of the job's uid in the Secret's name.
+/// How many characters of the job's uid are in the Secret's name.
 const UID_CHARACTERS: usize = 8;
 
-/// The Secret's name. It contains a part of the job's uid. The operator may not read Secrets. So
-/// the answer "already exists" must prove that the Secret belongs to this job, and not to an
-/// earlier job of the same name that is still being collected.
+/// Returns the Secret's name, which contains a part of the job's uid. The operator may not read
+/// Secrets. So if the API server answers "already exists", the name must prove that the Secret
+/// belongs to this job. Without the uid, the Secret could belong to an earlier job of the same name
+/// that is still being collected.
 pub fn name(job: &str, uid: &str, generation: u32) -> String {
     let part: String = uid
         .chars()
@@ -23,7 +24,7 @@ pub fn name(job: &str, uid: &str, generation: u32) -> String {
     format!("{job}-token-{part}-g{generation}")
 }
 
-/// The Secret with `token`.
+/// Builds the Secret that contains `token`.
 pub fn build(frozen: &FrozenJob, root_uid: &str, token: &str) -> Secret {
     Secret {
         metadata: super::owned_metadata(

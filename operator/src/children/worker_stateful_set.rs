@@ -1,5 +1,5 @@
-//! The workers' `StatefulSet`. Its pods may vanish. No pod is started until the plan is known; then
-//! all are started at once.
+//! Builds the workers' `StatefulSet`. Its pods may run on preemptible nodes. No pod is started
+//! until the plan is known; then all are started at once.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +13,13 @@ use zephyr_crds::resources::Role;
 
 use super::pod::{self, PodInput};
 
-/// Seconds between SIGTERM and SIGKILL: tasks are handed back at once, and providers give spot
-/// nodes no more time than this.
+/// How many seconds pass between SIGTERM and SIGKILL. A worker hands its tasks back at once, and
+/// some providers give a spot node no more time than this.
 pub const GRACE_SECONDS: i64 = 15;
 
-/// The workers of `frozen`'s generation: none before the coordinator has reported its plan. A set
-/// that is created again has as many workers as the plan requires. So pods that outlived the
-/// deletion of the earlier set continue.
+/// Builds the workers of `frozen`'s generation. `replicas` is 0 until the coordinator has reported
+/// its plan. If the set was deleted and is created again, `replicas` is the number that the plan
+/// requires, so pods that still exist from the deleted set continue.
 pub fn build(frozen: &FrozenJob, root_uid: &str, replicas: u32) -> StatefulSet {
     let workers = &frozen.spec.workers;
     let spot = spot_nodes(&workers.preemptible);
@@ -69,20 +69,20 @@ pub fn build(frozen: &FrozenJob, root_uid: &str, replicas: u32) -> StatefulSet {
     }
 }
 
-/// The annotation with the number of workers that the operator requested. If the spec of the set
-/// has another number, somebody else wrote that number.
+/// Returns the annotation with the number of workers that the operator requested. If the spec of
+/// the set has another number, somebody else wrote that number.
 pub fn scaled_to(replicas: u32) -> BTreeMap<String, String> {
     [(names::ANNOTATION_SCALED_TO.to_owned(), replicas.to_string())].into()
 }
 
-/// The preemptible nodes, and the taints to tolerate on them.
+/// The labels of preemptible nodes, and the taints to tolerate on them.
 struct SpotNodes {
     node_selector: BTreeMap<String, String>,
     tolerations: Vec<Toleration>,
 }
 
-/// The presets of the providers. The taint has the same key as the label: each provider sets it by
-/// itself, or recommends it.
+/// Returns the labels and taints of the job's provider. A provider's taint has the same key as its
+/// label; the provider sets the taint itself, or recommends it.
 fn spot_nodes(spec: &PreemptibleSpec) -> SpotNodes {
     if let Some(SpotLabel { key, value }) = spec.provider.label() {
         return SpotNodes {
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn fault_f19_a_worker_receives_the_disk_limit_of_its_namespace() {
-        // The kubelet fills it in after a LimitRange has given the container its limit.
+        // The kubelet sets this value, after a LimitRange has given the container its limit.
         let set = built(json!({}));
         let container = &set["spec"]["template"]["spec"]["containers"][0];
         let disk_limit = json!({

@@ -1,5 +1,5 @@
-//! The closed list of actions that the operator can perform on the cluster. Does not decide when;
-//! performs nothing.
+//! The closed list of actions that the operator can perform on the cluster. This module does not
+//! decide when to perform an action, and performs none.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use zephyr_crds::preemptible::SpotProvider;
 
 use crate::pods::PodEnd;
 
-/// One write. It is safe to repeat each write, and safe to lose it if the operator is killed before
-/// it.
+/// One write. It is safe to repeat the write. It is also safe if the operator is killed before the
+/// write.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Creates the root of a generation that status already names.
@@ -27,39 +27,39 @@ pub enum Action {
         /// Uid of that root.
         uid: String,
     },
-    /// Create the Secret with the generation's bearer token.
+    /// Creates the Secret with the generation's bearer token.
     CreateTokenSecret {
         /// The job as this generation runs it.
         frozen: Arc<FrozenJob>,
         /// Uid of the root, which becomes the owner.
         root_uid: String,
     },
-    /// Create the Service in front of the coordinator.
+    /// Creates the Service in front of the coordinator.
     CreateService {
         /// The job as this generation runs it.
         frozen: Arc<FrozenJob>,
         /// Uid of the root, which becomes the owner.
         root_uid: String,
     },
-    /// Create the coordinator's Deployment.
+    /// Creates the coordinator's Deployment.
     CreateCoordinator {
         /// The job as this generation runs it.
         frozen: Arc<FrozenJob>,
         /// Uid of the root, which becomes the owner.
         root_uid: String,
-        /// Whose preemptible nodes the installation names.
+        /// The provider of the installation's preemptible nodes.
         spot_provider: SpotProvider,
     },
-    /// Create the `StatefulSet` of workers.
+    /// Creates the `StatefulSet` of workers.
     CreateWorkers {
         /// The job as this generation runs it.
         frozen: Arc<FrozenJob>,
         /// Uid of the root, which becomes the owner.
         root_uid: String,
-        /// None before the plan is known.
+        /// The number of workers: 0 before the plan is known.
         replicas: u32,
     },
-    /// Makes the Service of a generation lead to the coordinator again after somebody edited it.
+    /// Makes the Service of a generation select the coordinator again after somebody edited it.
     MendService {
         /// Name of the Service.
         name: String,
@@ -72,9 +72,9 @@ pub enum Action {
     ScaleCoordinator {
         /// Name of the Deployment.
         name: String,
-        /// Its uid; a successor of the same name is not scaled.
+        /// Its uid; another object of the same name is not scaled.
         uid: String,
-        /// The replicas that it has.
+        /// How many replicas it has.
         from: u32,
     },
     /// Changes `replicas`, and nothing else, of the `StatefulSet` with this uid. The coordinator of
@@ -84,7 +84,7 @@ pub enum Action {
         generation: u32,
         /// Name of the `StatefulSet`.
         name: String,
-        /// Its uid; a successor of the same name is not scaled.
+        /// Its uid; another object of the same name is not scaled.
         uid: String,
         /// The replicas that it has.
         from: u32,
@@ -95,7 +95,7 @@ pub enum Action {
     ForceDeletePod {
         /// Name of the pod.
         name: String,
-        /// Its uid; a successor of the same name is not deleted.
+        /// Its uid; another object of the same name is not deleted.
         uid: String,
     },
     /// Reports to the coordinator how pods ended.
@@ -125,22 +125,23 @@ pub enum Action {
     DeleteRoot {
         /// Name of the root.
         name: String,
-        /// Its uid; a successor of the same name is not deleted.
+        /// Its uid; another object of the same name is not deleted.
         uid: String,
     },
     /// Deletes the job itself, some time after its end.
     DeleteJob {
         /// Name of the job.
         name: String,
-        /// Its uid; a successor of the same name is not deleted.
+        /// Its uid; another object of the same name is not deleted.
         uid: String,
-        /// The version on which the decision is based; a job that was changed since is not deleted.
+        /// The version on which the decision is based; the job is not deleted if it has changed
+        /// since.
         resource_version: String,
     },
 }
 
 impl Action {
-    /// Its name, for metrics and logs.
+    /// Returns the name of the action, for metrics and logs.
     pub fn verb(&self) -> &'static str {
         match self {
             Self::CreateRoot { .. } => "create_root",

@@ -1,7 +1,8 @@
-//! The only writes: one exhaustive match over [`Action`], in the plan's order, and the status last.
+//! Makes all writes of a reconcile: one exhaustive match over [`Action`]. The actions are written
+//! in the plan's order, and the status last.
 //!
-//! Makes no decision: a refused write is an error with the object's name. An existing object is
-//! accepted if it belongs to this generation, so every create can be repeated safely.
+//! This module makes no decisions: a refused write is an error that names the object. An existing
+//! object is accepted if it belongs to this generation, so every create can be repeated safely.
 
 use axum::http;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
@@ -32,7 +33,7 @@ use crate::progress::token::SigningKey;
 use crate::watches::decode::{Metadata, Seen};
 use crate::watches::facts::SeenJob;
 
-/// The code with which an API server asks the client to wait.
+/// The HTTP code with which an API server asks the client to wait.
 const TOO_MANY_REQUESTS: u16 = 429;
 
 /// The write that failed.
@@ -170,7 +171,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Its name, for metrics.
+    /// Returns the name of the variant, for metrics.
     pub fn variant(&self) -> &'static str {
         match self {
             Self::Create { .. } => "create",
@@ -188,7 +189,7 @@ impl Error {
         }
     }
 
-    /// The API server's answer that caused it, if there was one.
+    /// Returns the API server's answer that caused the error, if there was one.
     pub fn call(&self) -> Option<&CallError> {
         match self {
             Self::Create { source, .. }
@@ -206,14 +207,15 @@ impl Error {
         }
     }
 
-    /// The problem to show to the job's user; absent if an immediate retry will probably succeed.
+    /// Returns the problem to show to the job's user. Returns `None` if an immediate retry will
+    /// probably succeed.
     pub fn problem(&self) -> Option<WriteProblem> {
         let reason = match (self, self.call().map(CallError::refusal)) {
             (Self::Collide { .. } | Self::Unmarked { .. } | Self::Freeze { .. }, _)
             | (_, Some(Refusal::Invalid)) => Reason::Blocked,
             (_, Some(Refusal::Forbidden)) => {
-                // Both have code 403: missing rights are "cannot <verb> resource"; quota and
-                // admission name what they refuse.
+                // Both have code 403. A message about missing rights contains "cannot <verb>
+                // resource"; a message of quota or admission names what was refused.
                 let is_rights = self.call().is_some_and(|call| {
                     call.message().contains("cannot ") && call.message().contains(" resource ")
                 });
@@ -225,8 +227,8 @@ impl Error {
             }
             // If status cannot be written, nobody can read a problem in it.
             (Self::WriteStatus { .. }, _) => return None,
-            // A dead admission webhook gives 500, and exhausted Service addresses give 504, until
-            // somebody repairs them.
+            // An admission webhook that does not answer causes 500, and a lack of free Service
+            // addresses causes 504, until somebody repairs this.
             (_, Some(Refusal::Transient)) if !self.is_throttled() => Reason::Blocked,
             (
                 _,
@@ -246,19 +248,19 @@ impl Error {
         })
     }
 
-    /// The API server asks the client to wait (429): the next try is later, and a status write
-    /// would only add load.
+    /// Returns whether the API server asks the client to wait (429). Then the operator tries again
+    /// later, and a status write would only add load.
     fn is_throttled(&self) -> bool {
         self.call()
             .is_some_and(|call| call.code() == Some(TOO_MANY_REQUESTS))
     }
 }
 
-/// The dependencies of writing, besides the plan.
+/// The dependencies of a write, besides the plan.
 pub struct Writer<'a> {
     /// The client that writes.
     pub client: &'a Client,
-    /// The streams through which coordinators are spoken to.
+    /// The streams to the coordinators.
     pub streams: &'a RunStreams,
     /// The key that tokens are derived from.
     pub signing_key: &'a SigningKey,
@@ -267,7 +269,7 @@ pub struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// A writer for one job.
+    /// Returns a writer for one job.
     pub fn new(context: &'a Context, job: &'a JobIdentity) -> Self {
         Self {
             client: &context.client,
@@ -396,7 +398,7 @@ impl Writer<'_> {
         })
     }
 
-    /// Leads an edited Service back to the coordinator.
+    /// Makes an edited Service select the coordinator again.
     async fn mend_service(
         &self,
         name: &str,
@@ -412,7 +414,7 @@ impl Writer<'_> {
         })
     }
 
-    /// Ends a pod that its node cannot end.
+    /// Deletes by force a pod that its node cannot end.
     async fn force_delete(&self, name: &str, uid: &str) -> Result<(), Error> {
         let parameters = DeleteParams::default()
             .grace_period(0)
@@ -473,11 +475,12 @@ impl Writer<'_> {
             Err(source) if source.refusal() == Refusal::AlreadyExists => source,
             Err(source) => return Err(failed(source)),
         };
-        // This is also the answer if the first create succeeded and its answer was lost.
+        // The API server also gives this answer if an earlier create succeeded and its answer was
+        // lost.
         let request = self.requests::<K>().get(&name, &GetParams::default());
         let existing = match self.send::<Existing>(request).await {
             Ok(existing) => existing.metadata,
-            // It was deleted in between; the next reconcile creates it.
+            // The object was deleted in between; the next reconcile creates it.
             Err(error) if error.refusal() == Refusal::NotFound => return Err(failed(source)),
             Err(error) => return Err(failed(error)),
         };
@@ -510,8 +513,8 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Creates the token. An existing one belongs to this job and generation, because its name
-    /// proves it.
+    /// Creates the token's Secret. The name contains the job's uid and generation, so an existing
+    /// Secret of this name belongs to them.
     async fn create_secret(&self, secret: Secret) -> Result<(), Error> {
         match self.post(&secret).await {
             Ok(()) => Ok(()),
@@ -543,8 +546,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Patches an object. The uid in `patch` is a precondition, so another object of this name is
-    /// not changed; the API server refuses it with 422.
+    /// Patches an object. The uid in `patch` is a precondition: if another object has this name,
+    /// the API server refuses the patch with 422.
     async fn patch<K>(&self, name: &str, patch: serde_json::Value) -> Result<(), CallError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
@@ -559,9 +562,9 @@ impl Writer<'_> {
         self.send::<Unread>(request).await.map(drop)
     }
 
-    /// Deletes an object; a missing object counts as deleted. If the object was replaced or
-    /// changed, the job is reconciled again: the API server gives the same answer if it had no time
-    /// to delete it.
+    /// Deletes an object; a missing object counts as deleted. If the API server answers with a
+    /// conflict, the job is reconciled again, because the object may have been replaced or changed.
+    /// The API server gives the same answer if it had no time to delete the object.
     async fn delete<K>(&self, name: &str, parameters: &DeleteParams) -> Result<(), CallError>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
@@ -604,21 +607,21 @@ impl Writer<'_> {
     }
 }
 
-/// An answer that is not read: any JSON.
+/// An answer whose content is not read; it may be any JSON.
 type Unread = Box<RawValue>;
 
-/// An existing object with the name of the one to create.
+/// An existing object that has the name of the object to create.
 #[derive(Deserialize)]
 struct Existing {
     metadata: Metadata,
 }
 
-/// The error of an object that cannot be written as JSON.
+/// Returns the error of an object that cannot be written as JSON.
 fn not_sent(error: serde_json::Error) -> CallError {
     not_built(request::Error::SerializeBody(error))
 }
 
-/// The error of a request that cannot be built.
+/// Returns the error of a request that cannot be built.
 fn not_built(error: request::Error) -> CallError {
     CallError::Answer(Box::new(kube::Error::BuildRequest(error)))
 }

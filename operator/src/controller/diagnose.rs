@@ -1,7 +1,7 @@
-//! The state of coordinator and workers, and the problems that keep them from working, in one
-//! sentence each.
+//! Determines the state of the coordinator and the workers, and the problems that keep them from
+//! working. Each problem is one sentence.
 //!
-//! Pure. Describes the state; `plan.rs` decides what to do about it.
+//! Pure. This module only describes the state; `plan.rs` decides what to do about it.
 
 mod starting;
 
@@ -17,12 +17,12 @@ use crate::children::token_secret;
 use crate::pods::{PodFacts, PodTrouble, Role, SessionView, Sessions, WorkerState, count_workers};
 use crate::run_report::RunReport;
 
-/// How long a coordinator with a ready pod may send no report before this counts as a problem.
-/// Connection attempts are up to 11 s apart, and the address of a new pod takes a moment to be
-/// known everywhere.
+/// How long a coordinator with a ready pod may send no report. After this time, the silence counts
+/// as a problem. Connection attempts are up to 11 s apart, and the address of a new pod takes a
+/// moment to be known everywhere.
 const NO_STREAM_TIMEOUT: SignedDuration = SignedDuration::from_secs(30);
 
-/// Words of the scheduler if nodes have other labels than the pod selects.
+/// The words in the scheduler's message if nodes lack the labels that the pod requires.
 const OTHER_LABELS: &str = "node affinity/selector";
 
 /// The state of the running generation.
@@ -37,20 +37,20 @@ pub struct Diagnosis {
 /// The state of the coordinator.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CoordinatorHealth {
-    /// Its pod is ready.
+    /// Whether its pod is ready.
     pub ready: bool,
     /// Name of its newest pod, if there is one.
     pub pod: Option<String>,
-    /// Restarts of its container.
+    /// How often its container has restarted.
     pub restarts: i32,
     /// Whether it was ready at any time in this generation.
     pub was_ready: bool,
     /// The time since which it is not ready; absent while it is ready or does not exist yet.
     pub unavailable_since: Option<Timestamp>,
-    /// The time since which nothing but the coordinator itself prevents it from being ready: its
-    /// pod exists, has a node, and its container runs. A slow node first gets time to start the
-    /// container, so this may be in the future. While the coordinator is ready: the time since
-    /// which the operator receives no report from it.
+    /// While the coordinator is not ready: the time since which only the coordinator itself can be
+    /// the cause, because its pod exists, has a node, and its container runs. A slow node first
+    /// gets time to start the container, so this time may be in the future. While the coordinator
+    /// is ready: the time since which the operator receives no report from it.
     pub silent_since: Option<Timestamp>,
     /// What keeps it from being ready.
     pub trouble: Option<Trouble>,
@@ -59,13 +59,14 @@ pub struct CoordinatorHealth {
 /// The state of the workers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct WorkersHealth {
-    /// Workers by state, as status shows them.
+    /// The numbers of workers in each state, as status shows them.
     pub counts: WorkerCounts,
     /// The number of replicas in the `StatefulSet`.
     pub replicas: u32,
-    /// Fewer pods exist than replicas are requested.
+    /// Whether fewer pods exist than replicas are requested.
     pub is_short: bool,
-    /// The time since which none is alive; absent while one is alive, or while none is requested.
+    /// The time since which no worker is alive. Absent while a worker is alive, or while no worker
+    /// is requested.
     pub dead_since: Option<Timestamp>,
     /// The earliest time at which a pod that is still not alive was assigned to its node. Pods
     /// without a node and pods that are being disrupted do not count. A slow node first gets time
@@ -87,27 +88,28 @@ pub struct Trouble {
 /// Kinds of problems, by the action that helps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TroubleKind {
-    /// Quota, limits, pod security or a missing account refuse the pod: somebody has to change the
-    /// cluster.
+    /// The pod is refused because of quota, limits, pod security or a missing service account.
+    /// Somebody has to change the cluster.
     Blocked,
-    /// A Secret or `ConfigMap` is missing: the kubelet continues by itself when it exists.
+    /// A Secret or `ConfigMap` is missing. The kubelet continues by itself as soon as the object
+    /// exists.
     ReferenceNotFound,
-    /// There is no node: the cluster may or may not provide one.
+    /// There is no node for the pod. The cluster may or may not provide one.
     Capacity,
     /// The image cannot be pulled or started.
     Image,
     /// The container exits by itself.
     Crashing,
-    /// Its node cannot start it: network, volumes, an init container.
+    /// The node cannot start the pod, because of the network, volumes or an init container.
     Starting,
-    /// The pod was deleted, and something keeps it.
+    /// The pod was deleted, but something prevents its removal.
     Held,
-    /// Its pod works, and the operator cannot reach it.
+    /// The pod works, but the operator cannot reach it.
     Unreachable,
 }
 
 impl TroubleKind {
-    /// The reason in conditions.
+    /// Returns the reason in conditions.
     pub fn reason(self) -> Reason {
         match self {
             Self::Blocked => Reason::Blocked,
@@ -119,7 +121,8 @@ impl TroubleKind {
         }
     }
 
-    /// Whether another generation could not help: such a wait is visible and uses up no generation.
+    /// Returns whether the cause is outside the job, so that another generation could not help.
+    /// Status shows such a wait, and the wait uses up no generation.
     pub fn is_outside(self) -> bool {
         match self {
             Self::Blocked | Self::ReferenceNotFound | Self::Capacity => true,
@@ -128,7 +131,7 @@ impl TroubleKind {
     }
 }
 
-/// The state of `generation`. Timers in status continue.
+/// Returns the state of `generation`. Timers that status already contains continue.
 pub fn diagnose(
     job: &ValidatedJob,
     observed: &Observed,
@@ -260,7 +263,7 @@ fn workers_health(
         }
         WorkerState::Ready | WorkerState::Busy | WorkerState::Reconnecting => false,
     };
-    // A pod that waits for a missing Secret or for a node has not failed.
+    // A pod that waits for a missing Secret or for a node does not count as failing.
     let has_failed = |pod: &&PodFacts| {
         !pod_trouble(job, observed, pod, now).is_some_and(|trouble| trouble.kind.is_outside())
     };
@@ -283,9 +286,9 @@ fn workers_health(
     }
 }
 
-/// The start of a timer. It is the time in status, unless the state was good after that and the
-/// write that records this is still pending. It is never later than now: a clock that was ahead
-/// would otherwise stop the timer for that long.
+/// Returns the start of a timer. This is the time in status, unless the state was good after that
+/// time and the status write that records it is still pending. The result is never later than now.
+/// Otherwise a time that was written by a fast clock would stop the timer until then.
 fn since_last_well(
     since: Option<&Time>,
     last_well: Option<Timestamp>,
@@ -296,8 +299,8 @@ fn since_last_well(
     })
 }
 
-/// The most important problem of several pods: the kind that most needs a person, and of that kind
-/// the first pod.
+/// Returns the most important problem of several pods: of the kind that most needs a person, the
+/// problem of the first pod.
 fn workers_trouble(
     job: &ValidatedJob,
     observed: &Observed,
@@ -316,7 +319,7 @@ fn workers_trouble(
     refused.or_else(|| all.into_iter().next().map(|(trouble, _)| trouble))
 }
 
-/// The problem of one pod: from its status, or else from its events.
+/// Returns the problem of one pod, from its status, or else from its events.
 fn pod_trouble(
     job: &ValidatedJob,
     observed: &Observed,
@@ -333,7 +336,7 @@ fn pod_trouble(
         trouble.message.push_str(&nodes.unwrap_or_default());
         return Some(trouble);
     }
-    // A pod that is deleted by force has a message of its own.
+    // The operator reports a pod that it deletes by force with another message.
     if pod.is_held(now) && observed.forced.problem().is_none() {
         return Some(Trouble {
             kind: TroubleKind::Held,
@@ -347,8 +350,9 @@ fn pod_trouble(
     starting::trouble(pod, event.as_ref(), &own_secret(job, pod), role, now)
 }
 
-/// The nodes that the job's provider wants, if no node has the labels that a worker needs. Often
-/// the job names another provider than the cluster has, and the scheduler does not name the field.
+/// Returns which nodes the job's provider requires, if no node has the labels that a worker needs.
+/// Often the job names a provider that the cluster does not use, and the scheduler's message does
+/// not name the field of the job.
 fn wanted_nodes(observed: &Observed, pod: &PodFacts, trouble: &PodTrouble) -> Option<String> {
     let PodTrouble::Unschedulable { message, .. } = trouble else {
         return None;
@@ -365,19 +369,20 @@ fn wanted_nodes(observed: &Observed, pod: &PodFacts, trouble: &PodTrouble) -> Op
     ))
 }
 
-/// The time until which a pod that has not started counts as slow and not as lost. Kubernetes
-/// deletes a pod whose node is lost.
+/// Returns the time until which a pod that has not started counts as slow and not as lost. If the
+/// node of the pod is lost, Kubernetes deletes the pod.
 fn slow_until(job: &ValidatedJob, observed: &Observed, pod: &PodFacts) -> Option<Timestamp> {
     let event = observed.start_events.get(&pod.uid).and_then(Option::as_ref);
     starting::slow_until(pod, event, &own_secret(job, pod))
 }
 
-/// The name of the token of a pod's generation.
+/// Returns the name of the token of a pod's generation.
 fn own_secret(job: &ValidatedJob, pod: &PodFacts) -> String {
     token_secret::name(&job.identity.name, &job.identity.uid, pod.generation)
 }
 
-/// Workers lost to disruptions since the job began: earlier generations are summed up in status.
+/// Returns how many workers were lost to disruptions since the job began. Status contains the sum
+/// for earlier generations.
 fn disruptions(job: &ValidatedJob, observed: &Observed) -> i64 {
     let before: i64 = job
         .status
@@ -396,8 +401,8 @@ fn disruptions(job: &ValidatedJob, observed: &Observed) -> i64 {
 }
 
 impl RunReport {
-    /// The sessions, if the coordinator's report is current: a coordinator that takes over, or has
-    /// no stream, knows none.
+    /// Returns the sessions of the workers, if the coordinator's report is current. A coordinator
+    /// that is taking over, or has no stream, has no current report.
     fn sessions(&self) -> Option<Sessions> {
         let since = self
             .epoch_since
@@ -411,7 +416,7 @@ impl RunReport {
 }
 
 impl PodFacts {
-    /// The time since which our container runs; absent while it does not run.
+    /// Returns the time since which our container runs; absent while it does not run.
     fn running_since(&self) -> Option<Timestamp> {
         match &self.container.state {
             crate::pods::ContainerRun::Running { since } => *since,

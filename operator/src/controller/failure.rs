@@ -1,6 +1,7 @@
-//! How long a job waits after a failed reconcile, by the cause of the failure.
+//! Decides how long a job waits after a failed reconcile. The wait depends on the cause of the
+//! failure.
 //!
-//! Pure. The queue keeps the wait, whatever changes in the meantime.
+//! Pure. The queue does not shorten the wait if something changes in the meantime.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -14,29 +15,32 @@ use crate::calls::{CallError, Refusal};
 use crate::defect::{self, Defect};
 use crate::queue::Outcome;
 
-/// The first and the longest wait after a failed call; doubled each time.
+/// The wait after the first failed call. Each further failure doubles it, up to `LONGEST_RETRY`.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_mins(1);
-/// From this number of failures in a row on, a failure that may be temporary counts as lasting:
+/// After how many failures in a row a failure that may be temporary counts as lasting. This is
 /// after about seven seconds.
 const LASTS_FROM: u32 = 4;
-/// Most calls of one job within a minute after a failed call. The doubled waits alone satisfy this
-/// only if each reconcile makes one call.
+/// How many calls one job may make per minute after a failed call. The doubled waits alone satisfy
+/// this only if each reconcile makes one call.
 const CALLS_A_MINUTE: u32 = 10;
-/// The wait after another writer was faster: the watch delivers its version within a moment.
+/// How long a job waits after another writer was faster. The watch delivers its version within a
+/// moment.
 const CONFLICT_RETRY: Duration = Duration::from_millis(500);
-/// The longest wait that the API server may request: beyond it, another reconcile costs it almost
-/// nothing.
+/// The longest wait that the API server may request. One reconcile in this time costs the API
+/// server almost nothing, so longer requests are shortened.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(10);
-/// The first and the longest wait of a job on which the operator itself failed; doubled each time.
+/// The wait after an internal error of the operator first stopped the processing of a job. Each
+/// further internal error doubles it, up to `LONGEST_SET_ASIDE`.
 const FIRST_SET_ASIDE: Duration = Duration::from_mins(1);
 const LONGEST_SET_ASIDE: Duration = Duration::from_mins(15);
-/// The largest part by which a job's wait is lengthened, so that jobs that fail together do not
-/// retry together.
+/// By what part of itself a job's wait is lengthened at most, so that jobs that fail together do
+/// not retry together.
 const SPREAD: f64 = 0.2;
 
-/// What to do after a reconcile of the job with this uid failed after this number of `calls`, for
-/// the `failures`-th time in a row (from 1).
+/// Returns what to do after a failed reconcile of the job with this uid. `failures` is the number
+/// of consecutive failures including this one, and `calls` is the number of calls that the
+/// reconcile made.
 pub fn after_failure(error: &Error, uid: &str, failures: u32, calls: u32) -> Outcome {
     let backoff = doubled(FIRST_RETRY, failures, LONGEST_RETRY);
     let wait = match error {
@@ -66,14 +70,14 @@ pub fn after_failure(error: &Error, uid: &str, failures: u32, calls: u32) -> Out
     Outcome::BackOff(spread(wait, uid))
 }
 
-/// Whether another writer was first.
+/// Returns whether the failure is that another writer was first.
 pub fn is_conflict(error: &Error) -> bool {
     call_of(error).is_some_and(|call| call.refusal() == Refusal::Conflict)
 }
 
-/// The sentence about a reconcile that failed for the `failures`-th time in a row: the job's
-/// objects cannot be read, or its status cannot be written. `None` if status already reports the
-/// failure.
+/// Returns a sentence about a failed reconcile whose job's objects cannot be read, or whose status
+/// cannot be written. `failures` is the number of consecutive failures. Returns `None` if status
+/// already reports the failure, or if the failure may be temporary.
 pub fn sentence(error: &Error, failures: u32) -> Option<WriteProblem> {
     let call = call_of(error)?;
     let reason = match call.refusal() {
@@ -100,8 +104,8 @@ pub fn sentence(error: &Error, failures: u32) -> Option<WriteProblem> {
     Some(WriteProblem { reason, message })
 }
 
-/// The wait that limits reconciles with this number of `calls` to [`CALLS_A_MINUTE`]. The first
-/// failure may be temporary, so the reconcile after it comes soon.
+/// Returns the wait that limits reconciles that make `calls` calls each to [`CALLS_A_MINUTE`]. The
+/// first failure may be temporary, so the wait after it is short.
 fn pace(failures: u32, calls: u32) -> Duration {
     if failures < 2 || calls < 2 {
         return Duration::ZERO;
@@ -109,21 +113,21 @@ fn pace(failures: u32, calls: u32) -> Duration {
     LONGEST_RETRY / (CALLS_A_MINUTE / calls).max(1)
 }
 
-/// How long deletions of earlier generations' roots pause after one of them failed, for the
-/// `failures`-th time in a row (from 1).
+/// Returns how long deletions of earlier generations' roots pause after one of them failed.
+/// `failures` is the number of consecutive failures including this one.
 pub fn after_old_root(error: &apply::Error, uid: &str, failures: u32) -> Duration {
     let wait = doubled(FIRST_RETRY, failures, LONGEST_RETRY);
     spread(wait.max(asked_for(error.call())), uid)
 }
 
-/// The wait that the API server requests, up to the limit.
+/// Returns the wait that the API server requests, up to the limit.
 fn asked_for(call: Option<&CallError>) -> Duration {
     let wait = call.and_then(CallError::retry_after).unwrap_or_default();
     wait.min(LONGEST_RETRY_AFTER)
 }
 
-/// What to do with a job on which the operator itself failed for the `failures`-th time in a row
-/// (from 1).
+/// Returns what to do after an internal error of the operator stopped the processing of a job.
+/// `failures` is the number of consecutive failures including this one.
 pub fn after_panic(uid: &str, failures: u32) -> Outcome {
     let wait = doubled(FIRST_SET_ASIDE, failures, LONGEST_SET_ASIDE);
     Outcome::BackOff(spread(wait, uid))
@@ -143,10 +147,10 @@ fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
         .min(longest)
 }
 
-/// Slightly more than `wait`, by an amount that depends on the job. A wait that the API server
+/// Returns slightly more than `wait`. The added time depends on the job. A wait that the API server
 /// requests is never shortened.
 fn spread(wait: Duration, uid: &str) -> Duration {
-    /// Number of steps of the spread.
+    /// How many different added times there are.
     const STEPS: u16 = 1_000;
     let mut hasher = DefaultHasher::new();
     uid.hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! Why a pod that has a node does not start, in one sentence.
+//! Explains in one sentence why a pod that has a node does not start.
 //!
 //! Pure.
 
@@ -8,23 +8,23 @@ use super::{Trouble, TroubleKind};
 use crate::controller::observe::starting::{StartEvent, StartEventKind};
 use crate::pods::PodFacts;
 
-/// How long a node may take to start a pod before this counts as a problem. In this time an image
-/// that is not on the node yet is pulled, and a sandbox is created.
+/// How long a node may take to start a pod. After this time, the slow start counts as a problem.
+/// This is enough time to pull an image that is not on the node yet, and to create a sandbox.
 const START_TIMEOUT: SignedDuration = SignedDuration::from_mins(1);
-/// How long an image may be pulled before this counts as a problem: our images are smaller than 100
-/// MB.
+/// How long the pull of an image may take. After this time, the pull counts as a problem. Our
+/// images are smaller than 100 MB.
 const PULL_TIMEOUT: SignedDuration = SignedDuration::from_mins(2);
 
-/// How long a node may take to start a pod before that counts against the pod's generation, if no
-/// event reports a failure. A node that creates a hundred pods at once needs minutes for each. A
-/// large image over a slow network also needs minutes.
+/// How long a node may take to start a pod if no event reports a failure. After this time, the
+/// pod's generation may end because of it. A node that creates a hundred pods at once needs minutes
+/// for each. A large image over a slow network also needs minutes.
 const SLOW_START: SignedDuration = SignedDuration::from_mins(30);
 /// Like [`SLOW_START`], but if an event reports a failure. Under load a mount or a sandbox fails
 /// now and then, and the kubelet tries again, after two minutes at most.
 const FAILING_START: SignedDuration = SignedDuration::from_mins(5);
 
-/// The time until which a pod that its node is starting counts only as slow; absent for any other
-/// pod. `found` is what its events say, if they were listed.
+/// Returns the time until which a pod that its node is starting counts only as slow. Returns `None`
+/// for any other pod. `found` is the result of its events, if they were listed.
 pub(super) fn slow_until(
     pod: &PodFacts,
     found: Option<&StartEvent>,
@@ -35,7 +35,7 @@ pub(super) fn slow_until(
         .filter(|_| pod.init_trouble.is_none())?;
     let timeout = match found.map(|event| (event.kind, &event.message)) {
         None | Some((StartEventKind::Pulling, _)) => SLOW_START,
-        // The missing object does not come back.
+        // Nothing creates the missing object again.
         Some((StartEventKind::ReferenceNotFound, words)) if words.contains(own_secret) => {
             return None;
         }
@@ -44,8 +44,8 @@ pub(super) fn slow_until(
     since.checked_add(timeout).ok()
 }
 
-/// The problem of a pod whose events were listed; `found` is the result. `own_secret` is the token
-/// of its generation.
+/// Returns the problem of a pod whose events were listed; `found` is the result. `own_secret` is
+/// the name of the token's Secret of its generation.
 pub(super) fn trouble(
     pod: &PodFacts,
     found: Option<&StartEvent>,
