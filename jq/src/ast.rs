@@ -1,14 +1,15 @@
-//! The syntax tree of a program. Each part has the offset of its text. Only data.
+//! The syntax tree of a program. Each part has the offset of its text. This module contains only
+//! data types.
 
 /// A part of a program.
 #[derive(Clone, Debug)]
 pub(crate) struct Expression {
-    /// Offset of its first byte.
+    /// The offset of the part's first byte in the text.
     pub(crate) at: usize,
     pub(crate) kind: Kind,
 }
 
-/// What a part of a program is.
+/// The form of a part of a program.
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
     Identity,
@@ -127,7 +128,7 @@ pub(crate) enum Operator {
     GreaterOrEqual,
 }
 
-/// A pattern that takes a value apart.
+/// A pattern that binds parts of a value to variables.
 #[derive(Clone, Debug)]
 pub(crate) enum Pattern {
     Variable(String),
@@ -157,6 +158,6 @@ pub(crate) struct Definition {
 pub(crate) struct Parameter {
     pub(crate) name: String,
     pub(crate) is_value: bool,
-    /// Whether the body may call it as a filter.
+    /// Whether the body may call the parameter as a filter.
     pub(crate) is_called: bool,
 }

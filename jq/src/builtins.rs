@@ -1,6 +1,6 @@
-//! The filters that programs can call: filters in Rust, filters that the evaluator runs, and names
-//! for other forms. This file is their table. A name that is neither here nor in `prelude` is not
-//! defined.
+//! The table of the filters that programs can call. Some are written in Rust, some are run by the
+//! evaluator, and some are other names for forms of the language. A name that is neither in this
+//! table nor in `prelude` is not defined.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -26,7 +26,8 @@ pub(crate) mod prelude;
 mod strings;
 mod values;
 
-/// A filter of values. It computes one output from its input and one value for each argument.
+/// A filter that sees only values, not programs. It computes one output from its input and one
+/// value for each argument.
 #[derive(Clone, Copy)]
 pub(crate) struct Native {
     run: Run,
@@ -41,7 +42,7 @@ enum Run {
 
 type ValuesFilter = for<'v> fn(Value<'v>, &[Value<'v>]) -> Output<'v>;
 
-/// The argument that changes least often, if several arguments have several outputs.
+/// Which argument's outputs change least often, if several arguments have several outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outermost {
     First,
@@ -111,7 +112,7 @@ pub(crate) enum Builtin {
     MapValues,
     Boolean(bool),
     Number(f64),
-    /// The names of all filters.
+    /// `builtins`: the names of all filters.
     Names,
 }
 
@@ -132,7 +133,7 @@ impl Native {
         }
     }
 
-    /// The output for an input and one value for each argument.
+    /// Computes the output for an input and one value for each argument.
     pub(crate) fn run<'v>(self, input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> {
         meter::step_bytes(input.as_str().map_or(0, str::len))?;
         match self.run {
@@ -180,7 +181,7 @@ const fn types<const COUNT: usize>(types: [Type; COUNT]) -> Special {
     Special::OfTypes(bits)
 }
 
-/// The meaning of a name with this number of arguments.
+/// Returns the meaning of `name` if it is called with `arity` arguments.
 pub(crate) fn find(name: &str, arity: usize) -> Option<Builtin> {
     special(name, arity)
         .or_else(|| native(name, arity).map(|run| Builtin::Native(Native::values(run))))

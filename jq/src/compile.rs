@@ -25,10 +25,11 @@ use crate::{CompileError, forbidden, math, stack};
 mod marks;
 mod suggest;
 
-/// The longest value of a folded expression, in bytes: a constant must not make a program large.
+/// How many bytes the value of a folded expression may have. With this limit, a constant does not
+/// make a program large.
 const MAX_FOLDED_BYTES: usize = 64 << 10;
 
-/// A compiled program and its functions.
+/// Compiles a program. Returns its root and its functions.
 pub(crate) fn program(
     text: &str,
     tree: &Expression,
@@ -55,20 +56,20 @@ struct Compiler<'t> {
     /// The text of the program. `None` while the prelude is compiled, which has no errors.
     text: Option<&'t str>,
     globals: &'t [String],
-    /// A function is `None` while it is compiled.
+    /// The functions so far. A function is `None` while it is being compiled.
     functions: Vec<Option<Function>>,
-    /// Functions of the prelude that were compiled, by name and arity.
+    /// The functions of the prelude that were compiled: the index of each one by name and arity.
     library: BTreeMap<(String, usize), usize>,
     scope: Vec<Name>,
-    /// Number of links of the environment at this point.
+    /// How many links the environment has at this point.
     depth: usize,
-    /// Number of `try` forms around this point.
+    /// How many `try` forms are around this point.
     attempts: usize,
     /// Whether a pattern has alternatives.
     has_alternatives: bool,
 }
 
-/// A visible name, with the number of links that the environment had where it was bound.
+/// A visible name, with the number of links that the environment had when the name was bound.
 enum Name {
     Variable(String, usize),
     Filter(String, usize),
@@ -195,7 +196,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// Two expressions with an operator between them, and loops.
+    /// Compiles forms of two expressions with an operator between them, and loops.
     fn joined(&mut self, expression: &Expression) -> Result<Kind, CompileError> {
         Ok(match &expression.kind {
             ast::Kind::Pipe(left, right) => Kind::Pipe(self.boxed(left)?, self.boxed(right)?),
@@ -221,7 +222,7 @@ impl Compiler<'_> {
         })
     }
 
-    /// Parts that bind values to variables.
+    /// Compiles forms that bind values to variables.
     fn binding(&mut self, expression: &Expression) -> Result<Kind, CompileError> {
         Ok(match &expression.kind {
             ast::Kind::Reduce {
@@ -288,7 +289,7 @@ impl Compiler<'_> {
             .transpose()
     }
 
-    /// The part before a field or bracket; nothing if it is the input itself.
+    /// Compiles the part before a field or bracket. `None` if that part is the input itself.
     fn base(&mut self, base: &Expression) -> Result<Option<Box<Node>>, CompileError> {
         if let ast::Kind::Identity = base.kind {
             return Ok(None);
@@ -360,7 +361,7 @@ impl Compiler<'_> {
         Ok(folded_object(&compiled).unwrap_or(Kind::Object(compiled)))
     }
 
-    /// A key of an object or of its pattern. A constant key must be a string.
+    /// Compiles a key of an object or of an object's pattern. A constant key must be a string.
     fn key(&mut self, key: &Expression) -> Compiled {
         let node = self.expression(key)?;
         if let Some(value) = node.constant()
@@ -443,7 +444,7 @@ impl Compiler<'_> {
             .collect()
     }
 
-    /// A call of a filter that the program does not define.
+    /// Compiles a call of a filter that the program does not define.
     fn free_call(&mut self, name: &str, arguments: &[Expression], at: usize) -> Compiled {
         if self.text.is_some() && forbidden::reason(name).is_some() {
             return Err(CompileError::forbidden(
@@ -475,7 +476,7 @@ impl Compiler<'_> {
         }))
     }
 
-    /// A function of the prelude. It is compiled when it is first called.
+    /// Returns the index of a function of the prelude, and compiles the function at its first call.
     fn of_library(&mut self, definition: &'static ast::Definition) -> Result<usize, CompileError> {
         let key = (definition.name.clone(), definition.parameters.len());
         if let Some(function) = self.library.get(&key) {
@@ -512,7 +513,7 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    /// A definition with its parameters as links, see [`Function`].
+    /// Compiles a definition. Its parameters are links of the environment, see [`Function`].
     fn function(&mut self, definition: &ast::Definition) -> Result<Function, CompileError> {
         let (names, depth) = (self.scope.len(), self.depth);
         let mut parameters = Vec::with_capacity(definition.parameters.len());
@@ -544,7 +545,7 @@ impl Compiler<'_> {
         })
     }
 
-    /// A filter that is built in, with its arguments.
+    /// Compiles a call of a built-in filter with its arguments.
     fn builtin(
         &mut self,
         name: &str,
@@ -608,8 +609,8 @@ impl Compiler<'_> {
         })
     }
 
-    /// Compiles a constant regular expression now, to report its error now, unless the program
-    /// could catch that error.
+    /// Compiles a constant regular expression, so that its error is reported before the program
+    /// runs. Does nothing if the program could catch that error.
     fn check_pattern(&self, name: &str, arguments: &[Node], at: usize) -> Result<(), CompileError> {
         if self.attempts > 0 || (name == "split" && arguments.len() == 1) {
             return Ok(());
@@ -635,7 +636,7 @@ impl Compiler<'_> {
         }
     }
 
-    /// Compiles patterns, and then `part` with their variables bound.
+    /// Compiles patterns, and then compiles `part` with the variables of these patterns bound.
     fn bound<T>(
         &mut self,
         patterns: &[ast::Pattern],
@@ -659,7 +660,7 @@ impl Compiler<'_> {
         Ok((patterns, body?))
     }
 
-    /// Several patterns. The variables of all of them are bound in the body.
+    /// Compiles several alternative patterns. The variables of all of them are bound in the body.
     fn alternatives(&mut self, patterns: &[ast::Pattern]) -> Result<Patterns, CompileError> {
         self.has_alternatives = true;
         let depth = self.depth;
@@ -693,8 +694,8 @@ impl Compiler<'_> {
         })
     }
 
-    /// One pattern. `own` gets its variables with their links, in the order in which they are
-    /// bound.
+    /// Compiles one pattern. Appends its variables with their links to `own`, in the order in which
+    /// they are bound.
     fn pattern(
         &mut self,
         pattern: &ast::Pattern,
@@ -706,7 +707,7 @@ impl Compiler<'_> {
                 Ok(Pattern::Variable)
             }
             ast::Pattern::Array(elements) => {
-                // Bound from the last one to the first.
+                // Elements are bound from the last one to the first one.
                 let mut compiled = Vec::with_capacity(elements.len());
                 for element in elements.iter().rev() {
                     compiled.push(self.pattern(element, own)?);
@@ -757,7 +758,7 @@ impl Node {
         }
     }
 
-    /// The value of a constant.
+    /// Returns the value of a constant.
     fn constant(&self) -> Option<Value<'_>> {
         if let Kind::Constant(constant) = &self.kind {
             Some(constant.value())
@@ -771,7 +772,8 @@ fn constant(constant: Constant) -> Node {
     Node::new(Kind::Constant(constant))
 }
 
-/// A number of the program: a small integer is ready to calculate with.
+/// Converts a number of the program. A small integer is stored as an integer, so that it need not
+/// be parsed when the program runs.
 fn number(text: &str) -> Constant {
     match text.parse::<i64>() {
         Ok(integer) => Constant::Integer(integer),
@@ -790,7 +792,8 @@ fn binary(operator: Operator, left: Node, right: Node) -> Kind {
     )
 }
 
-/// A folded value. An expression that fails, or whose value is long, is not folded.
+/// Returns a value as a constant. `None` if the expression failed or its value is long; then it is
+/// not folded.
 fn short(value: Output<'_>) -> Option<Constant> {
     let value = value.ok()?;
     if value
@@ -816,7 +819,7 @@ fn fold(value: &Value<'_>) -> Option<Constant> {
     })
 }
 
-/// An array such as `[1, "a"]` that contains only constants.
+/// Returns the constant for an array such as `[1, "a"]`, which contains only constants.
 fn folded_array(inner: Option<&Node>) -> Option<Kind> {
     fn push(text: &mut String, node: &Node) -> Option<()> {
         if let Kind::Comma(left, right) = &node.kind {
@@ -848,7 +851,8 @@ fn folded_object(members: &[(Node, Node)]) -> Option<Kind> {
     json(text).map(Kind::Constant)
 }
 
-/// Appends the JSON of a constant, if JSON can represent it exactly.
+/// Appends the JSON of a constant. `None` if the node is not a constant or JSON cannot represent it
+/// exactly.
 fn push_constant(text: &mut String, node: &Node) -> Option<()> {
     let Kind::Constant(constant) = &node.kind else {
         return None;

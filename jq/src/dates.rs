@@ -1,5 +1,6 @@
-//! Dates of jq: broken-down times in UTC, `strptime` and `strftime`, as jq has them from the C
-//! library. Knows no values, no clock and no other time zone.
+//! The dates of jq: broken-down times in UTC, `strptime` and `strftime`. They behave as in the C
+//! library, which jq uses. This module does not use [`Value`](crate::Value), reads no clock, and
+//! has no time zone except UTC.
 
 mod strftime;
 mod strptime;
@@ -13,14 +14,15 @@ const SECONDS_A_DAY: i64 = 86_400;
 const DAYS_A_WEEK: i64 = 7;
 const MONTHS_A_YEAR: i64 = 12;
 
-/// Days before each month, and of the whole year; for leap years in the second row.
+/// How many days of the year are before each month; the last number is the length of the year. The
+/// second row is for leap years.
 const DAYS_BEFORE: [[i64; 13]; 2] = [
     [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334, 365],
     [0, 31, 60, 91, 121, 152, 182, 213, 244, 274, 305, 335, 366],
 ];
 
-/// A broken-down time. The fields are those of C: the months begin at 0, and so do the days of week
-/// and year.
+/// A broken-down time. The fields count as in C: months, days of the week and days of the year
+/// begin at 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct BrokenDown {
     /// The year itself, not the years since 1900.
@@ -42,8 +44,9 @@ pub(crate) struct BrokenDown {
 }
 
 impl BrokenDown {
-    /// Converts the numbers of jq's array. The first eight count, and any of them may be missing.
-    /// They are brought into their ranges, unless the resulting year is out of range.
+    /// Converts the numbers of jq's array. Only the first eight numbers are used, and any of them
+    /// may be missing. Numbers out of their ranges are normalised, such as minute 60 to the next
+    /// hour, unless the resulting year is out of range.
     pub(crate) fn from_numbers(numbers: &[f64]) -> Self {
         let field = |index: usize| numbers.get(index).map_or(0, |&number| to_c_int(number));
         let raw = Self {
@@ -58,15 +61,15 @@ impl BrokenDown {
             weekday: field(6),
             yearday: field(7),
         };
-        // If C's function fails, it does not change the fields. Its result for a failure is also
-        // its result for the second before 1970.
+        // If C's function fails, it does not change the fields. It returns -1, which is also its
+        // result for the last second before 1970.
         raw.timestamp()
             .filter(|&timestamp| timestamp != -1)
             .and_then(Self::from_timestamp)
             .unwrap_or(raw)
     }
 
-    /// The fields in jq's order.
+    /// Returns the fields in jq's order.
     pub(crate) fn to_numbers(self) -> [i64; 8] {
         [
             self.c_year(),
@@ -80,7 +83,8 @@ impl BrokenDown {
         ]
     }
 
-    /// The year as C adds 1900 to a field of 32 bits: the years beyond 2,147,483,647 are negative.
+    /// Returns the year as C computes it: C adds 1900 to a field of 32 bits, so a year beyond
+    /// 2,147,483,647 becomes negative.
     fn c_year(&self) -> i64 {
         const RANGE: i64 = 1 << 32;
         (self.year + RANGE / 2).rem_euclid(RANGE) - RANGE / 2
@@ -110,8 +114,8 @@ impl BrokenDown {
         })
     }
 
-    /// Seconds since 1970. The fields may be out of their ranges. `None` if the resulting year does
-    /// not fit into C's fields.
+    /// Returns the seconds since 1970. The fields may be out of their ranges. `None` if the
+    /// resulting year does not fit into C's fields.
     fn timestamp(&self) -> Option<i64> {
         let year = self.year + self.month.div_euclid(MONTHS_A_YEAR);
         let month = usize::try_from(self.month.rem_euclid(MONTHS_A_YEAR)).ok()?;
@@ -122,7 +126,7 @@ impl BrokenDown {
     }
 }
 
-/// The broken-down time of `seconds` since 1970, and the seconds of its minute with their fraction.
+/// Returns the broken-down time of `seconds` since 1970, and its second with the fraction.
 ///
 /// # Errors
 /// jq's sentence if the year is out of range.
@@ -132,12 +136,12 @@ pub(crate) fn gmtime(seconds: f64) -> Result<(BrokenDown, f64), String> {
     let broken_down = BrokenDown::from_timestamp(whole).ok_or(FAILED)?;
     #[expect(clippy::cast_precision_loss, reason = "at most 59")]
     let second = broken_down.second as f64;
-    // jq rounds towards zero, but computes the fraction from the next lower whole number: -1.5
-    // becomes -1 and the fraction 0.5.
+    // jq rounds the seconds towards zero, but computes the fraction from the next lower whole
+    // number. For example, -1.5 becomes -1 with the fraction 0.5.
     Ok((broken_down, second + (seconds - seconds.floor())))
 }
 
-/// Seconds since 1970 of the numbers of a broken-down time.
+/// Converts the numbers of a broken-down time to seconds since 1970.
 ///
 /// # Errors
 /// jq's sentence if the year is out of range, and also for the last two seconds before 1970, which
@@ -154,7 +158,7 @@ fn is_leap(year: i64) -> bool {
     year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
 }
 
-/// Days from 1970 to the first day of `year`.
+/// How many days are between the first day of 1970 and the first day of `year`.
 fn days_before_year(year: i64) -> i64 {
     let before = year - 1;
     let leap_days = before.div_euclid(4) - before.div_euclid(100) + before.div_euclid(400);
@@ -162,7 +166,7 @@ fn days_before_year(year: i64) -> i64 {
     before * 365 + leap_days - (1969 * 365 + 477)
 }
 
-/// The year of the day that is `days` after the first day of 1970.
+/// Returns the year of the day that is `days` after the first day of 1970.
 fn year_of(days: i64) -> i64 {
     // 146,097 days are 400 years. The estimate is at most one year off, and no day of 64-bit
     // seconds overflows it.
@@ -180,7 +184,7 @@ fn is_c_int(number: i64) -> bool {
     i32::try_from(number).is_ok()
 }
 
-/// A number as jq stores it in a field of C's structure.
+/// Converts a number as jq does when it stores it in a field of C's structure.
 fn to_c_int(number: f64) -> i64 {
     #[expect(
         clippy::cast_possible_truncation,
@@ -190,7 +194,7 @@ fn to_c_int(number: f64) -> i64 {
     i64::from(int)
 }
 
-/// A number as C converts it to a 64-bit integer; `None` if it is out of range.
+/// Converts a number to a 64-bit integer, as C does. `None` if the number is out of range.
 fn to_c_long(number: f64) -> Option<i64> {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
     #[expect(
@@ -225,7 +229,7 @@ const MONTHS: [&str; 12] = [
     "December",
 ];
 
-/// Letters of an abbreviated name.
+/// How many letters an abbreviated name has.
 const SHORT: usize = 3;
 
 // The formats of the C locale.
@@ -236,7 +240,7 @@ const TIME_OF_12_HOURS: &str = "%I:%M:%S %p";
 const ISO_DATE: &str = "%Y-%m-%d";
 const HOUR_AND_MINUTE: &str = "%H:%M";
 
-/// A text up to its first NUL, because C ends a text there.
+/// Returns a text up to its first NUL, because C ends a text there.
 fn c_text(text: &str) -> &str {
     text.split('\0').next().unwrap_or_default()
 }

@@ -1,12 +1,12 @@
-//! A 64-bit floating point number as jq writes it. Knows no values.
+//! Writes a 64-bit floating point number as jq does. This module does not use
+//! [`Value`](crate::Value).
 
 use std::fmt::Write as _;
 
-/// A number is written without exponent if this adds at most this number of zeros at its end.
+/// How many zeros may be added at the end of a number to write it without exponent.
 const MOST_ZEROS_BEHIND: i32 = 15;
 
-/// A number is written without exponent if it has at most this number of zeros directly after the
-/// point.
+/// How many zeros a number that is written without exponent may have directly after the point.
 const MOST_ZEROS_BEFORE: i32 = 3;
 
 /// Writes `number` as jq does: the shortest text that gives the number again, `null` if it is not a
@@ -35,8 +35,8 @@ pub fn write_double(number: f64, out: &mut String) {
     write_digits(&digits, exponent, out);
 }
 
-/// The integer that equals the number, if it has few enough digits to be written as an integer.
-/// Most doubles are such numbers.
+/// Returns the integer that equals the number, if it has few enough digits to be written as an
+/// integer. Most numbers in programs are such integers.
 fn small_integer(number: f64) -> Option<i64> {
     const LIMIT: f64 = 1e15;
     let is_small = number.abs() < LIMIT
@@ -49,10 +49,11 @@ fn small_integer(number: f64) -> Option<i64> {
     is_small.then_some(number as i64)
 }
 
-/// Writes `d.ddd` times ten to the power of `exponent`.
+/// Writes the number `d.ddd` times ten to the power of `exponent`, with or without an exponent as
+/// jq does. `digits` has the digits of `d.ddd` without the point.
 fn write_digits(digits: &str, exponent: i32, out: &mut String) {
     let count = i32::try_from(digits.len()).unwrap_or(i32::MAX);
-    // The digits before the point.
+    // How many digits are before the point if no exponent is written.
     let before = exponent + 1;
     if before < -MOST_ZEROS_BEFORE || before > count + MOST_ZEROS_BEHIND {
         let (first, rest) = digits.split_at(1);

@@ -1,7 +1,7 @@
-//! The evaluator. Each output of a part is passed to a receiver, which returns whether to continue.
-//! Nothing is collected and no iterator is built. A loop runs the last call of each part, so a
-//! definition that ends in a call of itself uses no stack. Any other recursion of a program is
-//! recursion here, within a limit.
+//! The evaluator. It passes each output of a part to a receiver, which returns whether to continue.
+//! It collects no outputs and builds no iterators. If the last step of a definition is a call of
+//! the same definition, a loop runs this call, so it uses no stack. Any other recursion of a
+//! program is recursion of the evaluator, within a limit.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -45,27 +45,28 @@ pub(crate) mod special;
 mod substitute;
 mod traced;
 
-/// Steps that one turn of a loop costs, if the loop runs a program.
+/// How many steps one turn of a loop costs, if the loop runs a program.
 const TURN_STEPS: usize = 3;
 
 /// A receiver of outputs.
 type Taker<'t, 'v, T> = &'t mut dyn FnMut(T) -> Flow<'v>;
 
-/// A run of a program.
+/// The state of one run of a program.
 pub(crate) struct Machine<'g, 'v> {
     functions: &'v [Function],
     globals: &'g [Value<'v>],
     /// The number of the next label.
     labels: Cell<u64>,
-    /// The number of the next stop that the evaluator itself causes.
+    /// The number of the next [`Stop::Enough`], which the evaluator itself causes.
     wishes: Cell<u64>,
-    /// How many failures alternatives of patterns caught.
+    /// How many failures the alternatives of patterns have caught.
     caught: Cell<u64>,
     /// The lowest address that the stack may reach.
     floor: usize,
 }
 
-/// The environment in which a loop continues: its own environment, or the one that it was given.
+/// The environment in which the loop of [`Machine::run`] continues: one that it made, or the one
+/// that it was given.
 enum Scope<'e, 'v> {
     Given(&'e Environment<'v>),
     Own(Environment<'v>),
@@ -117,7 +118,7 @@ impl<'g, 'v> Machine<'g, 'v> {
         Ok(meter::step(TURN_STEPS)?)
     }
 
-    /// Gives every output of `node` for `item` to `out`.
+    /// Passes every output of `node` for `item` to `out`.
     pub(crate) fn run<M: Item<'v>>(
         &self,
         node: &'v Node,
@@ -223,7 +224,7 @@ impl<'g, 'v> Machine<'g, 'v> {
         }
     }
 
-    /// A part that gives one value of its own.
+    /// Passes the output of a part that gives exactly one new value to `out`.
     fn direct<M: Item<'v>>(
         &self,
         node: &'v Node,
@@ -331,8 +332,8 @@ impl<'g, 'v> Machine<'g, 'v> {
         Ok(is_found)
     }
 
-    /// Like [`Machine::run`], for parts with which no loop continues. Outputs are passed one by
-    /// one, even if there is only one.
+    /// Like [`Machine::run`], but only for parts that do not continue the loop of [`Machine::run`].
+    /// Outputs are passed one by one, even if there is only one.
     fn follow<M: Item<'v>>(
         &self,
         node: &'v Node,
@@ -426,7 +427,8 @@ impl<'g, 'v> Machine<'g, 'v> {
         }
     }
 
-    /// Evaluates the part before a field or bracket; the input itself if there is no such part.
+    /// Evaluates the part before a field or bracket. If there is no such part, passes the input
+    /// itself to `out`.
     fn with_base<M: Item<'v>>(
         &self,
         base: Option<&'v Node>,
@@ -440,7 +442,7 @@ impl<'g, 'v> Machine<'g, 'v> {
         }
     }
 
-    /// Parts that make new values, which have no path.
+    /// Runs parts that make new values. Such values have no path.
     fn anew<M: Item<'v>>(
         &self,
         node: &'v Node,
@@ -478,9 +480,9 @@ impl<'g, 'v> Machine<'g, 'v> {
         })
     }
 
-    /// The last output of a condition. For every earlier output the branch is run here. If no
-    /// branch ends in a recursion, the branch is run for the last output too, and nothing is
-    /// returned.
+    /// Runs the branch of a condition for each output of the condition except the last one, and
+    /// returns the last one. If no branch ends in a recursion, the branch is run for the last
+    /// output too, and nothing is returned.
     fn choose<M: Item<'v>>(
         &self,
         condition: &'v Node,
@@ -550,13 +552,13 @@ impl<'g, 'v> Machine<'g, 'v> {
         flow
     }
 
-    /// Whether the current failure is the recorded one: no pattern has caught a failure since it
-    /// was recorded.
+    /// Whether the current failure is the recorded one. It is if no pattern has caught a failure
+    /// since it was recorded.
     fn is_from(&self, place: Option<u64>) -> bool {
         place == Some(self.caught.get())
     }
 
-    /// Whether the next alternative of a pattern catches this failure. If so, that is counted.
+    /// Returns whether the next alternative of a pattern catches this failure. If so, counts it.
     fn catches(&self, stop: &Stop<'v>) -> bool {
         let catches = matches!(stop, Stop::Error(_) | Stop::Break(_) | Stop::Enough(_));
         if catches {
@@ -565,8 +567,8 @@ impl<'g, 'v> Machine<'g, 'v> {
         catches
     }
 
-    /// Runs `work` with a new number. Returns whether it ended with the [`Stop::Enough`] of this
-    /// number. Any other failure is passed on.
+    /// Runs `work` with a new number. Returns whether `work` ended with the [`Stop::Enough`] of
+    /// this number. Returns any other failure as an error.
     pub(crate) fn until_enough(
         &self,
         work: impl FnOnce(u64) -> Flow<'v>,
@@ -701,7 +703,7 @@ impl<'g, 'v> Machine<'g, 'v> {
         item: M,
         out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
-        // An error of the receiver is not an error of the body.
+        // `try` must not catch an error of the receiver, because it is not an error of the body.
         let mut behind = None;
         let before = handler.map(|_| item.clone());
         let flow = self.run(body, env, item, &mut |item| {
@@ -725,7 +727,7 @@ impl<'g, 'v> Machine<'g, 'v> {
     }
 }
 
-/// The value that `catch` gets for a `break`.
+/// Returns the value that `catch` gets for a `break`.
 fn label_value<'v>(label: u64) -> Value<'v> {
     let number = i64::try_from(label).unwrap_or(i64::MAX);
     Value::Object(std::rc::Rc::new(crate::value::object::Object::from_unique(

@@ -1,5 +1,5 @@
-//! The names of jq that use the machine, the time or other records, each with the reason why it
-//! does not compile. Names only.
+//! The names of jq that use the machine, the time or other records. Each name has the reason why it
+//! does not compile. This module contains only these names.
 
 const FORBIDDEN: [(&str, &str); 20] = [
     ("env", ENVIRONMENT),
@@ -37,7 +37,7 @@ const OUTPUT: &str = "an expression has no output besides its results";
 const INPUT: &str = "an expression sees one record at a time";
 const MODULES: &str = "there are no modules";
 
-/// Why `name` may not be used; `None` for every other name.
+/// Returns the reason why `name` may not be used. `None` if it may be used.
 pub(crate) fn reason(name: &str) -> Option<&'static str> {
     FORBIDDEN
         .iter()

@@ -1,23 +1,24 @@
-//! The formats of jq (`@csv`, `@uri`, `@base64`), each for one string. Knows no values: the caller
-//! makes a row of a list. An error is the end of jq's sentence, which begins with the value.
+//! The formats of jq, such as `@csv`, `@uri` and `@base64`. This module sees only strings, not JSON
+//! values. For `@csv` and `@tsv`, the caller joins the elements of a list into a row. An error of
+//! this module is the end of jq's error message, which begins with the value.
 
 use std::fmt::Write as _;
 
-/// The quotes of a string and the replacements of its characters.
+/// How a format quotes a string and which characters it replaces.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Escape {
-    /// `@csv`: in quotes, which are doubled inside.
+    /// `@csv`: the string is in quotes, and quotes inside it are doubled.
     Csv,
-    /// `@tsv`: tab, newline, carriage return and backslash after a backslash.
+    /// `@tsv`: tab, newline, carriage return and backslash are written with a backslash.
     Tsv,
-    /// `@html`: the five characters with a meaning as entities.
+    /// `@html`: `& < > ' "` are written as entities.
     Html,
-    /// `@sh`: in single quotes.
+    /// `@sh`: the string is in single quotes.
     Sh,
 }
 
 impl Escape {
-    /// Appends `text`, escaped and quoted.
+    /// Appends `text` to `out`, escaped and quoted.
     pub(crate) fn write(self, text: &str, out: &mut String) {
         let quote = match self {
             Self::Csv => "\"",
@@ -27,7 +28,7 @@ impl Escape {
         out.reserve(text.len() + 2 * quote.len());
         out.push_str(quote);
         let mut plain_from = 0;
-        // All characters that change are ASCII, so it is enough to look at bytes.
+        // All characters that are replaced are ASCII, so it is enough to look at bytes.
         for (at, byte) in text.bytes().enumerate() {
             if let Some(replacement) = self.replacement(byte) {
                 out.push_str(&text[plain_from..at]);
@@ -59,7 +60,8 @@ impl Escape {
     }
 }
 
-/// `@uri`: everything but letters, digits and `-_.~` as bytes in percent notation.
+/// `@uri`: appends `text` to `out`. Every byte that is not a letter, a digit or one of `-_.~` is
+/// written in percent notation.
 pub(crate) fn write_uri(text: &str, out: &mut String) {
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
@@ -102,7 +104,7 @@ pub(crate) fn from_uri(text: &str) -> Result<String, &'static str> {
     Ok(out)
 }
 
-/// The byte in percent notation at the beginning of `rest`. Removes it from `rest`.
+/// Removes a byte in percent notation from the beginning of `rest` and returns it.
 fn percent(rest: &mut &[u8]) -> Option<u8> {
     let [b'%', high, low, behind @ ..] = *rest else {
         return None;
@@ -117,7 +119,8 @@ fn percent(rest: &mut &[u8]) -> Option<u8> {
     Some(byte)
 }
 
-/// Number of bytes of the character that begins with `first`; 1 if no character begins with it.
+/// Returns the number of bytes of the character that begins with the byte `first`. Returns 1 if no
+/// character begins with `first`.
 fn length_of(first: u8) -> usize {
     usize::try_from(first.leading_ones())
         .unwrap_or_default()
@@ -143,10 +146,10 @@ pub(crate) fn write_base64(text: &str, out: &mut String) {
     }
 }
 
-/// `@base64d`: ends at the first `=`; bytes that are not UTF-8 become U+FFFD.
+/// `@base64d`: decodes base64 up to the first `=`. Bytes that are not UTF-8 become U+FFFD.
 ///
 /// # Errors
-/// Other characters than those of base64, or a single one in the last group.
+/// A character that is not base64, or a last group with only one character.
 pub(crate) fn from_base64(text: &str) -> Result<String, &'static str> {
     let digits = text.bytes().take_while(|&byte| byte != b'=');
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3 + 2);
@@ -180,9 +183,9 @@ fn base64_digit(byte: u8) -> Option<u32> {
     })
 }
 
-/// The text of bytes. Invalid UTF-8 is replaced by U+FFFD as in jq: one for an encoded surrogate or
-/// a character beyond Unicode, one for a truncated sequence, and one for each byte that cannot
-/// begin a sequence.
+/// Converts bytes to text. Invalid UTF-8 is replaced by U+FFFD as in jq. There is one U+FFFD for an
+/// encoded surrogate or a character beyond Unicode, one for a truncated sequence, and one for each
+/// byte that cannot begin a sequence.
 pub(crate) fn to_text(bytes: Vec<u8>) -> String {
     let bytes = match String::from_utf8(bytes) {
         Ok(text) => return text,
@@ -197,7 +200,8 @@ pub(crate) fn to_text(bytes: Vec<u8>) -> String {
             1
         };
         let Some(sequence) = rest.get(..length) else {
-            // jq replaces the whole rest of the text by one character.
+            // The sequence is truncated at the end: jq replaces the whole rest of the text by one
+            // character.
             out.push(char::REPLACEMENT_CHARACTER);
             break;
         };

@@ -57,7 +57,7 @@ pub(super) fn reverse<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'
         elements.reverse();
         return Ok(Value::array(elements));
     }
-    // jq looks elements up from the end, so an empty array gives no output.
+    // jq reads the elements from the last one to the first one, so an empty array gives no output.
     let count = length(input.clone(), arguments)?.to_float().unwrap_or(0.0);
     if count > 0.0 {
         index(&input, &Value::Integer(0))?;
@@ -175,8 +175,8 @@ pub(super) fn last_index<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Outpu
     index(&last, &Value::Integer(0))
 }
 
-/// The events of a value: each of its leaves with its path, and the end of each container that is
-/// not empty.
+/// `tostream`: the events of a value. There is an event for each of its leaves with its path, and
+/// one for the end of each container that is not empty.
 pub(super) fn to_stream<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {
     let mut events = Elements::default();
     push_events(&mut events, &mut Vec::new(), &input)?;

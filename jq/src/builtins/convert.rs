@@ -1,11 +1,11 @@
-//! Filters between values and their texts.
+//! Filters that convert values to texts and texts to values.
 
 use crate::eval::flow::{Failure, Output, error};
 use crate::eval::operate::unfit;
 use crate::json::parse;
 use crate::value::Value;
 
-/// JSON as jq writes it into strings: `DEL` is escaped.
+/// Returns the JSON of a value as jq writes it into strings, with `DEL` escaped.
 pub(super) fn json_text<'v>(value: &Value<'v>) -> Result<String, Failure<'v>> {
     let json = value.to_json()?;
     if json.contains('\u{7f}') {

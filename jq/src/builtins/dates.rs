@@ -1,12 +1,13 @@
-//! Filters of dates: convert values for the functions of `dates`, and their results to values.
+//! Filters for dates. They convert values for the functions of `dates`, and convert the results of
+//! these functions to values.
 
 use crate::dates::{self, BrokenDown};
 use crate::eval::flow::{Failure, Output, error};
 use crate::value::{Type, Value};
 
-/// Numbers of a broken-down time.
+/// How many numbers a broken-down time has.
 const FIELDS: usize = 8;
-/// The index of the seconds, which may have a fraction.
+/// The index of the seconds in a broken-down time. They may have a fraction.
 const SECONDS: usize = 5;
 
 pub(super) fn gmtime<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {
@@ -61,7 +62,8 @@ fn fields_of<'v>(time: BrokenDown) -> Vec<Value<'v>> {
     time.to_numbers().into_iter().map(Value::Integer).collect()
 }
 
-/// The numbers of a broken-down time; there may be fewer.
+/// Returns the numbers of a broken-down time, which may be incomplete. `refused` is the error if
+/// `time` is not such an array.
 fn numbers<'v>(time: &Value<'v>, refused: &str) -> Result<Vec<f64>, Failure<'v>> {
     let numbers = time.children().take(FIELDS).map(|field| {
         field

@@ -25,7 +25,7 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// The format of this name, without the `@`.
+    /// Returns the format with this name. The name has no `@`.
     pub(crate) fn find(name: &str) -> Option<Self> {
         Some(match name {
             "text" => Self::Text,
@@ -54,7 +54,7 @@ pub(super) fn by_name<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'
     }
 }
 
-/// A value as a string.
+/// Converts a value to a string in this format.
 pub(crate) fn apply(format: Format, value: Value<'_>) -> Result<Text<'_>, Failure<'_>> {
     let mut text = String::new();
     match format {
@@ -92,7 +92,7 @@ fn plain(value: Value<'_>) -> Result<Text<'_>, Failure<'_>> {
     apply(Format::Text, value)
 }
 
-/// A line of CSV or TSV.
+/// Appends the elements of an array as a line of CSV or TSV.
 fn push_row<'v>(text: &mut String, value: &Value<'v>, escape: Escape) -> Result<(), Failure<'v>> {
     let (separator, refused) = match escape {
         Escape::Tsv => ("\t", "cannot be tsv-formatted, only array"),
@@ -121,7 +121,7 @@ fn push_row<'v>(text: &mut String, value: &Value<'v>, escape: Escape) -> Result<
     Ok(())
 }
 
-/// Words of a shell.
+/// Appends a value, or each element of an array, as a word of a shell.
 fn push_words<'v>(text: &mut String, value: &Value<'v>) -> Result<(), Failure<'v>> {
     if value.kind() != Type::Array {
         return push_word(text, value);

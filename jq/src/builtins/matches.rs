@@ -1,4 +1,5 @@
-//! Filters of regular expressions: convert values for `regex`, and its matches to values.
+//! Filters for regular expressions. They convert values for `regex`, and convert the matches to
+//! values.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -10,8 +11,8 @@ use crate::regex::{Capture, Match, Regex};
 use crate::value::object::Object;
 use crate::value::{Text, Type, Value};
 
-/// Most compiled patterns that a thread keeps. A program has few patterns, and patterns in data are
-/// rare.
+/// How many compiled patterns a thread keeps at most. A program has few patterns, and records
+/// rarely contain patterns.
 const KEPT_PATTERNS: usize = 256;
 
 type Compiled = HashMap<String, HashMap<String, Rc<Regex>>>;
@@ -21,7 +22,7 @@ thread_local! {
     static COMPILED: RefCell<Compiled> = RefCell::default();
 }
 
-/// The compiled pattern.
+/// Returns the compiled pattern, from this thread's patterns if it is there.
 pub(crate) fn compiled(pattern: &str, flags: &str) -> Result<Rc<Regex>, String> {
     let known = COMPILED.with_borrow(|compiled| {
         compiled
@@ -43,7 +44,8 @@ pub(crate) fn compiled(pattern: &str, flags: &str) -> Result<Rc<Regex>, String> 
     Ok(regex)
 }
 
-/// Pattern and flags of the arguments. A single argument may be an array of pattern and flags.
+/// Returns the pattern and the flags that the arguments contain. A single argument may be an array
+/// of both.
 pub(crate) fn pattern_and_flags<'v>(
     arguments: &[Value<'v>],
 ) -> Result<(Value<'v>, Value<'v>), Failure<'v>> {
@@ -61,7 +63,7 @@ pub(crate) fn pattern_and_flags<'v>(
     }
 }
 
-/// The input's characters and the compiled pattern.
+/// Returns the characters of the input, and the compiled pattern.
 fn prepare<'i, 'v>(
     input: &'i Value<'v>,
     pattern: &Value<'v>,
@@ -84,7 +86,7 @@ fn prepare<'i, 'v>(
     Ok((text, regex))
 }
 
-/// The first match of a pattern, or all matches if the flag `g` is given.
+/// Returns the first match of a pattern, or all matches if the flag `g` is given.
 pub(crate) fn matches<'i, 'v>(
     input: &'i Value<'v>,
     pattern: &Value<'v>,
@@ -120,7 +122,8 @@ pub(super) fn find<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> 
     Ok(Value::collect(found)?)
 }
 
-/// The object of a capture. An empty capture has its members in another order, as in jq.
+/// Returns the object that describes a capture. The members of an empty capture have another order,
+/// as in jq.
 fn capture_object<'v>(capture: &Capture<'_>, name: Option<&str>) -> Value<'v> {
     let offset = ("offset", Value::Integer(capture.offset));
     let length = ("length", Value::count(capture.length));
@@ -150,7 +153,7 @@ fn object<'v>(members: Vec<(&'static str, Value<'v>)>) -> Value<'v> {
     Value::Object(Rc::new(Object::from_unique(members.collect())))
 }
 
-/// An object of what named groups matched.
+/// Returns an object with the name of each named group and the text that it matched.
 pub(crate) fn named<'v>(regex: &Regex, found: &Match<'_>) -> Value<'v> {
     let mut object = Object::default();
     for (capture, name) in found.captures.iter().zip(regex.names()) {
@@ -203,10 +206,10 @@ pub(super) fn split<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v>
     Ok(Value::array(parts))
 }
 
-/// A string that is cut off piece by piece, by characters.
+/// The rest of a string after pieces were cut off its beginning. Positions count characters.
 pub(crate) struct Rest<'t, 'v> {
     text: &'t Text<'v>,
-    /// Numbers of characters and bytes that were cut off.
+    /// How many characters and bytes were cut off.
     characters: usize,
     bytes: usize,
 }
@@ -220,7 +223,8 @@ impl<'t, 'v> Rest<'t, 'v> {
         }
     }
 
-    /// The text before the character at `offset`; empty if it was cut off before.
+    /// Cuts off the text before the character at `offset` and returns it. The text is empty if it
+    /// was cut off earlier.
     pub(crate) fn up_to(&mut self, offset: usize) -> Text<'v> {
         let from = self.bytes;
         self.skip(offset.saturating_sub(self.characters));

@@ -40,9 +40,9 @@ def fromdateiso8601: strptime("%Y-%m-%dT%H:%M:%SZ") | mktime;
 def fromdate: fromdateiso8601;
 "#;
 
-/// Filters that are native here, and that jq itself defines in jq. If paths are followed, it
-/// matters which parts of the input a filter looks at, so these definitions are run then. Code
-/// after a step that always fails in this case is left out.
+/// Definitions of filters that are native here, and that jq itself defines in jq. These definitions
+/// are run if paths are followed, because it then matters which parts of the input a filter looks
+/// at. If a step always fails in this case, the code after it is left out.
 const FOLLOWED: &str = r#"
 def range($to): range(0; $to);
 def reverse: [.[length - 1 - range(length)]];
@@ -99,13 +99,13 @@ static DEFINITIONS: LazyLock<Vec<Definition>> =
 static FOLLOWED_DEFINITIONS: LazyLock<Vec<Definition>> =
     LazyLock::new(|| parse::library(FOLLOWED).unwrap_or_default());
 
-/// The definition of a filter that is written in jq.
+/// Returns the definition of a filter that is written in jq.
 pub(crate) fn find(name: &str, arity: usize) -> Option<&'static Definition> {
     among(&DEFINITIONS, name, arity)
 }
 
-/// The definition that jq runs for a native filter if paths are followed; `None` if the filter's
-/// values alone show the paths.
+/// Returns the definition that jq runs for a native filter if paths are followed. `None` if the
+/// native filter leads to the same paths.
 pub(crate) fn followed(name: &str, arity: usize) -> Option<&'static Definition> {
     among(&FOLLOWED_DEFINITIONS, name, arity)
 }
@@ -120,7 +120,7 @@ fn among(
         .find(|definition| definition.name == name && definition.parameters.len() == arity)
 }
 
-/// The names of these filters with the number of their arguments.
+/// Returns the name of each filter of the prelude, with the number of its arguments.
 pub(crate) fn names() -> impl Iterator<Item = String> {
     DEFINITIONS
         .iter()

@@ -9,7 +9,7 @@ use crate::meter;
 use crate::value::elements::Elements;
 use crate::value::{Type, Value};
 
-/// Bytes of a part that are compared in one step at a place where it may occur.
+/// How many bytes of a part are compared in one step, at a position at which the part may occur.
 const COMPARED_BYTES: usize = 16;
 
 pub(super) fn byte_length<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {
@@ -117,7 +117,7 @@ pub(super) fn join<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> 
     Ok(Value::from(joined))
 }
 
-/// Appends a string; null is nothing.
+/// Appends a string. For null it appends nothing.
 fn push_part<'v>(joined: &mut String, part: &Value<'v>) -> Result<(), Failure<'v>> {
     match part {
         Value::Null => Ok(()),
@@ -155,7 +155,8 @@ pub(super) fn implode<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {
         .map(Value::from)
 }
 
-/// The character with this number; the replacement character if there is no such character.
+/// Returns the character with this code point, or the replacement character if there is no such
+/// character.
 fn character<'v>(code: &Value<'v>) -> Result<char, Failure<'v>> {
     match code.to_float() {
         Some(number) if !number.is_nan() => {
@@ -191,7 +192,8 @@ fn change_case(
     }
 }
 
-/// The positions at which a string occurs in another, in characters. Occurrences may overlap.
+/// Returns the positions, in characters, at which `part` occurs in `string`. Occurrences may
+/// overlap.
 pub(super) fn positions<'v>(string: &str, part: &str) -> Output<'v> {
     let mut found = Elements::default();
     if part.is_empty() {
@@ -200,7 +202,7 @@ pub(super) fn positions<'v>(string: &str, part: &str) -> Output<'v> {
     let (mut from, mut counted, mut count) = (0, 0, 0);
     while let Some(at) = memchr::memmem::find(&string.as_bytes()[from..], part.as_bytes()) {
         let at = from + at;
-        // Matches may overlap, so each of them is compared as a whole.
+        // Occurrences may overlap, so the whole part is compared again at each of them.
         meter::step(1 + part.len() / COMPARED_BYTES)?;
         count += string[counted..at].chars().count();
         counted = at;

@@ -39,14 +39,15 @@ fn magnitude(number: Value<'_>) -> Value<'_> {
     if is_negative {
         number.negated().unwrap_or(number)
     } else if let Value::Decimal(text) = number {
-        // In jq the result is another number with the same text.
+        // In jq the result is a new number with the same text, so it is not the input itself.
         Value::decimal(text.to_owned())
     } else {
         number
     }
 }
 
-/// The absolute value. Only a value less than 0 changes: `-0` is not less, and strings are greater.
+/// `abs`. Only a value less than 0 changes. `-0` is not less than 0, and a string is greater than
+/// 0.
 pub(super) fn abs<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {
     if input.compare(&Value::Integer(0))?.is_lt() {
         return one::negate(&input);
@@ -82,7 +83,8 @@ pub(super) fn has<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> {
 
 pub(super) fn contains<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> {
     let part = &arguments[0];
-    // Here false and true have the same type only if they are equal.
+    // `kind` gives false and true different types, so they have the same type only if they are
+    // equal.
     if input.kind() == part.kind() {
         return Ok(Value::Boolean(input.contains(part)?));
     }
@@ -157,7 +159,8 @@ pub(super) fn to_entries<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {
     Ok(entries?)
 }
 
-/// The names that the key of an entry may have, in the order in which they count.
+/// The names that the key of an entry may have. The first one that is present and not null or false
+/// counts.
 const KEY_NAMES: [&str; 4] = ["key", "Key", "name", "Name"];
 
 pub(super) fn from_entries<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {

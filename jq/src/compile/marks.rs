@@ -1,14 +1,14 @@
-//! Marks the parts of a program after all of it is compiled. The marks tell which parts give
-//! exactly one value, which may run without end, and which may end in a call of a definition that
-//! contains them.
+//! Marks the parts of a program after all of it is compiled. The marks say which parts give exactly
+//! one value, which parts may run without end, and which parts may end in a call of a definition
+//! that contains them.
 
 use crate::builtins::Special;
 use crate::program::{Ending, Function, Kind, Node, Part, Pattern, Patterns};
 
-/// The properties of the definitions.
+/// What is known about the definitions so far.
 struct Known {
     /// At first every definition is assumed to give one value. Without this assumption, a
-    /// definition that calls itself would never count as giving one.
+    /// definition that calls itself would never count as giving one value.
     is_single: Vec<bool>,
     ends_in_recursion: Vec<bool>,
     has_alternatives: bool,
@@ -107,7 +107,8 @@ impl Known {
         }
     }
 
-    /// Whether the part itself, not one of its own parts, may catch the failure that stops it.
+    /// Whether the part itself may catch the failure that stops it. The parts inside it are not
+    /// considered.
     fn catches(&self, kind: &Kind) -> bool {
         match kind {
             Kind::Bind { patterns, .. }
@@ -120,7 +121,7 @@ impl Known {
         }
     }
 
-    /// Whether the part itself may run without end, even if each of its own parts ends.
+    /// Whether the part itself may run without end, even if each part inside it ends.
     fn repeats(&self, kind: &Kind) -> bool {
         match kind {
             Kind::Special(special, _) => matches!(
@@ -142,8 +143,8 @@ impl Known {
         }
     }
 
-    /// Whether the part may end in a recursion. Only parts with which a loop of the evaluator
-    /// continues count.
+    /// Whether the part may end in a recursion. Only the parts that the evaluator's loop runs next,
+    /// instead of calling itself, count.
     fn ends_in_recursion(&self, kind: &Kind) -> bool {
         match kind {
             Kind::Pipe(_, last) | Kind::Comma(_, last) | Kind::Alternative(_, last) => {
@@ -168,7 +169,7 @@ impl Known {
     }
 }
 
-/// Whether a part that makes new values gives exactly one.
+/// Whether a part that makes new values gives exactly one value.
 fn makes_one(kind: &Kind) -> bool {
     let all = |nodes: &[Node]| nodes.iter().all(|node| node.is_single);
     match kind {
@@ -227,7 +228,7 @@ impl Pattern {
     }
 }
 
-/// Calls `visit` with each direct part of a part.
+/// Calls `visit` with each part that is directly inside a part.
 fn each_part(kind: &mut Kind, visit: &mut dyn FnMut(&mut Node)) {
     match kind {
         Kind::Field { base, .. } | Kind::Each { base, .. } => {

@@ -1,17 +1,18 @@
-//! What was probably meant by a name that is not defined, as the end of an error. Compiles nothing.
+//! Errors for names that are not defined. They end with the name that was probably meant. This
+//! module compiles nothing.
 
 use crate::builtins::{NAMES, prelude};
 use crate::math;
 
-/// Most names that an error lists.
+/// How many names an error lists at most.
 const MAX_LISTED: usize = 20;
 
-/// A suggestion differs from the written name by at least one edit, and by at most one edit for
-/// this many characters.
+/// How many characters of the written name allow one edit. A suggestion may differ from a name of
+/// nine characters by three edits. One edit is always allowed.
 const CHARACTERS_PER_EDIT: usize = 3;
 
-/// The error for a filter that is not defined with this number of arguments. `defined` are the
-/// filters that the program defines.
+/// Returns the error for a filter that is not defined with this number of arguments. `defined`
+/// lists the filters that the program defines.
 pub(super) fn filter<'a>(
     name: &str,
     arity: usize,
@@ -46,8 +47,8 @@ pub(super) fn filter<'a>(
     format!("{error}{meant}{field}")
 }
 
-/// The error for a variable that is not defined, whose name is written without the `$`. `defined`
-/// are those that can be used in that place.
+/// Returns the error for a variable that is not defined. `name` has no `$`. `defined` lists the
+/// variables that can be used in that place.
 pub(super) fn variable<'a>(name: &str, defined: impl Iterator<Item = &'a str>) -> String {
     let mut known: Vec<&str> = defined.filter(|name| !name.starts_with("__")).collect();
     known.sort_unstable();
@@ -72,7 +73,7 @@ pub(super) fn variable<'a>(name: &str, defined: impl Iterator<Item = &'a str>) -
     format!("{error}; defined here: {}{more}", listed.join(", "))
 }
 
-/// The filters of the library.
+/// Returns the filters of the library with the number of their arguments.
 fn library() -> impl Iterator<Item = (String, usize)> {
     let named = NAMES.iter().map(|name| (*name).to_owned());
     let named = named.chain(prelude::names()).filter_map(|name| {
@@ -85,7 +86,7 @@ fn library() -> impl Iterator<Item = (String, usize)> {
     named.chain(mathematics)
 }
 
-/// The known name that was probably meant.
+/// Returns the known name that was probably meant.
 fn nearest<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let most = (written.chars().count() / CHARACTERS_PER_EDIT).max(1);
     known

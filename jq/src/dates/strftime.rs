@@ -6,7 +6,7 @@ use super::{
     TIME_OF_12_HOURS, WEEKDAYS, c_text, is_leap,
 };
 
-/// jq's buffer has this many bytes more than the format.
+/// How many bytes jq's buffer has in addition to the length of the format.
 const ROOM_BEYOND_FORMAT: usize = 100;
 
 /// The name of the only time zone.
@@ -55,7 +55,7 @@ impl Directive {
     }
 }
 
-/// Writes; its functions return `None` if the room is used up.
+/// Writes the text. Its functions return `None` if the text becomes longer than `room`.
 struct Writer<'t> {
     time: &'t BrokenDown,
     room: usize,
@@ -115,7 +115,8 @@ impl Writer<'_> {
         Some(at + 1)
     }
 
-    /// `Some(false)` if the directive is unknown.
+    /// Writes a directive. Returns `Some(false)` if the directive is unknown, and `None` if there
+    /// is no room.
     fn put_directive(&mut self, directive: &mut Directive, letter: u8) -> Option<bool> {
         match letter {
             b'%' if directive.is_plain() => self.put(directive, b"%")?,
@@ -234,7 +235,7 @@ impl Writer<'_> {
         Some(true)
     }
 
-    /// A number of at least `digits` digits, or of the directive's width.
+    /// Writes a number with at least `digits` digits, or with at least the width of the directive.
     fn put_number(&mut self, directive: &mut Directive, digits: usize, number: i64) -> Option<()> {
         let digits = digits.max(directive.width);
         self.put_digits(directive, digits, number)
@@ -286,13 +287,13 @@ impl Writer<'_> {
     }
 
     fn filling(&self, length: usize, with: u8) -> Option<Vec<u8>> {
-        // A width may be any number, so the room is checked before the memory is taken.
+        // A width may be any number, so the room is checked before memory is allocated.
         (length < self.room - self.out.len()).then(|| vec![with; length])
     }
 }
 
-/// Year and week of ISO 8601: weeks begin on Monday, and the first one has the year's first
-/// Thursday.
+/// Returns the year and the week of ISO 8601. A week begins on Monday, and the first week is the
+/// one with the year's first Thursday.
 fn iso_week(time: &BrokenDown) -> (i64, i64) {
     let length = |year| 365 + i64::from(is_leap(year));
     let mut year = time.c_year();
@@ -310,7 +311,8 @@ fn iso_week(time: &BrokenDown) -> (i64, i64) {
     (year, days / 7 + 1)
 }
 
-/// Days since the Monday of the year's first week; negative before it.
+/// How many days have passed since the Monday of the year's first week. Negative before that
+/// Monday.
 fn days_of_iso_year(yearday: i64, weekday: i64) -> i64 {
     let monday_of_first_week = (yearday - weekday + 4).rem_euclid(7);
     yearday - monday_of_first_week + 4 - 1

@@ -9,7 +9,8 @@ use super::{
 const UNKNOWN_WEEKDAY: i64 = 8;
 const UNKNOWN_YEARDAY: i64 = 367;
 
-/// Years below this are those after 2000 if only two digits are given.
+/// A year of two digits below this number is in the century from 2000. Other years of two digits
+/// are in the century from 1900.
 const FIRST_YEAR_OF_1900: i64 = 69;
 
 /// Reads `text` by `format`. Returns the rest of the text, which is empty or begins with white
@@ -37,8 +38,8 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
-/// Which names and digits the C library decided to read. In the C locale both kinds are the same,
-/// but the decision makes some later directives fail.
+/// Which names and digits the C library has decided to read: those of the locale or its own. In the
+/// C locale they are the same, but the decision makes some later directives fail.
 #[derive(Clone, Copy, PartialEq)]
 enum Decided {
     Not,
@@ -65,7 +66,7 @@ struct Parser<'t> {
     wants_century: bool,
     wants_days: bool,
     century: Option<i64>,
-    /// The number of a week, and the weekday that weeks begin with.
+    /// The number of the week, and the weekday on which weeks begin.
     week: Option<(i64, i64)>,
 }
 
@@ -187,7 +188,8 @@ impl<'t> Parser<'t> {
         Some(())
     }
 
-    /// The number of the name, in full or abbreviated, with which the rest of the text begins.
+    /// Reads one of `names`, in full or abbreviated, from the beginning of the rest. Returns its
+    /// index.
     fn longest_name(&mut self, names: &[&str]) -> Option<i64> {
         let rest = self.text.get(self.at..)?;
         let begins_with = |name: &&str| {
@@ -204,7 +206,7 @@ impl<'t> Parser<'t> {
         i64::try_from(number).ok()
     }
 
-    /// A number of at most `digits` digits, after spaces.
+    /// Reads a number of at most `digits` digits, and the white space before it.
     fn number(&mut self, least: i64, most: i64, digits: usize) -> Option<i64> {
         while self.peek() == Some(b' ') {
             self.at += 1;
@@ -277,12 +279,12 @@ impl<'t> Parser<'t> {
             }
             b'U' | b'W' => {
                 let number = self.number(0, 53, 2)?;
-                // Weeks that begin with Sunday have precedence.
+                // If both kinds of weeks were read, the week that begins on Sunday is used.
                 let begins_with =
                     i64::from(directive == b'W' && !matches!(self.week, Some((_, 0))));
                 self.week = Some((number, begins_with));
             }
-            // The C library reads these two directives and ignores them.
+            // The C library reads the numbers of these two directives and ignores them.
             b'g' => drop(self.number(0, 99, 2)?),
             _ => drop(self.number(0, 53, 2)?),
         }
@@ -314,7 +316,7 @@ impl<'t> Parser<'t> {
         Some(())
     }
 
-    /// `%E`: the C locale has no eras, but the C library looks for them.
+    /// Reads a directive with `%E`. The C locale has no eras, but the C library searches for them.
     fn era(&mut self, directive: u8) -> Option<()> {
         let was_decided = self.decided;
         match directive {
@@ -343,8 +345,8 @@ impl<'t> Parser<'t> {
         self.year_of_century()
     }
 
-    /// `%O`: the C locale has no other digits. Having found none, the C library reads no others
-    /// after that.
+    /// Reads a directive with `%O`. The C locale has no alternative digits. When the C library has
+    /// found none, it does not accept them in later directives either.
     fn alternative(&mut self, directive: u8) -> Option<()> {
         match directive {
             b'b' | b'B' | b'h' => self.name(directive),
@@ -365,7 +367,8 @@ impl<'t> Parser<'t> {
         }
     }
 
-    /// The offset is read and checked, but jq has no field for it.
+    /// Reads and checks the offset of a time zone. The offset is not stored, because jq has no
+    /// field for it.
     fn zone(&mut self) -> Option<()> {
         self.skip_space();
         if self.byte(b'Z').is_some() {
@@ -444,8 +447,8 @@ impl<'t> Parser<'t> {
         self.time
     }
 
-    /// Computes month and day of month if they were not read. If the day is beyond its year, the
-    /// search continues into the next row of the table, as in the C library.
+    /// Computes month and day of month if they were not read. If the year does not have that day,
+    /// the search continues in the next row of the table, as in the C library.
     fn month_and_day_of_yearday(&mut self) {
         let table = DAYS_BEFORE.as_flattened();
         let year = if is_leap(self.time.year) {
@@ -480,16 +483,16 @@ fn days_before_month(time: &BrokenDown) -> i64 {
         .unwrap_or_default()
 }
 
-/// The weekday by the C library's formula, which cuts quotients towards zero, so that it is wrong
-/// before year 1.
+/// Computes the weekday with the C library's formula. The formula rounds quotients towards zero, so
+/// the result is wrong before year 1.
 fn weekday_of(time: &BrokenDown) -> i64 {
     let year = time.year - i64::from(time.month < 2);
     let (fourths, centuries) = (year / 4, year / 4 / 25);
     let leap_days = fourths - centuries + i64::from(fourths % 25 < 0) + centuries / 4;
     let month = usize::try_from(time.month).unwrap_or_default();
     let before = DAYS_BEFORE[0].get(month).copied().unwrap_or_default();
-    // The constant contains the leap days of the years 1 to 1969, and the Thursday with which 1970
-    // began.
+    // The constant includes the leap days of the years 1 to 1969, and that 1970 began on a
+    // Thursday.
     let days = (time.year - 1970) * 365 + leap_days + before + time.day - 1 - 473;
     days.rem_euclid(DAYS_A_WEEK)
 }

@@ -1,4 +1,4 @@
-//! The values are those of jq 1.8.1 on Linux.
+//! Tests of dates. The expected values are those of jq 1.8.1 on Linux.
 
 use super::*;
 

@@ -1,11 +1,11 @@
-//! Access to a value by key, position and slice. Errors have jq's words.
+//! Access to a value by key, position and slice. The messages of errors are those of jq.
 
 use super::flow::{Output, error};
 use crate::meter;
 use crate::value::object::Object;
 use crate::value::{Text, Type, Value};
 
-/// Keys with fewer bytes are shown in errors, as in jq.
+/// An error shows a key if it has fewer bytes than this, as in jq.
 const SHOWN_KEY_BYTES: usize = 30;
 
 /// `value[key]`
@@ -51,8 +51,8 @@ fn cannot_index<'v>(value: &Value<'v>, key: &Value<'v>) -> super::flow::Failure<
     })
 }
 
-/// The position in an array for a number, which counts from the end if it is negative. `None` for
-/// NaN, and for a number that is certainly outside.
+/// Converts a number to a position in an array. A negative number counts from the end. `None` for
+/// NaN, and for a number that is certainly outside of the array.
 pub(crate) fn position(array: &Value<'_>, key: &Value<'_>) -> Option<usize> {
     let wanted = whole(key)?;
     if wanted >= 0 {
@@ -61,7 +61,8 @@ pub(crate) fn position(array: &Value<'_>, key: &Value<'_>) -> Option<usize> {
     usize::try_from(wanted + i64::try_from(array.child_count()).ok()?).ok()
 }
 
-/// The number as a whole number of 32 bits, cut as jq cuts it; `None` for NaN.
+/// Converts a number to a whole number of 32 bits, and rounds and limits it as jq does. `None` for
+/// NaN.
 pub(crate) fn whole(key: &Value<'_>) -> Option<i64> {
     if let Value::Integer(integer) = key {
         return Some((*integer).clamp(i32::MIN.into(), i32::MAX.into()));
@@ -97,7 +98,7 @@ pub(crate) fn slice<'v>(value: &Value<'v>, from: &Value<'v>, to: &Value<'v>) -> 
     }
 }
 
-/// The characters from `start` to before `end`.
+/// Returns the characters from position `start` up to, and without, position `end`.
 pub(crate) fn characters<'v>(string: &Text<'v>, start: usize, end: usize) -> Text<'v> {
     let offset = |text: &str, count: usize| {
         text.char_indices()
@@ -109,12 +110,14 @@ pub(crate) fn characters<'v>(string: &Text<'v>, start: usize, end: usize) -> Tex
     string.part(from..from + length)
 }
 
-/// A bound of the key of a slice. A missing bound is refused like one that is not a number.
+/// Returns a bound from the key of a slice. A missing bound is refused in the same way as a bound
+/// that is not a number.
 pub(crate) fn slice_bound<'v>(key: &Value<'v>, name: &str) -> Value<'v> {
     key.member(name).unwrap_or(Value::Boolean(false))
 }
 
-/// The start and the end of a slice of `length` elements. The start is rounded down, the end up.
+/// Returns the start and the end of a slice in a list of `length` elements. The start is rounded
+/// down, and the end is rounded up.
 pub(crate) fn bounds<'v>(
     length: usize,
     from: &Value<'v>,
@@ -146,7 +149,7 @@ pub(crate) fn bounds<'v>(
     Ok((start as usize, end.max(start) as usize))
 }
 
-/// The key of a slice in a path.
+/// Returns the key that represents a slice in a path.
 pub(crate) fn slice_key<'v>(from: Value<'v>, to: Value<'v>) -> Value<'v> {
     Value::Object(std::rc::Rc::new(Object::from_unique(vec![
         (Text::Borrowed("start"), from),
@@ -154,7 +157,7 @@ pub(crate) fn slice_key<'v>(from: Value<'v>, to: Value<'v>) -> Value<'v> {
     ])))
 }
 
-/// The positions at which one array occurs in another.
+/// Returns the positions at which `wanted` occurs in `array`.
 fn positions<'v>(array: &Value<'v>, wanted: &Value<'v>) -> Output<'v> {
     let elements: Vec<Value<'v>> = array.children().collect();
     let wanted: Vec<Value<'v>> = wanted.children().collect();

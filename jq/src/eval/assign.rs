@@ -9,13 +9,14 @@ use super::{Machine, Taker};
 use crate::program::{Kind, Node};
 use crate::value::Value;
 
-/// The most paths that an assignment collects before it changes anything. With all paths collected,
-/// it can change the input in place while nothing else holds the input. If there are more paths, or
-/// if the paths may be endless until a change fails, it changes the input path by path.
+/// How many paths an assignment collects at most before it changes anything. After it has collected
+/// all paths, nothing else holds the input, so it can change the input in place. If there are more
+/// paths than this, or if the paths may be endless until a change fails, the assignment changes the
+/// input after each path.
 const MOST_WAITING: usize = 1 << 10;
 
 impl<'v> Machine<'_, 'v> {
-    /// The output of an assignment whose right side gives one value.
+    /// Returns the output of an assignment whose right side gives exactly one value.
     pub(super) fn assigned(
         &self,
         node: &'v Node,
@@ -34,7 +35,7 @@ impl<'v> Machine<'_, 'v> {
         }
     }
 
-    /// The output of an assignment for one value of its right side.
+    /// Returns the output of an assignment for one value of its right side.
     pub(super) fn assigned_value(
         &self,
         node: &'v Node,
@@ -151,8 +152,8 @@ impl<'v> Machine<'_, 'v> {
         Ok(picked)
     }
 
-    /// The first value that `source` gives. If `source` catches the request to stop, this fails,
-    /// because jq loses its list of paths then.
+    /// Returns the first value that `source` gives. Fails if `source` catches the request to stop,
+    /// because jq then loses its list of paths.
     pub(super) fn first_given(
         &self,
         source: impl FnOnce(Taker<'_, 'v, Value<'v>>) -> Flow<'v>,
@@ -171,7 +172,7 @@ impl<'v> Machine<'_, 'v> {
         Ok(first)
     }
 
-    /// The first output of a part.
+    /// Returns the first output of a part.
     pub(super) fn first_of(
         &self,
         node: &'v Node,
@@ -184,7 +185,7 @@ impl<'v> Machine<'_, 'v> {
         self.first_given(|give| self.run(node, env, input, give))
     }
 
-    /// Gives every path that a part leads to, as an array, to `out`.
+    /// Passes every path that a part leads to, as an array, to `out`.
     fn each_path(
         &self,
         node: &'v Node,

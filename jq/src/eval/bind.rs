@@ -60,7 +60,7 @@ impl<'v> Machine<'_, 'v> {
         }
     }
 
-    /// Binds from the last element to the first, as jq does.
+    /// Binds the elements from the last one to the first one, as jq does.
     fn elements(
         &self,
         elements: &'v [Pattern],
@@ -103,7 +103,8 @@ impl<'v> Machine<'_, 'v> {
         })
     }
 
-    /// The environment, if the patterns can match the value in one way only.
+    /// Returns the environment with the variables bound, if the patterns can match the value in one
+    /// way only.
     pub(super) fn bound_once(
         &self,
         patterns: &'v Patterns,
@@ -121,8 +122,9 @@ impl<'v> Machine<'_, 'v> {
         bound.ok_or_else(|| error("a pattern bound no variable"))
     }
 
-    /// Like [`Machine::bind`], for one item after the other. The link of the previous value is
-    /// reused if nothing else holds it. `body` also gets the item that the pattern leads to.
+    /// Like [`Machine::bind`], for a loop that binds one item after the other. The link of the
+    /// previous value is reused if nothing else holds it. `body` also gets the item that the
+    /// pattern leads to.
     fn bind_next<M: Item<'v>>(
         &self,
         patterns: &'v Patterns,
@@ -144,7 +146,8 @@ impl<'v> Machine<'_, 'v> {
         Ok(())
     }
 
-    /// `reduce`. If an update has no output, the result is null; if it has several, the last one.
+    /// `reduce`. If an update has no output, the new state is null. If it has several outputs, the
+    /// last one is the new state.
     pub(super) fn reduce<M: Item<'v>>(
         &self,
         source: &'v Node,
@@ -154,7 +157,7 @@ impl<'v> Machine<'_, 'v> {
         item: M,
         out: Taker<'_, 'v, M>,
     ) -> Flow<'v> {
-        // As in jq, there is no input any more after the first start value.
+        // As in jq, the input is used up after the first start value; later start values have none.
         let mut input = Some(item.value().clone());
         self.run(start, env, item, &mut |start: M| {
             let mut state = Some(start.value().clone());
@@ -179,7 +182,7 @@ impl<'v> Machine<'_, 'v> {
         })
     }
 
-    /// `foreach`: like `reduce`, and each result of an update is an output.
+    /// `foreach`. It works like `reduce`, but each result of an update is an output.
     pub(super) fn foreach<M: Item<'v>>(
         &self,
         source: &'v Node,
@@ -210,7 +213,7 @@ impl<'v> Machine<'_, 'v> {
     }
 }
 
-/// Runs `body` with a link for each value.
+/// Runs `body` in an environment with one more link for each value.
 fn with_values<'v>(values: &[Value<'v>], env: &Environment<'v>, body: Body<'_, 'v>) -> Flow<'v> {
     let Some((first, rest)) = values.split_first() else {
         return body(env);

@@ -16,8 +16,9 @@ impl Function {
 }
 
 impl<'v> Machine<'_, 'v> {
-    /// The environment of a definition's body. It is the environment of the definition itself, plus
-    /// one link for each filter, then one for each value. Each value argument gives one value.
+    /// Returns the environment of a definition's body. It is the environment of the definition
+    /// itself, with one more link for each argument that is a filter, and then one for each
+    /// argument that is a value. Each argument that is a value must give exactly one value.
     pub(super) fn entered(
         &self,
         function: &'v Function,
@@ -36,8 +37,9 @@ impl<'v> Machine<'_, 'v> {
         Ok(inner)
     }
 
-    /// Runs a definition's body for every combination of its values. If the body ends in a
-    /// recursion, the last combination is not run: its environment is returned instead.
+    /// Runs a definition's body for every combination of the values of its arguments. If the body
+    /// ends in a recursion, the body is not run for the last combination, and its environment is
+    /// returned.
     pub(super) fn call_for_each<M: Item<'v>>(
         &self,
         function: &'v Function,
@@ -96,7 +98,8 @@ fn with_filters<'v>(
     inner
 }
 
-/// Resolves a filter that is itself a parameter, through every call that passed it on.
+/// Resolves an argument that is itself a parameter of the caller. Follows it through all calls that
+/// passed it on.
 fn filter<'v>(argument: &'v Node, caller: &Environment<'v>) -> Bound<'v> {
     if let Kind::Parameter(up) = argument.kind
         && let Some(Bound::Filter(node, within)) = caller.bound(up)

@@ -65,7 +65,7 @@ impl<'v> Machine<'_, 'v> {
             | Kind::UpdateAlternative(_, value) => self.values(value, env, input, &mut |value| {
                 out(self.assigned_value(node, env, input.clone(), &value)?)
             }),
-            // Everything else gives one value or is run by its caller.
+            // Every other part gives exactly one value, or is run by the caller.
             _ => out(self.one(node, env, input)?),
         }
     }
@@ -84,7 +84,7 @@ impl<'v> Machine<'_, 'v> {
         Ok(Value::Array(Rc::new(elements)))
     }
 
-    /// `{…}`, if each of its parts gives exactly one value.
+    /// Returns the object of `{…}`, if each of its parts gives exactly one value.
     pub(super) fn object(
         &self,
         members: &'v [(Node, Node)],
@@ -120,7 +120,7 @@ impl<'v> Machine<'_, 'v> {
         })
     }
 
-    /// A string, if each of its parts gives exactly one value.
+    /// Returns a string with interpolations, if each of its parts gives exactly one value.
     pub(super) fn text(
         &self,
         format: Format,
@@ -163,7 +163,8 @@ impl<'v> Machine<'_, 'v> {
         apply(format, self.one(node, env, input)?)
     }
 
-    /// The failure that is reported: if several parts fail, jq evaluates the last one first.
+    /// Returns the failure that is reported. If several parts fail, it is the failure of the last
+    /// part, because jq evaluates the last part first.
     fn last_failure(
         &self,
         format: Format,
@@ -184,8 +185,8 @@ impl<'v> Machine<'_, 'v> {
         failure
     }
 
-    /// All strings that the parts can make. `done` are the texts of the last parts, in reverse
-    /// order.
+    /// Passes all strings that the parts can make to `out`. `done` has the texts of the last parts,
+    /// in reverse order.
     fn texts(
         &self,
         format: Format,

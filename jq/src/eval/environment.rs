@@ -28,7 +28,7 @@ pub(crate) enum Bound<'v> {
 }
 
 impl<'v> Environment<'v> {
-    /// This environment with one more link, the innermost one.
+    /// Returns this environment with one more link, which is the innermost one.
     pub(crate) fn with(&self, bound: Bound<'v>) -> Self {
         Self(Some(Rc::new(Link {
             outer: self.clone(),
@@ -37,8 +37,8 @@ impl<'v> Environment<'v> {
         })))
     }
 
-    /// The environment with another value in place of the innermost link, which is `used`. The link
-    /// is reused if nothing else holds it.
+    /// Returns this environment with one more link that holds `value`. `used` is an environment
+    /// from an earlier call, whose innermost link is reused if nothing else holds it.
     pub(crate) fn with_value(&self, used: Option<Self>, value: Value<'v>) -> Self {
         if let Some(Self(Some(mut link))) = used
             && let Some(free) = Rc::get_mut(&mut link)
@@ -49,7 +49,7 @@ impl<'v> Environment<'v> {
         self.with(Bound::Value(value))
     }
 
-    /// Without the `up` innermost links.
+    /// Returns this environment without the `up` innermost links.
     pub(crate) fn up(&self, up: usize) -> &Self {
         let mut environment = self;
         for _ in 0..up {
@@ -62,12 +62,12 @@ impl<'v> Environment<'v> {
         environment
     }
 
-    /// The binding of the link after the `up` innermost ones.
+    /// Returns the binding of the link that follows the `up` innermost links.
     pub(crate) fn bound(&self, up: usize) -> Option<&Bound<'v>> {
         self.up(up).0.as_ref().map(|link| &link.bound)
     }
 
-    /// The value of a variable.
+    /// Returns the value of the variable at the link that follows the `up` innermost links.
     pub(crate) fn value(&self, up: usize) -> Value<'v> {
         match self.bound(up) {
             Some(Bound::Value(value)) => value.clone(),
@@ -77,7 +77,7 @@ impl<'v> Environment<'v> {
     }
 }
 
-/// Freed without recursion: a list may be long, and filters have lists of their own.
+/// Frees the links without recursion, because a list may be long, and filters hold other lists.
 impl Drop for Link<'_> {
     fn drop(&mut self) {
         let mut waiting = Vec::new();
@@ -95,7 +95,8 @@ impl Drop for Link<'_> {
 }
 
 impl<'v> Link<'v> {
-    /// Removes the outer list, and the list of a filter if nothing else holds it.
+    /// Removes and returns the list of the outer links. If this link is a filter, moves the
+    /// filter's list to `waiting`.
     fn take_lists(&mut self, waiting: &mut Vec<Environment<'v>>) -> Environment<'v> {
         if let Bound::Filter(_, list) = &mut self.bound
             && list

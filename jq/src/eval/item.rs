@@ -8,23 +8,23 @@ use crate::value::Value;
 
 /// An input or output of a part.
 pub(crate) trait Item<'v>: Clone {
-    /// Whether it has a path.
+    /// Whether items of this type have paths.
     const HAS_PATHS: bool;
 
     fn value(&self) -> &Value<'v>;
 
     fn into_value(self) -> Value<'v>;
 
-    /// An item of a value. If items have paths, the path begins here.
+    /// Makes an item of a value. If items have paths, the path of this item is empty.
     fn plain(value: Value<'v>) -> Self;
 
-    /// An item of another value, which has no path.
+    /// Replaces the value of the item by another value, which has no path.
     fn replaced(self, value: Value<'v>) -> Self;
 
-    /// The item at a key of this one.
+    /// Returns the item at a key of this item.
     fn child(&self, key: impl FnOnce() -> Value<'v>, value: Value<'v>) -> Self;
 
-    /// The item at a path of keys below this one.
+    /// Returns the item at a path of several keys below this item.
     fn descendant(&self, keys: &Value<'v>, value: Value<'v>) -> Self;
 
     /// Fails if this item has no path, so that no path can continue from it.
@@ -68,7 +68,7 @@ impl<'v> Item<'v> for Value<'v> {
 pub(crate) struct Placed<'v> {
     value: Value<'v>,
     path: Option<Rc<Step<'v>>>,
-    /// The value at the path, if it is not the value itself.
+    /// The value at the path, if the item's value is another one.
     other: Option<Value<'v>>,
 }
 
@@ -78,7 +78,7 @@ struct Step<'v> {
     before: Option<Rc<Self>>,
 }
 
-/// Freed without recursion: a path may be long.
+/// Frees the steps without recursion, because a path may be long.
 impl Drop for Step<'_> {
     fn drop(&mut self) {
         let mut next = self.before.take();
@@ -91,11 +91,12 @@ impl Drop for Step<'_> {
     }
 }
 
-/// Values in these errors are cut to fewer bytes, as in jq.
+/// Values in the errors of this module are cut to fewer bytes than this, as in jq.
 pub(crate) const SHOWN_VALUE_BYTES: usize = 30;
 
 impl<'v> Placed<'v> {
-    /// The keys from the root to here. Fails if the value is not the one at the path.
+    /// Returns the keys from the root to this item. Fails if the item's value is not the value at
+    /// the path.
     pub(crate) fn into_path(self) -> Result<Vec<Value<'v>>, Failure<'v>> {
         self.check(&|value| format!("Invalid path expression with result {value}"))?;
         let mut keys = Vec::new();

@@ -1,6 +1,6 @@
-//! Finds the part of a program that fails. Evaluation does not record it. So after an error the
-//! program is run again, part by part, on the input on which it failed. Parts inside definitions
-//! are not searched.
+//! Finds the part of a program that fails. Evaluation does not record the failing part. So after an
+//! error, this module runs the program again, part by part, on the input on which it failed. It
+//! does not search inside definitions.
 
 use super::environment::{Bound, Environment};
 use super::flow::Stop;
@@ -13,8 +13,8 @@ use crate::value::Value;
 type Next<'v> = (&'v Node, Environment<'v>, Value<'v>);
 
 impl<'v> Machine<'_, 'v> {
-    /// The offset of the innermost part that fails if `node` is given `input`; `None` if nothing
-    /// fails.
+    /// Runs `node` on `input` and returns the offset of the innermost part that fails. `None` if
+    /// nothing fails.
     pub(crate) fn locate(
         &self,
         node: &'v Node,
@@ -40,7 +40,7 @@ impl<'v> Machine<'_, 'v> {
         flow.is_err_and(|stop| matches!(*stop, Stop::Error(_)))
     }
 
-    /// The inner part that fails; `None` if the part itself fails.
+    /// Returns the inner part that fails. `None` if the part itself fails.
     fn failing_part(&self, (node, env, input): &Next<'v>) -> Option<Next<'v>> {
         let (node, env, input) = (*node, env, input);
         let first = |parts: &[&'v Node]| {
@@ -116,8 +116,8 @@ impl<'v> Machine<'_, 'v> {
         }
     }
 
-    /// The part that fails after `source`: the part that is run for an output of `source`, or else
-    /// `source` itself.
+    /// Returns the part that fails. If the part that is run for an output of `source` fails, it is
+    /// that part; otherwise it is `source` itself.
     fn failing_after(
         &self,
         first: &dyn Fn(&[&'v Node]) -> Option<Next<'v>>,

@@ -1,5 +1,5 @@
-//! Parts that give exactly one value are computed directly here, without a receiver. Other parts
-//! are run in the general way, output by output.
+//! Computes parts that give exactly one value directly, without a receiver. Other parts are run in
+//! the general way, output by output.
 
 use super::environment::Environment;
 use super::flow::{Output, error};
@@ -10,7 +10,7 @@ use crate::program::{Kind, Node, Patterns};
 use crate::value::Value;
 
 impl<'v> Machine<'_, 'v> {
-    /// The output of a part that gives exactly one.
+    /// Returns the output of a part that gives exactly one output.
     pub(crate) fn one(
         &self,
         node: &'v Node,
@@ -93,7 +93,7 @@ impl<'v> Machine<'_, 'v> {
         }
     }
 
-    /// Like [`Machine::one`]. Values that only the input holds may be changed in place.
+    /// Like [`Machine::one`], but may change values in place that only the input holds.
     pub(crate) fn one_owned(
         &self,
         node: &'v Node,
@@ -155,7 +155,7 @@ impl<'v> Machine<'_, 'v> {
         }
     }
 
-    /// Like [`Machine::one_owned`], for a part that is not the last one of a loop.
+    /// Like [`Machine::one_owned`], for a part that is not the last one that the loop runs.
     fn changed(&self, node: &'v Node, env: &Environment<'v>, input: Value<'v>) -> Output<'v> {
         match &node.kind {
             Kind::Identity => Ok(input),
@@ -177,7 +177,7 @@ impl<'v> Machine<'_, 'v> {
         }
     }
 
-    /// The last output of a part.
+    /// Returns the last output of a part.
     fn last_of(&self, node: &'v Node, env: &Environment<'v>, input: Value<'v>) -> Output<'v> {
         let mut last = None;
         self.check()?;

@@ -1,4 +1,4 @@
-//! Arithmetic and comparison of two values. Errors have jq's words.
+//! Arithmetic and comparison of two values. The messages of errors are those of jq.
 
 use std::cmp::Ordering;
 use std::rc::Rc;
@@ -10,13 +10,13 @@ use crate::value::number::{Exact, calculate};
 use crate::value::{Text, Type, Value};
 use crate::{meter, stack};
 
-/// Strings that repetition makes are shorter than this, as in jq.
+/// A string that repetition makes must have fewer bytes than this, as in jq.
 const MAX_REPEATED_BYTES: usize = i32::MAX as usize;
 
 /// An integer below this is exact as a floating point number.
 const EXACT_FLOAT: u64 = 1 << f64::MANTISSA_DIGITS;
 
-/// The result of an operator for two values.
+/// Returns the result of an operator for two values.
 pub(crate) fn operate<'v>(operator: Operator, left: Value<'v>, right: Value<'v>) -> Output<'v> {
     let ordered =
         |is_wanted: fn(Ordering) -> bool| Ok(Value::Boolean(is_wanted(left.compare(&right)?)));
@@ -35,7 +35,7 @@ pub(crate) fn operate<'v>(operator: Operator, left: Value<'v>, right: Value<'v>)
     }
 }
 
-/// The error that names two values.
+/// Returns an error that names two values.
 pub(crate) fn mismatch<'v>(left: &Value<'v>, right: &Value<'v>, message: &str) -> Failure<'v> {
     error(format!(
         "{} and {} {message}",
@@ -44,7 +44,7 @@ pub(crate) fn mismatch<'v>(left: &Value<'v>, right: &Value<'v>, message: &str) -
     ))
 }
 
-/// The error that names a value.
+/// Returns an error that names a value.
 pub(crate) fn unfit<'v>(value: &Value<'v>, message: &str) -> Failure<'v> {
     error(format!("{} {message}", value.shown(SHOWN_BYTES)))
 }
@@ -108,9 +108,9 @@ fn subtract<'v>(mut left: Value<'v>, right: Value<'v>) -> Output<'v> {
 
 /// The elements that a subtraction of arrays removes.
 struct Removed<'v> {
-    /// Sorted elements for which the order shows whether two of them are equal.
+    /// Elements of types for which the order shows whether two elements are equal. They are sorted.
     plain: Vec<Value<'v>>,
-    /// Arrays and objects, and NaN, which equals nothing.
+    /// All other elements: arrays and objects, and NaN, which equals nothing.
     others: Vec<Value<'v>>,
 }
 
@@ -144,7 +144,7 @@ fn is_plain(value: &Value<'_>) -> bool {
     !matches!(value.kind(), Type::Array | Type::Object) && !value.is_nan()
 }
 
-/// Comparisons of a search in this number of sorted values.
+/// How many comparisons a search in `count` sorted values takes.
 fn searches(count: usize) -> usize {
     count.checked_ilog2().map_or(1, |log| log as usize + 1)
 }
@@ -178,8 +178,8 @@ fn repeat<'v>(string: &Value<'v>, times: &Value<'v>) -> Output<'v> {
     Ok(Value::from(string.repeat(times)))
 }
 
-/// The members of both objects. If both have an object under the same key, these two objects are
-/// merged too.
+/// Returns an object with the members of both objects. If both have an object under the same key,
+/// these two objects are merged too.
 fn merge<'v>(mut left: Value<'v>, right: &Value<'v>) -> Output<'v> {
     stack::check()?;
     if right.child_count() == 0 {
@@ -214,7 +214,7 @@ fn divide<'v>(left: Value<'v>, right: Value<'v>) -> Output<'v> {
     }
 }
 
-/// The parts of a string between separators, or its characters if the separator is empty.
+/// Returns the parts of a string between separators, or its characters if the separator is empty.
 pub(crate) fn split<'v>(string: &Text<'v>, separator: &str) -> Output<'v> {
     let mut parts = Elements::default();
     if separator.is_empty() {

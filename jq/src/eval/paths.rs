@@ -1,12 +1,13 @@
-//! Reading, setting and deleting by paths. Changes a value in place if nothing else holds it.
+//! Reads, sets and deletes values by their paths. Changes a value in place if nothing else holds
+//! it.
 
 use super::access::{bounds, index, slice_bound, whole};
 use super::flow::{Failure, Output, error};
 use crate::stack;
 use crate::value::{Type, Value};
 
-/// Positions that may be set are below this. jq allows far larger positions, but an array of half
-/// of jq's size takes gigabytes.
+/// A position that is set must be below this. jq allows far larger positions, but even an array of
+/// half that size takes gigabytes.
 const MAX_POSITION: i64 = 1 << 25;
 
 /// `getpath`
@@ -26,7 +27,7 @@ pub(crate) fn set_path<'v>(value: Value<'v>, path: &[Value<'v>], new: Value<'v>)
     change_path(value, path, &mut |_| Ok(new.clone()))
 }
 
-/// The value in which `change` has replaced the value at a path.
+/// Returns `value` after `change` has replaced the value at a path.
 pub(crate) fn change_path<'v>(
     mut value: Value<'v>,
     path: &[Value<'v>],
@@ -57,7 +58,7 @@ pub(crate) fn change_path<'v>(
     set(value, key, new)
 }
 
-/// The place of an existing member or element.
+/// Returns the place of an existing member or element.
 fn slot<'s, 'v>(value: &'s mut Value<'v>, key: &Value<'v>) -> Option<&'s mut Value<'v>> {
     match key.kind() {
         Type::String if value.kind() == Type::Object => {
@@ -77,7 +78,7 @@ fn slot<'s, 'v>(value: &'s mut Value<'v>, key: &Value<'v>) -> Option<&'s mut Val
     }
 }
 
-/// The value with another one at a key.
+/// Returns `value` with `new` at a key.
 fn set<'v>(mut value: Value<'v>, key: &Value<'v>, new: Value<'v>) -> Output<'v> {
     let is_null = value.kind() == Type::Null;
     match (key, value.kind()) {

@@ -1,6 +1,6 @@
-//! Filters with programs as arguments that the evaluator runs itself: filters that choose, repeat
-//! or stop, and filters that sort by the results of a program. A filter that repeats uses no stack
-//! for its last step.
+//! Filters whose arguments are programs, and which the evaluator runs itself. They choose, repeat
+//! or stop, or sort by the results of a program. A filter that repeats uses no stack for its last
+//! step.
 
 use std::rc::Rc;
 
@@ -87,7 +87,7 @@ impl<'v> Machine<'_, 'v> {
         }
     }
 
-    /// Special filters that make new values.
+    /// Runs special filters that make new values.
     fn made<M: Item<'v>>(
         &self,
         special: Special,
@@ -111,7 +111,7 @@ impl<'v> Machine<'_, 'v> {
                     let start = from.value().clone();
                     let behind = from.replaced(input.clone());
                     self.run(to, env, behind, &mut |to: M| {
-                        // The first number is the start itself.
+                        // The first number of the range is the start itself.
                         let mut first = Some(start.clone());
                         range(&start, to.value(), &mut |at| {
                             out(to.clone().replaced(first.take().unwrap_or(at)))
@@ -282,9 +282,9 @@ impl<'v> Machine<'_, 'v> {
         })
     }
 
-    /// Runs `visit` on an item, then does the same with each output of `step` for that item. A loop
-    /// continues with the last output of `step`, recursion with the others. Therefore each output
-    /// is held back until the next one shows that it was not the last.
+    /// Runs `visit` on an item, and then does the same with each output of `step` for that item.
+    /// The last output of `step` is handled by a loop, and the others by recursion. Therefore each
+    /// output waits until the next one shows that it was not the last one.
     fn repeat<M: Item<'v>>(
         &self,
         mut item: M,
@@ -313,7 +313,7 @@ impl<'v> Machine<'_, 'v> {
         }
     }
 
-    /// The first `count` outputs.
+    /// `limit`: passes the first `count` outputs to `out`.
     fn take<M: Item<'v>>(
         &self,
         count: u64,
@@ -399,7 +399,7 @@ impl<'v> Machine<'_, 'v> {
         })
     }
 
-    /// The outputs after the first `count`.
+    /// `skip`: passes the outputs after the first `count` to `out`.
     fn behind<M: Item<'v>>(
         &self,
         count: u64,
@@ -415,8 +415,8 @@ impl<'v> Machine<'_, 'v> {
         })
     }
 
-    /// Calls `body` for each output of `count`. An output that is not a number is an error as soon
-    /// as `from` has an output.
+    /// Calls `body` for each output of `count`. If an output is not a number, this is an error as
+    /// soon as `from` has an output.
     fn counted<M: Item<'v>>(
         &self,
         rule: &Rule,
@@ -536,7 +536,8 @@ impl<'v> Machine<'_, 'v> {
         self.first_given(|give| self.walk(step, env, value, give))
     }
 
-    /// Filters that sort, group or choose elements by the result of a program for each element.
+    /// Runs filters that sort, group or choose elements by the result of a program for each
+    /// element.
     fn by_key(
         &self,
         special: Special,
@@ -582,8 +583,8 @@ impl<'v> Machine<'_, 'v> {
     }
 }
 
-/// The element with the least or the greatest key. Of equal keys, the first one is the least and
-/// the last one is the greatest, as in jq.
+/// Returns the element with the least or the greatest key. If several elements have equal keys, the
+/// first of them counts as the least and the last of them as the greatest, as in jq.
 pub(crate) fn extreme<'v>(keyed: Vec<(Value<'v>, Value<'v>)>, is_least: bool) -> Output<'v> {
     let mut found: Option<(Value<'v>, Value<'v>)> = None;
     for (key, element) in keyed {
@@ -598,7 +599,7 @@ pub(crate) fn extreme<'v>(keyed: Vec<(Value<'v>, Value<'v>)>, is_least: bool) ->
     Ok(found.map_or(Value::Null, |(_, element)| element))
 }
 
-/// The result of a sorting filter from its sorted elements.
+/// Returns the result of a sorting filter, made from its sorted elements.
 pub(crate) fn arrange<'v>(special: Special, keyed: Vec<(Value<'v>, Value<'v>)>) -> Output<'v> {
     if special == Special::SortBy {
         return Ok(Value::array(
@@ -629,7 +630,7 @@ pub(crate) fn arrange<'v>(special: Special, keyed: Vec<(Value<'v>, Value<'v>)>) 
 /// How a filter reads its count.
 struct Rule {
     round: fn(f64) -> f64,
-    /// The error of a count below 0.
+    /// The error if the count is below 0.
     negative: &'static str,
 }
 
@@ -650,12 +651,12 @@ const NTH: Rule = Rule {
 enum Steps<'v> {
     Negative,
     Of(u64),
-    /// Not a number. jq finds it greater than 0, and fails at the first output, when it subtracts
-    /// 1 from it.
+    /// The count is not a number. In jq it compares as greater than 0, so jq fails only at the
+    /// first output, when it subtracts 1 from the count.
     Unfit(Failure<'v>),
 }
 
-/// The number of outputs that a count allows, rounded.
+/// Returns the number of outputs that a count allows, rounded with `round`.
 fn steps<'v>(count: &Value<'v>, round: fn(f64) -> f64) -> Result<Steps<'v>, Failure<'v>> {
     if count.compare(&Value::Integer(0))?.is_lt() {
         return Ok(Steps::Negative);
@@ -716,7 +717,7 @@ fn range_by<'v>(
     Ok(())
 }
 
-/// The error of a filter that needs an array.
+/// Returns the error of a filter that needs an array.
 pub(crate) fn not_an_array<'v>(value: &Value<'v>) -> Failure<'v> {
     unfit(value, "cannot be sorted, as it is not an array")
 }

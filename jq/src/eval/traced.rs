@@ -1,6 +1,7 @@
 //! Runs parts that make new values while paths are followed. jq follows paths into these parts too,
 //! except into arguments. So a step without a valid path fails inside such a part, and the steps
-//! after it may begin at another place. Used only with an [`Item`] that has paths.
+//! after it may begin at another place of the input. This module is used only with an [`Item`] that
+//! has paths.
 
 use std::rc::Rc;
 
@@ -19,19 +20,20 @@ use crate::value::elements::Elements;
 /// The code that runs with variables bound, for the item that the pattern leads to.
 type Body<'b, 'v, M> = &'b mut dyn FnMut(&Environment<'v>, M) -> Flow<'v>;
 
-/// Returns the new value for an old one; nothing if the old value is to be deleted.
+/// A function that returns the new value for an old one. It returns nothing if the old value is to
+/// be deleted.
 type Change<'c, 'v, M> = &'c mut dyn FnMut(M) -> Result<Option<Value<'v>>, Failure<'v>>;
 
 impl Patterns {
-    /// Whether a value is taken apart.
+    /// Whether the patterns look into a value.
     pub(super) fn take_apart(&self) -> bool {
         !matches!(self, Self::One(Pattern::Variable))
     }
 }
 
 impl<'v> Machine<'_, 'v> {
-    /// Gives every output of `node` for `item` to `out`; `None` if following paths makes no
-    /// difference to it.
+    /// Passes every output of `node` for `item` to `out`. Returns `None`, and does nothing, if
+    /// following paths makes no difference to `node`.
     pub(super) fn traced<M: Item<'v>>(
         &self,
         node: &'v Node,
@@ -80,7 +82,7 @@ impl<'v> Machine<'_, 'v> {
         })
     }
 
-    /// Runs what jq itself runs for a native filter.
+    /// Runs the definition that jq itself runs for a native filter.
     fn through<M: Item<'v>>(
         &self,
         function: usize,
@@ -117,7 +119,7 @@ impl<'v> Machine<'_, 'v> {
         out(item.clone().replaced(Value::Array(Rc::new(elements))))
     }
 
-    /// `and` and `or`: the right side counts unless the left side equals `decided`.
+    /// `and` and `or`. The right side is run unless the left side equals `decided`.
     fn joined<M: Item<'v>>(
         &self,
         left: &'v Node,
@@ -158,8 +160,8 @@ impl<'v> Machine<'_, 'v> {
     }
 
     /// `paths |= …`: jq keeps the changed input and the paths to be deleted in an array, and then
-    /// takes them out of it. No path leads to that array. So this always fails, unless an earlier
-    /// step fails first.
+    /// reads them from this array. No path leads to this array. So this function always fails,
+    /// unless an earlier step fails first.
     fn update_traced<M: Item<'v>>(
         &self,
         paths: &'v Node,
@@ -201,8 +203,8 @@ impl<'v> Machine<'_, 'v> {
         Ok(first)
     }
 
-    /// Runs `body` for every way in which the patterns take the value of an item apart. Each look
-    /// into it is a step of the path.
+    /// Runs `body` for every way in which the patterns can match the value of an item. Each time a
+    /// pattern looks into the value, this is a step of the path.
     pub(super) fn bind_traced<M: Item<'v>>(
         &self,
         patterns: &'v Patterns,
@@ -250,7 +252,7 @@ impl<'v> Machine<'_, 'v> {
         }
     }
 
-    /// Binds from the last element to the first, as jq does.
+    /// Binds the elements from the last one to the first one, as jq does.
     fn elements_traced<M: Item<'v>>(
         &self,
         elements: &'v [Pattern],
@@ -296,17 +298,17 @@ impl<'v> Machine<'_, 'v> {
     }
 }
 
-/// The item at a key of an item.
+/// Returns the item at a key of `item`.
 fn step_into<'v, M: Item<'v>>(item: &M, key: &Value<'v>) -> Result<M, Failure<'v>> {
     item.check(&|value| element_attempt(key, &value))?;
     let value = access::index(item.value(), key)?;
     Ok(item.child(|| key.clone(), value))
 }
 
-/// The arguments of a native filter.
+/// Returns the arguments of a native filter.
 fn arguments(node: &Node) -> &[Node] {
     match &node.kind {
-        // `range($to)`: the start was added to its argument.
+        // The compiler has added the start to the argument of `range($to)`.
         Kind::Special(Special::Range, arguments) => arguments.get(1..).unwrap_or_default(),
         Kind::Native(_, arguments) | Kind::Special(_, arguments) => arguments,
         Kind::Each {

@@ -2,30 +2,30 @@
 
 use std::fmt;
 
-/// Why a text is not JSON: the first bad byte and the error there.
+/// Why a text is not JSON. It contains the position of the first bad byte, and the error there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("byte {offset}: {problem}")]
 pub struct JsonError {
-    /// Bytes before the bad one, counted from the start of the text.
+    /// How many bytes of the text are before the bad byte.
     pub offset: usize,
     /// The error at that byte.
     pub problem: JsonProblem,
 }
 
-/// An error in a text; displays as a clause that says what was found and what is allowed.
+/// An error in a text. Its display text says what was found and what is allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JsonProblem {
-    /// Only white space.
+    /// The text has only white space.
     Empty,
-    /// More bytes than the limit.
+    /// The text has more bytes than the limit.
     TooLong {
-        /// Bytes that are allowed.
+        /// How many bytes are allowed.
         limit: usize,
     },
-    /// More arrays and objects inside each other than the limit.
+    /// More arrays and objects are inside each other than the limit allows.
     TooDeep {
-        /// Levels that are allowed.
+        /// How many levels are allowed.
         limit: usize,
     },
     /// Bytes that are not UTF-8.
@@ -34,7 +34,7 @@ pub enum JsonProblem {
     ByteOrderMark,
     /// The text ends in the middle of a value.
     UnexpectedEnd,
-    /// A character with which no JSON value begins.
+    /// A character with which no JSON value can begin.
     NotAValue(u8),
     /// NaN, Infinity and similar words, which some programs write and JSON does not have.
     NotFinite,

@@ -1,21 +1,21 @@
-//! The reader of `fromjson` and `tonumber`: as lenient with numbers as jq, with a limit of depth.
-//! Never recurses.
+//! The JSON parser of `fromjson` and `tonumber`. It accepts the same forms of numbers as jq, and
+//! limits the depth. It never recurses.
 
 use std::rc::Rc;
 
 use crate::value::object::Object;
 use crate::value::{Text, Value};
 
-/// Arrays and objects inside each other, as in jq.
+/// How many arrays and objects may be inside each other, as in jq.
 const MAX_NESTING: usize = 10_000;
 
-/// Most digits of an integer that is kept as an integer.
+/// How many digits an integer may have to be stored as an integer. Longer ones are stored as text.
 const SMALL_DIGITS: usize = 18;
 
-/// Why a text is not JSON, in jq's words.
+/// Why a text is not JSON. The text is that of jq.
 type Refusal = &'static str;
 
-/// The only value of a text. The error contains its position, in jq's words.
+/// Parses a text that contains exactly one value. The error has the position, in the words of jq.
 pub(crate) fn value<'v>(text: &str) -> Result<Value<'v>, String> {
     let mut reader = Reader {
         text: text.strip_prefix('\u{feff}').unwrap_or(text),
@@ -33,8 +33,8 @@ pub(crate) fn value<'v>(text: &str) -> Result<Value<'v>, String> {
     }
 }
 
-/// The number that a text represents. Besides the numbers of JSON, it may have a plus sign,
-/// superfluous zeros, or no digit on one side of the point. It may also be NaN or an infinity.
+/// Parses a number. Unlike a number of JSON, it may have a plus sign, superfluous zeros, or no
+/// digit on one side of the point. It may also be NaN or an infinity.
 pub(crate) fn number<'v>(text: &str) -> Option<Value<'v>> {
     let (sign, rest) = match text.strip_prefix('-') {
         Some(rest) => ("-", rest),
@@ -90,7 +90,7 @@ struct Reader<'t, 'v> {
     position: usize,
     /// The open arrays and objects, from the outermost inwards.
     open: Vec<Open<'v>>,
-    /// The last value, if it was not added to an array or object yet.
+    /// The last value, if it was not yet added to an array or object.
     value: Option<Value<'v>>,
 }
 
@@ -102,7 +102,7 @@ enum Open<'v> {
 }
 
 impl<'v> Reader<'_, 'v> {
-    /// The next outermost value; `None` at the end.
+    /// Returns the next outermost value. `None` at the end of the text.
     fn next(&mut self) -> Result<Option<Value<'v>>, String> {
         while let Some(&byte) = self.text.as_bytes().get(self.position) {
             let read = match byte {
@@ -275,7 +275,7 @@ impl<'v> Reader<'_, 'v> {
         self.put(value)
     }
 
-    /// A string with its quotes; `None` if it has no end.
+    /// Reads a string with its quotes. `None` if the string has no end.
     fn string(&mut self) -> Option<Result<(), Refusal>> {
         let mut string = String::new();
         let mut refusal = None;
@@ -321,7 +321,7 @@ impl<'v> Reader<'_, 'v> {
 const CONTROL_CHARACTER: Refusal =
     "Invalid string: control characters from U+0000 through U+001F must be escaped";
 
-/// The character of the escape at the beginning of `text`, and the length of the escape.
+/// Returns the character of the escape at the beginning of `text`, and the length of the escape.
 fn escape(text: &str) -> Result<(char, usize), Refusal> {
     let character = match text.as_bytes().get(1) {
         Some(b'u') => {
