@@ -1,12 +1,12 @@
-//! Reads the words of a program one at a time. The inside of a string has its own rules, see
-//! [`Lexer::string_part`].
+//! The lexer. It reads the tokens of a program one at a time. The text inside a string has its own
+//! rules, see [`Lexer::string_part`].
 
 use crate::CompileError;
 
-/// A word of a program.
+/// A token of a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Token {
-    /// A name, perhaps with `::`, or a keyword.
+    /// A name, which may contain `::`, or a keyword.
     Word(String),
     /// `.name`
     Field(String),
@@ -14,7 +14,7 @@ pub(crate) enum Token {
     Variable(String),
     /// `@name`
     Format(String),
-    /// The text of a number, made valid JSON.
+    /// The text of a number, converted to valid JSON.
     Number(String),
     /// The quote that opens a string.
     Quote,
@@ -27,15 +27,15 @@ pub(crate) enum Token {
 /// The next part of a string.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum StringPart {
-    /// Characters, escapes resolved.
+    /// Characters, with their escapes resolved.
     Text(String),
-    /// `\(`: a query and a closing parenthesis follow.
+    /// `\(`. A query and a closing parenthesis follow.
     Code,
     /// The closing quote.
     End,
 }
 
-/// Operators and brackets. Of those that begin with the same characters, the longest is first.
+/// Operators and brackets. If some begin with the same characters, the longest one is first.
 const SYMBOLS: [&str; 34] = [
     "?//", "//=", "!=", "==", "//", "|=", "+=", "-=", "*=", "/=", "%=", "<=", ">=", "..", ".", "?",
     "=", ";", ",", ":", "|", "+", "-", "*", "/", "%", "<", ">", "[", "]", "(", ")", "{", "}",
@@ -55,12 +55,12 @@ impl<'t> Lexer<'t> {
         self.text
     }
 
-    /// Offset of the next character to read.
+    /// Returns the offset of the next character to read.
     pub(crate) fn position(&self) -> usize {
         self.position
     }
 
-    /// The next word and its offset.
+    /// Returns the next token and its offset.
     pub(crate) fn next(&mut self) -> Result<(usize, Token), CompileError> {
         self.skip_space();
         let at = self.position;
@@ -99,7 +99,7 @@ impl<'t> Lexer<'t> {
         Ok((at, token))
     }
 
-    /// The next part of the string that is being read.
+    /// Returns the next part of the string that is being read.
     pub(crate) fn string_part(&mut self) -> Result<StringPart, CompileError> {
         let mut characters = String::new();
         loop {
@@ -241,18 +241,18 @@ impl<'t> Lexer<'t> {
         &rest[..length]
     }
 
-    /// The error that `expected` is missing at an offset.
+    /// Makes an error that says that `expected` is missing at an offset.
     pub(crate) fn error(&self, at: usize, expected: &str, found: &str) -> CompileError {
         self.message(at, format!("{expected} is expected (got {})", shown(found)))
     }
 
-    /// An error at an offset.
+    /// Makes an error at an offset.
     pub(crate) fn message(&self, at: usize, message: String) -> CompileError {
         CompileError::at(self.text, at, message)
     }
 }
 
-/// Characters of the program that an error shows.
+/// How many characters of the program an error shows.
 const SHOWN_CHARACTERS: usize = 200;
 
 fn shown(found: &str) -> String {
@@ -275,16 +275,16 @@ fn is_in_name(character: char) -> bool {
     character.is_ascii_alphanumeric() || character == '_'
 }
 
-/// The code unit of the `\uXXXX` that `text` begins with.
+/// Returns the code unit of the `\uXXXX` at the beginning of `text`.
 pub(crate) fn code_unit(text: &str) -> Option<u32> {
     let digits = text.get(2..6)?;
     let is_hexadecimal = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_hexadecimal.then(|| u32::from_str_radix(digits, 16).ok())?
 }
 
-/// The character of the `\uXXXX` at the beginning of `text`, and the length of the escape. A pair
-/// of surrogates takes a second `\uXXXX`. The second half of a pair alone becomes the replacement
-/// character, as in jq.
+/// Returns the character of the `\uXXXX` at the beginning of `text`, and the length of the escape.
+/// If it is the first half of a pair of surrogates, the second `\uXXXX` is part of the escape. A
+/// second half alone becomes the replacement character, as in jq.
 pub(crate) fn unicode(text: &str) -> Option<(char, usize)> {
     let first = code_unit(text)?;
     if !(0xd800..0xdc00).contains(&first) {

@@ -1,5 +1,5 @@
-//! jq 1.8 as a library: parse, compile, run. Pure: no input or output, no clock, no environment, no
-//! threads. It knows nothing of jobs.
+//! jq 1.8 as a library: parses, compiles and runs programs. It does no input or output, and reads
+//! neither the clock nor the environment. It knows nothing about jobs.
 //!
 //! A program is compiled once and run on many values. A value borrows from the text that it was
 //! read from as long as it can; see [`Value`] and [`json::Source`].
@@ -55,7 +55,7 @@ use eval::environment::Environment;
 use eval::flow::Stop;
 use meter::Meter;
 
-/// A compiled program; shared freely between threads.
+/// A compiled program. Several threads may use it at the same time.
 pub struct Program {
     text: Box<str>,
     root: program::Node,
@@ -67,14 +67,14 @@ pub struct Program {
     makes_copies: bool,
 }
 
-/// What a program may use besides its input.
+/// What a program may use in addition to its input.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Names, without the `$`, of variables that are given with each input.
+    /// The names, without the `$`, of the variables whose values are given with each input.
     pub variables: Vec<String>,
 }
 
-/// Why a text is not a program, or why the program is not allowed here.
+/// Why a text is not a program, or why the program is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}, column {column}: {message}")]
 pub struct CompileError {
@@ -109,7 +109,7 @@ impl fmt::Display for Place {
 pub enum Error<'v> {
     /// An error of the program, with the value that `catch` would get: nearly always a string.
     Failed(Value<'v>),
-    /// It exceeds the limit of stack, memory or steps.
+    /// The program exceeds the limit of stack, memory or steps.
     Exhausted(Exhausted),
 }
 
@@ -122,17 +122,17 @@ pub enum Exhausted {
     /// The stack is used up by a value.
     #[error("a value nests deeper than the stack of 256 MiB allows")]
     Nesting,
-    /// [`Limits::bytes`], with their number in MiB.
+    /// The limit [`Limits::bytes`], in MiB.
     #[error(
         "the values take too much memory, or are made without end; {0} MiB for one input are allowed"
     )]
     Memory(usize),
-    /// [`Limits::steps`]
+    /// The limit [`Limits::steps`].
     #[error(
         "the expression takes too many steps, or has no end; {0} million for one input are allowed"
     )]
     Steps(u64),
-    /// The JSON of one value is longer than the limit, which is in MiB.
+    /// The JSON of one value is longer than this limit, in MiB.
     #[error("a value is too long as JSON; {0} MiB for one value are allowed")]
     Json(usize),
 }
@@ -148,7 +148,8 @@ impl Program {
     /// Compiles a program. Recurses as deep as the text nests, within [`declare_stack`].
     pub fn compile(text: &str, options: &Options) -> Result<Self, CompileError> {
         let tree = parse::program(text)?;
-        // Computing constants must not need much more memory than the constants themselves.
+        // The computation of constants must not need much more memory than the constants
+        // themselves.
         let _meter = Meter::start(COMPILE_LIMITS);
         let (root, functions) = compile::program(text, &tree, &options.variables)?;
         Ok(Self {
@@ -163,36 +164,36 @@ impl Program {
         })
     }
 
-    /// The program with other limits than [`Limits::default`].
+    /// Returns the program with these limits instead of [`Limits::default`].
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Whether a text has no words, only white space and comments. jq reads it as `.`.
+    /// Whether a text consists only of white space and comments. jq reads such a text as `.`.
     pub fn is_blank(text: &str) -> bool {
         matches!(lex::Lexer::new(text).next(), Ok((_, lex::Token::End)))
     }
 
-    /// Which members of its input the program can look at.
+    /// Returns which members of its input the program can look at.
     pub fn reach(&self) -> &Reach {
         &self.reach
     }
 
-    /// The kind of every result of the program, as far as its text shows it.
+    /// Returns the kind that every result of the program has, as far as its text shows it.
     pub fn makes(&self) -> Makes {
         self.makes
     }
 
     /// Whether the program may make arrays and objects that take as much memory as those that it
-    /// looks at. If not, it only looks at values and passes them on.
+    /// looks at. If not, the program only looks at values and passes them on.
     pub fn makes_copies(&self) -> bool {
         self.makes_copies
     }
 
-    /// Which part of the program fails on an input that [`Program::run`] failed on: line and
-    /// character of its text, from 1. `None` if the place is not known, for example inside a
+    /// Finds which part of the program fails on an input on which [`Program::run`] failed. Returns
+    /// the place of that part in the text. `None` if the place is not known, for example inside a
     /// definition. Runs parts of the program again.
     pub fn locate<'v>(&'v self, input: &Value<'v>, variables: &[Value<'v>]) -> Option<Place> {
         let given = &variables[..variables.len().min(self.variables)];
@@ -203,9 +204,9 @@ impl Program {
         Some(Place { line, column })
     }
 
-    /// The addition to the message about an input on which [`Program::run`] failed: the place of
-    /// the part that fails, in brackets. Empty if the whole program fails, or if the place is not
-    /// known.
+    /// Returns the end of the error message for an input on which [`Program::run`] failed. It is
+    /// the place of the part that fails, in parentheses. It is empty if the whole program fails, or
+    /// if the place is not known.
     pub fn located<'v>(&'v self, input: &Value<'v>, variables: &[Value<'v>]) -> String {
         let place = self.locate(input, variables);
         place
@@ -214,8 +215,8 @@ impl Program {
     }
 
     /// Passes every output for `input` to `receive`, in order and one by one, until `receive` ends
-    /// the run. Outputs before an error have already been passed. `variables` are the values of
-    /// [`Options::variables`], in their order; missing ones are null.
+    /// the run. If there is an error, the outputs before it have already been passed. `variables`
+    /// are the values of [`Options::variables`], in the same order. A missing value is null.
     ///
     /// Recurses as deep as the program and its values nest, within [`declare_stack`].
     ///
@@ -268,7 +269,7 @@ impl fmt::Display for Error<'_> {
     }
 }
 
-/// Line and character of an offset, from 1.
+/// Returns the line and the character of an offset, both counted from 1.
 fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or(text);
     let line = before.rsplit('\n').next().unwrap_or_default();

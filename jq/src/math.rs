@@ -1,13 +1,13 @@
-//! The mathematical functions of jq by name. Knows no values.
+//! The mathematical functions of jq, by name. This module sees only numbers, not JSON values.
 //!
 //! Rust's standard library passes many functions on to the C library, so their values equal jq's to
-//! the last digit. Other functions are computed here from these. The error function, gamma and
-//! Bessel functions are computed by the crate `libm`, so their last digit may differ.
+//! the last digit. Some functions are computed here from those functions. The error function, gamma
+//! and Bessel functions are computed by the crate `libm`, so their last digit may differ.
 
 use std::f64::consts::LN_2;
 
-/// A function by its number of arguments. A function of one argument gets jq's input; a function of
-/// two or three gets jq's arguments.
+/// A function, by the number of its arguments. A function of one argument gets the input of the jq
+/// filter. A function of two or three gets the arguments of the filter.
 #[derive(Clone, Copy)]
 pub(crate) enum Function {
     /// A function from one number to one number.
@@ -20,7 +20,7 @@ pub(crate) enum Function {
     Three(fn(f64, f64, f64) -> f64),
 }
 
-/// The function `name` with `arity` arguments, not counting the input.
+/// Returns the function `name` that has `arity` arguments in jq. The input is not counted.
 pub(crate) fn find(name: &str, arity: usize) -> Option<Function> {
     match arity {
         0 => one(name)
@@ -182,7 +182,7 @@ fn two(name: &str) -> Option<fn(f64, f64) -> f64> {
     })
 }
 
-/// A number as C converts it to an `int`: a number out of range becomes the least one.
+/// Converts a number to an `int` as C does. A number out of range becomes the least `int`.
 fn to_int(number: f64) -> i32 {
     let range = f64::from(i32::MIN)..=f64::from(i32::MAX);
     #[expect(
@@ -238,7 +238,8 @@ fn atanh(x: f64) -> f64 {
     value.copysign(x)
 }
 
-/// Ten to the power of `x`, through two exponentials of `e`, so that the error is that of jq.
+/// Returns ten to the power of `x`. It is computed with two powers of `e`, so that its rounding
+/// error is that of jq.
 fn exp10(x: f64) -> f64 {
     // The logarithm of ten in two parts. The first one has so few bits that its products with the
     // first half of `x` are exact.
@@ -262,7 +263,7 @@ fn exp10(x: f64) -> f64 {
     f64::exp(high * LN_10_HIGH) * f64::exp(high * LN_10_LOW + low * std::f64::consts::LN_10)
 }
 
-/// The logarithm of the gamma function's size, and the sign of the function.
+/// Returns the logarithm of the absolute value of the gamma function, and the sign of the function.
 fn lgamma(x: f64) -> (f64, i32) {
     if x == 0.0 {
         return (f64::INFINITY, if x.is_sign_negative() { -1 } else { 1 });
@@ -296,8 +297,8 @@ fn significand(x: f64) -> f64 {
     }
 }
 
-/// A fraction of at least a half and below one, and the exponent of the power of two by which it is
-/// multiplied.
+/// Splits a number into a fraction and a power of two. Returns the fraction, which is at least a
+/// half and below one, and the exponent.
 fn frexp(x: f64) -> (f64, i32) {
     if x == 0.0 || !x.is_finite() {
         (x, 0)
@@ -306,19 +307,19 @@ fn frexp(x: f64) -> (f64, i32) {
     }
 }
 
-/// The fraction and the whole part, both with the sign of the number.
+/// Returns the fraction and the whole part. Both have the sign of the number.
 fn modf(x: f64) -> (f64, f64) {
     let whole = x.trunc();
     let fraction = if x.is_infinite() { 0.0 } else { x - whole };
     (if x.is_nan() { x } else { fraction.copysign(x) }, whole)
 }
 
-/// The smaller one; of two equal ones the first, as jq's C library has it.
+/// Returns the smaller number. If both are equal, returns the first one, as jq's C library does.
 fn fmin(x: f64, y: f64) -> f64 {
     if x <= y || y.is_nan() { x } else { y }
 }
 
-/// The larger one; of two equal ones the first, as jq's C library has it.
+/// Returns the larger number. If both are equal, returns the first one, as jq's C library does.
 fn fmax(x: f64, y: f64) -> f64 {
     if x >= y || y.is_nan() { x } else { y }
 }
@@ -344,7 +345,7 @@ fn scalb(x: f64, exponent: f64) -> f64 {
 }
 
 fn scalbln(x: f64, exponent: f64) -> f64 {
-    // Out of the range, C's conversion gives the least number.
+    // If a number is out of range, C's conversion gives the least integer.
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
     scale(
         x,
@@ -356,9 +357,9 @@ fn scalbln(x: f64, exponent: f64) -> f64 {
     )
 }
 
-/// `x` times two to the power of a whole `exponent`.
+/// Returns `x` times two to the power of a whole `exponent`.
 fn scale(x: f64, exponent: f64) -> f64 {
-    // Beyond this every number is zero or infinite.
+    // With a larger exponent, every number becomes zero or infinite.
     const FAR: f64 = 65_000.0;
     libm::scalbn(x, to_int(exponent.clamp(-FAR, FAR)))
 }
@@ -392,7 +393,7 @@ mod tests {
         );
     }
 
-    /// For functions whose last digit may differ.
+    /// Compares two results of a function whose last digit may differ.
     #[track_caller]
     fn near(name: &str, x: f64, expected: f64) {
         let Some(Function::One(function)) = find(name, 0) else {

@@ -1,49 +1,49 @@
 //! The limits of an evaluation: memory for the values that it makes, and steps. All code that
-//! allocates or repeats asks this module, so that an endless program leads to an error and does not
-//! end the process. Only counts; `stack` checks the stack.
+//! allocates or repeats calls this module, so that an endless program leads to an error and does
+//! not end the process. This module does not check the stack; `stack` does.
 
 use std::cell::Cell;
 
 use crate::Exhausted;
 
-/// Bytes that the values of one evaluation may hold at a time. This is many times what a record of
-/// 60 MiB needs. Together with a stack of 256 MiB it is less than the 1 GiB of a small worker.
+/// How many bytes the values of one evaluation may hold at a time. This is many times what a record
+/// of 60 MiB needs. Together with a stack of 256 MiB it is less than the 1 GiB of a small worker.
 pub const MAX_HELD_BYTES: usize = 512 << 20;
 
-/// Steps of one evaluation. An operation of about 10 ns is one step, such as a call of a definition
-/// or a visit of an element or member. A longer operation is several steps. So an endless program
-/// is stopped after seconds, and a program that makes new values of everything in a record of 60
-/// MiB has enough steps.
+/// How many steps one evaluation may take. One step is an operation of about 10 ns, such as a call
+/// of a definition or a visit of an element or member. A longer operation is several steps. So an
+/// endless program is stopped after seconds, and a program that makes new values of everything in a
+/// record of 60 MiB has enough steps.
 pub const MAX_STEPS: u64 = 200_000_000;
 
-/// Steps that each byte of the input adds. An element has at least two bytes. Making a value of it,
-/// calling a definition for it and sorting it among ten million others takes about 40 steps. So a
-/// program that reads and sorts everything has enough steps for a record of any length, and an
-/// endless loop on a record of 64 MiB is stopped after half a minute.
+/// How many more steps are allowed for each byte of the input. An element has at least two bytes.
+/// Making a value of it, calling a definition for it and sorting it among ten million others takes
+/// about 40 steps. So a program that reads and sorts everything has enough steps for a record of
+/// any length, and an endless loop on a record of 64 MiB is stopped after half a minute.
 pub const STEPS_A_BYTE: u64 = 32;
 
-/// Steps that an allocation takes, besides those for its bytes.
+/// How many steps an allocation costs, in addition to the steps for its bytes.
 const ALLOCATION_STEPS: usize = 4;
 
-/// Bytes that are filled or searched in one step.
+/// How many bytes are filled or searched in one step.
 const STEP_BYTES: usize = 128;
 
-/// Most bytes of JSON of one value: four times the largest record. A part that occurs in a value
-/// several times is written each time.
+/// How many bytes the JSON of one value may have. This is four times the largest record, because a
+/// part that occurs in a value several times is written several times.
 pub(crate) const MAX_JSON_BYTES: usize = 256 << 20;
 
-/// Bytes that one allocation takes besides its content: reference counts, and the rounding of the
-/// allocator.
+/// How many bytes one allocation takes in addition to its content, for reference counts and the
+/// rounding of the allocator.
 pub(crate) const ALLOCATION_BYTES: usize = 48;
 
 /// What one evaluation may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of values that it made and still holds.
+    /// How many bytes the values may have that the evaluation made and still holds.
     pub bytes: usize,
-    /// Steps of loops and calls.
+    /// How many steps the evaluation may take in loops and calls.
     pub steps: u64,
-    /// Additional steps for each byte of the input.
+    /// How many more steps are allowed for each byte of the input.
     pub steps_a_byte: u64,
 }
 
@@ -55,7 +55,7 @@ impl Limits {
         steps_a_byte: STEPS_A_BYTE,
     };
 
-    /// The limits for an input of this number of bytes.
+    /// Returns the limits for an input with this number of bytes.
     pub(crate) fn for_input(self, bytes: usize) -> Self {
         let more = self.steps_a_byte.saturating_mul(bytes as u64);
         Self {
@@ -74,11 +74,11 @@ impl Default for Limits {
 thread_local! {
     /// The limits of the evaluation, for error messages.
     static LIMITS: Cell<Limits> = const { Cell::new(Limits::DEFAULT) };
-    /// Bytes of all values of this thread.
+    /// How many bytes all values of this thread hold.
     static HELD: Cell<usize> = const { Cell::new(0) };
-    /// The most bytes that [`HELD`] may reach.
+    /// How many bytes [`HELD`] may reach.
     static MAX_HELD: Cell<usize> = const { Cell::new(usize::MAX) };
-    /// Steps that are left.
+    /// How many steps are left.
     static STEPS: Cell<u64> = const { Cell::new(u64::MAX) };
 }
 
@@ -106,7 +106,7 @@ impl Drop for Meter {
     }
 }
 
-/// Bytes that the values of this thread hold.
+/// Returns how many bytes the values of this thread hold.
 pub(crate) fn held() -> usize {
     HELD.get()
 }
@@ -129,13 +129,13 @@ pub(crate) fn step_bytes(bytes: usize) -> Result<(), Exhausted> {
     step(1 + bytes / STEP_BYTES)
 }
 
-/// Counts steps. If fewer are left, the next check fails.
+/// Counts steps without a check. If fewer steps are left, the next check fails.
 #[inline]
 fn spend(steps: usize) {
     STEPS.set(STEPS.get().saturating_sub(steps as u64));
 }
 
-/// Fails if there is no memory for this number of additional bytes.
+/// Fails if the limit does not allow this number of additional bytes.
 #[inline]
 pub(crate) fn room(bytes: usize) -> Result<(), Exhausted> {
     if HELD.get().saturating_add(bytes) <= MAX_HELD.get() {
@@ -157,7 +157,7 @@ impl Held {
         Self(bytes)
     }
 
-    /// Changes the number of bytes.
+    /// Changes the number of bytes that count as held.
     #[inline]
     pub(crate) fn set(&mut self, bytes: usize) {
         HELD.set(HELD.get().wrapping_sub(self.0).wrapping_add(bytes));

@@ -1,4 +1,5 @@
-//! The parser: words into a syntax tree. Knows the grammar, not what names mean.
+//! The parser. It makes a syntax tree from the tokens of a program. It does not know what names
+//! mean.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -15,7 +16,8 @@ const KEYWORDS: [&str; 18] = [
     "reduce", "foreach", "try", "catch", "label", "break",
 ];
 
-/// The tree of a whole program. A program that is empty, or has only definitions, gives its input.
+/// Parses a whole program. The output of a program that is empty, or has only definitions, is its
+/// input.
 pub(crate) fn program(text: &str) -> Result<Expression, CompileError> {
     let mut parser = Parser::new(text)?;
     let mut definitions = Vec::new();
@@ -42,7 +44,7 @@ pub(crate) fn program(text: &str) -> Result<Expression, CompileError> {
     Ok(body)
 }
 
-/// The definitions of a library.
+/// Parses a library, which contains only definitions.
 pub(crate) fn library(text: &str) -> Result<Vec<Definition>, CompileError> {
     let mut parser = Parser::new(text)?;
     let mut definitions = Vec::new();
@@ -54,7 +56,7 @@ pub(crate) fn library(text: &str) -> Result<Vec<Definition>, CompileError> {
 
 struct Parser<'t> {
     lexer: Lexer<'t>,
-    /// The current word and its offset.
+    /// The current token and its offset.
     token: Token,
     at: usize,
     /// The names of all calls without arguments so far.
@@ -89,7 +91,7 @@ impl<'t> Parser<'t> {
         matches!(&self.token, Token::Word(found) if found == word)
     }
 
-    /// Skips this symbol, if it is the current word.
+    /// Skips this symbol if it is the current token. Returns whether it was skipped.
     fn take(&mut self, symbol: &str) -> Result<bool, CompileError> {
         let found = self.is(symbol);
         if found {
@@ -139,7 +141,8 @@ impl<'t> Parser<'t> {
             .message(self.at, "the expression nests too deep".to_owned()))
     }
 
-    /// Pipes and commas, and the forms that extend to the end: definitions, bindings, labels.
+    /// Parses pipes and commas, and the forms that extend to the end of the query: definitions,
+    /// bindings and labels.
     fn query(&mut self) -> Parsed {
         self.check_depth()?;
         let mut stages: Vec<Expression> = Vec::new();
@@ -160,7 +163,8 @@ impl<'t> Parser<'t> {
         piped.ok_or_else(|| self.expected("term"))
     }
 
-    /// A part of a pipe, with its commas. Also returns whether it extended to the end of the query.
+    /// Parses a part of a pipe, with its commas. Also returns whether the part extended to the end
+    /// of the query.
     fn commas(&mut self) -> Result<(Expression, bool), CompileError> {
         let mut joined: Option<Expression> = None;
         loop {
@@ -209,7 +213,7 @@ impl<'t> Parser<'t> {
         Ok((Expression { at, kind }, true))
     }
 
-    /// Operators that bind at least as strongly as `level`.
+    /// Parses operators that bind at least as strongly as `level`, with their operands.
     fn operators(&mut self, level: u8) -> Parsed {
         self.check_depth()?;
         let mut left = self.term()?;
@@ -271,7 +275,7 @@ impl<'t> Parser<'t> {
         })
     }
 
-    /// A term with the suffixes that may follow it.
+    /// Parses a term with the suffixes that may follow it.
     fn term(&mut self) -> Parsed {
         self.check_depth()?;
         let mut term = self.plain_term()?;
@@ -496,7 +500,7 @@ impl<'t> Parser<'t> {
         })
     }
 
-    /// The part after `if` or `elif`.
+    /// Parses the part after `if` or `elif`.
     fn conditional(&mut self) -> Result<Kind, CompileError> {
         self.check_depth()?;
         let condition = Box::new(self.query()?);
@@ -582,7 +586,7 @@ impl<'t> Parser<'t> {
         })
     }
 
-    /// A string. The current word is the opening quote.
+    /// Parses a string. The current token is the opening quote.
     fn string(&mut self, format: Option<String>) -> Parsed {
         let at = self.at;
         let mut parts = Vec::new();
@@ -592,7 +596,7 @@ impl<'t> Parser<'t> {
                 StringPart::Code => {
                     self.advance()?;
                     parts.push(Part::Code(self.query()?));
-                    // The text after the parenthesis is a part of the string again.
+                    // After the closing parenthesis, the text belongs to the string again.
                     if !self.is(")") {
                         return Err(self.expected("closing parenthesis"));
                     }
@@ -607,7 +611,7 @@ impl<'t> Parser<'t> {
         })
     }
 
-    /// The part after the opening brace.
+    /// Parses the part of an object after the opening brace.
     fn object(&mut self) -> Result<Kind, CompileError> {
         let mut members = Vec::new();
         while !self.take("}")? {
@@ -672,7 +676,7 @@ impl<'t> Parser<'t> {
         Ok((key, value))
     }
 
-    /// Operators, joined by pipes.
+    /// Parses the value of a member: operators, joined by pipes.
     fn member_value(&mut self) -> Parsed {
         let mut value = self.operators(0)?;
         while self.take("|")? {
@@ -835,9 +839,9 @@ fn string(at: usize, text: String) -> Expression {
 
 /// How strongly `//` binds.
 const ALTERNATIVE: u8 = 0;
-/// How strongly assignments bind; they do not chain.
+/// How strongly assignments bind. They cannot be chained.
 const ASSIGNMENT: u8 = 1;
-/// How strongly comparisons bind; they do not chain.
+/// How strongly comparisons bind. They cannot be chained.
 const COMPARISON: u8 = 4;
 
 /// An operator between two expressions.

@@ -1,5 +1,5 @@
-//! The compiled form of a program: names are resolved, constants are values. Data for the
-//! evaluator.
+//! The compiled form of a program, which the evaluator runs. Its names are resolved and its
+//! constants are values. This module contains only data types.
 
 use crate::ast::Operator;
 use crate::builtins::format::Format;
@@ -16,27 +16,28 @@ pub(crate) struct Node {
     /// The offset of its text, or [`NOWHERE`].
     pub(crate) at: usize,
     /// The function that jq itself runs for a filter that is native here. It gives the same values
-    /// as `kind`, but if paths are followed it leads to other places, or fails.
+    /// as `kind`. If paths are followed, it leads to other places than `kind`, or fails.
     pub(crate) followed: Option<usize>,
-    /// Whether it gives exactly one value, or fails.
+    /// Whether the part gives exactly one value, or fails.
     pub(crate) is_single: bool,
     pub(crate) ending: Ending,
-    /// Whether it may end in a call of a definition that contains it.
+    /// Whether the part may end in a call of a definition that contains the part.
     pub(crate) ends_in_recursion: bool,
 }
 
 /// Whether a part ends.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Ending {
-    /// Whether it may continue after it is stopped, because alternatives of a pattern in it may
-    /// catch the stop.
+    /// Whether the part may continue after it is stopped, because alternatives of a pattern in it
+    /// may catch the stop.
     pub(crate) is_caught: bool,
-    /// Whether it may never end: it may have endless outputs, or search for them endlessly.
+    /// Whether the part may never end: it may have endless outputs, or search for outputs
+    /// endlessly.
     pub(crate) is_unknown: bool,
 }
 
-/// A definition. Its call adds a link for each parameter that the body uses as a filter, then one
-/// for each value.
+/// A definition. Its call adds a link to the environment for each parameter that the body uses as a
+/// filter, and then one for each parameter that is a value.
 pub(crate) struct Function {
     pub(crate) parameters: Vec<Parameter>,
     pub(crate) body: Node,
@@ -57,7 +58,7 @@ pub(crate) enum Kind {
     Variable(usize),
     /// A variable that the caller gave.
     Global(usize),
-    /// `base.name`; without a base, of the input.
+    /// `base.name`. Without a base, the field of the input.
     Field {
         base: Option<Box<Node>>,
         name: String,
@@ -112,7 +113,7 @@ pub(crate) enum Kind {
     },
     Label(Box<Node>),
     Break(usize),
-    /// `up` links are between the call and the definition.
+    /// A call of a definition. `up` links are between the call and the definition.
     Call {
         function: usize,
         up: usize,
@@ -143,11 +144,11 @@ pub(crate) enum Part {
 
 /// Patterns to be tried one after the other.
 pub(crate) enum Patterns {
-    /// One pattern; each of its variables is a link, in the order in which they are bound.
+    /// One pattern. Each of its variables is a link, in the order in which they are bound.
     One(Pattern),
-    /// Several patterns. The links of the body are the variables of all of them, sorted by name.
-    /// For each pattern, the list says at which of the pattern's own links, counted from the
-    /// innermost one, each of these variables is.
+    /// Several patterns. The body has a link for each variable of all patterns, sorted by name. For
+    /// each pattern, the list says which of the pattern's own links, counted from the innermost
+    /// one, holds each of these variables.
     Several {
         variables: usize,
         alternatives: Vec<(Pattern, Vec<Option<usize>>)>,

@@ -1,10 +1,10 @@
-//! Which members of its input a program can look at. This tells the caller how much of a large
-//! input may become values. In case of doubt the answer is: all members.
+//! Finds which members of its input a program can look at. From this, the caller knows how much of
+//! a large input may become values. In case of doubt, the result is all members.
 //!
 //! If the whole input can be a value that the program shows, compares, binds or passes on, the
-//! program may look at all members. This module only considers terms whose input is the input of
-//! the program. A term after a pipe whose left side gives something else cannot reach the program's
-//! input, because that is never bound to a variable.
+//! program may look at all members. So this module only considers terms whose input is the input of
+//! the program. If the left side of a pipe gives something else, the right side cannot reach the
+//! program's input, because that input is never bound to a variable.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -19,38 +19,38 @@ use crate::stack;
 /// The members that a program can look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// The program is a path such as `.a.b`: these names from the outside in, none for `.`. Its
-    /// only output is the value at that path.
+    /// The program is a path such as `.a.b`. The list has its names from the outside in, and is
+    /// empty for `.`. The only output of the program is the value at that path.
     Path(Vec<String>),
     /// The members of an object with these names.
     Members(BTreeSet<String>),
-    /// Everything.
+    /// All members.
     Whole,
 }
 
 /// How the outputs of a term relate to the input.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Gives {
-    /// Perhaps the input itself, whole.
+    /// An output may be the whole input itself.
     Input,
-    /// Never the input, nor anything that contains it.
+    /// No output is the input or contains the input.
     Parts,
 }
 
 /// The kind of every result of a program, if the text alone shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Makes {
-    /// A changed copy of something: the outermost operator is `=`, `|=` or the like.
+    /// A changed copy of a value, because the outermost operator is `=`, `|=` or a similar one.
     Change,
-    /// An object that it builds.
+    /// An object that the program builds.
     Object,
-    /// An array that it builds.
+    /// An array that the program builds.
     Array,
-    /// Not known.
+    /// The kind is not known.
     Anything,
 }
 
-/// The kind of value that the last term of `program` makes.
+/// Returns the kind of value that the last term of `program` makes.
 pub(crate) fn makes(program: &Expression) -> Makes {
     let mut last = program;
     loop {
@@ -68,7 +68,7 @@ pub(crate) fn makes(program: &Expression) -> Makes {
     }
 }
 
-/// The members that `program` can look at.
+/// Returns the members that `program` can look at.
 pub(crate) fn of(program: &Expression) -> Reach {
     if let Some(names) = path(program) {
         return Reach::Path(names);
@@ -82,7 +82,7 @@ pub(crate) fn of(program: &Expression) -> Reach {
     }
 }
 
-/// The names of a plain path.
+/// Returns the names of a plain path such as `.a.b`. `None` if `program` is something else.
 fn path(program: &Expression) -> Option<Vec<String>> {
     let mut names = Vec::new();
     let mut at = program;
@@ -106,7 +106,7 @@ fn path(program: &Expression) -> Option<Vec<String>> {
 }
 
 /// Whether `program` may make arrays and objects that take as much memory as those that it looks
-/// at. If not, it looks at values one at a time, and puts them unchanged into new ones.
+/// at. If not, the program looks at values one at a time, and puts them unchanged into new values.
 pub(crate) fn makes_copies(program: &Expression) -> bool {
     !is_lazy(program, false)
 }
@@ -129,9 +129,10 @@ fn is_lazy(term: &Expression, is_collected: bool) -> bool {
         Kind::Array(Some(inner)) => is_lazy(inner, true),
         Kind::Each { base, .. } => !is_collected && lazy(base),
         Kind::Object(members) => members.iter().all(|(key, value)| lazy(key) && lazy(value)),
-        // A key that is an array or object makes a new array.
+        // If a key is an array or object, the result is a new array.
         Kind::Index { base, key, .. } => lazy(base) && is_literal(key),
-        // Only arrays and objects can be combined with each other.
+        // An operator makes copies only if both sides are arrays or objects. A literal is neither,
+        // so it is enough that one side is a literal.
         Kind::Binary(operator, left, right) => {
             (is_comparison(*operator) || is_literal(left) || is_literal(right))
                 && lazy(left)
@@ -178,7 +179,7 @@ fn is_comparison(operator: Operator) -> bool {
     }
 }
 
-/// Whether a term is a number or a string without anything to compute.
+/// Whether a term is a number, or a string without interpolation.
 fn is_literal(term: &Expression) -> bool {
     match &term.kind {
         Kind::Number(_) => true,
@@ -192,7 +193,8 @@ struct Reader {
 }
 
 impl Reader {
-    /// The relation of the outputs of `term` to the input; `None` if it may need all of the input.
+    /// Returns how the outputs of `term` relate to the input. `None` if `term` may need all of the
+    /// input.
     fn visit(&mut self, term: &Expression) -> Option<Gives> {
         if !stack::has_room() {
             return None;
@@ -236,7 +238,7 @@ impl Reader {
                 self.parts(source)?;
                 self.visit(body)
             }
-            // The input of the handler is the message.
+            // The input of the handler is the error, not the input of the term.
             Kind::Try { body, .. } => self.visit(body),
             Kind::If {
                 condition,
@@ -245,7 +247,7 @@ impl Reader {
             } => {
                 self.parts(condition)?;
                 let then = self.visit(then)?;
-                // Without `else` the input itself is the output.
+                // Without `else`, the input itself is the output.
                 let otherwise = match otherwise {
                     Some(otherwise) => self.visit(otherwise)?,
                     None => Gives::Input,
@@ -293,7 +295,7 @@ impl Reader {
                 self.names.insert(constant(key)?.to_owned());
                 Some(Gives::Parts)
             }
-            // The input of the key is that of the whole term.
+            // The key has the same input as the whole term.
             Gives::Parts => self.parts(key),
         }
     }
@@ -303,7 +305,7 @@ fn either(left: Gives, right: Gives) -> Gives {
     if left == Gives::Input { left } else { right }
 }
 
-/// The string that `term` is, if there is nothing to compute.
+/// Returns the value of `term` if it is a string without interpolation.
 fn constant(term: &Expression) -> Option<&str> {
     match &term.kind {
         Kind::String { parts, .. } => match parts.as_slice() {

@@ -1,9 +1,10 @@
 //! Regular expressions in the syntax of jq (Oniguruma, `Perl_NG`): compiles a pattern and finds its
-//! matches, with offsets in code points. Knows no values, and keeps no compiled pattern.
+//! matches, with offsets in code points. This module sees only strings, not JSON values, and keeps
+//! no compiled patterns.
 //!
-//! Oniguruma finds the matches, so they equal jq's matches in every detail. For patterns of the
-//! plain subset, see [`plain`], the crate `regex` finds them instead: it is faster and never gives
-//! up.
+//! Oniguruma finds the matches, so they equal jq's matches in every detail. If a pattern is in the
+//! plain subset (see [`plain`]), the crate `regex` finds the matches instead, because it is faster
+//! and has no limit of steps.
 
 mod plain;
 #[cfg(test)]
@@ -13,16 +14,16 @@ use std::borrow::Cow;
 
 use onig::{MatchParam, RegexOptions, Region, SearchOptions, Syntax};
 
-/// Entries of Oniguruma's stack for one search. An entry is 40 bytes, so a search takes at most 320
-/// MB; without a limit a long line could take all memory of the process.
+/// How many entries Oniguruma's stack may have in one search. An entry has 40 bytes, so a search
+/// takes at most 320 MB. Without a limit, a long line could take all memory of the process.
 const MATCH_STACK_LIMIT: u32 = 8_000_000;
 
-/// Most bytes of a pattern. Oniguruma's compiler is recursive, and some patterns grow when it
-/// compiles them.
+/// How many bytes a pattern may have. Oniguruma's compiler is recursive, and some patterns grow
+/// when it compiles them.
 pub(crate) const MAX_PATTERN_BYTES: usize = 64 << 10;
 
-/// Most levels of groups inside each other. Oniguruma allows 4,096 levels, but for these its
-/// compiler needs more stack than a thread has.
+/// How many groups may be inside each other. Oniguruma allows 4,096 levels, but then its compiler
+/// needs more stack than a thread has.
 const MAX_NESTING: usize = 250;
 
 /// A compiled pattern.
@@ -47,7 +48,7 @@ pub(crate) struct Match<'t> {
     pub captures: Vec<Capture<'t>>,
 }
 
-/// What one group of a match matched.
+/// The part of a match that one group matched.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Capture<'t> {
     /// Position in the text, in code points; -1 if the group took no part.
@@ -62,8 +63,8 @@ impl Regex {
     /// Compiles `pattern`.
     ///
     /// # Errors
-    /// jq's sentence about an unknown flag or a pattern that Oniguruma refuses; our own sentence if
-    /// a limit is exceeded.
+    /// A flag is unknown, Oniguruma refuses the pattern, or a limit is exceeded. The message is
+    /// that of jq, except for the limits.
     pub(crate) fn compile(pattern: &str, flags: &str) -> Result<Self, String> {
         let flags = Flags::parse(flags)?;
         refuse_large(pattern)?;
@@ -129,10 +130,12 @@ impl Regex {
         Ok(found)
     }
 
-    /// Gives `visit` all matches if `global`, else the first one, until it returns false.
+    /// Passes all matches to `visit` if `global`, or else the first one, until `visit` returns
+    /// false.
     ///
     /// # Errors
-    /// jq's sentence if Oniguruma gives up. Matches before that were given to `visit`.
+    /// Oniguruma gives up the search. The message is that of jq. Earlier matches have already been
+    /// passed to `visit`.
     pub(crate) fn visit<'t>(
         &self,
         text: &'t str,
@@ -214,8 +217,8 @@ fn refuse_large(pattern: &str) -> Result<(), String> {
         match byte {
             _ if is_escaped => is_escaped = false,
             b'\\' => is_escaped = true,
-            // A bracket opens a class, and classes nest too. The count may be too high, but never
-            // too low.
+            // A bracket opens a class, and classes nest too. The counted depth may be too high, but
+            // never too low.
             b'(' | b'[' => depth += 1,
             b')' | b']' => depth = depth.saturating_sub(1),
             _ => {}
@@ -260,13 +263,13 @@ impl Flags {
     }
 }
 
-/// The spans of one match's groups, in bytes, and a cursor that counts code points from match to
-/// match.
+/// The spans of one match's groups, in bytes. A cursor counts the code points from one match to the
+/// next.
 struct Spans<'t> {
     text: &'t str,
     is_ascii: bool,
-    /// Start and end of each group, from group 0, which is the whole match. They need not be
-    /// boundaries of characters.
+    /// Start and end of each group, from group 0, which is the whole match. A start or end may be
+    /// inside a character.
     groups: Vec<Option<(usize, usize)>>,
     cursor: (usize, usize),
 }
@@ -283,8 +286,8 @@ impl<'t> Spans<'t> {
 
     fn read(&mut self, region: &Region) -> bool {
         for (group, span) in self.groups.iter_mut().enumerate() {
-            // Oniguruma can give a group an end before its beginning, which makes jq crash. Such a
-            // group is empty here.
+            // Oniguruma may return a group whose end is before its beginning. jq crashes then. Here
+            // such a group is empty.
             *span = region.pos(group).map(|(from, to)| (from, to.max(from)));
         }
         true
@@ -338,8 +341,8 @@ impl<'t> Spans<'t> {
         }
     }
 
-    /// Offset and length in code points. jq does not notice the beginning of a span within a
-    /// character: such a span begins at 0, unless it is empty.
+    /// Returns the offset and the length of a span in code points. jq does not find the beginning
+    /// of a span that begins inside a character. Such a span begins at 0, unless it is empty.
     fn in_code_points(&mut self, from: usize, to: usize) -> (usize, usize) {
         if self.is_ascii {
             return (from, to - from);
@@ -356,7 +359,7 @@ impl<'t> Spans<'t> {
         }
     }
 
-    /// The characters that begin before `position`.
+    /// Returns how many characters begin before `position`.
     fn count(&mut self, position: usize) -> usize {
         let (at, counted) = self.cursor;
         let bytes = self.text.as_bytes();
@@ -383,7 +386,7 @@ fn to_offset(offset: usize) -> i64 {
     i64::try_from(offset).unwrap_or(i64::MAX)
 }
 
-/// The characters that begin in `bytes`.
+/// Returns how many characters begin in `bytes`.
 fn code_points(bytes: &[u8]) -> usize {
     // A continuation byte is 10xxxxxx.
     bytes.iter().filter(|&&byte| byte & 0xC0 != 0x80).count()

@@ -1,5 +1,5 @@
 //! How much stack is left. Evaluation recurses as deep as a program and its values nest. All code
-//! that recurses asks this module first, so that endless recursion leads to an error and does not
+//! that recurses calls this module first, so that endless recursion leads to an error and does not
 //! end the process.
 
 use std::cell::Cell;
@@ -7,15 +7,15 @@ use std::{io, thread};
 
 use crate::{Exhausted, meter};
 
-/// Stack of a thread that evaluates untrusted programs: many times what real jq programs and
-/// documents need. Only touched pages cost memory.
+/// How many bytes of stack a thread that evaluates untrusted programs has. This is many times what
+/// real jq programs and documents need. Only the pages of the stack that are used take memory.
 pub const STACK_BYTES: usize = 256 << 20;
 
-/// The stack that a thread is assumed to have left if its size was not declared: half of the size
-/// that Rust gives its threads.
+/// How many bytes of stack a thread is assumed to have left if its size was not declared. This is
+/// half of the stack of a thread of Rust.
 const UNKNOWN_BYTES: usize = 1 << 20;
 
-/// Bytes that are kept free below the floor, for code that does not ask this module.
+/// How many bytes are kept free below the floor, for code that does not call this module.
 const RESERVE_BYTES: usize = 256 << 10;
 
 thread_local! {
@@ -30,8 +30,8 @@ pub fn declare(bytes: usize) {
     FLOOR.set(here().saturating_sub(usable).max(1));
 }
 
-/// Runs `work` on a new thread that has, and has declared, [`STACK_BYTES`]; waits for its end. The
-/// inner result is `Err` if `work` panicked.
+/// Runs `work` on a new thread with a stack of [`STACK_BYTES`], which is declared, and waits for
+/// its end. The inner result is `Err` if `work` panicked.
 ///
 /// # Errors
 /// The thread cannot be started.

@@ -1,6 +1,6 @@
 //! Values: the inputs and outputs of programs. A value borrows from its record as long as possible.
 //! A string without escapes is a slice of the text. A number keeps its text. An array or object is
-//! a place on the tape until it is changed. Knows no programs.
+//! a position on the tape until it is changed. This module knows nothing about programs.
 
 use std::rc::Rc;
 
@@ -71,7 +71,7 @@ pub enum Type {
 }
 
 impl Type {
-    /// The type as `type` names it.
+    /// Returns the name of the type, as jq's `type` returns it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -85,7 +85,7 @@ impl Type {
 }
 
 impl<'a> Value<'a> {
-    /// The value at a place of a record.
+    /// Returns the value at a position of a record.
     pub fn of(view: View<'a>) -> Self {
         match view.kind() {
             Kind::Null => Self::Null,
@@ -101,8 +101,8 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The value of a checked JSON text, without white space outside strings, that is neither an
-    /// array nor an object; `None` for those, which need a tape.
+    /// Returns the value of a checked JSON text without white space outside strings. `None` if it
+    /// is an array or an object, because these need a tape.
     pub fn of_scalar(text: &'a str) -> Option<Self> {
         Some(match text.as_bytes().first()? {
             b'n' => Self::Null,
@@ -132,7 +132,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Its type as `type` names it.
+    /// Returns the name of the value's type, as jq's `type` returns it.
     pub fn type_name(&self) -> &'static str {
         self.kind().name()
     }
@@ -142,7 +142,7 @@ impl<'a> Value<'a> {
         !matches!(self, Self::Null | Self::Boolean(false))
     }
 
-    /// The characters of a string.
+    /// Returns the characters of a string. `None` for any other value.
     pub fn as_str(&self) -> Option<&str> {
         if let Self::String(text) = self {
             Some(text)
@@ -186,7 +186,8 @@ impl<'a> Value<'a> {
         i64::try_from(count).map_or(Self::Float(f64::INFINITY), Self::Integer)
     }
 
-    /// The elements of an array, the values of an object's members; nothing for anything else.
+    /// Returns the elements of an array, or the values of an object's members. Any other value has
+    /// no children.
     pub fn children(&self) -> Children<'_, 'a> {
         Children(match self {
             Self::Array(elements) => ChildrenOf::Elements(elements.iter()),
@@ -204,7 +205,8 @@ impl<'a> Value<'a> {
         })
     }
 
-    /// The members of an object in their order, each key once; nothing for anything else.
+    /// Returns the members of an object in their order, each key once. Any other value has no
+    /// members.
     pub fn members(&self) -> Vec<(Text<'a>, Self)> {
         match self {
             Self::Object(object) => object
@@ -245,7 +247,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The elements of an array to be changed; `None` for anything else.
+    /// Returns the elements of an array so that they can be changed. `None` for any other value.
     pub(crate) fn elements_mut(&mut self) -> Option<&mut Elements<'a>> {
         if let Self::Lazy(view) = self
             && view.kind() == Kind::Array
@@ -259,12 +261,12 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The elements of an array; empty for anything else.
+    /// Returns the elements of an array. Empty for any other value.
     pub(crate) fn into_elements(mut self) -> Vec<Self> {
         self.elements_mut().map(Elements::take).unwrap_or_default()
     }
 
-    /// The members of an object to be changed; `None` for anything else.
+    /// Returns the members of an object so that they can be changed. `None` for any other value.
     pub(crate) fn object_mut(&mut self) -> Option<&mut Object<'a>> {
         if let Self::Lazy(view) = self
             && view.kind() == Kind::Object
@@ -312,7 +314,8 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Whether both are the same value in memory, and not only equal, as jq compares them.
+    /// Whether both are the same value in memory, and not only equal. jq compares values in this
+    /// way when it follows paths.
     pub(crate) fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Null, Self::Null) => true,

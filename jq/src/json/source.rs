@@ -1,4 +1,5 @@
-//! Walks over the tape of a checked text. Reads only; every returned value borrows the text.
+//! Access to the values of a checked text through its tape. This module only reads. Every returned
+//! value borrows the text.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -10,22 +11,23 @@ use super::error::JsonError;
 use super::string::{needs_escape, unescape};
 use super::tape::{Kind, Node, ScanLimits, scan};
 
-/// Containers with more nodes inside than this may get an index: below, walking is as fast.
+/// A container with more nodes inside than this may get an index. For a smaller container, walking
+/// over the nodes is as fast.
 const MIN_INDEXED_NODES: usize = 64;
 
-/// How often all nodes of a text may be walked over before its containers get indices. Most
-/// programs look at few members of a record, which costs less than an index.
+/// How many nodes may be visited before containers get indices, as a multiple of all nodes of the
+/// text. Most programs look at few members of a record, which costs less than an index.
 const MAX_WALKS: usize = 8;
 
-/// Indices by the node of their container. Hashes are the same in every run.
+/// The index of each container, by the container's node. Hashes are the same in every run.
 type Indices = HashMap<u32, Arc<Index>, BuildHasherDefault<DefaultHasher>>;
 
 /// The index of a large container.
 #[derive(Debug)]
 struct Index {
-    /// The nodes of an array's elements in order, or of an object's keys, sorted by key.
+    /// The nodes of an array's elements in order, or the nodes of an object's keys, sorted by key.
     places: Box<[u32]>,
-    /// The number of elements or of different keys.
+    /// The number of an array's elements, or of an object's different keys.
     children: usize,
 }
 
@@ -34,7 +36,7 @@ struct Index {
 pub struct Source<'a> {
     text: Cow<'a, str>,
     nodes: Cow<'a, [Node]>,
-    /// Number of nodes that were visited to find or count children of large containers.
+    /// How many nodes were visited to find or count children of large containers.
     walked: AtomicUsize,
     /// Indices of large containers whose children are often searched or counted.
     indices: RwLock<Indices>,
@@ -48,8 +50,8 @@ pub struct View<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// The text with the tape that [`scan`](super::tape::scan) made of it. The text must not have
-    /// white space outside strings.
+    /// Makes a source of a text and the tape that [`scan`](super::tape::scan) made of it. The text
+    /// must not have white space outside strings.
     pub fn new(text: &'a str, nodes: &'a [Node]) -> Self {
         Self {
             text: Cow::Borrowed(text),
@@ -62,7 +64,7 @@ impl<'a> Source<'a> {
     /// Checks a text and keeps a copy of it, without white space outside strings.
     ///
     /// # Errors
-    /// The first byte that is wrong.
+    /// The text is not JSON. The error names the first byte that is wrong.
     pub fn parse(
         text: impl AsRef<str> + Into<String>,
         limits: ScanLimits,
@@ -104,7 +106,7 @@ impl<'a> Source<'a> {
         &self.nodes
     }
 
-    /// Whether one more walk over `nodes` nodes is still cheaper than an index.
+    /// Counts a walk over `nodes` nodes. Returns whether walking is still cheaper than an index.
     fn may_walk(&self, nodes: usize) -> bool {
         let walked = self.walked.fetch_add(nodes, Ordering::Relaxed);
         walked <= MAX_WALKS * self.nodes.len()
@@ -140,7 +142,7 @@ impl<'a> View<'a> {
         &self.source.text[node.start as usize..node.end as usize]
     }
 
-    /// The value of a string or key, escapes resolved.
+    /// Returns the value of a string or key, with its escapes resolved.
     pub fn string(self) -> Cow<'a, str> {
         match self.plain_string() {
             Some(plain) => Cow::Borrowed(plain),
@@ -148,7 +150,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The value of a string or key that has no escapes.
+    /// Returns the value of a string or key, if it has no escapes.
     pub(crate) fn plain_string(self) -> Option<&'a str> {
         let node = self.node();
         (node.kind == Kind::PlainString)
@@ -166,12 +168,12 @@ impl<'a> View<'a> {
         &self.source.nodes[self.index as usize + 1..next as usize]
     }
 
-    /// Number of nodes inside this value: at least the number of its elements.
+    /// Returns the number of nodes inside this value. This is at least the number of its elements.
     pub fn inner_nodes(self) -> usize {
         (self.node().next - self.index - 1) as usize
     }
 
-    /// The elements of an array, in order; nothing for any other value.
+    /// Returns the elements of an array in order. Any other value has no elements.
     pub fn elements(self) -> ElementViews<'a> {
         ElementViews {
             next: self.index + 1,
@@ -180,8 +182,8 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The members of an object in the order of the text, repeated keys included; nothing for any
-    /// other value.
+    /// Returns the members of an object in the order of the text. If a key is repeated, all its
+    /// members are returned. Any other value has no members.
     pub fn members(self) -> impl Iterator<Item = (View<'a>, View<'a>)> + Clone {
         let mut next = self.index + 1;
         let end = self.end_of(Kind::Object);
@@ -202,7 +204,7 @@ impl<'a> View<'a> {
         })
     }
 
-    /// The element at `position`.
+    /// Returns the element at `position` of an array.
     pub(crate) fn element(self, position: usize) -> Option<View<'a>> {
         let walk = position.min(self.inner_nodes());
         if walk <= MIN_INDEXED_NODES || self.source.may_walk(walk) {
@@ -212,7 +214,7 @@ impl<'a> View<'a> {
         Some(View { index, ..self })
     }
 
-    /// The number of elements or of different keys.
+    /// Returns the number of an array's elements, or of an object's different keys.
     pub(crate) fn child_count(self) -> usize {
         let nodes = self.inner_nodes();
         if nodes > MIN_INDEXED_NODES && !self.source.may_walk(nodes) {

@@ -1,10 +1,11 @@
-//! JSON strings: the value of a text with escapes, and the text of a value with the fewest escapes.
+//! JSON strings. Resolves the escapes of a text, and writes a value with as few escapes as
+//! possible.
 
 use std::borrow::Cow;
 
 use super::tape::{code_unit, plain_length};
 
-/// The value of a checked JSON string; `quoted` is its text with the quotes.
+/// Returns the value of a checked JSON string. `quoted` is its text with the quotes.
 pub fn unescape(quoted: &str) -> Cow<'_, str> {
     let inner = &quoted[1..quoted.len() - 1];
     let Some(first) = memchr::memchr(b'\\', inner.as_bytes()) else {
@@ -63,7 +64,7 @@ fn push_escaped<'a>(value: &mut String, text: &'a str) -> &'a str {
     text.get(length..).unwrap_or("")
 }
 
-/// A control character that JSON does not escape, and that jq escapes.
+/// A control character that jq escapes, although JSON does not require it.
 const DELETE: u8 = 0x7f;
 
 /// Appends `value` as jq writes a string: with quotes and the fewest escapes that JSON allows, and
@@ -85,8 +86,8 @@ pub(crate) fn needs_escape(text: &str) -> bool {
     memchr::memchr(DELETE, text.as_bytes()).is_some()
 }
 
-/// Appends `value` as a JSON string with quotes and the fewest escapes: quote, backslash and the
-/// control characters below U+0020, five of them by a letter.
+/// Appends `value` as a JSON string with quotes and the fewest escapes. Only quote, backslash and
+/// the control characters below U+0020 are escaped, five of these with a letter such as `\n`.
 pub fn push_least_escaped(text: &mut String, value: &str) {
     text.push('"');
     push_inner(text, value);
@@ -111,7 +112,7 @@ fn push_inner(text: &mut String, value: &str) {
             b'\t' => text.push_str("\\t"),
             control => push_code(text, control),
         }
-        // All special characters have one byte.
+        // All characters that are escaped have one byte.
         rest = &special[1..];
     }
 }

@@ -1,5 +1,5 @@
 //! The tape: one pass that checks a JSON text and records where each of its values begins and ends.
-//! Copies nothing, converts nothing, never recurses; it does not know how texts are used.
+//! This module copies nothing, converts nothing and never recurses.
 
 use super::error::{JsonError, JsonProblem};
 
@@ -33,45 +33,46 @@ pub struct Node {
     pub start: u32,
     /// Offset after the last byte.
     pub end: u32,
-    /// Index of the first node after this one and everything inside it. While a container is open:
-    /// the index of the container around it.
+    /// The index of the first node after this node and everything inside it. While a container is
+    /// open, this is the index of the container around it.
     pub next: u32,
-    /// What it is.
+    /// What the node represents.
     pub kind: Kind,
 }
 
-/// The result of a pass besides the nodes.
+/// What a pass returns, in addition to the nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scan {
-    /// There is white space outside strings.
+    /// Whether there is white space outside strings.
     pub spaced: bool,
 }
 
-/// How long a text may be, and how deep it may nest.
+/// Limits of a text: how long it may be, and how deep it may nest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScanLimits {
-    /// Bytes of the text.
+    /// How many bytes the text may have.
     pub bytes: usize,
-    /// Arrays and objects inside each other.
+    /// How many arrays and objects may be inside each other.
     pub nesting: usize,
 }
 
 impl ScanLimits {
-    /// The longest text that offsets of 32 bits can express, with its quotes, at any depth.
+    /// The widest limits that the tape allows: the longest text whose offsets have 32 bits, and any
+    /// depth.
     pub const WIDEST: Self = Self {
         bytes: (1 << 30) + 2,
         nesting: usize::MAX,
     };
 }
 
-/// The index that represents the container around the outermost one.
+/// The index in place of an outer container, for the outermost container.
 const NO_CONTAINER: u32 = u32::MAX;
 
 /// Checks that `text` is exactly one JSON value within `limits` and fills `nodes` (emptied first)
 /// with its tape.
 ///
 /// # Errors
-/// The first byte that is wrong.
+/// The text is not JSON or exceeds a limit. The error names the first byte that is wrong.
 pub fn scan(text: &str, limits: ScanLimits, nodes: &mut Vec<Node>) -> Result<Scan, JsonError> {
     nodes.clear();
     let longest = limits.bytes.min(ScanLimits::WIDEST.bytes);
@@ -97,7 +98,8 @@ struct Scanner<'a> {
     nesting: usize,
 }
 
-/// The open containers: a list on the tape itself, from the innermost outwards.
+/// The open containers, from the innermost outwards. They are linked on the tape itself by
+/// [`Node::next`].
 struct OpenContainers {
     innermost: u32,
     depth: usize,
@@ -117,7 +119,7 @@ impl Scanner<'_> {
             return Err(self.error(JsonProblem::Empty));
         }
         loop {
-            // A value begins here, white space is skipped.
+            // A value begins at the next byte, because white space was skipped.
             let first = self.peek()?;
             match first {
                 b'{' | b'[' => {
@@ -135,8 +137,8 @@ impl Scanner<'_> {
         }
     }
 
-    /// Opens a container; returns whether its first value begins here. Otherwise its closing
-    /// bracket is the next byte.
+    /// Opens a container. Returns whether its first value begins at the next byte. If not, the next
+    /// byte is its closing bracket.
     #[expect(
         clippy::inline_always,
         reason = "the scanner runs over every byte of every record; what is open stays in registers"
@@ -302,7 +304,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// The code unit of the `\uXXXX` whose backslash is at `start`.
+    /// Returns the code unit of the `\uXXXX` whose backslash is at `start`.
     fn unicode_escape(&self, start: usize) -> Result<u32, JsonError> {
         let Some(digits) = self.bytes.get(start + 2..start + 6) else {
             return Err(error_at(self.bytes.len(), JsonProblem::UnexpectedEnd));
@@ -407,14 +409,15 @@ fn error_at(offset: usize, problem: JsonProblem) -> JsonError {
     JsonError { offset, problem }
 }
 
-/// The code unit of four hexadecimal digits.
+/// Returns the code unit that four hexadecimal digits express.
 pub(crate) fn code_unit(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, |unit, &byte| {
         Some(unit * 16 + char::from(byte).to_digit(16)?)
     })
 }
 
-/// How many bytes from the start of `bytes` are neither quote, backslash nor control character.
+/// Returns how many bytes at the start of `bytes` are neither quote, backslash nor control
+/// character.
 pub(crate) fn plain_length(bytes: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
@@ -427,8 +430,8 @@ pub(crate) fn plain_length(bytes: &[u8]) -> usize {
         let quote = word ^ QUOTES;
         let backslash = word ^ BACKSLASHES;
         // Each of the three terms marks the high bit of bytes that are zero, or below a space. The
-        // first mark is exact. The borrow may mark later bytes wrongly, which does not matter
-        // because only the first mark is used.
+        // first mark is exact. The borrow of the subtraction may mark later bytes wrongly. This
+        // does not matter, because only the first mark is used.
         let special = (quote.wrapping_sub(ONES) & !quote)
             | (backslash.wrapping_sub(ONES) & !backslash)
             | (word.wrapping_sub(SPACES) & !word);

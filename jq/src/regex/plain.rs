@@ -3,8 +3,8 @@
 //!
 //! The subset excludes, among others: patterns that match the empty text, repetitions of parts that
 //! may be empty, look-around, back-references, `\B`, POSIX classes, nested classes, and letters
-//! after a backslash other than `d w s b n t r`. Some patterns are exact only for some texts, which
-//! [`Plain::is_exact_for`] decides.
+//! after a backslash other than `d w s b n t r`. For some patterns, the crate `regex` finds the
+//! same only in some texts. [`Plain::is_exact_for`] decides this.
 
 use std::fmt::Write as _;
 use std::iter::Peekable;
@@ -15,14 +15,16 @@ use regex::CaptureLocations;
 
 use super::Flags;
 
-/// Bytes that a compiled pattern may take. A pattern with large counts is left to Oniguruma.
+/// How many bytes a compiled pattern may take. A pattern with large counts takes more, and is left
+/// to Oniguruma.
 const SIZE_LIMIT: usize = 1 << 20;
 
-/// The largest count of a repetition, for the same reason.
+/// The largest count of a repetition. A pattern with a larger count is left to Oniguruma, because
+/// its compiled form is large.
 const MAX_COUNT: u32 = 1_000;
 
-/// Oniguruma's `\w` in a class; a test compares it character by character. The crate `regex` also
-/// counts joiners as word characters.
+/// The characters that Oniguruma's `\w` matches in a class. A test compares every character. In the
+/// crate `regex`, `\w` also matches joiners.
 const WORD: &str = r"\p{Alphabetic}\p{M}\p{Nd}\p{Pc}";
 
 /// The characters that `\w` also matches outside of a class.
@@ -34,7 +36,7 @@ pub(super) struct Plain {
     needs: Needs,
 }
 
-/// The condition under which the pattern finds the same in a text as Oniguruma.
+/// Conditions on a text. If they hold, the crate `regex` finds the same matches as Oniguruma.
 #[derive(Default)]
 struct Needs {
     /// The text must be ASCII: with `i`, Oniguruma lets `ss` match `ß`, and `\b` depends on
@@ -45,7 +47,7 @@ struct Needs {
 }
 
 impl Plain {
-    /// `None` if the pattern is not of the subset.
+    /// Compiles a pattern. `None` if the pattern is not in the subset.
     pub(super) fn compile(pattern: &str, flags: &Flags) -> Option<Self> {
         let refused = RegexOptions::REGEX_OPTION_EXTEND | RegexOptions::REGEX_OPTION_FIND_LONGEST;
         let ignores_case = flags
@@ -74,12 +76,12 @@ impl Plain {
         Some(Self { regex, needs })
     }
 
-    /// The groups, without group 0.
+    /// Returns the number of groups, without group 0.
     pub(super) fn groups(&self) -> usize {
         self.regex.captures_len() - 1
     }
 
-    /// Whether Oniguruma would find the same in `text`.
+    /// Whether Oniguruma would find the same matches in `text`.
     pub(super) fn is_exact_for(&self, text: &str) -> bool {
         !(self.needs.no_final_newline && text.ends_with('\n')
             || self.needs.ascii && !text.is_ascii())
@@ -98,12 +100,12 @@ impl Plain {
             .collect()
     }
 
-    /// Room for the spans of one search.
+    /// Returns the memory for the spans of one search.
     pub(super) fn locations(&self) -> CaptureLocations {
         self.regex.capture_locations()
     }
 
-    /// Searches from the byte `start` on, and writes the spans of all groups.
+    /// Searches from the byte `start` on, and writes the spans of all groups to `locations`.
     pub(super) fn search(
         &self,
         text: &str,
@@ -132,8 +134,9 @@ impl Plain {
     }
 }
 
-/// Writes a pattern of the subset in the syntax of the crate `regex`. Each function returns the
-/// least number of characters that the part it read matches, and `None` outside of the subset.
+/// Writes a pattern of the subset in the syntax of the crate `regex`. Each function reads a part of
+/// the pattern and returns the least number of characters that this part matches. It returns `None`
+/// if the part is not in the subset.
 struct Translator<'p> {
     rest: Peekable<Chars<'p>>,
     out: String,
@@ -225,7 +228,7 @@ impl Translator<'_> {
         } else if self.take(':') {
             self.out.push_str("(?:");
         } else if self.take('<') {
-            // The name itself is not needed here: Oniguruma has it.
+            // The name itself is not needed here, because Oniguruma returns the names.
             let is_name = |c: &char| c.is_ascii_alphabetic() || *c == '_';
             self.rest.next_if(is_name)?;
             while self
@@ -322,7 +325,7 @@ impl Translator<'_> {
                 ']' if !is_empty => break,
                 '[' | ']' => return None,
                 '&' if self.rest.peek() == Some(&'&') => return None,
-                // A hyphen stands for itself only as first or last.
+                // A hyphen means itself only if it is the first or last character.
                 '-' if !is_empty && self.rest.peek() != Some(&']') => return None,
                 _ => {}
             }
@@ -343,7 +346,8 @@ impl Translator<'_> {
         Some(1)
     }
 
-    /// A character of a class, or a range that begins with it.
+    /// Writes `from` as a character of a class. If a range begins with it, reads and writes the
+    /// rest of the range too.
     fn range(&mut self, from: char) -> Option<()> {
         self.literal(from);
         let mut ahead = self.rest.clone();
@@ -365,7 +369,7 @@ impl Translator<'_> {
     }
 }
 
-/// The set that a letter after a backslash stands for.
+/// Returns the set of characters that a letter after a backslash means.
 fn set(escape: char, more_of_word: &str) -> Option<String> {
     match escape {
         'd' => Some(r"\d".to_owned()),
@@ -378,7 +382,7 @@ fn set(escape: char, more_of_word: &str) -> Option<String> {
     }
 }
 
-/// The character that a character after a backslash stands for.
+/// Returns the character that a character after a backslash means.
 fn escaped(escape: char) -> Option<char> {
     match escape {
         'n' => Some('\n'),

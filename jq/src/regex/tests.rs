@@ -1,4 +1,4 @@
-//! The values are those of jq 1.8.1.
+//! Tests of regular expressions. The expected values are those of jq 1.8.1.
 
 use std::fmt::Write as _;
 

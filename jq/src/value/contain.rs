@@ -1,10 +1,10 @@
-//! `contains` on two values of one type.
+//! jq's `contains`, for two values of one type.
 
 use super::{Type, Value};
 use crate::{Exhausted, meter, stack};
 
 impl Value<'_> {
-    /// Whether `self` holds all of `other`; values of different types do not hold each other.
+    /// Whether `self` contains `other`. A value does not contain a value of another type.
     pub(crate) fn contains(&self, other: &Self) -> Result<bool, Exhausted> {
         let kind = self.kind();
         if kind != other.kind() {

@@ -32,7 +32,7 @@ impl<'a> Elements<'a> {
         Ok(())
     }
 
-    /// Makes room for more elements. The capacity is about doubled.
+    /// Makes room for more elements. If there is not enough room, the capacity is about doubled.
     fn reserve(&mut self, more: usize) -> Result<(), Exhausted> {
         let wanted = self.values.len() + more;
         if wanted <= self.values.capacity() {
@@ -90,7 +90,7 @@ impl<'a> Elements<'a> {
     }
 }
 
-/// Memory in bytes of an array with room for this number of elements.
+/// Returns how many bytes of memory an array with room for this number of elements takes.
 fn bytes(capacity: usize) -> usize {
     ALLOCATION_BYTES + capacity * size_of::<Value<'_>>()
 }
@@ -119,13 +119,13 @@ impl Drop for Elements<'_> {
 }
 
 impl Value<'_> {
-    /// Whether dropping it may drop other containers.
+    /// Whether dropping the value may drop other containers.
     pub(super) fn holds_values(&self) -> bool {
         matches!(self, Self::Array(_) | Self::Object(_))
     }
 }
 
-/// Drops values and everything that only they hold. Uses a list and no recursion.
+/// Drops values and everything that only they hold. Uses a list instead of recursion.
 pub(super) fn free(mut values: Vec<Value<'_>>) {
     while let Some(value) = values.pop() {
         if let Value::Array(elements) = value {

@@ -10,14 +10,14 @@ use num_bigint::Sign;
 
 use super::{Big, Chars, Value};
 
-/// The longest integer that is computed exactly: far beyond any identifier, and its arithmetic
-/// takes microseconds.
+/// How many digits an integer may have to be computed exactly. This is far more than any identifier
+/// has, and a computation with such an integer takes microseconds.
 pub(crate) const MAX_DIGITS: usize = 10_000;
 
-/// Integers with no more bits than this surely have no more digits than [`MAX_DIGITS`].
+/// An integer with at most this number of bits has at most [`MAX_DIGITS`] digits.
 const SURELY_SHORT_BITS: u64 = 33_216;
 
-/// Most digits of an integer that surely fits 64 bits.
+/// An integer with at most this number of digits fits 64 bits.
 const SMALL_DIGITS: usize = 18;
 
 /// An integer has more than [`MAX_DIGITS`] digits.
@@ -93,7 +93,7 @@ fn big<'a>(left: &BigInt, operation: Exact, right: &BigInt) -> Result<Value<'a>,
     Ok(Value::big(result))
 }
 
-/// The number of a value for a calculation; 0 if the value is not a number.
+/// Returns a value as a number for a calculation. Returns 0 if the value is not a number.
 fn operand<'v>(value: &'v Value<'_>) -> Result<Operand<'v>, TooManyDigits> {
     match value {
         Value::Integer(integer) => Ok(Operand::Small(*integer)),
@@ -136,7 +136,7 @@ fn is_digits(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The value of a text with an optional sign and at most [`SMALL_DIGITS`] digits.
+/// Parses an integer with an optional sign and at most [`SMALL_DIGITS`] digits.
 fn small_integer(text: &str) -> i64 {
     let magnitude = digits_of(text)
         .bytes()
@@ -148,12 +148,12 @@ fn small_integer(text: &str) -> i64 {
     }
 }
 
-/// The nearest floating point number; infinity when it is too large.
+/// Returns the nearest floating point number, or infinity if the number is too large.
 fn to_float(text: &str) -> f64 {
     text.parse().unwrap_or(f64::NAN)
 }
 
-/// A whole number, which is not negative, as an integer.
+/// Converts a whole number that is not negative to an integer.
 pub(crate) fn whole_steps(number: f64) -> u64 {
     #[expect(
         clippy::cast_possible_truncation,
@@ -192,12 +192,12 @@ impl Value<'_> {
         Self::BigInteger(Rc::new(Big::from(integer)))
     }
 
-    /// A number that keeps this text.
+    /// Makes a number that keeps this text.
     pub(crate) fn decimal(text: String) -> Self {
         Self::OwnedDecimal(Rc::new(Chars::from(text)))
     }
 
-    /// The nearest floating point number of a number; `None` for anything else.
+    /// Returns the floating point number nearest to a number. `None` for any other value.
     pub(crate) fn to_float(&self) -> Option<f64> {
         match self {
             #[expect(clippy::cast_precision_loss, reason = "the nearest number is meant")]
@@ -215,7 +215,7 @@ impl Value<'_> {
         }
     }
 
-    /// The integer that this is, if it fits 64 bits with room to spare.
+    /// Returns the integer that the value is, if it is far from the bounds of 64 bits.
     pub(crate) fn as_small_integer(&self) -> Option<i64> {
         match self {
             Self::Integer(integer) => Some(*integer).filter(|integer| *integer < i64::MAX / 2),
@@ -240,7 +240,8 @@ impl Value<'_> {
         matches!(self, Self::Float(float) if float.is_nan())
     }
 
-    /// The number with the opposite sign. A zero that was not computed loses its sign, as in jq.
+    /// Returns the number with the opposite sign. A zero that was not computed loses its sign, as
+    /// in jq.
     pub(crate) fn negated(&self) -> Option<Self> {
         Some(match self {
             Self::Integer(integer) => match integer.checked_neg() {
@@ -281,9 +282,9 @@ fn negated_text<'a>(text: &str) -> Value<'a> {
     Value::decimal(format!("-{text}"))
 }
 
-/// Compares two numbers, neither of which is NaN. Two exact numbers are compared exactly, and an
-/// integer with every number. A number with a point or an exponent is compared with a floating
-/// point number as floating point.
+/// Compares two numbers, neither of which is NaN. Two exact numbers are compared exactly, and so is
+/// an integer with any number. If one number has a point or an exponent and the other one is a
+/// floating point number, both are compared as floating point numbers.
 pub(crate) fn compare_numbers(left: &Value<'_>, right: &Value<'_>) -> Ordering {
     if let (Value::Integer(left), Value::Integer(right)) = (left, right) {
         return left.cmp(right);
@@ -324,7 +325,7 @@ fn compare_float(exact: &Value<'_>, float: f64) -> Ordering {
     }
 }
 
-/// The integer with the value of a floating point number without fraction; `None` for infinities.
+/// Converts a floating point number without fraction to an integer. `None` for infinities.
 fn float_to_big(float: f64) -> Option<BigInt> {
     if !float.is_finite() {
         return None;
@@ -355,7 +356,8 @@ fn compare_exact(left: &Value<'_>, right: &Value<'_>) -> Ordering {
             Sign::Minus => Ordering::Less,
             Sign::NoSign | Sign::Plus => Ordering::Greater,
         },
-        // Rounding keeps the order, so only equal floating point numbers need a closer look.
+        // Rounding keeps the order. So the texts are compared only if the rounded numbers are
+        // equal.
         (Ok(one @ Operand::Float(_)), Ok(two @ (Operand::Float(_) | Operand::Small(_))))
         | (Ok(one @ Operand::Small(_)), Ok(two @ Operand::Float(_)))
             if rounded(&one, &two) != Ordering::Equal =>
@@ -432,7 +434,7 @@ impl<'t> Decimal<'t> {
         }
     }
 
-    /// -1, 0 or 1.
+    /// Returns -1, 0 or 1.
     fn sign(&self) -> i8 {
         let is_zero = self.whole.is_empty() && self.fraction.is_empty();
         match (is_zero, self.negative) {

@@ -1,5 +1,5 @@
 //! An object that was made: its members in the order in which they were added. A small object is
-//! searched, a large one has an index.
+//! searched member by member. A large one has an index.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher};
@@ -9,7 +9,7 @@ use super::{Text, Value};
 use crate::json::source::View;
 use crate::meter::{ALLOCATION_BYTES, Held};
 
-/// Objects with more members have an index.
+/// An object with more members than this has an index.
 const SEARCHED_MEMBERS: usize = 16;
 
 /// Hashes are the same in every run.
@@ -26,7 +26,7 @@ pub struct Object<'a> {
 type Member<'a> = (Text<'a>, Value<'a>);
 
 impl<'a> Object<'a> {
-    /// The object at a place of a record, its members unchanged.
+    /// Makes an object of the object at a position of a record. Its members are not copied.
     pub(crate) fn of(view: View<'a>) -> Self {
         let entries = view
             .unique_members()
@@ -36,7 +36,7 @@ impl<'a> Object<'a> {
         Self::from_unique(entries)
     }
 
-    /// Members whose keys differ.
+    /// Makes an object of members whose keys are all different.
     pub(crate) fn from_unique(entries: Vec<Member<'a>>) -> Self {
         let mut object = Self {
             entries,
@@ -93,7 +93,8 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// Removes the members that `is_removed` names; the others stay in their order.
+    /// Removes the members for whose keys `is_removed` returns true. The other members stay in
+    /// their order.
     pub(crate) fn remove(&mut self, is_removed: impl Fn(&str) -> bool) {
         let before = self.entries.len();
         self.entries.retain(|(key, _)| !is_removed(key));
@@ -115,7 +116,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    /// Counts the memory of the members and their index.
+    /// Counts the memory that the members and their index take.
     fn count(&mut self) {
         let indexed = self.index.as_ref().map_or(0, |index| index.capacity());
         self.held.set(

@@ -1,5 +1,5 @@
-//! The order of values and their equality, as jq has them: null, false, true, numbers, strings,
-//! arrays, objects.
+//! The order and the equality of values, as in jq. The order of the types is null, false, true,
+//! numbers, strings, arrays, objects.
 
 use std::cmp::Ordering;
 use std::rc::Rc;
@@ -127,9 +127,10 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The same values in ascending order of `key`; equal ones stay in their order. With NaN, or
-    /// with exact and rounded numbers together, there is no total order, and then the sorts of the
-    /// standard library may panic. So this is a merge sort of our own.
+    /// Returns the values in ascending order of `key`. Values with equal keys keep their order.
+    /// There is no total order if there is a NaN, or if exact and rounded numbers are mixed; then
+    /// the sorts of the standard library may panic. Therefore this function is a separate merge
+    /// sort.
     pub(crate) fn sort<T: Clone>(
         items: &mut Vec<T>,
         key: &impl Fn(&T) -> &Value<'a>,

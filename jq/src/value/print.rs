@@ -1,5 +1,5 @@
-//! Values as JSON text: compact, strings with the fewest escapes, numbers as they were written or
-//! as jq prints them.
+//! Writes values as JSON text. The text is compact, its strings have the fewest escapes, and its
+//! numbers are as they were written or as jq prints them.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -17,16 +17,16 @@ use crate::json::tape::{Kind, ScanLimits};
 use crate::meter::{self, MAX_JSON_BYTES};
 use crate::{Exhausted, double, stack};
 
-/// The limits of texts that stay inside the program. Only the stack limits their depth.
+/// The limits of texts that stay inside the program: none. Only the stack limits their depth.
 const UNLIMITED: ScanLimits = ScanLimits {
     bytes: MAX_JSON_BYTES,
     nesting: usize::MAX,
 };
 
-/// A guess of the bytes of a number, or of an array or object inside another.
+/// A guess of how many bytes a number has, or an array or object inside another one.
 const GUESSED_BYTES: usize = 16;
 
-/// The text of a number; empty for any other value.
+/// Returns the text of a number. Empty for any other value.
 pub(crate) fn number_text<'v>(value: &'v Value<'_>) -> Cow<'v, str> {
     match value {
         Value::Decimal(text) => Cow::Borrowed(text),
@@ -39,7 +39,7 @@ pub(crate) fn number_text<'v>(value: &'v Value<'_>) -> Cow<'v, str> {
     }
 }
 
-/// Appends the text of a number; nothing for any other value.
+/// Appends the text of a number. Appends nothing for any other value.
 pub(crate) fn push_number(text: &mut String, value: &Value<'_>) {
     match value {
         Value::Integer(integer) => {
@@ -66,8 +66,8 @@ impl Value<'_> {
     /// as they were written or as jq prints them.
     ///
     /// # Errors
-    /// [`JsonProblem::TooDeep`] and [`JsonProblem::TooLong`], if `text` with the value would not be
-    /// within `limits`; part of the value is appended then.
+    /// [`JsonProblem::TooDeep`] and [`JsonProblem::TooLong`], if `text` with the value would exceed
+    /// `limits`. Then a part of the value has been appended.
     pub fn write_json(&self, text: &mut String, limits: ScanLimits) -> Result<(), JsonProblem> {
         text.reserve(self.guessed_bytes());
         let mut writer = Writer {
@@ -89,7 +89,8 @@ impl Value<'_> {
         })
     }
 
-    /// Appends the value as JSON that stays within the program. It counts for the evaluation.
+    /// Appends the value as JSON that stays inside the program. The memory of the JSON counts
+    /// towards the limit of the evaluation.
     pub(crate) fn push_json(&self, text: &mut String) -> Result<(), Exhausted> {
         let mut writer = Writer {
             text,
@@ -103,12 +104,13 @@ impl Value<'_> {
         })
     }
 
-    /// The text of a number: as it was written, or as jq prints it; `None` for any other value.
+    /// Returns the text of a number, as it was written or as jq prints it. `None` for any other
+    /// value.
     pub fn number_text(&self) -> Option<Cow<'_, str>> {
         (self.kind() == Type::Number).then(|| number_text(self))
     }
 
-    /// The approximate length of the value as JSON; exact for most values.
+    /// Returns the approximate length of the value as JSON. It is exact for most values.
     fn guessed_bytes(&self) -> usize {
         match self {
             Self::Array(elements) => {
@@ -134,20 +136,21 @@ impl Value<'_> {
         }
     }
 
-    /// The value as JSON.
+    /// Returns the value as JSON.
     pub fn to_json(&self) -> Result<String, Exhausted> {
         let mut text = String::new();
         self.push_json(&mut text)?;
         Ok(text)
     }
 
-    /// The value as an error shows it: its type, and JSON cut to fewer than `room` bytes.
+    /// Returns the value as an error shows it. This is its type, and its JSON cut to fewer than
+    /// `room` bytes.
     pub(crate) fn shown(&self, room: usize) -> String {
         let json = self.excerpt(room);
         format!("{} ({json})", self.type_name())
     }
 
-    /// JSON cut to fewer than `room` bytes, as jq cuts it.
+    /// Returns the value as JSON, cut to fewer than `room` bytes as jq cuts it.
     pub(crate) fn excerpt(&self, room: usize) -> String {
         let mut json = String::new();
         let limits = ScanLimits {
@@ -194,7 +197,7 @@ impl From<Exhausted> for Refusal {
 struct Writer<'t> {
     text: &'t mut String,
     limits: ScanLimits,
-    /// Whether the text counts for the evaluation.
+    /// Whether the text counts towards the limits of the evaluation.
     is_metered: bool,
 }
 
@@ -243,8 +246,8 @@ impl Writer<'_> {
         self.check_length()
     }
 
-    /// A value of a record in canonical form: each key once, at its first place and with its last
-    /// value.
+    /// Writes a value of a record in canonical form. Each key occurs once, at its first position
+    /// and with its last value.
     fn view(&mut self, view: View<'_>, depth: usize) -> Result<(), Refusal> {
         match view.kind() {
             Kind::Null | Kind::False | Kind::True | Kind::Number => {
@@ -263,7 +266,7 @@ impl Writer<'_> {
         self.check_length()
     }
 
-    /// The elements or members of a value of a record, with brackets.
+    /// Writes the elements or members of a value of a record, with brackets.
     fn container(&mut self, view: View<'_>, inner: usize) -> Result<(), Refusal> {
         if view.kind() == Kind::Array {
             self.text.push('[');
@@ -326,7 +329,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Fails if the evaluation has no memory for this number of additional bytes.
+    /// Fails if the limits do not allow this number of additional bytes.
     fn room(&self, more: usize) -> Result<(), Refusal> {
         if !self.is_metered {
             return Ok(());

@@ -1,5 +1,5 @@
-//! Strings: parts of a record or a program, strings that were made, and parts of strings that were
-//! made. Counts the memory of strings that were made.
+//! Strings. A string is a part of a record or of the program, or it was made by an evaluation, or
+//! it is a part of such a string. This module counts the memory of strings that were made.
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;
@@ -10,7 +10,7 @@ use std::rc::Rc;
 use crate::Exhausted;
 use crate::meter::{self, ALLOCATION_BYTES, Held};
 
-/// A string, borrowed or shared. Compares as its characters do.
+/// A string, which is borrowed or shared. Two strings are compared by their characters.
 #[derive(Clone)]
 pub enum Text<'a> {
     /// A part of the record or the program.
@@ -28,7 +28,8 @@ pub struct Chars {
     held: Held,
 }
 
-/// The range of bytes of a part of a string. It is small, because every value has room for it.
+/// The range of bytes of a part of a string. Its size is small, because it determines the size of
+/// every value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     from: u32,
@@ -67,7 +68,7 @@ impl Chars {
 }
 
 impl Text<'_> {
-    /// A part of the string, which shares its characters.
+    /// Returns a part of the string. The part shares the characters of the string.
     pub(crate) fn part(&self, range: Range<usize>) -> Self {
         match self {
             Self::Borrowed(string) => Self::Borrowed(&string[range]),
@@ -80,7 +81,7 @@ impl Text<'_> {
         }
     }
 
-    /// Appends another string. The change is made in place if nothing else holds this string.
+    /// Appends another string. Changes this string in place if nothing else holds it.
     pub(crate) fn append(&mut self, other: &Self) -> Result<(), Exhausted> {
         if self.is_empty() {
             *self = other.clone();
@@ -102,7 +103,7 @@ impl Text<'_> {
         Ok(())
     }
 
-    /// Whether both are the same characters of the same string.
+    /// Whether both are the same range of the same string in memory.
     pub(super) fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Borrowed(left), Self::Borrowed(right)) => std::ptr::eq(*left, *right),
