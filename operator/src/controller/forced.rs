@@ -1,8 +1,8 @@
-//! Decides which pods may be deleted by force, and when: tries, their rate limit, and what is known
-//! about the nodes.
+//! Decides which pods may be deleted by force, and when: it keeps the earlier tries, limits their
+//! rate, and uses what is known about the nodes.
 //!
-//! Pure: no client, no clock. This does not affect decisions about a job: a pod that stays only
-//! costs the job one worker.
+//! Pure: no client, no clock. No decision about a job depends on this: if a pod stays, the job only
+//! has one worker less.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,28 +13,28 @@ use zephyr_crds::conditions::Reason;
 use super::status::WriteProblem;
 use crate::pods::PodFacts;
 
-/// Most deletions in [`WINDOW`] of pods of one job that still exist. A pod that disappears no
-/// longer counts, so all pods of a lost node are deleted within seconds. Pods that a finalizer
+/// How many tries to delete one job's pods are allowed within [`WINDOW`]. Only tries for pods that
+/// still exist count, so all pods of a lost node are deleted within seconds. Pods that a finalizer
 /// keeps do not need more tries.
 pub const MAX_TRIES_IN_WINDOW: usize = 4;
-/// See [`MAX_TRIES_IN_WINDOW`].
+/// The time in which tries are counted for [`MAX_TRIES_IN_WINDOW`].
 const WINDOW: SignedDuration = SignedDuration::from_mins(1);
 /// The wait between the first two tries at one pod; doubled each time.
 const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(15);
 /// The longest wait between two tries at one pod.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(10);
-/// Number of doublings after which the longest wait is reached.
+/// How many times the wait is doubled at most; then the longest wait is reached.
 const MAX_DOUBLINGS: u32 = 8;
-/// Number of tries after which a pod that still exists is reported: the first try may not have
-/// taken effect yet.
+/// After how many tries a pod that still exists is reported. More than one, because the first try
+/// may not have taken effect yet.
 const TRIES_BEFORE_REPORT: u32 = 2;
 /// How long an observation of a node is valid.
 pub const NODE_VIEW_AGE: SignedDuration = SignedDuration::from_secs(30);
-/// Most nodes that one reconcile reads, each with one call. The others follow in the next
-/// reconcile.
+/// How many nodes one reconcile reads at most, each with one call. The next reconcile reads the
+/// others.
 pub const MAX_NODES_ASKED: usize = 5;
 
-/// What is known of a pod's node.
+/// What is known about a pod's node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeView {
     /// It does not exist, or its condition `Ready` is not `True`.
@@ -50,7 +50,7 @@ pub enum NodeView {
 pub struct ForcedDeletes {
     /// The tries for each pod, by its uid.
     tries: BTreeMap<String, Tries>,
-    /// Tries of the last minute, by pod uid.
+    /// The tries of the last minute: the uid of the pod, and when.
     recent: Vec<(String, Timestamp)>,
     nodes: BTreeMap<String, (NodeView, Timestamp)>,
 }
@@ -61,7 +61,7 @@ struct Tries {
     name: String,
     times: u32,
     last: Timestamp,
-    /// The API server's message for the last try, if it refused.
+    /// The API server's message if it refused the last try.
     refused: Option<WriteProblem>,
 }
 
@@ -103,7 +103,7 @@ impl ForcedDeletes {
             .retain(|_, (_, seen)| now.duration_since(*seen) < NODE_VIEW_AGE);
     }
 
-    /// The nodes to read: those of pods that are stuck and could be deleted now.
+    /// Returns the nodes to read: the nodes of pods that are stuck and may be tried again now.
     pub fn nodes_to_ask(&self, pods: &[Arc<PodFacts>], now: Timestamp) -> Vec<String> {
         let mut nodes: Vec<_> = pods
             .iter()
@@ -117,8 +117,8 @@ impl ForcedDeletes {
         nodes
     }
 
-    /// The pods to delete by force now: stuck, on a lost node, and not tried too often. Pods
-    /// without a try come first.
+    /// Returns the pods to delete by force now: they are stuck on a lost node, and were not tried
+    /// too often. Pods without a try come first.
     pub fn due<'a>(&self, pods: &'a [Arc<PodFacts>], now: Timestamp) -> Vec<&'a PodFacts> {
         let mut due: Vec<_> = pods
             .iter()
@@ -130,7 +130,7 @@ impl ForcedDeletes {
         due
     }
 
-    /// When to check pods that are being deleted again; absent if there is none.
+    /// Returns when to check again the pods that are being deleted, or `None` if there are none.
     pub fn next_look(&self, pods: &[Arc<PodFacts>], now: Timestamp) -> Option<Timestamp> {
         // When the oldest try leaves the window, another one is allowed.
         let room = self
@@ -152,8 +152,8 @@ impl ForcedDeletes {
         pods.iter().map(Arc::as_ref).filter_map(look).min()
     }
 
-    /// A message for people: a refused deletion, or else a pod that still exists although it was
-    /// deleted.
+    /// Returns a message for people about a refused deletion, or else about a pod that still exists
+    /// although it was deleted.
     pub fn problem(&self) -> Option<WriteProblem> {
         let refused = self.tries.values().find_map(|tries| tries.refused.clone());
         let stays = || {
@@ -183,7 +183,7 @@ impl ForcedDeletes {
         }
     }
 
-    /// The time from which another try for the pod is allowed.
+    /// Returns the time from which another try for the pod is allowed.
     fn rested(&self, pod: &PodFacts) -> Timestamp {
         let Some(tries) = self.tries.get(&pod.uid) else {
             return Timestamp::MIN;
@@ -195,7 +195,7 @@ impl ForcedDeletes {
         )
     }
 
-    /// The tries that count towards the rate limit.
+    /// Returns the tries that count towards the rate limit.
     fn recent(&self, now: Timestamp) -> impl Iterator<Item = Timestamp> {
         self.recent
             .iter()
@@ -204,7 +204,7 @@ impl ForcedDeletes {
     }
 }
 
-/// `from` plus `wait`; the far future if the sum cannot be represented.
+/// Returns `from` plus `wait`, or the latest possible time if the sum cannot be represented.
 fn later(from: Timestamp, wait: SignedDuration) -> Timestamp {
     from.checked_add(wait).unwrap_or(Timestamp::MAX)
 }
@@ -214,7 +214,7 @@ mod tests {
     use super::*;
     use crate::pods::tests::{at, worker};
 
-    /// Pods that have been stuck since second 0, each on a separate node.
+    /// Returns pods that have been stuck since second 0, each on a separate node.
     fn stuck(count: usize) -> Vec<Arc<PodFacts>> {
         (0..count)
             .map(|number| PodFacts {
@@ -237,8 +237,8 @@ mod tests {
         }
     }
 
-    /// Deletes due pods every 100 ms for `seconds`; `goes` says which pods disappear when they are
-    /// deleted. Returns the seconds of all deletions.
+    /// Deletes due pods every 100 ms for `seconds` seconds. `goes` decides which pods disappear
+    /// when they are deleted. Returns the second of each deletion.
     fn run(
         mut pods: Vec<Arc<PodFacts>>,
         seconds: i64,

@@ -21,11 +21,11 @@ use super::observed::{Frozen, LastWell};
 use super::validate::{SpecVersion, after, errors};
 use crate::pods::PodFacts;
 
-/// Least time between two events with the same reason for one job: a state that changes quickly
-/// causes one event, and `status` shows the current state.
+/// How much time passes at least between two events with the same reason for one job. So a state
+/// that changes quickly causes only one event; `status` always shows the current state.
 pub const EVENT_INTERVAL: SignedDuration = SignedDuration::from_mins(5);
 
-/// Jobs by uid.
+/// What is remembered about each job, by the job's uid.
 #[derive(Debug, Default)]
 pub struct Memory(Mutex<BTreeMap<String, JobMemory>>);
 
@@ -39,7 +39,7 @@ struct JobMemory {
     is_behind: bool,
     /// The frozen job of the running generation, with the uid of the root from which it was read.
     frozen: Option<(String, Frozen)>,
-    /// The errors in the job's spec, with the version in which they are.
+    /// The errors in the job's spec, with the version of the spec that was checked.
     errors: Option<(SpecVersion, Vec<FieldError>)>,
     /// The version of an unreadable job for which an event was published.
     unreadable_version: Option<String>,
@@ -52,15 +52,16 @@ struct JobMemory {
     mended_at: Option<Timestamp>,
     /// The uid of the `StatefulSet` whose replicas were changed last, and the new number.
     scaled_to: Option<(String, u32)>,
-    /// Consecutive failed deletions of earlier generations' roots, and when the next one is tried.
+    /// How many deletions of earlier generations' roots failed in a row, and when the next one is
+    /// tried.
     old_roots_held: Option<(u32, Timestamp)>,
     /// When an event of each reason was last published. The reasons are a closed list.
     announced: BTreeMap<String, Timestamp>,
 }
 
 impl Memory {
-    /// The newer of two versions: that of the watch, and that of our last write. A plan that is
-    /// based on a status from before our last write would repeat that write.
+    /// Returns the newer of two versions of a job: the one from the watch, or the one from our last
+    /// write. A plan that is based on a status from before our last write would repeat that write.
     pub fn newest(&self, cached: ZephyrJob) -> ZephyrJob {
         let mut jobs = self.lock();
         let Some(memory) = cached.uid().and_then(|uid| jobs.get_mut(&uid)) else {
@@ -84,7 +85,7 @@ impl Memory {
         memory.written_at = Some(now);
     }
 
-    /// The errors in a job's spec. Each version of the spec is checked once.
+    /// Returns the errors in a job's spec. Each version of the spec is checked once.
     pub fn errors(&self, job: &ZephyrJob) -> Vec<FieldError> {
         let Some(version) = SpecVersion::of(job) else {
             return errors(job);
@@ -102,14 +103,15 @@ impl Memory {
         found
     }
 
-    /// The frozen job that was read from the root with this uid.
+    /// Returns the frozen job that was read from the root with this uid.
     pub fn frozen(&self, uid: &str, root_uid: &str) -> Option<Frozen> {
         let jobs = self.lock();
         let (read_from, frozen) = jobs.get(uid)?.frozen.as_ref()?;
         (read_from == root_uid).then(|| frozen.clone())
     }
 
-    /// Keeps a frozen job for as long as its generation runs; roots do not change.
+    /// Keeps a frozen job for as long as its generation runs. This is safe because roots are
+    /// immutable.
     pub fn keep_frozen(&self, uid: &str, root_uid: &str, frozen: Frozen) {
         let mut jobs = self.lock();
         jobs.entry(uid.to_owned()).or_default().frozen = Some((root_uid.to_owned(), frozen));
@@ -122,8 +124,8 @@ impl Memory {
         }
     }
 
-    /// Whether no event was published yet for this version of an unreadable job; from now on it
-    /// counts as published.
+    /// Returns whether an event must be published for this version of an unreadable job. If so, the
+    /// event counts as published from now on.
     pub fn must_report_unreadable(&self, uid: &str, version: &str) -> bool {
         let mut jobs = self.lock();
         let last = &mut jobs.entry(uid.to_owned()).or_default().unreadable_version;
@@ -132,22 +134,22 @@ impl Memory {
         is_new
     }
 
-    /// When status was last written.
+    /// Returns when status was last written.
     pub fn written_at(&self, uid: &str) -> Option<Timestamp> {
         self.lock().get(uid).and_then(|memory| memory.written_at)
     }
 
-    /// Reads or changes the results of requests for the job's roots by name.
+    /// Calls `look` with the results of requests for the job's roots by name.
     pub fn with_roots<T>(&self, uid: &str, look: impl FnOnce(&mut RootsByName) -> T) -> T {
         look(&mut self.lock().entry(uid.to_owned()).or_default().roots_by_name)
     }
 
-    /// Reads or changes the record of what this operator made for the job.
+    /// Calls `look` with the record of what this operator made for the job.
     pub fn with_made<T>(&self, uid: &str, look: impl FnOnce(&mut Made) -> T) -> T {
         look(&mut self.lock().entry(uid.to_owned()).or_default().made)
     }
 
-    /// When the job's generation was last seen in a good state.
+    /// Returns when the job's generation was last seen in a good state.
     pub fn last_well(&self, uid: &str) -> LastWell {
         let jobs = self.lock();
         jobs.get(uid)
@@ -161,7 +163,7 @@ impl Memory {
         memory.last_well.note(diagnosis, now);
     }
 
-    /// When the job's Service was last mended.
+    /// Returns when the job's Service was last mended.
     pub fn mended_at(&self, uid: &str) -> Option<Timestamp> {
         self.lock().get(uid).and_then(|memory| memory.mended_at)
     }
@@ -171,13 +173,13 @@ impl Memory {
         self.lock().entry(uid.to_owned()).or_default().mended_at = Some(now);
     }
 
-    /// When the number of the job's workers was last changed.
+    /// Returns when the number of the job's workers was last changed.
     pub fn scaled_at(&self, uid: &str) -> Option<Timestamp> {
         self.lock().get(uid).and_then(|memory| memory.scaled_at)
     }
 
-    /// The number of workers that this operator last requested from this `StatefulSet`. The watch
-    /// may report this number later than it reports that pods are gone.
+    /// Returns the number of workers that this operator last requested from this `StatefulSet`. The
+    /// watch may report this number later than it reports that pods are gone.
     pub fn scaled_to(&self, uid: &str, workers_uid: &str) -> Option<u32> {
         let jobs = self.lock();
         let (last, to) = jobs.get(uid)?.scaled_to.as_ref()?;
@@ -193,15 +195,15 @@ impl Memory {
         memory.scaled_to = Some((workers_uid.to_owned(), to));
     }
 
-    /// Until when deletions of earlier generations' roots pause.
+    /// Returns until when deletions of earlier generations' roots pause.
     pub fn old_roots_held(&self, uid: &str) -> Option<Timestamp> {
         let jobs = self.lock();
         let held = jobs.get(uid)?.old_roots_held;
         held.map(|(_, until)| until)
     }
 
-    /// Records that a root of an earlier generation could not be deleted: `wait` returns the wait
-    /// after this number of consecutive failures.
+    /// Records that a root of an earlier generation could not be deleted: `wait` receives the
+    /// number of consecutive failures, and returns how long to pause.
     pub fn hold_old_roots(&self, uid: &str, wait: impl FnOnce(u32) -> Duration, now: Timestamp) {
         let mut jobs = self.lock();
         let memory = jobs.entry(uid.to_owned()).or_default();
@@ -217,7 +219,7 @@ impl Memory {
         }
     }
 
-    /// The tries for the job's stuck pods, without those of pods that are gone.
+    /// Returns the tries for the job's stuck pods, without those of pods that are gone.
     pub fn forced(&self, uid: &str, pods: &[Arc<PodFacts>], now: Timestamp) -> ForcedDeletes {
         let mut jobs = self.lock();
         let Some(memory) = jobs.get_mut(uid) else {
@@ -232,7 +234,8 @@ impl Memory {
         change(&mut self.lock().entry(uid.to_owned()).or_default().forced);
     }
 
-    /// Whether an event with `reason` may be published for the job. If so, it counts as published.
+    /// Returns whether an event with `reason` may be published for the job. If so, it counts as
+    /// published.
     pub fn may_announce(&self, uid: &str, reason: &str, now: Timestamp) -> bool {
         let mut jobs = self.lock();
         let announced = &mut jobs.entry(uid.to_owned()).or_default().announced;
@@ -253,8 +256,8 @@ impl Memory {
         memory.failures
     }
 
-    /// Whether the job must be read again, because somebody changes it faster than the watch
-    /// delivers it.
+    /// Returns whether the job must be read again, because somebody changes it faster than the
+    /// watch delivers it.
     pub fn is_behind(&self, uid: &str) -> bool {
         self.lock().get(uid).is_some_and(|memory| memory.is_behind)
     }
@@ -272,25 +275,26 @@ impl Memory {
         }
     }
 
-    /// Reads or changes the record of the events of the job's pods.
+    /// Calls `look` with the record of the events of the job's pods.
     pub fn with_events<T>(&self, uid: &str, look: impl FnOnce(&mut EventMemory) -> T) -> T {
         look(&mut self.lock().entry(uid.to_owned()).or_default().events)
     }
 
-    /// Forgets the jobs for which `is_alive` says no.
+    /// Forgets the jobs for which `is_alive` returns false.
     pub fn retain(&self, is_alive: impl Fn(&str) -> bool) {
         self.lock().retain(|uid, _| is_alive(uid));
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, JobMemory>> {
-        // Values are consistent after every statement, so a panic leaves a usable value.
+        // The value is consistent after every statement, so it is usable even if a thread panicked
+        // while it held the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whether `one` is a later version than `other` of the same object. The API promises that versions
-/// can be compared as numbers. If they cannot, the watch's version is used, and a stale write is
-/// refused because of its version.
+/// Returns whether `one` is a later version than `other` of the same object. The API promises that
+/// versions can be compared as numbers. If they cannot, the watch's version is used, and a stale
+/// write is refused because of its version.
 fn is_newer(one: &ZephyrJob, other: &ZephyrJob) -> bool {
     let number = |job: &ZephyrJob| {
         job.resource_version()
@@ -335,7 +339,7 @@ mod tests {
         let mut job = job("1");
         job.metadata.generation = Some(1);
         assert_eq!(memory.errors(&job), []);
-        // A version has exactly one spec, so this changed spec is not checked.
+        // A version never changes its spec, so this changed spec is not checked.
         job.spec.workers.replicas = 0;
         assert_eq!(memory.errors(&job), []);
         job.metadata.generation = Some(2);

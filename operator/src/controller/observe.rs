@@ -1,4 +1,5 @@
-//! The only reads: the watches' caches, and live lists if a cache is not enough. Decides nothing.
+//! Makes all reads of a reconcile: from the watches' caches, and from live lists if a cache is not
+//! enough. This module decides nothing.
 
 pub mod events;
 pub mod made;
@@ -30,13 +31,14 @@ use crate::watches::facts::{
     Anybody, Mark, SeenCoordinator, SeenJob, SeenPod, SeenRoot, SeenService, SeenWorkers,
 };
 
-/// Objects in one page of a live list.
+/// How many objects one page of a live list contains.
 const PAGE: u32 = 500;
-/// Most pages of one live list: 100,000 objects with the label of the job's name.
+/// How many pages of one live list are read at most. This is enough for 100,000 objects that carry
+/// the job's name in a label.
 const MAX_PAGES: u32 = 200;
 /// How often one live list may start again because the API server has dropped its position.
 const MAX_RESTARTS: u32 = 3;
-/// The API server's code for a page that continues a dropped list.
+/// The HTTP code with which the API server refuses to continue a list that it has dropped.
 const EXPIRED: u16 = 410;
 
 /// The read that failed.
@@ -52,7 +54,7 @@ pub enum Error {
         /// The cause.
         source: CallError,
     },
-    /// More objects carry the job's name than are read.
+    /// More objects carry the job's name than the operator reads.
     #[error(
         "list {kind} of job {job}: more than {MAX_PAGES} pages of {PAGE} objects carry its name"
     )]
@@ -62,7 +64,7 @@ pub enum Error {
         /// The job that they name.
         job: String,
     },
-    /// The API server did not give the job.
+    /// The API server did not return the job.
     #[error("get job {job}: {source}")]
     GetJob {
         /// Its name.
@@ -70,7 +72,7 @@ pub enum Error {
         /// The cause.
         source: CallError,
     },
-    /// The API server did not give a root.
+    /// The API server did not return a root.
     #[error("get ConfigMap {name}: {source}")]
     GetRoot {
         /// Its name.
@@ -87,7 +89,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The call that caused it.
+    /// Returns the call that caused the error, if there was one.
     pub fn call(&self) -> Option<&CallError> {
         match self {
             Self::List { source, .. }
@@ -106,11 +108,11 @@ struct Objects {
     coordinators: Vec<Arc<SeenCoordinator>>,
     workers: Vec<Arc<SeenWorkers>>,
     pods: Vec<Arc<SeenPod>>,
-    /// The numbers on all objects that carry the job's name.
+    /// The generation numbers on all objects that carry the job's name.
     taken_numbers: BTreeSet<u32>,
 }
 
-/// The watches' view of the job.
+/// Returns the watches' view of the job.
 pub fn from_caches(caches: &Caches, job: &JobIdentity) -> Observed {
     let (namespace, uid) = (&job.namespace, &job.uid);
     let objects = Objects {
@@ -124,7 +126,7 @@ pub fn from_caches(caches: &Caches, job: &JobIdentity) -> Observed {
     objects.read(job, Freshness::Cached)
 }
 
-/// The API server's current view of the job, page by page.
+/// Reads the API server's current view of the job, page by page.
 pub async fn live(
     client: &Client,
     caches: &Caches,
@@ -160,7 +162,8 @@ pub async fn live(
     Ok(objects.read(job, freshness))
 }
 
-/// The job itself, now; `None` if it is gone, or can no longer be read: the watch reports that too.
+/// Reads the job itself. Returns `None` if the job is gone or can no longer be read; the watch
+/// reports both cases too.
 pub async fn live_job(client: &Client, job: &JobIdentity) -> Result<Option<SeenJob>, Error> {
     let api: Api<Seen<SeenJob>> = Api::namespaced(client.clone(), &job.namespace);
     let seen = bounded(api.get_opt(&job.name))
@@ -172,7 +175,7 @@ pub async fn live_job(client: &Client, job: &JobIdentity) -> Result<Option<SeenJ
     Ok(seen.and_then(|seen| seen.facts))
 }
 
-/// The API server's view of a node. If it may not be read, only the pods' own conditions are used.
+/// Reads a node. If the operator may not read nodes, only the pods' own conditions are used.
 pub async fn node(client: &Client, name: &str) -> NodeView {
     let api: Api<Node> = Api::all(client.clone());
     match bounded(api.get_opt(name)).await {
@@ -196,7 +199,7 @@ pub async fn node(client: &Client, name: &str) -> NodeView {
     }
 }
 
-/// The frozen job in the root of a generation. The root must be the one with `root_uid`.
+/// Reads the frozen job in the root of a generation. The root must be the one with `root_uid`.
 pub async fn frozen(
     client: &Client,
     job: &JobIdentity,
@@ -216,8 +219,8 @@ pub async fn frozen(
     })
 }
 
-/// Lists the objects of one kind with the label of the job's name, and records the numbers that
-/// they use.
+/// Lists the objects of one kind with the label of the job's name, and records the generation
+/// numbers that they use.
 async fn list<F: Facts>(
     client: &Client,
     job: &JobIdentity,
@@ -301,7 +304,7 @@ impl Objects {
         for pod in &self.pods {
             observed.pods.push(Arc::clone(&pod.facts));
         }
-        // A fixed order, whatever the order of the lists, so that the same facts give the same
+        // The order does not depend on the order of the lists, so the same facts give the same
         // plan.
         observed
             .pods
@@ -310,7 +313,7 @@ impl Objects {
     }
 }
 
-/// The generation that an object of this job belongs to.
+/// Returns the generation that an object of this job belongs to.
 fn entry<'a>(
     observed: &'a mut Observed,
     mark: &Mark,
@@ -320,8 +323,8 @@ fn entry<'a>(
     observed.generations.entry(mark.generation).or_default()
 }
 
-/// Whether an object belongs to the existing root. If no root is known, the object belongs to a
-/// root that is gone or that no watch shows.
+/// Returns whether an object belongs to the existing root. If no root is known, the object belongs
+/// to a root that is gone or that no watch shows.
 fn is_of_root(objects: &mut GenerationObjects, mark: &Mark) -> bool {
     let is_of_root = objects
         .root
@@ -333,7 +336,7 @@ fn is_of_root(objects: &mut GenerationObjects, mark: &Mark) -> bool {
     is_of_root
 }
 
-/// The frozen job in a root; it must belong to this job.
+/// Returns the frozen job in a root. It must belong to this job.
 fn read_frozen(root: &ConfigMap, job: &JobIdentity) -> Result<Box<FrozenJob>, RootFault> {
     let text = root
         .data
@@ -343,8 +346,8 @@ fn read_frozen(root: &ConfigMap, job: &JobIdentity) -> Result<Box<FrozenJob>, Ro
     read_document(text, &job.uid)
 }
 
-/// Reads the document in a root. Distinguishes a document of another release from an unreadable
-/// one.
+/// Reads the document in a root. An error says whether the document is from another release, or is
+/// damaged.
 fn read_document(text: &str, job_uid: &str) -> Result<Box<FrozenJob>, RootFault> {
     let header = header(text).map_err(|error| RootFault::Damaged(error.to_string()))?;
     if header.uid != job_uid {
@@ -364,7 +367,7 @@ fn read_document(text: &str, job_uid: &str) -> Result<Box<FrozenJob>, RootFault>
         Err(error @ (FrozenJobError::Version { .. } | FrozenJobError::Unknown { .. })) => {
             Err(other_release(error.to_string()))
         }
-        // A value of an enum that a newer release has.
+        // The document contains an enum value that only a newer release knows.
         Err(error) if error.to_string().contains("unknown variant") => {
             Err(other_release(error.to_string()))
         }
@@ -378,7 +381,7 @@ mod tests {
 
     use super::*;
 
-    /// The result of reading a document with one change.
+    /// Reads a document after `change` was applied to it.
     fn read(change: impl FnOnce(&mut Value)) -> Result<Box<FrozenJob>, RootFault> {
         let frozen = crate::children::tests::frozen(json!({}));
         let uid = frozen.uid.clone();
@@ -419,7 +422,8 @@ mod tests {
         }
     }
 
-    /// The requests of an observation: path and query, and whether only metadata is requested.
+    /// Returns the requests of one observation: path and query, and whether only metadata is
+    /// requested.
     async fn asked_for(depth: Depth) -> Vec<(String, bool)> {
         use axum::body::Body;
         use axum::http::{Request, Response, header};

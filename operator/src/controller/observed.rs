@@ -1,4 +1,5 @@
-//! The cluster's state for one job, as plain values: the input of the plan. Reads nothing itself.
+//! The cluster's state for one job, as plain values. It is the input of the plan. This module reads
+//! nothing itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,28 +23,29 @@ pub struct Observed {
     pub freshness: Freshness,
     /// The objects of this job (by uid), by generation.
     pub generations: BTreeMap<u32, GenerationObjects>,
-    /// The generations on all objects that carry the job's name, whichever job's they are: these
-    /// numbers are taken.
+    /// The generation numbers on all objects that carry the job's name, even if the objects belong
+    /// to another job. These numbers are taken.
     pub taken_numbers: BTreeSet<u32>,
     /// Objects of the current generation that this operator made and that no watch has had a chance
-    /// to show. They count as there.
+    /// to show. They count as existing.
     pub unseen: BTreeSet<Part>,
     /// The pods of this job's generations.
     pub pods: Vec<Arc<PodFacts>>,
-    /// The last report of the current generation's coordinator.
+    /// The latest report of the current generation's coordinator.
     pub report: Option<RunReport>,
-    /// Present while there is no stream to that coordinator.
+    /// Why there is no stream to that coordinator. Absent while there is one.
     pub no_stream: Option<NoStream>,
-    /// The operator started a moment ago, so a coordinator without a report may still be fine.
+    /// Whether the operator started a moment ago, so a coordinator without a report may still be
+    /// fine.
     pub warming_up: bool,
     /// Why the current generation's worker pods are refused, in the API server's words.
     pub workers_refused: Option<String>,
-    /// Why pods of the current generation do not start, by uid: those whose events were listed,
-    /// with the result.
+    /// The results for the pods of the current generation whose events were listed, by the pod's
+    /// uid: why the pod does not start, if its events explain it.
     pub start_events: BTreeMap<String, Option<StartEvent>>,
     /// Workers that the current generation lost to disruptions.
     pub lost: Option<Lost>,
-    /// Ends of worker pods that were not reported to the coordinator on its present stream.
+    /// The ends of worker pods that were not yet reported to the coordinator on its current stream.
     pub unreported_ends: Vec<PodEnd>,
     /// The time since which the coordinator is asked to end the job.
     pub end_requested_at: Option<Timestamp>,
@@ -53,17 +55,17 @@ pub struct Observed {
     pub mended_at: Option<Timestamp>,
     /// Until when deletions of earlier generations' roots pause, because the last one failed.
     pub old_roots_held: Option<Timestamp>,
-    /// The pods that were deleted by force, and what is known of nodes.
+    /// The tries to delete pods by force, and what is known about their nodes.
     pub forced: ForcedDeletes,
     /// When the state was last good, even if status does not show it yet.
     pub last_well: LastWell,
-    /// Whether the job may start, beside the other jobs that start.
+    /// Whether the job may start, given the other jobs that start.
     pub turn: Turn,
 }
 
-/// When this operator last saw the running generation in a good state. A status write may be
-/// delayed, but a worker that lives for less than the delay must still restart the timer of dead
-/// workers.
+/// When this operator last saw the running generation in a good state. This is kept because a
+/// status write may be delayed: a worker that lives for less than that delay must still restart the
+/// timer of `all_workers_dead_since`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LastWell {
     /// A worker was alive.
@@ -73,7 +75,7 @@ pub struct LastWell {
 }
 
 impl LastWell {
-    /// Adds the facts that `diagnosis` shows at `now`.
+    /// Records which facts are true at `now` according to `diagnosis`.
     pub fn note(&mut self, diagnosis: &Diagnosis, now: Timestamp) {
         if diagnosis.workers.counts.alive() > 0 {
             self.worker_alive = Some(now);
@@ -84,15 +86,15 @@ impl LastWell {
     }
 }
 
-/// The source of the objects.
+/// Where the objects come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Freshness {
     /// The objects are from the watches' caches, which may be out of date.
     #[default]
     Cached,
-    /// Just listed, except worker pods.
+    /// The objects were just listed, except worker pods.
     Live,
-    /// Just listed, all of them.
+    /// All objects were just listed.
     LivePods,
 }
 
@@ -107,7 +109,7 @@ pub struct GenerationObjects {
     pub coordinator: Option<CoordinatorFacts>,
     /// The `StatefulSet` of workers.
     pub workers: Option<WorkersFacts>,
-    /// The uid of the root that its children name.
+    /// The uid of the root, according to the owner references of its children.
     pub root_uid: Option<String>,
 }
 
@@ -116,8 +118,8 @@ pub struct GenerationObjects {
 pub struct RootFacts {
     /// The facts that all objects have.
     pub object: ObjectFacts,
-    /// The watches do not show it, because somebody removed its labels or its owner; both have to
-    /// be restored.
+    /// Whether the watches do not show it, because somebody removed its labels or its owner; both
+    /// have to be restored.
     pub needs_mark: bool,
     /// The frozen job in it.
     pub frozen: Frozen,
@@ -130,9 +132,9 @@ pub enum RootFault {
     Damaged(String),
     /// Another release wrote it, and this one does not understand all of it. The generation
     /// continues. This operator creates nothing from the document and starts no other generation,
-    /// because that could be another job.
+    /// because that generation could compute something else.
     OtherRelease {
-        /// The version, field or word that this release does not know.
+        /// The version, field or value that this release does not know.
         reason: String,
         /// The address of its coordinator, which can still be used.
         coordinator_address: String,
@@ -142,7 +144,7 @@ pub enum RootFault {
 /// The frozen job in a root. It is read once for each generation, and only for the running one.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Frozen {
-    /// It was not needed.
+    /// It was not read, because it is not needed.
     Unread,
     /// It was read.
     Read(Arc<FrozenJob>),
@@ -165,7 +167,7 @@ impl Frozen {
 pub struct ObjectFacts {
     /// Its uid.
     pub uid: String,
-    /// Its deletion was requested.
+    /// Whether its deletion was requested.
     pub terminating: bool,
 }
 
@@ -174,7 +176,7 @@ pub struct ObjectFacts {
 pub struct ServiceFacts {
     /// The facts that all objects have.
     pub object: ObjectFacts,
-    /// The patch of its spec that leads it back to the coordinator, if somebody edited it.
+    /// The patch of its spec that makes it select the coordinator again, if somebody edited it.
     pub mend: Option<serde_json::Value>,
 }
 
@@ -206,13 +208,13 @@ pub struct WorkersFacts {
 }
 
 impl WorkersFacts {
-    /// Whether fewer pods exist than requested.
+    /// Returns whether fewer pods exist than requested.
     pub fn is_short(&self) -> bool {
         self.pods < self.replicas
     }
 }
 
-/// How much a live list covers.
+/// Which objects a live list covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
     /// The objects and the coordinator's pods. Worker pods come from the cache.
@@ -222,7 +224,8 @@ pub enum Depth {
 }
 
 impl Freshness {
-    /// Whether the listed data is enough for a decision that needs `depth`.
+    /// Returns whether the objects are fresh enough for a decision that needs a live list of
+    /// `depth`.
     pub fn covers(self, depth: Depth) -> bool {
         match (self, depth) {
             (Self::Cached, _) | (Self::Live, Depth::Pods) => false,
@@ -232,12 +235,12 @@ impl Freshness {
 }
 
 impl Observed {
-    /// The objects of a generation, if there are any.
+    /// Returns the objects of a generation, if there are any.
     pub fn generation(&self, generation: u32) -> Option<&GenerationObjects> {
         self.generations.get(&generation)
     }
 
-    /// Why this release cannot handle the root of `generation`; absent if it can.
+    /// Returns why this release cannot handle the root of `generation`, or `None` if it can.
     pub fn other_release(&self, generation: u32) -> Option<&str> {
         let root = self.generation(generation)?.root.as_ref()?;
         match &root.frozen {
@@ -246,14 +249,14 @@ impl Observed {
         }
     }
 
-    /// The highest generation of which the job itself has, or had, an object.
+    /// Returns the highest generation of which the job itself has, or had, an object.
     pub fn highest_generation(&self) -> u32 {
         let of_pods = self.pods.iter().map(|pod| pod.generation);
         let of_objects = self.generations.keys().next_back().copied();
         of_pods.chain(of_objects).max().unwrap_or(0)
     }
 
-    /// The worker pods of one generation.
+    /// Returns the worker pods of one generation.
     pub fn workers(&self, generation: u32) -> impl Iterator<Item = &PodFacts> {
         self.pods
             .iter()
@@ -261,7 +264,7 @@ impl Observed {
             .filter(move |pod| pod.role == Role::Worker && pod.generation == generation)
     }
 
-    /// How the pods of a generation that began at `begun` find their places.
+    /// Returns whether the pods of a generation that began at `begun` have room.
     pub fn placing(&self, generation: u32, begun: Timestamp) -> Placing {
         let objects = self.generation(generation);
         let all = self.pods.iter().map(Arc::as_ref);
@@ -274,7 +277,8 @@ impl Observed {
         )
     }
 
-    /// The coordinator's pod: of several, one that is not being deleted, and of these the newest.
+    /// Returns the coordinator's pod. If there are several, this is the newest of those that are
+    /// not being deleted, or else the newest of all.
     pub fn coordinator_pod(&self, generation: u32) -> Option<&PodFacts> {
         self.pods
             .iter()
@@ -285,7 +289,7 @@ impl Observed {
 }
 
 impl GenerationObjects {
-    /// Whether any object besides its root exists.
+    /// Returns whether any object besides the root exists.
     pub fn has_children(&self) -> bool {
         self.service.is_some() || self.coordinator.is_some() || self.workers.is_some()
     }

@@ -1,4 +1,4 @@
-//! Decides the next step for a job, from what its user wants and what the cluster shows.
+//! Decides the next step for a job, from the wishes of its user and the state of the cluster.
 //!
 //! Pure: no client, no clock. Every decision about a job's life is made here; `apply.rs` makes
 //! none. Decisions that must survive a crash are [`Lifecycle`] steps: each becomes one status
@@ -35,21 +35,23 @@ use super::turns::{Turn, Waiting};
 use super::validate::{ValidatedJob, Verdict, after};
 use crate::run_report::RunResult;
 
-/// Consecutive generations that may end in the same way without a committed task between them. Two
-/// can be bad luck of the cluster; the third shows that the job itself is the cause.
+/// How many consecutive generations may end in the same way without a committed task between them.
+/// The cluster may be the cause of two such ends; the third shows that the job itself is the cause.
 pub const MAX_GENERATIONS_WITHOUT_PROGRESS: u32 = 3;
 
-/// How soon to reconcile again while a problem or a change exists that may cause no event.
+/// After how long to reconcile again while there is a problem or a change whose end may cause no
+/// event.
 const UNSETTLED_REQUEUE: Duration = Duration::from_secs(15);
 
-/// How soon to reconcile an undisturbed job again, in case an event was lost.
+/// After how long to reconcile a job without problems again, in case an event was lost.
 const SETTLED_REQUEUE: Duration = Duration::from_mins(5);
 
-/// Least time between two changes of a generation's replicas, because a coordinator may change its
-/// report about useful workers twice a second.
+/// How much time passes at least between two changes of a generation's replicas. A coordinator may
+/// change the number of useful workers in its report twice a second.
 const SCALE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Least time between two repairs of a Service or a Deployment that somebody keeps editing.
+/// How much time passes at least between two repairs of a Service or a Deployment that somebody
+/// keeps editing.
 const MEND_INTERVAL: Duration = Duration::from_secs(15);
 
 /// How long a coordinator may take to end the job: it writes the result into the ledger, releases
@@ -57,7 +59,8 @@ const MEND_INTERVAL: Duration = Duration::from_secs(15);
 /// minute.
 const END_TIMEOUT: Duration = Duration::from_mins(4);
 
-/// The shortest wait before pods that stay Terminating are checked again: none of them is urgent.
+/// The shortest wait before pods that stay Terminating are checked again. The check is never
+/// urgent.
 const STUCK_REQUEUE: Duration = Duration::from_secs(1);
 
 /// The settings that the operator's installation adds to a job when it is frozen.
@@ -65,7 +68,7 @@ const STUCK_REQUEUE: Duration = Duration::from_secs(1);
 pub struct Installation {
     /// The worker image of the operator's own release.
     pub worker_image: String,
-    /// Settings of the object store, by the store's own key.
+    /// The settings of the object store, by the names that the store's client gives them.
     pub storage_options: BTreeMap<String, String>,
     /// The provider of the cluster's preemptible nodes, which coordinators avoid.
     pub spot_provider: SpotProvider,
@@ -84,23 +87,23 @@ pub struct Plan {
     pub actions: Vec<Action>,
     /// What happens to the job and its generation.
     pub lifecycle: Lifecycle,
-    /// What status reports of coordinator and workers.
+    /// What status reports about coordinator and workers.
     pub diagnosis: Diagnosis,
-    /// When to reconcile again, if nothing happens before.
+    /// After how long to reconcile again, if no event comes before.
     pub requeue_after: Option<Duration>,
 }
 
-/// What happens to the job. This is written to status before anything follows from it.
+/// What happens to the job. This is written to status before anything is done because of it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Lifecycle {
     /// No change.
     #[default]
     Stay,
-    /// The spec is refused before anything has run: the job ends.
+    /// The spec is refused before anything has run, so the job ends.
     Reject,
     /// Nothing can be started, for this reason: somebody has to change the cluster.
     Block(String),
-    /// Other jobs have their turn before this one.
+    /// Other jobs start before this one.
     Wait(Waiting),
     /// The job's turn has come: the generation that status names begins.
     TakeTurn,
@@ -108,7 +111,7 @@ pub enum Lifecycle {
     Start(Start),
     /// The job ends.
     Finish(Finish),
-    /// The job has ended earlier.
+    /// The job has already ended.
     Ended,
     /// The job is being deleted.
     Delete,
@@ -121,7 +124,7 @@ pub struct Start {
     pub generation: u32,
     /// The generation before it, and why it ended.
     pub ended: Option<EndedGeneration>,
-    /// The time before which its objects are not created.
+    /// The time until which its objects are not created.
     pub not_before: Option<Timestamp>,
     /// Number of consecutive generations without a committed task, including the one that ended.
     pub without_progress: u32,
@@ -131,8 +134,8 @@ pub struct Start {
 }
 
 impl Start {
-    /// Whether the job gave its place back, so that it waits for its turn before this generation
-    /// begins.
+    /// Returns whether the job gave its place back, so that it waits for its turn before this
+    /// generation begins.
     pub fn gives_way(&self) -> bool {
         self.ended
             .as_ref()
@@ -156,9 +159,9 @@ pub struct Finish {
     pub cause: GenerationEnd,
     /// The reason of the final conditions.
     pub reason: Reason,
-    /// What the final conditions say; empty if the reason says it all.
+    /// What the final conditions say; empty if the reason is enough.
     pub message: String,
-    /// What was written, if the job succeeded.
+    /// The files that were written, if the job succeeded.
     pub outputs: Option<OutputsStatus>,
 }
 
@@ -219,9 +222,9 @@ fn plan_first(job: &ValidatedJob, verdict: &Verdict, observed: &Observed) -> Pla
     }
 }
 
-/// The number of the next generation, or why there is none. It is the number after all numbers that
-/// are taken. If another object carries the last possible number in its label, it is the first free
-/// number after the job's own numbers, which include `current`.
+/// Returns the number of the next generation, or why there is none. This is the number after all
+/// numbers that are taken. But if another job's object carries the last possible number in its
+/// label, this is the first free number after the job's own numbers, which include `current`.
 fn next_number(job: &ValidatedJob, observed: &Observed, current: u32) -> Result<u32, String> {
     let taken = &observed.taken_numbers;
     let own = current.max(observed.highest_generation());
@@ -242,8 +245,8 @@ fn next_number(job: &ValidatedJob, observed: &Observed, current: u32) -> Result<
     ))
 }
 
-/// Owner references delete all objects once the job is gone. A job that a finalizer keeps must not
-/// run in the meantime.
+/// Plans for a job whose deletion was requested. Kubernetes deletes all objects that the job owns
+/// once the job is gone. If a finalizer keeps the job, it must not run in the meantime.
 fn plan_deleted(job: &ValidatedJob, observed: &Observed) -> Plan {
     let roots = delete_roots(job, observed, u32::MAX);
     Plan {
@@ -253,7 +256,8 @@ fn plan_deleted(job: &ValidatedJob, observed: &Observed) -> Plan {
     }
 }
 
-/// The job has ended and status says so: the generation is deleted, and later the job itself.
+/// Plans for a job that has ended according to status: deletes the generation, and later the job
+/// itself.
 fn plan_ended(
     job: &ValidatedJob,
     observed: &Observed,
@@ -307,7 +311,8 @@ fn plan_ended(
     }
 }
 
-/// Status names a generation: ends it, or creates and changes its objects as needed.
+/// Plans for a job whose status names a generation: ends the generation, or creates and changes its
+/// objects as needed.
 fn plan_running(
     job: &ValidatedJob,
     verdict: &Verdict,
@@ -329,8 +334,9 @@ fn plan_running(
         };
     }
     let backoff_until = job.backoff_until(now);
-    // An operator that just started has not observed the job for as long as the timers require. The
-    // coordinator will soon report what happened in the meantime, perhaps the end of the job.
+    // No timer ends a generation just after the operator started, because the operator did not
+    // observe the job all the time. The coordinator will soon report what happened in the meantime,
+    // perhaps the end of the job.
     let timers =
         || coordinator_lost(job, &diagnosis, now).or_else(|| workers_lost(job, &diagnosis, now));
     let may_end = ends_by(observed).is_none_or(|end| now >= end);
@@ -370,12 +376,13 @@ fn plan_running(
             });
         }
     }
-    // This comes after the other actions, so that a refusal of it does not delay them.
+    // This comes after the other actions, so that they do not wait if the API server refuses this
+    // one.
     actions.extend(mark_root(observed, generation));
     let (mends, mend_held) = mends(job, observed, generation, now);
     actions.extend(mends);
     // Old roots are deleted after the objects of the new generation are created. The new generation
-    // never waits for the old one, and its number is already in status.
+    // never waits for the old one. This is safe, because its number is already in status.
     let (mut old_roots, old_roots_held) = old_roots(job, observed, generation, now);
     let stuck = stuck_deadline(observed, installation, now);
     let wait = requeue(job, observed, &diagnosis, stuck, backoff_until, now);
@@ -397,8 +404,8 @@ fn plan_running(
     }
 }
 
-/// The repairs of objects that somebody edited. If the last repair was a moment ago, there are
-/// none, and the time until which repairs pause is returned.
+/// Returns the repairs of objects that somebody edited. If the last repair was a moment ago,
+/// returns no repairs, and the time until which they pause.
 fn mends(
     job: &ValidatedJob,
     observed: &Observed,
@@ -418,8 +425,8 @@ fn mends(
     }
 }
 
-/// The deletions of earlier generations' roots. If the last deletion failed a moment ago, there are
-/// none, and the time until which deletions pause is returned.
+/// Returns the deletions of earlier generations' roots. If the last deletion failed a moment ago,
+/// returns no deletions, and the time until which they pause.
 fn old_roots(
     job: &ValidatedJob,
     observed: &Observed,
@@ -436,8 +443,9 @@ fn old_roots(
     }
 }
 
-/// What must be read live before a generation ends for this cause. Only one cause depends on worker
-/// pods; listing them for every other cause would take minutes for a job with 10,000 workers.
+/// Returns what must be read live before a generation ends for this cause. Only one cause depends
+/// on worker pods. For the other causes they are not listed, because this would take minutes for a
+/// job with 10,000 workers.
 fn depth_of(cause: GenerationEnd) -> Depth {
     match cause {
         GenerationEnd::NoWorkers | GenerationEnd::GaveWay => Depth::Pods,
@@ -447,9 +455,9 @@ fn depth_of(cause: GenerationEnd) -> Depth {
     }
 }
 
-/// Why no generation may follow the one that ended; absent if one may. `used` is the number of
-/// generations including the ended one, and `without_progress` is the number of consecutive
-/// generations that committed nothing.
+/// Returns why no generation may follow the one that ended, or `None` if one may. `used` is the
+/// number of generations including the ended one, and `without_progress` is the number of
+/// consecutive generations that committed nothing.
 fn no_further(
     job: &ValidatedJob,
     ended: &EndedGeneration,
@@ -472,8 +480,8 @@ fn no_further(
     })
 }
 
-/// Whether the coordinator can end the job itself: it is ready and reports, has a plan, and is not
-/// about to be collected.
+/// Returns whether the coordinator can end the job itself: it is ready and reports, has a plan, and
+/// is not about to be collected.
 fn can_end(
     job: &ValidatedJob,
     observed: &Observed,
@@ -486,16 +494,16 @@ fn can_end(
     diagnosis.coordinator.ready && is_heard && generation_lost(job, observed, generation).is_none()
 }
 
-/// The time by which a coordinator that was asked to end the job must have done so; absent if none
-/// was asked.
+/// Returns the time by which the coordinator must have ended the job, or `None` if it was not asked
+/// to.
 fn ends_by(observed: &Observed) -> Option<Timestamp> {
     observed
         .end_requested_at
         .map(|asked| after(asked, END_TIMEOUT))
 }
 
-/// The message for a job that ends without its coordinator. It says that nobody removed the
-/// intermediate data.
+/// Returns the message for a job that ends without its coordinator. The message says that the
+/// intermediate data was not removed.
 fn with_what_stays(job: &ValidatedJob, message: String) -> String {
     match job.spec.storage.retain {
         Retain::Never => format!(
@@ -505,7 +513,7 @@ fn with_what_stays(job: &ValidatedJob, message: String) -> String {
     }
 }
 
-/// The generation has ended without a result: starts the next one, or ends the job.
+/// Plans for a generation that has ended without a result: starts the next one, or ends the job.
 fn plan_next(
     job: &ValidatedJob,
     verdict: &Verdict,
@@ -516,8 +524,8 @@ fn plan_next(
     now: Timestamp,
 ) -> Plan {
     if observed.other_release(generation).is_some() {
-        // The next generation could only use what this release understands. The newer release
-        // continues from here.
+        // A generation of this release could ignore a part of the frozen job that it does not
+        // understand. So this release starts none; the newer release continues from here.
         return Plan {
             lifecycle: Lifecycle::Stay,
             diagnosis,
@@ -581,8 +589,8 @@ fn plan_next(
         return finish(reason, with_what_stays(job, message));
     }
     if verdict.is_refusal() {
-        // The spec was edited into one that cannot be frozen; the edit that repairs it starts the
-        // next generation.
+        // The spec was edited and is not valid now. The edit that repairs it starts the next
+        // generation.
         let why = format!(
             "generation {generation} has ended: {}; the next one starts when the spec is corrected: {}",
             ended.message,
@@ -612,7 +620,7 @@ fn plan_next(
     }
 }
 
-/// The most tasks that were ever known to be committed.
+/// Returns the largest number of committed tasks that was ever known.
 fn tasks_done(job: &ValidatedJob, observed: &Observed) -> Option<u64> {
     let report = observed.report.as_ref();
     let reported = report.filter(|report| report.planned.is_some());
@@ -622,7 +630,7 @@ fn tasks_done(job: &ValidatedJob, observed: &Observed) -> Option<u64> {
     recorded.max(reported.map(|report| report.tasks_done))
 }
 
-/// Whether the last `count` generations, including the one that ends now, ended by `cause`.
+/// Returns whether the last `count` generations, including the one that ends now, ended by `cause`.
 fn same_cause(job: &ValidatedJob, cause: GenerationEnd, count: u32) -> bool {
     let ended: Vec<_> = job
         .status
@@ -637,7 +645,7 @@ fn same_cause(job: &ValidatedJob, cause: GenerationEnd, count: u32) -> bool {
     ended.len() >= earlier && ended.iter().rev().take(earlier).all(|one| *one == cause)
 }
 
-/// The end that the coordinator reports.
+/// Returns the end that the coordinator reports.
 fn finish_by(result: &RunResult) -> Finish {
     let reason = match (result.succeeded, &result.reason) {
         (true, _) => Reason::OutputComplete,
@@ -647,7 +655,7 @@ fn finish_by(result: &RunResult) -> Finish {
         (false, EndReason::LedgerDamaged) => Reason::LedgerDamaged,
         (false, EndReason::GenerationsExhausted) => Reason::GenerationsExhausted,
         (false, EndReason::NoProgress) => Reason::NoProgress,
-        // A newer release may know more reasons.
+        // A coordinator of a newer release may report other reasons.
         (false, EndReason::TaskFailed | EndReason::Succeeded | EndReason::Other(_)) => {
             Reason::TaskFailed
         }
@@ -670,7 +678,7 @@ fn finish_by(result: &RunResult) -> Finish {
     }
 }
 
-/// The next moment at which the passing of time alone would change the plan.
+/// Returns how long it takes until the plan changes although no event comes.
 fn requeue(
     job: &ValidatedJob,
     observed: &Observed,
@@ -705,7 +713,8 @@ fn requeue(
         .fold(usual, Duration::min)
 }
 
-/// From `now` to `deadline`; never zero, so that an expired deadline does not cause a loop.
+/// Returns the time from `now` to `deadline`. It is never zero, so that an expired deadline does
+/// not cause a loop.
 fn until(deadline: Timestamp, now: Timestamp) -> Duration {
     const SHORTEST: Duration = Duration::from_millis(100);
     Duration::try_from(deadline.duration_since(now))
@@ -721,7 +730,7 @@ impl Plan {
         }
     }
 
-    /// Whether the plan changes nothing.
+    /// Returns whether the plan changes nothing.
     pub fn is_idle(&self) -> bool {
         self.actions.is_empty()
             && matches!(

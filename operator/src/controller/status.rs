@@ -29,12 +29,12 @@ use super::validate::{ValidatedJob, Verdict};
 use crate::progress::Lost;
 use crate::run_report::RunReport;
 
-/// Most bytes of a status: objects in etcd are small, and the output of `kubectl get -o yaml`
-/// should be short.
+/// How many bytes a status has at most. Objects in etcd should be small, and the output of
+/// `kubectl get -o yaml` should be short.
 pub const MAX_STATUS_BYTES: usize = 8 * 1024;
 
-/// Most characters of a condition's message: the longest sentences that end with a command for the
-/// user have some 500. Five conditions may carry the same one.
+/// How many characters a condition's message has at most. The longest sentences, which end with a
+/// command for the user, have about 500. Five conditions may carry the same message.
 const MAX_MESSAGE: usize = 560;
 
 /// How far the clocks of two operators may differ before it matters.
@@ -45,11 +45,11 @@ const CLOCKS_APART: SignedDuration = SignedDuration::from_mins(1);
 pub struct WriteProblem {
     /// The reason of the condition `Degraded`.
     pub reason: Reason,
-    /// What the condition says.
+    /// The message of the condition.
     pub message: String,
 }
 
-/// The status that follows from `plan`.
+/// Returns the status that follows from `plan`.
 pub fn project(
     job: &ValidatedJob,
     verdict: &Verdict,
@@ -85,7 +85,7 @@ pub fn project(
     if plan.lifecycle != Lifecycle::Ended {
         next.set_for_tools();
     }
-    // What was written before is small enough.
+    // An unchanged status is already small enough.
     if next.status != job.status {
         bound(&mut next.status);
     }
@@ -100,7 +100,8 @@ struct Projection {
 }
 
 impl Projection {
-    /// The job ends before it has begun. If it is changed, it begins anew.
+    /// Ends a job before it has begun, because its spec is refused. If the spec is changed, the job
+    /// begins as a new job.
     fn reject(&mut self, verdict: &Verdict) {
         let message = verdict.in_words();
         self.status.completion_time = Some(Time(self.now));
@@ -154,7 +155,7 @@ impl Projection {
             tasks_before: start.tasks_before.map(number),
         });
         if status.generations.len() > MAX_GENERATIONS_SHOWN {
-            // The first one stays, because the number of used generations is counted from it.
+            // The first entry is kept, because the number of used generations is computed from it.
             status.generations.remove(1);
         }
         status.generation = Some(start.generation);
@@ -256,7 +257,7 @@ impl Projection {
         self.enter(phase, finish.reason, message);
     }
 
-    /// The conditions that say how the job ended.
+    /// Sets the conditions that say how the job ended.
     fn set_ended(&mut self, succeeded: bool, reason: Reason, message: &str) {
         for kind in [ConditionType::CoordinatorReady, ConditionType::WorkersReady] {
             self.set(kind, false, reason, "the job has ended");
@@ -277,8 +278,8 @@ impl Projection {
         self.set(ConditionType::Finished, true, reason, message);
     }
 
-    /// An end in the future was written by a clock that was wrong: without this the job would be
-    /// kept for as long as that clock was ahead.
+    /// Corrects an end that is in the future, because it was written with a wrong clock. Otherwise
+    /// the job would be kept for too long.
     fn end_now_at_the_latest(&mut self) {
         let latest = self.now.saturating_add(CLOCKS_APART).unwrap_or(self.now);
         let ended = self.status.completion_time.as_mut();
@@ -303,7 +304,7 @@ impl Projection {
         if observed.warming_up
             && (self.has_no_stream(report, diagnosis, problem) || self.is_unexplained(diagnosis))
         {
-            // The previous operator's observations are better than what this one knows.
+            // While this operator warms up, it knows less than the previous operator wrote.
             self.status.all_workers_dead_since = diagnosis.workers.dead_since.map(Time);
             return;
         }
@@ -323,7 +324,8 @@ impl Projection {
 
         let mut progress = progress(report, diagnosis, problem);
         if let Some(later) = later.filter(|_| !progress.goes_on) {
-            // A user who corrects the spec of a waiting job must see why nothing happens.
+            // A user who corrects the spec of a waiting job must see why the job does not start at
+            // once.
             progress.message = format!("{}; {later}", progress.message);
         }
         self.set(
@@ -351,7 +353,7 @@ impl Projection {
         self.enter(phase, progress.reason, &progress.message);
     }
 
-    /// The states of the pods of both roles.
+    /// Sets the states of the pods of both roles.
     fn set_pods(&mut self, diagnosis: &Diagnosis) {
         let health = &diagnosis.coordinator;
         let (reason, message) = match &health.trouble {
@@ -381,8 +383,8 @@ impl Projection {
         self.set(ConditionType::WorkersReady, alive, reason, message);
     }
 
-    /// Whether the coordinator shows no problem and has reported before, but not yet to this
-    /// operator.
+    /// Returns whether the coordinator shows no problem and has reported before, but not yet to
+    /// this operator.
     fn has_no_stream(
         &self,
         report: Option<&RunReport>,
@@ -397,8 +399,8 @@ impl Projection {
         was_connected && report.is_none() && problem.is_none() && diagnosis.coordinator.ready
     }
 
-    /// Whether the previous operator saw that pods were refused, these pods are still missing, and
-    /// this operator has not read the reason yet.
+    /// Returns whether the previous operator saw that pods were refused, these pods are still
+    /// missing, and this operator has not read the reason yet.
     fn is_unexplained(&self, diagnosis: &Diagnosis) -> bool {
         let was_refused = find(&self.status, ConditionType::Degraded).is_some_and(|condition| {
             condition.status == ConditionStatus::True && condition.reason == Reason::Blocked
@@ -439,8 +441,9 @@ impl Projection {
         }
     }
 
-    /// If a coordinator without a plan found the end in the ledger, it has no counters. The
-    /// counters in status are from some time before the end.
+    /// Removes the counters if the coordinator found the end in the ledger without making a plan.
+    /// Such a coordinator has no counters, and the counters in status are from some time before the
+    /// end.
     fn forget_counters(&mut self) {
         self.status.stage = None;
         self.status.records = None;
@@ -460,8 +463,8 @@ impl Projection {
         self.status.all_workers_dead_since = workers.dead_since.map(Time);
     }
 
-    /// A generation that has ended has no workers; the number of lost ones is part of the job's
-    /// history.
+    /// Removes the numbers of workers, because a generation that has ended has none. The number of
+    /// lost workers stays, because it is part of the job's history.
     fn forget_workers(&mut self) {
         self.status.workers = self.status.workers.take().map(|workers| {
             WorkerCounts {
@@ -506,8 +509,8 @@ impl Projection {
     }
 
     fn set_unfinished(&mut self) {
-        // An earlier version of the job may have been refused, so the conditions may say that it
-        // ended.
+        // An earlier version of the spec may have been refused, so the conditions may say that the
+        // job has ended.
         self.status.completion_time = None;
         for kind in [
             ConditionType::Complete,
@@ -518,11 +521,11 @@ impl Projection {
         }
     }
 
-    /// The two conditions by which generic tools (`helm --wait`, Argo CD) decide whether to keep
-    /// waiting (kstatus). They follow from the others.
+    /// Sets the two conditions by which generic tools (`helm --wait`, Argo CD) decide whether to
+    /// keep waiting, as kstatus defines. They are derived from the other conditions.
     fn set_for_tools(&mut self) {
         let ended = self.status.phase.is_some_and(Phase::is_final);
-        // An edit that is refused after the end, or just before it, does not change the result.
+        // If an edit is refused after the end, or just before it, the result does not change.
         let refused = find(&self.status, ConditionType::Accepted)
             .filter(|condition| condition.status == ConditionStatus::False && !ended);
         let failed = find(&self.status, ConditionType::Failed)
@@ -545,7 +548,7 @@ impl Projection {
         self.set(ConditionType::Reconciling, !ended, reason, "");
     }
 
-    /// Sets one condition; the time of its last transition changes only with its status.
+    /// Sets one condition. The time of its last transition changes only if its status changes.
     fn set(&mut self, kind: ConditionType, holds: bool, reason: Reason, message: &str) {
         let status = ConditionStatus::from(holds);
         let message = cut(message, MAX_MESSAGE);
@@ -601,8 +604,8 @@ impl Projection {
     }
 }
 
-/// A sentence for a spec that was changed after `generation` began, in fields that only the next
-/// generation reads.
+/// Returns a sentence for a spec that was changed after `generation` began, in fields that only the
+/// next generation reads.
 fn later_change(
     job: &ValidatedJob,
     observed: &Observed,
@@ -628,7 +631,7 @@ fn find(status: &ZephyrJobStatus, kind: ConditionType) -> Option<&Condition> {
         .find(|condition| condition.r#type == kind)
 }
 
-/// The message about a generation that another release created.
+/// Returns the message about a generation that another release created.
 fn other_release(observed: &Observed, generation: Option<u32>) -> Option<WriteProblem> {
     let generation = generation?;
     let reason = observed.other_release(generation)?;
@@ -642,7 +645,7 @@ fn other_release(observed: &Observed, generation: Option<u32>) -> Option<WritePr
 }
 
 /// Makes the status small enough, whatever texts it contains. First the oldest entries of history
-/// are removed. Then texts are shortened: those about the past before those about the present.
+/// are removed. Then texts about the past are shortened, and then texts about the present.
 fn bound(status: &mut ZephyrJobStatus) {
     let is_large = |status: &ZephyrJobStatus| {
         serde_json::to_vec(status).is_ok_and(|bytes| bytes.len() > MAX_STATUS_BYTES)
@@ -669,7 +672,7 @@ fn bound(status: &mut ZephyrJobStatus) {
     }
 }
 
-/// The first `limit` characters, on one line.
+/// Returns the first `limit` characters, on one line.
 fn cut(text: &str, limit: usize) -> String {
     let one_line = |character: char| {
         if character.is_control() {

@@ -1,22 +1,23 @@
 //! Decides how many jobs start at once, in which order, and which of them give their places back.
 //!
 //! Pure. A job *starts* from the beginning of its first generation until one of its workers is
-//! alive, or its plan needs none. After that it *works*, and these rules no longer apply to it:
+//! alive, or until its plan shows that it needs no worker. After that it *works*. These rules apply
+//! only to jobs that do not work yet:
 //!
 //! - As many jobs start at once as the operator allows. The others wait, first in, first out.
-//!   Namespaces take turns: the next place goes to the one in which the fewest jobs start.
-//! - A job counts as starting for [`STARTING_TIMEOUT`] after each step forward. One that needs
-//!   longer keeps its pods and blocks nobody.
-//! - Two jobs that find no room for that time may block each other: each coordinator takes the room
-//!   that a worker of the other job needs. The oldest job without room stays. All other jobs
+//!   Namespaces take turns: the next place goes to the namespace in which the fewest jobs start.
+//! - A job counts as starting for [`STARTING_TIMEOUT`] after each step forward. A job that needs
+//!   longer keeps its pods, but no longer counts.
+//! - Two jobs whose pods find no room for that time may block each other: each coordinator uses the
+//!   room that a worker of the other job needs. The oldest job without room stays. All other jobs
 //!   without room give their places back: their pods are removed. This uses up no generation.
-//! - After that nobody starts for [`FIRST_RETURN`], so that the room goes to the job that stays.
-//!   Then fewer jobs start at once until [`FEWER_FOR`] is over. The more jobs gave their places
-//!   back, the fewer start: in the end one at a time.
+//! - After that no job starts for [`FIRST_RETURN`], so that the job that stays gets the room. Then
+//!   fewer jobs start at once until [`FEWER_FOR`] is over. The more jobs gave their places back,
+//!   the fewer start: in the end one at a time.
 //!
-//! So all jobs end if each of them alone fits into the cluster. At most one job that starts holds
-//! room for longer than [`STARTING_TIMEOUT`]. It gives its place back too, after [`KEEPS_FOR`], if
-//! it blocks others.
+//! So all jobs end if each of them alone fits into the cluster. At most one job that starts keeps
+//! its place without room for longer than [`STARTING_TIMEOUT`]. After [`KEEPS_FOR`] this job also
+//! gives its place back, if it blocks others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -32,26 +33,26 @@ use crate::pods::{PodFacts, Role};
 use crate::queue::JobKey;
 
 /// How long a job counts as starting after its last step forward, and how long its pods may have no
-/// room beside those of others. A node group that grows adds nodes in less time.
+/// room because of other jobs' pods. A node group that grows adds nodes in less time.
 pub const STARTING_TIMEOUT: SignedDuration = SignedDuration::from_mins(5);
 /// How long the oldest job that finds no room keeps its place.
 const KEEPS_FOR: SignedDuration = SignedDuration::from_mins(30);
-/// How long fewer jobs start at once after one gave its place back.
+/// For how long fewer jobs start at once after a job gave its place back.
 const FEWER_FOR: SignedDuration = SignedDuration::from_mins(10);
 /// The shortest wait of a job that gave its place back for the first time; the wait doubles each
 /// further time. After this wait the pods are gone, and other pods use their room.
 const FIRST_RETURN: SignedDuration = SignedDuration::from_mins(1);
-/// The longest such wait.
+/// The longest wait of a job that gave its place back.
 const LATEST_RETURN: SignedDuration = SignedDuration::from_mins(10);
 /// How long a place is held for a job whose turn has come. A job takes milliseconds to start. A job
 /// that cannot start, because its status cannot be written, must not keep others from starting.
 const HELD_FOR: SignedDuration = SignedDuration::from_mins(2);
-/// The shortest and the longest interval at which status updates the number of jobs before one that
-/// waits.
+/// The shortest interval at which the status of a waiting job updates the number of jobs before it.
+/// The longest is `LATEST_COUNT`.
 const SOONEST_COUNT: Duration = Duration::from_secs(15);
 const LATEST_COUNT: Duration = Duration::from_mins(5);
-/// The interval grows by this for each place in the queue, so that the whole queue causes some ten
-/// writes a second.
+/// How much longer the interval is for each place in the queue, so that the whole queue causes only
+/// about ten writes per second.
 const WAIT_PER_PLACE: Duration = Duration::from_millis(500);
 
 /// What a job may do.
@@ -69,13 +70,13 @@ pub enum Turn {
 /// Where a job is in the queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
-    /// Jobs that have their turn before it.
+    /// How many jobs have their turn before it.
     pub before: usize,
-    /// Jobs that start now.
+    /// How many jobs start now.
     pub starting: usize,
-    /// Jobs that may start at once, now.
+    /// How many jobs may start at the same time now.
     pub limit: usize,
-    /// The time before which a job that gave its place back does not start.
+    /// The time until which a job that gave its place back does not start.
     pub not_before: Option<Timestamp>,
 }
 
@@ -101,7 +102,7 @@ pub enum StartProgress {
     },
 }
 
-/// A job that waits or starts.
+/// A job that waits to start, or starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// The namespace and name of the job.
@@ -136,14 +137,14 @@ pub enum Stage {
 /// Whether the pods that a job needs next have room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placing {
-    /// Its last step forward.
+    /// When the job made its last step forward.
     pub moved: Timestamp,
-    /// All pods that it needs next have nodes.
+    /// Whether all pods that the job needs next have nodes.
     pub has_room: bool,
 }
 
 impl StartProgress {
-    /// How far the start of `job` has come.
+    /// Returns how far the start of `job` has come.
     pub fn of(job: &ZephyrJob) -> Self {
         let usual = ZephyrJobStatus::default();
         let status = job.status.as_ref().unwrap_or(&usual);
@@ -181,8 +182,8 @@ impl StartProgress {
     }
 }
 
-/// Whether the job has worked. An earlier release did not write the time at which it first worked;
-/// then the share of finished tasks decides.
+/// Returns whether the job has worked. An earlier release did not write the time at which a job
+/// first worked; for its jobs, the share of finished tasks decides.
 fn has_worked(status: &ZephyrJobStatus) -> bool {
     let has_done = status
         .progress
@@ -193,7 +194,7 @@ fn has_worked(status: &ZephyrJobStatus) -> bool {
         || matches!(status.phase, Some(Phase::Running | Phase::Succeeding))
 }
 
-/// Whether this version of the spec is refused, or no number is left for a generation.
+/// Returns whether this version of the spec is refused, or no number is left for a generation.
 fn starts_nothing(job: &ZephyrJob, status: &ZephyrJobStatus) -> bool {
     status.conditions.iter().any(|condition| {
         let is_false = condition.status == ConditionStatus::False;
@@ -206,7 +207,7 @@ fn starts_nothing(job: &ZephyrJob, status: &ZephyrJobStatus) -> bool {
 }
 
 impl Placing {
-    /// Whether the `pods` of a generation that began at `begun` have room.
+    /// Returns whether the `pods` of a generation that began at `begun` have room.
     pub fn of(
         coordinator: Option<&CoordinatorFacts>,
         workers: Option<&WorkersFacts>,
@@ -223,7 +224,7 @@ impl Placing {
             pods.iter()
                 .any(|pod| pod.role == role && pod.node.is_some() && !pod.is_taken() && !pod.over)
         };
-        // Objects that do not exist yet need no room.
+        // An object that does not exist yet needs no room.
         let has_room = match (coordinator, workers) {
             (Some(coordinator), _) if coordinator.available_since.is_none() => {
                 has_node(Role::Coordinator)
@@ -236,7 +237,7 @@ impl Placing {
 }
 
 impl Waiting {
-    /// The wait as a sentence for people.
+    /// Returns the wait as a sentence for people.
     pub fn sentence(&self, given_back: u32, why: &str) -> String {
         let Self {
             before,
@@ -257,8 +258,8 @@ impl Waiting {
         )
     }
 
-    /// When status must update the number of jobs before this one. The nearer its turn is, the
-    /// sooner.
+    /// Returns after how long status must update the number of jobs before this one. The nearer its
+    /// turn is, the shorter the time.
     pub fn look_again(&self) -> Duration {
         let place = u32::try_from(self.before).unwrap_or(u32::MAX);
         WAIT_PER_PLACE
@@ -267,7 +268,7 @@ impl Waiting {
     }
 }
 
-/// What each of `candidates` may do, by uid, if `limit` jobs may start at once.
+/// Returns what each of `candidates` may do, by uid, if `limit` jobs may start at once.
 pub fn turns(candidates: &[Candidate], limit: usize, now: Timestamp) -> BTreeMap<String, Turn> {
     let mut turns = BTreeMap::new();
     let yielding = giving_way(candidates, now);
@@ -328,9 +329,9 @@ pub fn turns(candidates: &[Candidate], limit: usize, now: Timestamp) -> BTreeMap
     turns
 }
 
-/// The uids of the jobs that give their places back. If at least two jobs find no room, these are
-/// all jobs without room except the oldest. The oldest stays, and no other job may take room from
-/// it.
+/// Returns the uids of the jobs that give their places back. If at least two jobs find no room, all
+/// of them give their places back except the oldest. The oldest stays, and no other job may take
+/// room from it.
 fn giving_way(candidates: &[Candidate], now: Timestamp) -> BTreeSet<&str> {
     let mut without_room: Vec<_> = candidates
         .iter()
@@ -356,7 +357,7 @@ fn giving_way(candidates: &[Candidate], now: Timestamp) -> BTreeSet<&str> {
         .collect()
 }
 
-/// Whether the job gave its place back within this time.
+/// Returns whether the job gave its place back within the time `within` before `now`.
 fn gave_way_within(candidate: &Candidate, within: SignedDuration, now: Timestamp) -> bool {
     match candidate.stage {
         Stage::Waits {
@@ -366,7 +367,8 @@ fn gave_way_within(candidate: &Candidate, within: SignedDuration, now: Timestamp
     }
 }
 
-/// The jobs that wait, in the order of their turns, with the time before which they do not start.
+/// Returns the jobs that wait, in the order of their turns, each with the time until which it does
+/// not start.
 fn in_order<'a>(
     candidates: &'a [Candidate],
     places: &BTreeMap<&str, usize>,
@@ -392,8 +394,8 @@ fn in_order<'a>(
             lane.insert((returns, &candidate.key, index));
         }
     }
-    // Jobs are ordered by the number of places that their namespace has, and then by how long they
-    // wait.
+    // The first waiting job of each namespace, ordered by the number of places of the namespace,
+    // and then by how long the job has waited.
     let mut heads: BTreeSet<(usize, Timestamp, &JobKey, usize)> = BTreeSet::new();
     let mut ordered = Vec::new();
     let take_head = |lanes: &mut BTreeMap<&str, Lane<'a>>, namespace: &str| {
@@ -424,7 +426,7 @@ fn in_order<'a>(
     ordered.into_iter()
 }
 
-/// The earliest time at which a job that has waited since `since` may start.
+/// Returns the earliest time at which a job that has waited since `since` may start.
 fn returns_at(since: Timestamp, given_back: u32) -> Timestamp {
     let Some(doublings) = given_back.checked_sub(1) else {
         return since;

@@ -1,4 +1,4 @@
-//! The events of a job's pods, and when they were read: rarely, and only while pods are
+//! Keeps the events of a job's pods, and decides when to read them: rarely, and only while pods are
 //! missing or do not start.
 //!
 //! Pure. Correctness does not depend on it.
@@ -12,8 +12,8 @@ use crate::controller::observe::refusal::{MAX_REFUSAL_AGE, PodRefusal};
 use crate::controller::observe::starting::StartEvent;
 use crate::pods::{PodFacts, Role};
 
-/// How long pods may be missing before their events are read: a `StatefulSet` with many pods needs
-/// some time.
+/// How long pods may be missing before their events are read. A `StatefulSet` needs some time to
+/// create many pods.
 const SHORT_BEFORE_ASKING: SignedDuration = SignedDuration::from_secs(5);
 /// How long a node may take to start a pod before its events are read.
 const STARTING_BEFORE_ASKING: SignedDuration = SignedDuration::from_secs(30);
@@ -23,7 +23,7 @@ const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(15);
 /// The record for the events of one job.
 #[derive(Debug, Default)]
 pub struct EventMemory {
-    /// All worker pods existed when this operator last checked.
+    /// Whether all worker pods existed when this operator last checked.
     was_whole: bool,
     /// The time since which this operator sees worker pods missing.
     short_since: Option<Timestamp>,
@@ -36,7 +36,7 @@ pub struct EventMemory {
 }
 
 impl EventMemory {
-    /// Whether it is time to read why worker pods are missing.
+    /// Returns whether it is time to read why worker pods are missing.
     pub fn must_ask_for_refusal(&mut self, is_short: bool, now: Timestamp) -> bool {
         if !is_short {
             self.was_whole = true;
@@ -59,7 +59,7 @@ impl EventMemory {
         self.refusal = refusal;
     }
 
-    /// Why worker pods are missing, as the API server says it.
+    /// Returns why worker pods are missing, in the API server's words.
     pub fn refusal(&self, now: Timestamp) -> Option<String> {
         let refusal = self.refusal.as_ref()?;
         refusal
@@ -67,9 +67,9 @@ impl EventMemory {
             .then(|| refusal.message.clone())
     }
 
-    /// The time since which worker pods are missing, as far as this operator knows. If this
-    /// operator never saw all pods, it started a moment ago, so any refusal that is still valid may
-    /// be the reason.
+    /// Returns the time since which worker pods are missing, as far as this operator knows. If this
+    /// operator never saw all pods, the pods may have been missing before it started. Then any
+    /// refusal that is still valid may be the reason.
     fn missing_since(&self) -> Option<Timestamp> {
         let since = self.short_since?;
         if self.was_whole {
@@ -78,8 +78,9 @@ impl EventMemory {
         Some(since.checked_sub(MAX_REFUSAL_AGE).unwrap_or(since))
     }
 
-    /// The pods whose events are to be listed now: at most one of each role, the one whose events
-    /// were never read or not for the longest time. They count as read.
+    /// Returns the pods whose events are to be listed now: for each role at most one pod, whose
+    /// events were never read, or were read the longest time ago. From now on the events of these
+    /// pods count as read.
     pub fn pods_to_ask(
         &mut self,
         pods: &[Arc<PodFacts>],
@@ -121,7 +122,7 @@ impl EventMemory {
         }
     }
 
-    /// The results for the pods whose events were read, by uid.
+    /// Returns the results for the pods whose events were read, by uid.
     pub fn start_events(&self) -> BTreeMap<String, Option<StartEvent>> {
         let known = |(uid, (_, found)): (&String, &(Timestamp, Option<StartEvent>))| {
             (uid.clone(), found.clone())
@@ -130,7 +131,7 @@ impl EventMemory {
     }
 }
 
-/// Whether an answer of that time is too old.
+/// Returns whether the answer from `asked_at` is too old, or there is none.
 fn is_due(asked_at: Option<Timestamp>, now: Timestamp) -> bool {
     asked_at.is_none_or(|asked| now.duration_since(asked) >= ASK_AGAIN)
 }
@@ -174,7 +175,7 @@ mod tests {
         assert!(restarted.refusal(at(13_610)).is_some());
     }
 
-    /// A pod that got its node at `second` and has not started.
+    /// Returns a pod that got its node at `second` and has not started.
     fn starting(name: &str, role: Role, second: i64) -> Arc<PodFacts> {
         Arc::new(PodFacts {
             role,

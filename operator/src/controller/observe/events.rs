@@ -1,7 +1,7 @@
-//! Events of one object, page by page: the API server lists them by name, so the newest may be on
-//! any page.
+//! Lists the events of one object, page by page. The API server lists events by name, so the newest
+//! may be on any page.
 //!
-//! The results are only for people. If a list fails, only the sentence is missing.
+//! The results are only for people. If a list fails, only a sentence in status is missing.
 
 use std::sync::Once;
 
@@ -13,16 +13,16 @@ use tracing::{info, warn};
 
 use crate::calls::{CallError, Refusal, bounded};
 
-/// Events in one page: some 500 KB.
+/// How many events one page contains. A page has about 500 KB.
 const PAGE: u32 = 500;
-/// Most pages that are read. Kubernetes itself keeps some 40 events of one object in an hour; with
-/// 10,000 events the newest may be missed.
+/// How many pages are read at most. Kubernetes keeps about 40 events of one object per hour. Only
+/// if an object has more than 10,000 events, the newest may be missed.
 const MAX_PAGES: usize = 20;
 /// How far the clock of the event's writer may be behind ours, including the rounding of events to
 /// whole seconds.
 pub const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(30);
 
-/// Visits all events that `selector` (a field selector) selects, in no order.
+/// Visits all events that `selector` (a field selector) selects, in no particular order.
 pub(super) async fn visit(
     client: &Client,
     namespace: &str,
@@ -42,7 +42,7 @@ pub(super) async fn visit(
     Ok(())
 }
 
-/// When an event was last seen; absent if it has no time.
+/// Returns when an event was last seen, or `None` if the event has no time.
 pub(super) fn seen_at(event: &Event) -> Option<Timestamp> {
     let series = event.series.as_ref();
     let times = [
@@ -55,8 +55,8 @@ pub(super) fn seen_at(event: &Event) -> Option<Timestamp> {
     times.into_iter().flatten().max()
 }
 
-/// Logs that events could not be listed. This may be intended by the cluster's administrator, so it
-/// is logged only once.
+/// Logs that events could not be listed. The cluster's administrator may have forbidden it on
+/// purpose, so it is logged only once.
 pub fn log_failure(job: &str, error: &CallError) {
     static DENIED: Once = Once::new();
     match error.refusal() {

@@ -1,5 +1,5 @@
-//! The objects that this operator made for a job and that no watch has shown yet. As long as a
-//! watch is silent, an object may exist although it is not in the cache.
+//! Remembers the objects that this operator made for a job and that no watch has shown yet. As long
+//! as a watch is silent, an object may exist although it is not in the cache.
 //!
 //! Pure. `plan.rs` decides what follows.
 
@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use crate::controller::action::Action;
 
 /// How long an object counts as existing although no watch shows it. A silent watch is restarted
-/// after 295 s, and then its answer decides. If the restarted watch fails, the object is created
-/// again once in this time.
+/// after 295 s, and then shows whether the object exists. If the restarted watch fails, the
+/// operator tries once in this time to create the object again.
 const BELIEVED: Duration = Duration::from_mins(6);
 
 /// An object of a generation.
@@ -28,7 +28,8 @@ pub enum Part {
     Workers,
 }
 
-/// When this operator last created an object, or found it at its name, by generation.
+/// When this operator last created an object, or found an existing one of the same name, by
+/// generation.
 #[derive(Clone, Debug, Default)]
 pub struct Made(BTreeMap<(u32, Part), Instant>);
 
@@ -57,8 +58,8 @@ impl Made {
         self.0.insert((generation, part), now);
     }
 
-    /// The objects of `generation` that count as existing. `heard` returns when the watch of a kind
-    /// last showed anything.
+    /// Returns the objects of `generation` that count as existing although no watch has shown them.
+    /// `heard` returns when the watch of an object's kind last showed anything.
     pub fn unseen(
         &self,
         generation: u32,

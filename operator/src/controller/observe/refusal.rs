@@ -1,5 +1,5 @@
-//! Why pods of a `StatefulSet` are refused: read from its events, because it has no condition for
-//! that. No decision depends on it.
+//! Finds out why pods of a `StatefulSet` are refused. This is read from the set's events, because
+//! the set has no condition for it. No decision depends on it.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Event;
@@ -22,8 +22,8 @@ pub struct PodRefusal {
 }
 
 impl PodRefusal {
-    /// Whether the event explains why pods that have been missing since `missing_since` are still
-    /// missing at `now`. An event from another time does not explain that.
+    /// Returns whether the event explains why pods that have been missing since `missing_since` are
+    /// still missing at `now`. An event from another time does not explain that.
     pub fn explains(&self, missing_since: Timestamp, now: Timestamp) -> bool {
         let age = now.duration_since(self.at);
         let before = missing_since.duration_since(self.at);
@@ -31,7 +31,7 @@ impl PodRefusal {
     }
 }
 
-/// The newest refusal of a pod of the `StatefulSet` with this uid.
+/// Returns the newest refusal of a pod of the `StatefulSet` with this uid.
 pub async fn newest_refusal(
     client: &Client,
     namespace: &str,
@@ -47,8 +47,8 @@ pub async fn newest_refusal(
     Ok(newest)
 }
 
-/// The message of an event, and when it was last seen. An event without a time or a message is
-/// ignored.
+/// Returns the message of an event, and when it was last seen. Returns `None` if it has no time or
+/// no message.
 fn refusal(event: Event) -> Option<PodRefusal> {
     let at = seen_at(&event)?;
     let message = event.message?;
@@ -72,7 +72,8 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    /// An API server that knows one path: events, in pages of two, or a refusal of the list.
+    /// Returns a client of an API server that only lists events, in pages of two, or refuses the
+    /// list.
     async fn server(events: Vec<Value>, denied: bool) -> Client {
         let list = move |Query(query): Query<BTreeMap<String, String>>| async move {
             if denied {
@@ -153,7 +154,7 @@ mod tests {
             (9_990, 10_010, true),
             // Clocks differ slightly.
             (10_020, 10_030, true),
-            // Last hour's quota has nothing to do with today's preemption.
+            // A refusal from an hour ago does not explain pods that are missing since a moment ago.
             (13_600, 13_610, false),
             (10_100, 10_110, false),
             // The pods were missing all the time, but there was no refusal for half an hour.

@@ -1,5 +1,5 @@
-//! Jobs and roots as release 0.1.0 left them in a cluster: this release reads them and continues
-//! the jobs. The files are of that release and must never be generated again.
+//! Tests that this release reads the jobs and roots that release 0.1.0 left in a cluster, and
+//! continues the jobs. Release 0.1.0 wrote the files, so they must never be generated again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,13 +11,13 @@ use crate::controller::action::Action;
 use crate::controller::plan::{Installation, Lifecycle, plan};
 use crate::controller::validate::{ValidatedJob, Verdict, validate};
 
-/// A file of that release, as text.
+/// Returns a file of that release, as text.
 fn stored(name: &str) -> String {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/releases/0.1.0");
     fs::read_to_string(format!("{folder}/{name}.json")).expect("the file is there")
 }
 
-/// A job as the watch delivers it, validated.
+/// Reads a job as the watch delivers it, and validates it.
 fn seen_job(name: &str) -> (ValidatedJob, Verdict) {
     let text = stored(&format!("jobs/{name}"));
     let seen: Seen<SeenJob> = serde_json::from_str(&text).expect("an object");
@@ -27,8 +27,8 @@ fn seen_job(name: &str) -> (ValidatedJob, Verdict) {
     (valid, verdict)
 }
 
-/// A root as the watch delivers it, the frozen job that is read from it, and the text of the frozen
-/// job.
+/// Returns a root as the watch delivers it, the frozen job that is read from it, and the text of
+/// the frozen job.
 fn seen_root(name: &str) -> (Arc<SeenRoot>, Box<FrozenJob>, String) {
     let text = stored(&format!("roots/{name}"));
     let seen: Seen<SeenRoot> = serde_json::from_str(&text).expect("an object");
@@ -84,7 +84,7 @@ fn a_job_that_release_0_1_0_began_continues_with_its_generation() {
         let objects = observed.generations.get_mut(&generation).expect("it");
         let facts = objects.root.as_mut().expect("the root");
         facts.frozen = Frozen::Read(Arc::clone(&frozen));
-        // Just after the wait before the second generation.
+        // This is just after the end of the wait before the second generation.
         let now = "2026-11-27T15:30:00Z".parse().expect("a time");
         let planned = plan(&job, &verdict, &observed, &Installation::default(), now);
         assert_eq!(planned.lifecycle, Lifecycle::Stay, "{root}: {planned}");

@@ -1,5 +1,5 @@
-//! Why a pod that has a node does not start: read from its events, because its status does not say
-//! it.
+//! Finds out why a pod that has a node does not start. This is read from the pod's events, because
+//! its status does not say why.
 
 use std::collections::BTreeMap;
 
@@ -13,17 +13,18 @@ use crate::calls::CallError;
 /// How long an event explains a pod that does not start. The kubelet retries after at most 2 min,
 /// and its events are published at least every 5 min.
 const MAX_AGE: SignedDuration = SignedDuration::from_mins(15);
-/// The scheduler's messages from before the pod had a node explain nothing any more.
+/// Reason of events by the scheduler. They are from before the pod had a node, so they do not
+/// explain why it does not start.
 const OF_THE_SCHEDULER: &str = "FailedScheduling";
-/// A probe asks a container that runs: the pod has started, and is not ready yet. A busy node
-/// causes many of these.
+/// Reason of events about a failed probe. Only a running container is probed, so the pod has
+/// started. A busy node causes many of these events.
 const OF_A_PROBE: &str = "Unhealthy";
 /// Reason of the event that an image is being pulled, which is not a problem.
 const PULLING: &str = "Pulling";
-/// The kubelet's words for a volume that is late. Another event explains the cause.
+/// How the kubelet's message about a late volume begins. Another event explains the cause.
 const LATE_VOLUMES: &str = "Unable to attach or mount volumes";
 
-/// The reason why a pod does not start: its newest event that gives one.
+/// The reason why a pod does not start, from the newest event that gives a reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartEvent {
     /// When it was last seen.
@@ -34,7 +35,7 @@ pub struct StartEvent {
     pub message: String,
 }
 
-/// Kinds of such events, by the action that helps.
+/// The kinds of such events. Each kind needs another action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartEventKind {
     /// The image is being pulled.
@@ -46,14 +47,15 @@ pub enum StartEventKind {
 }
 
 impl StartEvent {
-    /// Whether it explains a pod that its node has been starting since `since`.
+    /// Returns whether the event explains why a pod has not started that its node has been starting
+    /// since `since`.
     fn explains(&self, since: Timestamp, now: Timestamp) -> bool {
         let before = since.duration_since(self.at);
         now.duration_since(self.at) <= MAX_AGE && before <= CLOCK_SLACK
     }
 }
 
-/// Why the pod with this uid, which its node has been starting since `since`, does not start.
+/// Reads why the pod with this uid does not start. Its node has been starting it since `since`.
 pub async fn newest(
     client: &Client,
     namespace: &str,
@@ -83,7 +85,8 @@ impl Found {
         }
     }
 
-    /// An event with a cause comes before an event that only reports a delay.
+    /// Returns the event that explains the pod best: an event with a cause is preferred to an event
+    /// that only reports a delay.
     fn best(self, since: Timestamp, now: Timestamp) -> Option<StartEvent> {
         let mut all = self.0.into_values();
         all.find(|event| event.explains(since, now))
@@ -91,7 +94,8 @@ impl Found {
 }
 
 impl StartEvent {
-    /// The reason in an event; absent if the event does not explain why a pod does not start.
+    /// Returns the reason in an event, or `None` if the event does not explain why a pod does not
+    /// start.
     fn read(event: &Event) -> Option<Self> {
         let reason = event.reason.as_deref()?;
         let message = event.message.as_deref()?;
@@ -111,9 +115,9 @@ impl StartEvent {
     }
 }
 
-/// The message without the ids of sandboxes and containers, which differ at each try.
+/// Returns the message without the ids of sandboxes and containers, which differ at each try.
 fn without_ids(message: &str) -> String {
-    /// Least number of digits of such an id.
+    /// How many digits such an id has at least.
     const ID_DIGITS: usize = 32;
     let is_digit = |character: char| character.is_ascii_hexdigit();
     let mut text = String::new();
@@ -131,7 +135,8 @@ fn without_ids(message: &str) -> String {
     text + rest
 }
 
-/// Whether the kubelet misses a Secret, a `ConfigMap` or a key in one.
+/// Returns whether the message says that the kubelet cannot find a Secret, a `ConfigMap` or a key
+/// in one.
 fn is_missing_reference(message: &str) -> bool {
     let names_one = message.contains("secret \"") || message.contains("configmap \"");
     (names_one && message.contains("not found"))
@@ -154,7 +159,8 @@ mod tests {
         .unwrap()
     }
 
-    /// The result for the events of a pod that got its node at 1:00:00, ten minutes later.
+    /// Returns the result for the events of a pod that got its node at 1:00:00. The events are read
+    /// ten minutes later.
     fn said(events: &[Event]) -> Option<(StartEventKind, String)> {
         let at = |second| Timestamp::from_second(second).unwrap();
         let mut found = Found::default();

@@ -1,8 +1,8 @@
-//! Roots that exist although no watch shows them: somebody removed their labels or their owner, or
-//! a list was old. A root that seems to be deleted is requested by its name before anything follows
-//! from its absence.
+//! Finds roots that exist although no watch shows them, because somebody removed their labels or
+//! their owner, or because a list was out of date. If a root seems to be deleted, it is requested
+//! by its name before the plan uses its absence.
 //!
-//! Reads only. `plan.rs` decides what happens to such a root.
+//! This module only reads. `plan.rs` decides what happens to such a root.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,11 +53,12 @@ impl RootsByName {
         unseen.into_iter().filter(is_unknown).collect()
     }
 
-    /// Stores the answer of the API server.
+    /// Stores the API server's answer to a request for a root.
     pub fn note(&mut self, generation: u32, root: Option<&RootFacts>, now: Timestamp) {
         match root {
             Some(root) => {
-                // The root is marked once. Then the watch shows it, or the next request does.
+                // The root is marked once. After that, the watch or the next request shows the
+                // marked root.
                 let known = RootFacts {
                     needs_mark: false,
                     ..root.clone()
@@ -69,9 +70,9 @@ impl RootsByName {
     }
 }
 
-/// The generations whose root should exist but is not shown. These are generations with children,
-/// and the current generation if it had a coordinator. Until the current generation has a root, the
-/// generation before it also counts.
+/// Returns the generations whose root should exist but is not shown. These are generations with
+/// children, and the current generation if it had a coordinator. Until the current generation has a
+/// root, the generation before it also counts.
 fn unseen(job: &ValidatedJob, observed: &Observed) -> BTreeSet<u32> {
     let has_root = |generation: u32| {
         let objects = observed.generation(generation);
@@ -95,8 +96,9 @@ fn unseen(job: &ValidatedJob, observed: &Observed) -> BTreeSet<u32> {
     all
 }
 
-/// The root of a generation, if it exists and belongs to the job according to its owner, a label or
-/// its children. `root_uid` is the uid that the children name.
+/// Reads the root of a generation. Returns `None` if it does not exist, or does not belong to the
+/// job according to its owner, a label or its children. `root_uid` is the uid that the children
+/// name.
 pub async fn root(
     client: &Client,
     job: &JobIdentity,
@@ -216,8 +218,8 @@ mod tests {
             let root = observed.generation(2).unwrap().root.clone();
             (asked, root.map(|root| root.needs_mark))
         };
-        // The earlier generation's root is requested too, so that no generation begins beside one
-        // that no watch shows.
+        // The earlier generation's root is requested too. Otherwise a generation could begin while
+        // the earlier one, which no watch shows, still exists.
         assert_eq!(look(&mut roots, 0), (vec![1, 2], None));
         roots.note(1, None, at(0));
         let root = found(|root| root["labels"] = Value::Null);

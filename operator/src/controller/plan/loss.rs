@@ -11,8 +11,8 @@ use crate::controller::diagnose::{Diagnosis, TroubleKind};
 use crate::controller::observed::{Frozen, GenerationObjects, Observed, RootFacts, RootFault};
 use crate::controller::validate::{Timeout, ValidatedJob, after};
 
-/// Somebody deleted the generation's root, or status was set back: its objects are being collected,
-/// or belong to a later generation.
+/// Returns the end of a generation that is lost because somebody deleted its root or changed status
+/// back. Its objects are being collected, or belong to a later generation.
 pub(super) fn generation_lost(
     job: &ValidatedJob,
     observed: &Observed,
@@ -54,7 +54,8 @@ pub(super) fn generation_lost(
     }
 }
 
-/// The coordinator does not come back in time, and nothing outside the job explains it.
+/// Returns the end of a generation whose coordinator does not come back in time, if nothing outside
+/// the job explains that.
 pub(super) fn coordinator_lost(
     job: &ValidatedJob,
     diagnosis: &Diagnosis,
@@ -72,7 +73,8 @@ pub(super) fn coordinator_lost(
     })
 }
 
-/// When the generation ends because it has no coordinator; absent if it does not have to end.
+/// Returns when the generation ends because it has no coordinator, or `None` if it does not have to
+/// end.
 pub(super) fn coordinator_deadline(job: &ValidatedJob, diagnosis: &Diagnosis) -> Option<Timestamp> {
     let health = &diagnosis.coordinator;
     let waits = health
@@ -80,8 +82,8 @@ pub(super) fn coordinator_deadline(job: &ValidatedJob, diagnosis: &Diagnosis) ->
         .as_ref()
         .is_some_and(|trouble| match trouble.kind {
             TroubleKind::Blocked | TroubleKind::ReferenceNotFound => true,
-            // A coordinator that was running and finds no node again is lost; one that never had a
-            // node would find none in the next generation either.
+            // A coordinator that was running and now finds no node is lost. A coordinator that
+            // never had a node would find none in the next generation either.
             TroubleKind::Capacity => !health.was_ready,
             TroubleKind::Image
             | TroubleKind::Crashing
@@ -95,7 +97,7 @@ pub(super) fn coordinator_deadline(job: &ValidatedJob, diagnosis: &Diagnosis) ->
         .map(|since| after(since, allowed_absence(job, diagnosis).length))
 }
 
-/// How long a coordinator may be absent.
+/// Returns how long a coordinator may be absent.
 fn allowed_absence<'a>(job: &'a ValidatedJob, diagnosis: &Diagnosis) -> &'a Timeout {
     if works_without_stream(diagnosis) {
         &job.timing.no_workers_timeout
@@ -104,13 +106,14 @@ fn allowed_absence<'a>(job: &'a ValidatedJob, diagnosis: &Diagnosis) -> &'a Time
     }
 }
 
-/// Whether workers have sessions with a coordinator that the operator cannot reach. The operator's
-/// own network may be the cause, and then it would be wrong to end all generations soon.
+/// Returns whether workers have sessions with a coordinator that the operator cannot reach. Then
+/// the operator's own network may be the cause, and ending all generations soon would be wrong.
 fn works_without_stream(diagnosis: &Diagnosis) -> bool {
     diagnosis.coordinator.ready && diagnosis.workers.counts.alive() > 0
 }
 
-/// The loss of a generation in which no worker was alive for too long, although the pods had nodes.
+/// Returns the end of a generation in which no worker was alive for too long, although the pods had
+/// nodes.
 pub(super) fn workers_lost(
     job: &ValidatedJob,
     diagnosis: &Diagnosis,
@@ -135,9 +138,9 @@ pub(super) fn workers_lost(
     })
 }
 
-/// When the generation ends because it has no workers; absent while the wait has a cause outside
-/// the job. While the coordinator is absent or has no stream, its own timer decides: it may have
-/// ended the job and released its workers.
+/// Returns when the generation ends because no worker is alive, or `None` while the wait has a
+/// cause outside the job. While the coordinator is absent or has no stream, only its own timer
+/// decides, because the coordinator may have ended the job and released its workers.
 pub(super) fn workers_deadline(job: &ValidatedJob, diagnosis: &Diagnosis) -> Option<Timestamp> {
     let health = &diagnosis.workers;
     let since = health.dead_since?.max(health.failing_since?);

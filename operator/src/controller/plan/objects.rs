@@ -1,4 +1,4 @@
-//! Which objects of a generation must be created, scaled or deleted, given status and spec.
+//! Decides which objects of a generation must be created, scaled or deleted, given status and spec.
 //!
 //! Pure.
 
@@ -15,8 +15,9 @@ use crate::controller::observed::{Frozen, GenerationObjects, Observed};
 use crate::controller::validate::{ValidatedJob, Verdict};
 use crate::run_report::RunPhase;
 
-/// First the root alone, because the others refer to its uid; then all missing objects, from the
-/// frozen job in it. An object that a silent watch may hide does not count as missing.
+/// Creates the missing objects: first only the root, because the other objects refer to its uid;
+/// then all others, from the frozen job in the root. An object that a silent watch may hide does
+/// not count as missing.
 pub(super) fn create_missing(
     job: &ValidatedJob,
     verdict: &Verdict,
@@ -48,8 +49,8 @@ pub(super) fn create_missing(
     let mut actions = Vec::new();
     let lacks_coordinator = coordinator.is_none() && !is_unseen(Part::Coordinator);
     if lacks_coordinator {
-        // Secrets cannot be read. The token is created before the Deployment, so an existing
-        // Deployment proves that it exists.
+        // The operator may not read Secrets. The token's Secret is created before the Deployment,
+        // so an existing Deployment proves that the Secret exists.
         actions.push(Action::CreateTokenSecret {
             frozen: frozen.clone(),
             root_uid: root_uid.clone(),
@@ -78,8 +79,8 @@ pub(super) fn create_missing(
     actions
 }
 
-/// The number of workers: as many as the spec requests, but not more than are useful and not more
-/// than there are shards. Absent before the plan is known.
+/// Returns the number of workers: as many as the spec requests, but not more than are useful, and
+/// not more than there are shards. Returns `None` before the plan is known.
 fn wanted_workers(job: &ValidatedJob, observed: &Observed, generation: u32) -> Option<u32> {
     let report = observed.report.as_ref();
     let report = report.filter(|report| report.generation == generation)?;
@@ -88,7 +89,7 @@ fn wanted_workers(job: &ValidatedJob, observed: &Observed, generation: u32) -> O
     Some(job.spec.workers.replicas.min(shards).min(useful))
 }
 
-/// Leads the Service of `generation` back to the coordinator, if somebody edited it.
+/// Makes the Service of `generation` select the coordinator again, if somebody edited it.
 pub(super) fn mend_service(
     job: &ValidatedJob,
     observed: &Observed,
@@ -124,7 +125,7 @@ pub(super) fn scale_coordinator(
     })
 }
 
-/// The job as this generation will run it.
+/// Returns the job as this generation will run it.
 fn freeze(job: &ValidatedJob, installation: &Installation, generation: u32) -> FrozenJob {
     let identity = &job.identity;
     let mut spec = job.spec.clone();
@@ -154,8 +155,8 @@ fn freeze(job: &ValidatedJob, installation: &Installation, generation: u32) -> F
     }
 }
 
-/// Scales the workers to the requested number, but never to more than there are shards; to none
-/// before the plan is known. At the end of the job, workers that cannot be needed any more are
+/// Scales the workers to the requested number, but never to more than there are shards, and to none
+/// before the plan is known. Near the end of the job, workers that cannot be needed any more are
 /// released.
 pub(super) fn scale(job: &ValidatedJob, observed: &Observed, generation: u32) -> Option<Action> {
     let report = observed
@@ -169,7 +170,8 @@ pub(super) fn scale(job: &ValidatedJob, observed: &Observed, generation: u32) ->
             let useful = asked_for.min(report.useful_workers.unwrap_or(u32::MAX));
             released(workers.replicas.min(asked_for), useful)
         }
-        // It is not known yet how many are useful. A number that somebody set by hand is reset.
+        // The number of useful workers is not known yet. If somebody set another number by hand, it
+        // is reset to the number that the operator set.
         None => workers.scaled_to?,
     };
     let is_over = matches!(report.phase, RunPhase::Ended);
@@ -184,9 +186,9 @@ pub(super) fn scale(job: &ValidatedJob, observed: &Observed, generation: u32) ->
     })
 }
 
-/// The new number of workers. It is lowered to the useful ones only if that releases a quarter of
-/// the workers, so that the end of a job with 10,000 workers takes 32 writes and not 10,000. It is
-/// raised at once.
+/// Returns the new number of workers. It is lowered to the useful ones only if that releases a
+/// quarter of the workers, so that the end of a job with 10,000 workers takes 32 writes and not
+/// 10,000. The number is raised at once.
 fn released(now: u32, useful: u32) -> u32 {
     let lowered_enough = u64::from(useful) * 4 <= u64::from(now) * 3;
     if useful > now || lowered_enough {
@@ -196,9 +198,10 @@ fn released(now: u32, useful: u32) -> u32 {
     }
 }
 
-/// Pods that a lost node keeps Terminating: the `StatefulSet` does not replace them by itself.
-/// Sessions are fenced, so a pod that still runs there can do no harm. These are pods of both roles
-/// and of all generations, because nothing else would remove them before the node is gone.
+/// Deletes by force the pods that a lost node keeps Terminating, because the `StatefulSet` does not
+/// replace them by itself. Sessions are fenced, so a pod that still runs on such a node can do no
+/// harm. This includes pods of both roles and of all generations, because nothing else would remove
+/// them before the node is gone.
 pub(super) fn force_deletes(
     observed: &Observed,
     installation: &Installation,
@@ -215,8 +218,8 @@ pub(super) fn force_deletes(
     })
 }
 
-/// When to check pods that are being deleted again; absent if there are none, or if they must not
-/// be deleted by force.
+/// Returns when to check again the pods that are being deleted. Returns `None` if there are none,
+/// or if they must not be deleted by force.
 pub(super) fn stuck_deadline(
     observed: &Observed,
     installation: &Installation,

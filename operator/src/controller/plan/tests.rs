@@ -1,5 +1,5 @@
-//! Tables of single decisions, and a small simulated cluster in which plans are executed, with a
-//! crash after every write.
+//! Tests of the plan: tables of single decisions, and a small simulated cluster in which plans are
+//! executed, also with a crash after every write.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -43,7 +43,7 @@ struct World {
     /// What is wrong with its spec.
     errors: Vec<FieldError>,
     generations: BTreeMap<u32, GenerationObjects>,
-    /// Numbers taken by objects of another job of the same name.
+    /// Generation numbers that are taken by objects of another job of the same name.
     foreign: BTreeSet<u32>,
     pods: Vec<Arc<PodFacts>>,
     report: Option<RunReport>,
@@ -52,7 +52,7 @@ struct World {
     end_requested_at: Option<Timestamp>,
     /// How the coordinator reacts to the request to end the job.
     on_end_request: OnEndRequest,
-    /// The operator started a moment ago.
+    /// Whether the operator started a moment ago.
     warming_up: bool,
     now: Timestamp,
     written: Option<Timestamp>,
@@ -70,7 +70,7 @@ struct World {
     next_uid: u32,
     /// Every write, in order.
     log: Vec<String>,
-    /// The operator is killed after this number of further writes.
+    /// After how many further writes the operator is killed.
     fuse: Option<usize>,
     deleted: bool,
 }
@@ -177,7 +177,7 @@ impl World {
         cached
     }
 
-    /// One reconcile; false if the operator was killed in it.
+    /// Runs one reconcile. Returns false if the operator was killed in it.
     fn reconcile(&mut self) -> bool {
         if self.deleted {
             return true;
@@ -488,7 +488,7 @@ impl World {
         self.now = self.now.checked_add(step).unwrap();
     }
 
-    /// A first generation whose coordinator runs and whose four workers are requested.
+    /// Returns a first generation whose coordinator runs and whose four workers are requested.
     fn running(spec: serde_json::Value) -> Self {
         let mut world = Self::new(spec);
         world.settle();
@@ -521,11 +521,12 @@ impl World {
     }
 }
 
-/// The state that must be the same whether the operator was killed or not: everything except times
-/// and uids.
+/// Returns the state that must be the same whether the operator was killed or not: everything
+/// except times and uids.
 fn fingerprint(world: &World) -> (Vec<u32>, Option<u32>, Option<Phase>, Vec<String>, bool) {
     let mut log = world.log.clone();
-    // A Secret's create is repeated until its Deployment exists; an acknowledgement may be lost.
+    // The operator repeats the creation of the Secret until the Deployment exists, and an
+    // acknowledgement may be lost.
     log.retain(|line| !line.starts_with("create token") && !line.starts_with("acknowledge"));
     (
         world.generations.keys().copied().collect(),
@@ -833,7 +834,7 @@ fn a_first_coordinator_without_a_node_waits_visibly_and_uses_up_no_generation() 
         "{}",
         world.message()
     );
-    // It gets a node at last. The time that it waited is not counted.
+    // The pod gets a node. The time before that is not counted.
     let now = world.now;
     world.coordinator_pod(|pod| pod.scheduled_since = Some(now));
     world.settle();
@@ -970,7 +971,8 @@ fn fault_6673_a_job_with_progress_between_two_losses_is_not_ended_early() {
 fn progress_during_an_absence_of_the_operator_counts_for_its_generation() {
     let mut world = World::running(json!({}));
     for generation in 2..=6 {
-        // An operator that has just started: its first report shows what was done before.
+        // This operator has just started, and the first report that it receives shows what was done
+        // before.
         let report = world.report.as_mut().unwrap();
         (report.tasks_done, report.progressed) = (generation.into(), false);
         world.coordinator_is(false);
@@ -1126,8 +1128,8 @@ fn the_end_of_the_last_allowed_generation_ends_the_job() {
     );
 }
 
-/// A world whose only generation has had no worker for the allowed time, with intermediate data
-/// that must be removed at any end.
+/// Returns a world whose only generation has had no worker for longer than allowed. Its
+/// intermediate data must be removed, however the job ends.
 fn without_workers_for_too_long() -> World {
     let mut world = World::running(json!({
         "retries": {"maxGenerations": 1},
@@ -1368,7 +1370,7 @@ fn a_worker_alive_between_two_status_writes_restarts_the_timer() {
     assert_eq!(world.generation(), 2);
 }
 
-/// A worker pod that has been Terminating since second 1,000, on this node.
+/// Adds a worker pod that has been Terminating since second 1,000, on this node.
 fn terminating(world: &mut World, name: &str, node: &str) {
     world.worker_pod(name, |pod| {
         pod.deletion = Some(at(1_000));
@@ -1679,7 +1681,8 @@ fn a_deleted_job_that_a_finalizer_keeps_names_the_finalizer_once_and_runs_nothin
     world.pass(3_600);
     world.settle();
     assert_eq!(world.status_writes, writes, "nothing changes any more");
-    // Without a finalizer nobody reads the status. Objects of an orphaning deletion continue.
+    // Without a finalizer nobody reads the status. If a deletion orphans the objects, they
+    // continue.
     assert!(world.generations.is_empty());
     for (finalizers, orphans) in [(Vec::new(), false), (world.job.finalizers.clone(), true)] {
         world.job.status = before.clone();
@@ -1953,7 +1956,7 @@ fn a_generation_of_another_release_continues_and_no_other_is_started() {
     lose_coordinator(&mut world);
     assert_eq!(world.generation(), 1);
     assert_eq!(world.log[logged..], Vec::<String>::new());
-    // Its coordinator comes back and ends the job. The report is enough for that.
+    // The coordinator comes back and ends the job. Its report is enough for that.
     world.coordinator_is(true);
     world.ends(true, "Succeeded");
     world.settle();
@@ -1969,7 +1972,8 @@ fn a_root_that_nobody_can_read_is_followed_by_the_next_generation() {
     assert_eq!(world.generation(), 2);
 }
 
-/// The coordinator of a running job is lost, and the next generation's objects exist.
+/// Makes the coordinator of a running job disappear, and continues until the next generation's
+/// objects exist.
 fn lose_coordinator(world: &mut World) {
     world.coordinator_is(false);
     world.settle();
@@ -2140,7 +2144,8 @@ fn play(happenings: &[Happening], fuse: Option<usize>) -> World {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Planning on the state after the actions yields no action. And generations only ever grow.
+    /// Planning again on the state after the actions yields no action, and generation numbers only
+    /// grow.
     #[test]
     fn planning_on_the_world_just_applied_yields_no_action(happenings in prop::collection::vec(any_happening(), 0..20)) {
         let mut world = play(&[], None);
@@ -2159,8 +2164,8 @@ proptest! {
         }
     }
 
-    /// Killed after any write, the operator brings the cluster to where it would have been, and
-    /// creates nothing twice.
+    /// If the operator is killed after any write, its successor reaches the same state of the
+    /// cluster, and creates nothing twice.
     #[test]
     fn fault_2967_a_kill_of_the_operator_after_any_write_does_not_change_the_result(
         happenings in prop::collection::vec(any_happening(), 0..12),

@@ -21,8 +21,8 @@ use crate::controller::validate::ValidatedJob;
 /// nodes.
 const SETTLES: SignedDuration = SignedDuration::from_secs(30);
 
-/// Plans for a generation that has a number and no object, because the job gave its place back.
-/// Either its turn has come, or it continues to wait.
+/// Plans for a generation that has a number but no objects, because the job gave its place back. If
+/// its turn has come, the generation begins; otherwise the job continues to wait.
 pub(super) fn plan_queued(
     job: &ValidatedJob,
     observed: &Observed,
@@ -54,8 +54,8 @@ pub(super) fn plan_queued(
     }
 }
 
-/// Whether the job must give its place back and still has no room for its pods. Pods that were
-/// requested a moment ago may not be visible yet.
+/// Returns whether the job must give its place back and still has no room for its pods. Pods that
+/// were requested a moment ago do not count yet, because they may not be visible.
 pub(super) fn may_give_way(
     job: &ValidatedJob,
     observed: &Observed,
@@ -80,8 +80,8 @@ pub(super) fn may_give_way(
         && !observed.placing(generation, begun).has_room
 }
 
-/// The job gives its place back: its generation ends without counting towards `maxGenerations`, and
-/// the next one waits for its turn.
+/// Plans for a job that gives its place back. Its generation ends without counting towards
+/// `maxGenerations`, and the next one waits for its turn.
 pub(super) fn plan_to_give_way(
     job: &ValidatedJob,
     observed: &Observed,

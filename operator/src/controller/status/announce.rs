@@ -1,4 +1,4 @@
-//! The events that announce a new status to people.
+//! Makes the events that announce a new status to people.
 //!
 //! Pure: `controller.rs` publishes them.
 
@@ -10,7 +10,7 @@ use super::find;
 /// Something that happened, as an event for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
-    /// Whether the event is of type `Warning`, else of type `Normal`.
+    /// Whether the event is of type `Warning`. Otherwise it is of type `Normal`.
     pub is_warning: bool,
     /// The event's reason.
     pub reason: String,
@@ -18,7 +18,7 @@ pub struct Announcement {
     pub note: String,
 }
 
-/// The events for the step from `before` to `next`.
+/// Returns the events for the step from `before` to `next`.
 pub fn announcements(before: &ZephyrJobStatus, next: &ZephyrJobStatus) -> Vec<Announcement> {
     let mut all = Vec::new();
     if before.phase != next.phase
@@ -48,7 +48,7 @@ pub fn announcements(before: &ZephyrJobStatus, next: &ZephyrJobStatus) -> Vec<An
             .map(|condition| condition.reason);
         if let Some(condition) = find(next, kind).filter(|condition| condition.status == is_bad)
             && known != Some(condition.reason)
-            // The end or the next generation is already announced.
+            // The end of the job or the next generation is already announced.
             && condition.reason != Reason::Backoff
             && !next.phase.is_some_and(Phase::is_final)
         {
@@ -62,13 +62,13 @@ pub fn announcements(before: &ZephyrJobStatus, next: &ZephyrJobStatus) -> Vec<An
     all
 }
 
-/// The refusal of a job that was refused before for another reason.
+/// Returns the refusal of a job that was refused before for another reason.
 fn refused_again<'a>(before: &ZephyrJobStatus, next: &'a ZephyrJobStatus) -> Option<&'a Condition> {
     let last = &before.refusal()?.message;
     next.refusal().filter(|refusal| refusal.message != *last)
 }
 
-/// The complete message of a transition, if a condition contains it.
+/// Returns the complete message of a transition, if a condition contains it.
 fn long_message(status: &ZephyrJobStatus, phase: Phase) -> Option<String> {
     let kind = if phase.is_final() {
         ConditionType::Finished

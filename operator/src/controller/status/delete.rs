@@ -1,4 +1,4 @@
-//! The status of a deleted job that a finalizer keeps.
+//! Computes the status of a deleted job that a finalizer keeps.
 //!
 //! Pure.
 
@@ -8,11 +8,12 @@ use zephyr_crds::status::{Phase, StageStatus};
 use super::Projection;
 use crate::controller::validate::ValidatedJob;
 
-/// Most finalizers that the sentence names.
+/// How many finalizers the sentence names at most.
 const MAX_NAMED: usize = 4;
 
 impl Projection {
-    /// Nothing of the job runs any more, and somebody's finalizer keeps the object.
+    /// Sets the status of a deleted job: nothing of the job runs any more, but somebody's finalizer
+    /// keeps the object.
     pub(super) fn delete(&mut self, job: &ValidatedJob) {
         let message = sentence(&job.finalizers);
         let reason = Reason::Deleting;

@@ -7,11 +7,13 @@ use zephyr_crds::status::{Phase, StageStatus, ZephyrJobStatus};
 
 use crate::defect::{self, Defect};
 
-/// Least time between two writes of one job's status if its state changes: the phase, a condition,
-/// a reason. Workers can change it many times a second; people and tools need it within seconds.
+/// How much time passes at least between two writes of one job's status if its state changes: the
+/// phase, a condition or a reason. The state can change many times a second, but people and tools
+/// need it only within seconds.
 pub const STATE_INTERVAL: SignedDuration = SignedDuration::from_secs(2);
 
-/// Least time between two writes of one job's status if only counters and texts change.
+/// How much time passes at least between two writes of one job's status if only counters and texts
+/// change.
 pub const COUNTERS_INTERVAL: SignedDuration = SignedDuration::from_secs(10);
 
 /// When a status is to be written.
@@ -25,7 +27,7 @@ pub enum Due {
     Never,
 }
 
-/// When `next` is written over `before`, which was last written at `written`.
+/// Returns when `next` is to be written over `before`. `written` is the time of the last write.
 pub fn due(
     before: &ZephyrJobStatus,
     next: &ZephyrJobStatus,
@@ -49,17 +51,18 @@ pub fn due(
     }
 }
 
-/// Writes for which everything else waits. They are never delayed, because each happens a bounded
-/// number of times:
+/// Returns whether this is a write for which everything else waits. Such writes are never delayed,
+/// because each happens a bounded number of times:
 ///
-/// - the number of a new generation, at most `maxGenerations` times. No object of it is created
-///   before;
-/// - that its turn to start has come, once for each place that the job gets;
-/// - the end of the job, once. The coordinator keeps its result, and nothing is deleted, until it
-///   is in status.
+/// - the number of a new generation, at most `maxGenerations` times. No object of the generation is
+///   created before this write;
+/// - the information that the job's turn to start has come, once for each place that the job gets;
+/// - the end of the job, once. The coordinator keeps the result, and nothing is deleted, until the
+///   result is in status.
 ///
-/// Actions wait for no other write, so a delayed write loses nothing: its content is computed again
-/// from the current state. Timers in status begin at most one interval late.
+/// Actions wait for no other write. So nothing is lost if another write is delayed, because its
+/// content is computed again from the current state. Timers in status begin at most one interval
+/// late.
 fn must_not_wait(before: &ZephyrJobStatus, next: &ZephyrJobStatus) -> bool {
     let ends = |status: &ZephyrJobStatus| status.phase.is_some_and(Phase::is_final);
     let waits = |status: &ZephyrJobStatus| status.queued_since.is_some();
@@ -68,7 +71,7 @@ fn must_not_wait(before: &ZephyrJobStatus, next: &ZephyrJobStatus) -> bool {
         || waits(before) && !waits(next)
 }
 
-/// The status without frequently changing parts: counters and texts.
+/// Returns the status without the parts that change often: counters and texts.
 fn skeleton(status: &ZephyrJobStatus) -> ZephyrJobStatus {
     let mut reduced = status.clone();
     reduced.stage = reduced.stage.map(|stage| StageStatus {

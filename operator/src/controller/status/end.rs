@@ -1,7 +1,7 @@
-//! Writes the end of a job again if somebody removed the conditions or the time from status. It is
+//! Restores the end of a job if somebody removed its conditions or its time from status. The end is
 //! restored from the rest of the status.
 //!
-//! Pure. If the operator saw the end, `controller.rs` has put it back before.
+//! Pure. If the operator itself saw the end, `controller.rs` has already restored it.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
@@ -11,7 +11,7 @@ use zephyr_crds::status::{GenerationEnd, GenerationRecord, Phase, TransitionReco
 use super::{Projection, find};
 
 impl Projection {
-    /// Writes again what is missing of the end.
+    /// Restores the missing parts of the end.
     pub(super) fn restore_end(&mut self) {
         if self.status.is_whole_end() {
             return;
@@ -37,7 +37,7 @@ impl Projection {
         self.set_for_tools();
     }
 
-    /// When the job ended, if status still says so.
+    /// Returns when the job ended, if status still says so.
     fn ended_at(&self) -> Time {
         let record = self.status.generations.last();
         let of_generation = record.and_then(|record| record.end_time.clone());
@@ -45,13 +45,13 @@ impl Projection {
         of_generation.or(of_history).unwrap_or(Time(self.now))
     }
 
-    /// The step into the phase in which the job ended.
+    /// Returns the step into the phase in which the job ended.
     fn last_step(&self) -> Option<&TransitionRecord> {
         let last = self.status.history.last();
         last.filter(|last| Some(last.to) == self.status.phase)
     }
 
-    /// Why the job ended, if status still says so.
+    /// Returns why the job ended, if status still says so.
     fn why_ended(&self) -> (Reason, String) {
         let step = self.last_step();
         let record = self.status.generations.last();

@@ -1,7 +1,7 @@
-//! The progress of the work as one reason and one sentence, for the conditions `Progressing` and
-//! `Degraded` and for the phase.
+//! Computes the progress of the work as one reason and one sentence, for the conditions
+//! `Progressing` and `Degraded` and for the phase.
 //!
-//! Pure. Sets nothing.
+//! Pure. This module only computes; `status.rs` sets the conditions.
 
 use zephyr_crds::conditions::Reason;
 use zephyr_crds::status::Phase;
@@ -17,7 +17,7 @@ pub(super) struct Progress {
     pub(super) message: String,
 }
 
-/// The phase of a running generation.
+/// Returns the phase of a running generation.
 pub(super) fn follow_phase(
     before: Option<Phase>,
     report: Option<&RunReport>,
@@ -52,8 +52,8 @@ pub(super) fn follow_phase(
     }
 }
 
-/// Whether and how the work progresses. The earliest missing prerequisite is reported, because the
-/// rest depends on it.
+/// Returns whether and how the work progresses. If several prerequisites are missing, the earliest
+/// is reported, because the others depend on it.
 pub(super) fn progress(
     report: Option<&RunReport>,
     diagnosis: &Diagnosis,
@@ -120,7 +120,7 @@ pub(super) fn progress(
     going(Reason::Running, &doing)
 }
 
-/// Whether there is a problem although the job may continue.
+/// Returns the problem of a job that may continue, if there is one.
 pub(super) fn degradation(
     report: Option<&RunReport>,
     diagnosis: &Diagnosis,
@@ -152,7 +152,7 @@ pub(super) fn degradation(
     (false, Reason::AsExpected, String::new())
 }
 
-/// The reason for a problem of the coordinator.
+/// Returns the reason for a problem of the coordinator.
 pub(super) fn coordinator_reason(trouble: &Trouble) -> Reason {
     match trouble.kind {
         TroubleKind::Crashing

@@ -1,6 +1,6 @@
-//! The status of a job on which the operator itself failed.
+//! Computes the status of a job whose processing was stopped by an internal error of the operator.
 //!
-//! Pure, and simple on purpose: nothing here looks at what may have caused the failure.
+//! Pure, and simple on purpose: this module does not read the data that may have caused the error.
 
 use jiff::Timestamp;
 use zephyr_crds::conditions::{ConditionStatus, ConditionType, Reason};
@@ -8,7 +8,7 @@ use zephyr_crds::status::ZephyrJobStatus;
 
 use super::{Projection, WriteProblem, find};
 
-/// The status with the condition that reports the failure; everything else is unchanged.
+/// Returns the status with the condition that reports the error. Everything else is unchanged.
 pub fn set_aside(
     status: ZephyrJobStatus,
     spec_version: Option<i64>,
@@ -32,8 +32,8 @@ pub fn set_aside(
     next.status
 }
 
-/// The status with a condition that says that the job's objects cannot be read; everything else is
-/// unchanged.
+/// Returns the status with a condition that says that the job's objects cannot be read. Everything
+/// else is unchanged.
 pub fn not_seen(
     status: ZephyrJobStatus,
     spec_version: Option<i64>,
@@ -50,7 +50,7 @@ pub fn not_seen(
     next.status
 }
 
-/// Whether status says that the operator failed on the job.
+/// Returns whether status reports an internal error of the operator on this job.
 fn is_set_aside(status: &ZephyrJobStatus) -> bool {
     find(status, ConditionType::Degraded).is_some_and(|condition| {
         condition.reason == Reason::OperatorFault && condition.status == ConditionStatus::True
@@ -58,7 +58,8 @@ fn is_set_aside(status: &ZephyrJobStatus) -> bool {
 }
 
 impl Projection {
-    /// A job that has ended was reconciled again without a failure.
+    /// Removes the report from the status of a job that has ended, after a reconcile without an
+    /// error.
     pub(super) fn end_set_aside(&mut self) {
         if is_set_aside(&self.status) {
             self.set(ConditionType::Degraded, false, Reason::AsExpected, "");

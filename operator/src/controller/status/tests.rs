@@ -1,4 +1,4 @@
-//! The status in each situation, and when it is written.
+//! Tests of the status in each situation, and of when it is written.
 
 use serde_json::json;
 use zephyr_crds::field_error::FieldError;
@@ -16,7 +16,7 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-/// A job with the status of a first generation that was just started.
+/// Returns a job with the status of a first generation that was just started.
 fn started() -> ValidatedJob {
     let start = Start {
         generation: 1,
@@ -126,7 +126,7 @@ fn healthy(alive: i32) -> Diagnosis {
     }
 }
 
-/// (status, reason) of a condition.
+/// Returns the status and the reason of a condition.
 fn condition(status: &ZephyrJobStatus, kind: ConditionType) -> (bool, Reason) {
     let condition = find(status, kind).expect("the condition is there");
     (condition.status == ConditionStatus::True, condition.reason)
@@ -620,7 +620,7 @@ fn a_refused_job_has_failed_and_each_condition_names_the_field() {
     assert_eq!(notes, ["spec.image: is wrong; name:tag"]);
 }
 
-/// The status of `job` after its spec was refused for `field`.
+/// Returns the status of `job` after its spec was refused for `field`.
 fn refused(job: &ValidatedJob, field: &str, second: i64) -> ZephyrJobStatus {
     let error = FieldError::new(field, "is wrong", "name:tag");
     let plan = Plan {
@@ -770,7 +770,7 @@ fn each_phase_and_each_new_problem_causes_one_event() {
     assert_eq!(announced(&blocked, &blocked), []);
 }
 
-/// The job in this generation, after the previous one was lost with this message.
+/// Returns the job in this generation, after the previous one was lost with this message.
 fn followed_by(job: &ValidatedJob, generation: u32, message: &str) -> ValidatedJob {
     let ended = EndedGeneration {
         cause: GenerationEnd::CoordinatorLost,
@@ -856,7 +856,7 @@ fn an_operator_that_just_started_writes_nothing_before_the_first_report() {
     assert_ne!(project_at(false), running);
 }
 
-/// F27: one pod without a node, or a quota that refuses one, and the operator is replaced.
+/// F27: one pod has no node, or a quota refuses one pod, and the operator is replaced.
 #[test]
 fn an_operator_that_just_started_repeats_what_status_says_of_waiting_pods() {
     let job = started();

@@ -1,4 +1,5 @@
-//! The status of a job that waits for its turn to start, and when a job counts as working.
+//! Computes the status of a job that waits for its turn to start, and decides when a job counts as
+//! working.
 //!
 //! Pure.
 
@@ -9,7 +10,7 @@ use zephyr_crds::status::{GenerationEnd, Phase};
 use super::{Projection, Start, Verdict, Waiting};
 
 impl Projection {
-    /// Other jobs have their turn before this one.
+    /// Sets the status of a job while other jobs start before it.
     pub(super) fn wait(&mut self, waiting: &Waiting, verdict: &Verdict) {
         self.set_accepted(verdict, None);
         let given_back = self.status.places_given_back;
@@ -23,7 +24,7 @@ impl Projection {
         self.enter(Phase::Pending, Reason::Queued, &message);
     }
 
-    /// The generation that already has a number begins.
+    /// Sets the status of a generation that already has a number and now begins.
     pub(super) fn take_turn(&mut self, verdict: &Verdict) {
         self.status.queued_since = None;
         if let Some(record) = self.status.generations.last_mut() {
@@ -39,7 +40,8 @@ impl Projection {
         self.enter(Phase::Pending, Reason::Starting, &message);
     }
 
-    /// The job gave its place back: its next generation waits for its turn.
+    /// Sets the status of a job that gave its place back, and whose next generation waits for its
+    /// turn.
     pub(super) fn give_way(&mut self, start: &Start) {
         self.status.queued_since = Some(Time(self.now));
         self.status.places_given_back = self.status.places_given_back.saturating_add(1);
@@ -55,7 +57,7 @@ impl Projection {
         self.enter(Phase::Pending, Reason::Queued, &message);
     }
 
-    /// From now on the job keeps its place, if it works.
+    /// Records that the job works, if it does. From then on it keeps its place.
     pub(super) fn note_work(&mut self, phase: Phase) {
         if matches!(phase, Phase::Running | Phase::Succeeding) {
             self.status.working_since.get_or_insert(Time(self.now));
@@ -75,7 +77,7 @@ impl Projection {
         self.set_unfinished();
     }
 
-    /// Why the last generation gave its place back, in the words of its record.
+    /// Returns why the last generation gave its place back, in the words of its record in status.
     fn why_given_back(&self) -> String {
         let records = self.status.generations.iter().rev();
         let mut gave_way = records.filter(|record| record.cause == Some(GenerationEnd::GaveWay));

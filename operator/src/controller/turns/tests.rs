@@ -1,4 +1,4 @@
-//! Tables of whose turn it is.
+//! Tests of the order of turns, as tables.
 
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ fn candidate(name: &str, stage: Stage) -> Candidate {
     }
 }
 
-/// Created `ago` seconds ago.
+/// Returns a job that was created `ago` seconds ago.
 fn new(name: &str, ago: i64) -> Candidate {
     let stage = Stage::Waits {
         since: at(NOW - ago),
@@ -29,7 +29,7 @@ fn new(name: &str, ago: i64) -> Candidate {
     candidate(name, stage)
 }
 
-/// Gave its place back `ago` seconds ago, for the `given_back`-th time.
+/// Returns a job that gave its place back `ago` seconds ago, for the `given_back`-th time.
 fn gave_way(name: &str, ago: i64, given_back: u32) -> Candidate {
     let stage = Stage::Waits {
         since: at(NOW - ago),
@@ -39,7 +39,7 @@ fn gave_way(name: &str, ago: i64, given_back: u32) -> Candidate {
     candidate(name, stage)
 }
 
-/// A job whose turn came `ago` seconds ago.
+/// Returns a job whose turn came `ago` seconds ago.
 fn admitted(name: &str, ago: i64) -> Candidate {
     let stage = Stage::Waits {
         since: at(0),
@@ -49,7 +49,7 @@ fn admitted(name: &str, ago: i64) -> Candidate {
     candidate(name, stage)
 }
 
-/// Started `begun` seconds ago, and made its last step `moved` seconds ago.
+/// Returns a job that started `begun` seconds ago, and made its last step `moved` seconds ago.
 fn starts(name: &str, begun: i64, moved: i64, has_room: bool) -> Candidate {
     let placing = Placing {
         moved: at(NOW - moved),
@@ -59,7 +59,8 @@ fn starts(name: &str, begun: i64, moved: i64, has_room: bool) -> Candidate {
     candidate(name, Stage::Starts { begun, placing })
 }
 
-/// What each job may do, in one word: its place in the queue, or that it has to rest.
+/// Returns what each job may do, in one word: its place in the queue, or that it must wait before
+/// it may start again.
 fn decided(candidates: &[Candidate], limit: usize) -> Vec<String> {
     let turns = turns(candidates, limit, at(NOW));
     let word = |candidate: &Candidate| match turns[&candidate.uid] {
@@ -442,9 +443,9 @@ fn a_job_has_room_if_the_pods_that_it_needs_next_have_nodes() {
     }
 }
 
-/// Two hundred jobs of a coordinator and a worker on nodes with room for `room` pods, in steps of
-/// five seconds. The scheduler places pods in the order in which they were created. Returns the
-/// seconds until all have ended, if they end within two days.
+/// Simulates `jobs` jobs, each with a coordinator and a worker, on nodes with room for `room` pods,
+/// in steps of five seconds. The scheduler places pods in the order in which they were created.
+/// Returns after how many seconds all jobs have ended, if they end within two days.
 fn time_to_end(jobs: usize, room: usize, limit: usize) -> Option<i64> {
     const STEP: i64 = 5;
     const WORKS_FOR: i64 = 30;
@@ -509,7 +510,7 @@ fn time_to_end(jobs: usize, room: usize, limit: usize) -> Option<i64> {
             };
             all.iter().map(of).sum::<usize>()
         };
-        // Coordinators are asked for before the workers of the same step: the worst order.
+        // In each step, coordinators are created before workers, which is the worst order.
         for job in 0..jobs {
             if all[job].begun.is_some() && all[job].coordinator.is_none() && pods(&all) < room {
                 all[job].coordinator = Some(now);

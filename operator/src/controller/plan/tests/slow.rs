@@ -1,4 +1,4 @@
-//! Pods that have a node and are slow to start: they are not lost, and use up no generation.
+//! Tests that pods that have a node and are slow to start are not lost, and use up no generation.
 
 use super::*;
 
@@ -24,7 +24,7 @@ fn a_coordinator_that_is_slow_to_start_uses_up_no_generation() {
         StartEventKind::ReferenceNotFound,
         "FailedMount: secret \"count-token-d-g1\" not found",
     );
-    // What the events say, how long the pod has been created, and the generation after that.
+    // Each case has the events, how long ago the pod was created, and the generation after that.
     let cases = [
         (None, 1_700, 1),
         (None, 2_000, 2),

@@ -1,4 +1,4 @@
-//! Jobs that wait for their turn to start, and that give their places back.
+//! Tests of jobs that wait for their turn to start, and of jobs that give their places back.
 
 use super::*;
 
@@ -11,7 +11,7 @@ fn waiting(before: usize) -> Waiting {
     }
 }
 
-/// The reason and the sentence of condition `Progressing`.
+/// Returns the reason and the sentence of condition `Progressing`.
 fn progressing(world: &World) -> (&'static str, String) {
     let condition = world.condition(ConditionType::Progressing);
     (condition.reason.as_str(), condition.message.clone())
@@ -22,7 +22,7 @@ fn without_room(pod: &mut PodFacts) {
     pod.unschedulable = Some("0/3 nodes are available".to_owned());
 }
 
-/// A job whose coordinator runs, and whose worker has found no room for `seconds`.
+/// Returns a job whose coordinator runs, and whose worker has found no room for `seconds` seconds.
 fn without_room_for(seconds: i64) -> World {
     let mut world = World::running(json!({}));
     world.worker_pod("w-0", without_room);
