@@ -1,5 +1,5 @@
-//! Mistakes that tests can turn on, to show that the simulation finds each of them. In the built
-//! program they cannot be turned on: outside of tests `is` is always false.
+//! Defines mistakes that tests can turn on, to show that the simulation finds each of them. They
+//! cannot be turned on in the released program, because outside of tests `is` always returns false.
 
 /// One mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,17 +11,19 @@ pub(crate) enum Defect {
     NameWithoutGeneration,
     /// After a conflict with another writer, the job is not reconciled again.
     ConflictIsFatal,
-    /// Events of a job end its back-off.
+    /// Events of a job end its back-off early.
     BackoffBypassed,
-    /// Deadlock: changes wait in a full channel for a reader that waits until all changes are read.
+    /// The start deadlocks: changes wait in a full channel, whose reader waits until all changes
+    /// are read.
     StartupDeadlock,
     /// Every new status is written at once.
     NoWriteFloor,
-    /// A job is deleted because of an earlier state from the watch, whatever its state is now.
+    /// A job is deleted because of an earlier state from the watch, although its state may have
+    /// changed.
     StaleDelete,
 }
 
-/// Whether this mistake is turned on.
+/// Returns whether this mistake is turned on.
 #[cfg(not(test))]
 pub(crate) const fn is(_: Defect) -> bool {
     false

@@ -1,5 +1,5 @@
-//! Runs the reconciles that the queue returns: each is a separate task on any thread. Decides
-//! nothing about order or time; `queue.rs` does.
+//! Runs the reconciles that the queue returns. Each reconcile is a separate task. `queue.rs`
+//! decides in which order and when they run.
 //!
 //! A panic affects only the reconcile of one job. Other jobs continue, and the work on that job is
 //! paused.
@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::health::Health;
 use crate::queue::{JobKey, Outcome, Queue};
 
-/// How often the loop reports that it is alive, if nothing happens.
+/// How often the loop reports that it is alive if nothing else happens.
 const LIVENESS_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a job waits if its reconcile panics and recording the panic also panics.
 const LAST_RESORT: Duration = Duration::from_mins(10);
@@ -32,13 +32,13 @@ pub struct Jobs {
     changed: Notify,
 }
 
-/// The operations on a job.
+/// What the driver does with a job.
 pub trait Look: Send + Sync + 'static {
     /// Reconciles the job once.
     fn look(self: Arc<Self>, key: JobKey) -> BoxFuture<'static, Outcome>;
-    /// The reconcile panicked with this message.
+    /// Handles a reconcile that panicked with this message.
     fn set_aside(self: Arc<Self>, key: JobKey, panic: String) -> BoxFuture<'static, Outcome>;
-    /// The number of jobs that wait for a slot, and the number of running reconciles.
+    /// Receives the number of jobs that wait for a slot, and the number of running reconciles.
     fn show_depth(&self, depth: (usize, usize));
 }
 
@@ -54,7 +54,7 @@ impl Jobs {
         self.lock().forget(key);
     }
 
-    /// Jobs that wait for a slot, and running reconciles.
+    /// Returns the number of jobs that wait for a slot, and the number of running reconciles.
     pub fn depth(&self) -> (usize, usize) {
         self.lock().depth()
     }
@@ -64,7 +64,7 @@ impl Jobs {
     }
 }
 
-/// Reconciles jobs until it is dropped, which also ends the running reconciles.
+/// Reconciles jobs until the returned future is dropped, which also ends the running reconciles.
 pub async fn drive<L: Look>(jobs: Arc<Jobs>, look: Arc<L>, health: Health) -> Infallible {
     let mut looks = JoinSet::new();
     loop {
@@ -81,7 +81,7 @@ pub async fn drive<L: Look>(jobs: Arc<Jobs>, look: Arc<L>, health: Health) -> In
         tokio::select! {
             biased;
             Some(ended) = looks.join_next() => {
-                // A cancelled task belongs to a runtime that is shutting down.
+                // A task is cancelled only if the runtime is shutting down.
                 if let Ok((key, outcome)) = ended {
                     jobs.lock().finish(&key, outcome, Instant::now());
                 }
@@ -92,7 +92,7 @@ pub async fn drive<L: Look>(jobs: Arc<Jobs>, look: Arc<L>, health: Health) -> In
     }
 }
 
-/// One reconcile, whatever its result.
+/// Runs one reconcile, and handles its panic if it panics.
 async fn look_once<L: Look>(look: Arc<L>, key: JobKey) -> (JobKey, Outcome) {
     let outcome = match caught(|| Arc::clone(&look).look(key.clone())).await {
         Ok(outcome) => outcome,
@@ -103,9 +103,9 @@ async fn look_once<L: Look>(look: Arc<L>, key: JobKey) -> (JobKey, Outcome) {
     (key, outcome)
 }
 
-/// Runs a future to its end, or to its panic's message.
+/// Runs a future to its end. If it panics, returns the message of the panic.
 async fn caught<T, F: Future<Output = T>>(start: impl FnOnce() -> F) -> Result<T, String> {
-    // After a panic only values behind locks are used again, and these are consistent after every
+    // After a panic, only values behind locks are used again. They are consistent after every
     // statement.
     let future = async { start().await };
     AssertUnwindSafe(future)
@@ -129,8 +129,8 @@ mod tests {
     use super::*;
     use crate::queue::SLOTS_PER_NAMESPACE;
 
-    /// Reconciles for tests: job `panics` panics, and job `hangs` never ends. The other jobs are
-    /// counted and wait a second.
+    /// Reconciles for tests. The reconcile of job `panics` panics, and that of job `hangs` never
+    /// ends. Reconciles of other jobs are counted and take a second.
     #[derive(Default)]
     struct Counting {
         looks: Mutex<BTreeMap<String, u32>>,

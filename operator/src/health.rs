@@ -1,4 +1,5 @@
-//! Whether the operator is ready and alive, as sentences. Serves nothing; `admin.rs` does.
+//! Knows whether the operator is ready and alive, and says why if it is not. `admin.rs` serves the
+//! answers.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,10 +10,10 @@ use tokio::time::Instant;
 /// How long the driver may be silent. It reports every ten seconds even if nothing happens.
 const SILENCE: Duration = Duration::from_mins(1);
 
-/// How long a watch may fail before the operator calls itself not ready: an API server that
-/// restarts takes less.
+/// How long a watch may fail before the operator reports that it is not ready. The restart of an
+/// API server takes less time.
 const WATCH_TIMEOUT: Duration = Duration::from_mins(1);
-/// A watch that has not failed again for this long counts as working: failed watches are tried at
+/// After how long without another failure a watch counts as working. A failed watch is tried at
 /// least twice in this time.
 const WATCH_WELL: Duration = Duration::from_secs(75);
 
@@ -27,13 +28,13 @@ struct State {
     missing: String,
     /// When the driver last reported; absent before it starts.
     pulse: Option<Instant>,
-    /// Watches that failed, by kind.
+    /// The watches that failed, by the kind of their objects.
     watches: BTreeMap<&'static str, FailedWatch>,
 }
 
 #[derive(Debug)]
 struct FailedWatch {
-    /// The first and the last failure in a row.
+    /// The time of the first of the consecutive failures; `last` is the time of the latest.
     since: Instant,
     last: Instant,
     why: String,
@@ -70,7 +71,7 @@ impl Health {
         self.lock().pulse = Some(Instant::now());
     }
 
-    /// Whether jobs are reconciled; if not, why.
+    /// Returns whether jobs are reconciled, and if not, why.
     pub fn readiness(&self) -> Result<(), String> {
         let state = self.lock();
         if state.is_ready {
@@ -84,8 +85,8 @@ impl Health {
         Err(format!("not ready: {missing}"))
     }
 
-    /// Whether the process works; if not, why. If the start takes too long, the process ends by
-    /// itself.
+    /// Returns whether the process works, and if not, why. A slow start is not a failure here,
+    /// because the process ends by itself if the start takes too long.
     pub fn liveness(&self) -> Result<(), String> {
         let silence = self.lock().pulse.map(|pulse| pulse.elapsed());
         match silence.filter(|silence| *silence > SILENCE) {
@@ -103,7 +104,8 @@ impl Health {
 }
 
 impl State {
-    /// Whether all watches work. While a watch fails, its last facts are used.
+    /// Returns whether all watches work, and if not, why. While a watch fails, the operator uses
+    /// the facts that the watch delivered last.
     fn watching(&self) -> Result<(), String> {
         let fails = |row: &FailedWatch| {
             row.last.elapsed() < WATCH_WELL

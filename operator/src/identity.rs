@@ -1,5 +1,5 @@
 //! The identity of a job: its uid, and the name and namespace under which the API server stores it.
-//! Knows nothing about the job's spec.
+//! This module does not use the job's spec.
 
 use crate::queue::JobKey;
 
@@ -8,14 +8,14 @@ use crate::queue::JobKey;
 pub struct JobIdentity {
     /// Its namespace.
     pub namespace: String,
-    /// Its name, which a successor may have too.
+    /// Its name. After the job is deleted, another job may have the same name.
     pub name: String,
     /// Its uid, which no other job ever has.
     pub uid: String,
 }
 
 impl JobIdentity {
-    /// The job by name, as the queue knows it.
+    /// Returns the name and namespace, by which the queue knows the job.
     pub fn key(&self) -> JobKey {
         JobKey {
             namespace: self.namespace.clone(),

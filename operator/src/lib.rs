@@ -1,5 +1,6 @@
-//! The operator: runs `ZephyrJob`s on a cluster. It uses the Kubernetes API, and learns about a run
-//! only from its coordinator's stream and from pods. Never links the engine or the worker.
+//! The operator runs `ZephyrJob`s on a cluster. It uses the Kubernetes API, and learns about a run
+//! only from the coordinator's stream and from pods. This crate must not depend on the engine or
+//! the worker.
 
 pub mod admin;
 pub mod calls;

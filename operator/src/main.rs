@@ -1,4 +1,4 @@
-//! The program `zephyr-operator`: arguments, logs, exit code. Nothing else.
+//! The program `zephyr-operator`. This file only handles arguments, logs and the exit code.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,8 @@ async fn main() -> ExitCode {
     let config = Config::parse();
     telemetry::start();
     open_files::raise_limit();
-    // One TLS provider for the process; a second call would only find that it is installed.
+    // Installs the TLS provider of the process. An error would only mean that one is already
+    // installed.
     drop(rustls::crypto::ring::default_provider().install_default());
     match startup::run(config).await {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,5 +1,5 @@
-//! The operator's own metrics. The number of series is bounded: no label here grows with jobs or
-//! pods.
+//! Defines the operator's own metrics. The number of series is bounded, because no label contains
+//! the name of a job or pod.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,8 +14,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use zephyr_crds::status::Phase;
 
-/// Upper bounds of the reconcile histogram, in seconds: from a plan without a write to a reconcile
-/// that waits for the API server.
+/// The upper bounds of the histogram of reconciles, in seconds. The shortest reconciles write
+/// nothing; the longest wait for the API server.
 const RECONCILE_BUCKETS: [f64; 8] = [0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0];
 
 /// All metrics of the process.
@@ -33,7 +33,7 @@ struct Inner {
     waiting: Gauge,
     in_work: Gauge,
     jobs: Family<PhaseLabel, Gauge>,
-    /// Phase by job uid, from which the gauge is counted.
+    /// The phase of each job, by uid. The gauge counts the jobs in each phase.
     phases: Mutex<BTreeMap<String, Phase>>,
 }
 
@@ -132,7 +132,7 @@ impl Metrics {
             .inc();
     }
 
-    /// Counts one action of a plan by its kind and by whether it succeeded.
+    /// Counts one action of a plan. Actions are counted by kind, and by whether they succeeded.
     pub fn count_action(&self, action: &'static str, is_ok: bool) {
         let outcome = if is_ok { "ok" } else { "failed" };
         self.0
@@ -146,12 +146,12 @@ impl Metrics {
         self.0.status_writes.inc();
     }
 
-    /// Records that the operator itself failed on a job.
+    /// Counts one internal error of the operator that stopped the processing of a job.
     pub fn count_set_aside(&self) {
         self.0.set_aside.inc();
     }
 
-    /// Counts one failure of the watch of a kind.
+    /// Counts one failure of the watch of this kind.
     pub fn count_watch_failure(&self, kind: &'static str) {
         self.0
             .watch_failures
@@ -159,7 +159,7 @@ impl Metrics {
             .inc();
     }
 
-    /// Records the number of jobs that wait for a free slot, and of running reconciles.
+    /// Records the number of jobs that wait for a free slot, and the number of running reconciles.
     pub fn set_depth(&self, (waiting, in_work): (usize, usize)) {
         self.0
             .waiting
@@ -179,7 +179,7 @@ impl Metrics {
         self.move_gauge(before, phase);
     }
 
-    /// Forgets the jobs for which `is_alive` says no.
+    /// Forgets the jobs for which `is_alive` returns false.
     pub fn retain(&self, is_alive: impl Fn(&str) -> bool) {
         let mut phases = self.0.phases.lock().unwrap_or_else(PoisonError::into_inner);
         phases.retain(|uid, phase| {
@@ -191,7 +191,7 @@ impl Metrics {
         });
     }
 
-    /// The text that `/metrics` serves.
+    /// Returns the text that `/metrics` serves.
     pub fn encode(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.0.registry)?;
@@ -227,7 +227,7 @@ mod tests {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/monitoring.md");
         let page = std::fs::read_to_string(page).unwrap();
         let metrics = Metrics::default();
-        // A metric with labels is not printed before it has values.
+        // A metric with labels is printed only if it has values.
         metrics.set_phase("a", Some(Phase::Pending));
         metrics.observe_reconcile(Duration::ZERO, None);
         metrics.count_action("scale_workers", true);

@@ -1,10 +1,11 @@
-//! The limit of open files. The operator holds a stream to each coordinator, and the usual soft
-//! limit is 1,024. Changes no other limit. If the limit cannot be raised, the operator runs on.
+//! Raises the limit of open files. The operator keeps a stream to each coordinator open, and the
+//! usual soft limit is 1,024 files. No other limit is changed. If the limit cannot be raised, the
+//! operator runs on.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{info, warn};
 
-/// Raises the soft limit to the hard one. A failure is only logged.
+/// Raises the soft limit to the hard limit. A failure is only logged.
 pub fn raise_limit() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let raised = Rlimit {

@@ -1,7 +1,8 @@
-//! The facts in a pod: its worker's state, how it ended, what keeps it from starting.
+//! Extracts the facts from a pod: the state of its worker, how it ended, and what keeps it from
+//! starting.
 //!
-//! Pure: no client, no clock. A pod's phase alone is not reliable; conditions and container
-//! statuses are.
+//! Pure: no client, no clock. A pod's phase alone is not reliable, so its conditions and container
+//! statuses are used.
 
 mod account;
 mod end;
@@ -23,8 +24,8 @@ use crate::children::CONTAINER_NAME;
 /// How long after the end of its grace period a pod may stay Terminating before its node counts as
 /// lost.
 pub const STUCK_AFTER_GRACE: SignedDuration = SignedDuration::from_secs(30);
-/// How long a pod must be stuck before it is certain that something keeps it. A pod on a lost node
-/// would have been deleted by force long before.
+/// How long a pod must be stuck before it counts as held by something else than a lost node. A pod
+/// on a lost node would have been deleted by force long before.
 const HELD_AFTER: SignedDuration = SignedDuration::from_mins(5);
 
 /// The role of a pod.
@@ -43,28 +44,30 @@ pub struct PodFacts {
     pub name: String,
     /// Its uid.
     pub uid: String,
-    /// Whether it runs a coordinator or a worker.
+    /// The role: coordinator or worker.
     pub role: Role,
-    /// Uid of its job, from its label.
+    /// The uid of its job, from its label.
     pub job_uid: String,
-    /// Number of its generation, from its label.
+    /// The number of its generation, from its label.
     pub generation: u32,
     /// When it was created.
     pub created: Option<Timestamp>,
-    /// When the grace period of its deletion ends or ended; set as soon as deletion is requested.
+    /// When the grace period of its deletion ends or ended. Present as soon as deletion is
+    /// requested.
     pub deletion: Option<Timestamp>,
     /// When its deletion was requested or its disruption was reported, whichever came first, by the
     /// API server's clock.
     pub taken_at: Option<Timestamp>,
     /// Why it is being disrupted, in Kubernetes' words, from the condition `DisruptionTarget`.
     pub disruption: Option<Explanation>,
-    /// `status.reason` and `status.message`, by which evictions and node shutdowns are reported.
+    /// `status.reason` and `status.message`, which report evictions and node shutdowns.
     pub verdict: Option<Explanation>,
-    /// The pod's phase is `Failed` or `Succeeded`: none of its containers will run again.
+    /// Whether the pod's phase is `Failed` or `Succeeded`, so that none of its containers will run
+    /// again.
     pub over: bool,
     /// Whether it is ready.
     pub ready: bool,
-    /// When `Ready` last changed.
+    /// When the condition `Ready` last changed.
     pub ready_changed: Option<Timestamp>,
     /// Its node, once it has one.
     pub node: Option<String>,
@@ -76,8 +79,8 @@ pub struct PodFacts {
     pub unschedulable: Option<String>,
     /// The state of its main container.
     pub container: ContainerFacts,
-    /// The name of an init container that does not finish, and why. Only a policy of the cluster
-    /// adds init containers to our pods.
+    /// The name of an init container that does not finish, and the reason. Only a policy of the
+    /// cluster adds init containers to our pods.
     pub init_trouble: Option<(String, Explanation)>,
     /// The memory limit of its main container, in bytes; 0 if there is none.
     pub memory_limit_bytes: u64,
@@ -94,12 +97,12 @@ pub struct Explanation {
     pub message: String,
 }
 
-/// Our own container of the pod.
+/// The facts about our own container of the pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerFacts {
     /// How often the kubelet restarted it.
     pub restarts: i32,
-    /// What it is doing.
+    /// Whether it waits, runs or has ended.
     pub state: ContainerRun,
     /// How the previous run ended.
     pub last_end: Option<ContainerEnd>,
@@ -134,7 +137,7 @@ pub struct ContainerEnd {
 }
 
 impl PodFacts {
-    /// Extracts the facts from a pod that carries our labels; `None` for other pods.
+    /// Extracts the facts from a pod that has our labels. Returns `None` for other pods.
     pub fn read(pod: &Pod) -> Option<Self> {
         let labels = pod.metadata.labels.as_ref()?;
         let role = match labels.get(names::LABEL_COMPONENT)?.as_str() {
@@ -204,13 +207,13 @@ impl PodFacts {
         })
     }
 
-    /// Whether the pod itself ends or has ended, and not only a run of its container.
+    /// Returns whether the pod itself is ending or has ended, and not only a run of its container.
     pub fn is_taken(&self) -> bool {
         self.deletion.is_some() || self.disruption.is_some() || self.verdict.is_some()
     }
 
-    /// The time since which the node has been starting our container. It is absent if the pod has
-    /// no node or is ending, and if the container has started or failed to start.
+    /// Returns the time since which the node has been starting our container. Returns `None` if the
+    /// pod has no node or is ending, or if the container has started or failed to start.
     pub fn starting_since(&self) -> Option<Timestamp> {
         let is_starting = match &self.container.state {
             ContainerRun::Unknown => true,
@@ -232,12 +235,13 @@ impl PodFacts {
             .map(|since| last_end.map_or(since, |end| end.max(since)))
     }
 
-    /// Whether the pod stays Terminating although its kubelet should have ended it long ago.
+    /// Returns whether the pod stays Terminating although its kubelet should have ended it long
+    /// ago.
     pub fn is_stuck(&self, now: Timestamp) -> bool {
         self.stuck_from().is_some_and(|from| now >= from)
     }
 
-    /// Whether something keeps the pod although it was deleted: a finalizer, a volume, the
+    /// Returns whether something keeps the pod although it was deleted: a finalizer, a volume, the
     /// container runtime of its node. No other pod takes its place before it is gone.
     pub fn is_held(&self, now: Timestamp) -> bool {
         self.stuck_from()
@@ -245,7 +249,7 @@ impl PodFacts {
             .is_some_and(|from| now >= from)
     }
 
-    /// The time from which the pod counts as stuck, if it is being deleted.
+    /// Returns the time from which the pod counts as stuck, if it is being deleted.
     pub fn stuck_from(&self) -> Option<Timestamp> {
         self.deletion
             .and_then(|deletion| deletion.checked_add(STUCK_AFTER_GRACE).ok())
@@ -289,7 +293,8 @@ impl ContainerRun {
     }
 }
 
-/// The time of a deletion is the end of the grace period.
+/// Returns the value of [`PodFacts::taken_at`]. `deletionTimestamp` is the end of the grace period,
+/// so the grace period is subtracted.
 fn taken_at(pod: &Pod, disruption: Option<&PodCondition>) -> Option<Timestamp> {
     let metadata = &pod.metadata;
     let grace = SignedDuration::from_secs(metadata.deletion_grace_period_seconds.unwrap_or(0));
@@ -313,9 +318,9 @@ impl ContainerEnd {
     }
 }
 
-/// Whether the pod's conditions show that its node is lost. The node controller sets `Ready` to
-/// `False` without a reason and leaves `ContainersReady` unchanged, which no kubelet does. A pod
-/// that was not ready is marked when it is deleted because of a taint of the node.
+/// Returns whether the pod's conditions show that its node is lost. The node controller sets
+/// `Ready` to `False` without a reason and leaves `ContainersReady` unchanged, which no kubelet
+/// does. A pod that was not ready is marked when it is deleted because of a taint of the node.
 fn is_on_lost_node(pod: &Pod) -> bool {
     let status = pod.status.as_ref();
     let conditions = status.and_then(|status| status.conditions.as_ref());
@@ -337,7 +342,7 @@ fn is_on_lost_node(pod: &Pod) -> bool {
     is_set_from_outside || is_told || (is_tainted && !is_ready)
 }
 
-/// The init container that does not finish, and why.
+/// Returns the init container that does not finish, and the reason.
 fn init_trouble(status: &PodStatus) -> Option<(String, Explanation)> {
     let containers = status.init_container_statuses.iter().flatten();
     let trouble = |container: &ContainerStatus| match ContainerFacts::read(container).state {

@@ -1,8 +1,9 @@
-//! The bidirectional streams to the coordinators: the operator opens one for each running
-//! generation.
+//! Manages the bidirectional streams to the coordinators. The operator opens one stream for each
+//! running generation.
 //!
-//! Keeps the latest report of each and asks for a reconcile when one arrives. Decides nothing about
-//! jobs, and uses no Kubernetes client. Only `progress/wire.rs` uses the wire's messages.
+//! Keeps the latest report of each coordinator, and requests a reconcile when a report arrives.
+//! This module decides nothing about jobs, and uses no Kubernetes client. Only `progress/wire.rs`
+//! uses the wire's messages.
 
 pub mod dial;
 mod disruptions;
@@ -36,17 +37,18 @@ use crate::identity::JobIdentity;
 use crate::pods::{PodEnd, PodFacts};
 use crate::run_report::{NoStream, RunReport};
 
-/// The first and the longest wait before a stream is opened again.
+/// The first wait before a stream is opened again. The waits double, up to `LONGEST_RETRY`.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
-/// Least time between two reports of one coordinator that are read. A correct coordinator sends at
-/// most one a second. Reports that are sent faster stay in the sender's buffers, because they are
-/// not read.
+/// How much time passes at least between two reads of reports from one coordinator. A correct
+/// coordinator sends at most one report per second. If a coordinator sends faster, its reports stay
+/// in the sender's buffers.
 const REPORT_SPACING: Duration = Duration::from_millis(500);
-/// The largest additional wait of a job, so that the operator does not open all streams at the same
-/// moment.
+/// The largest additional wait before a job's stream is opened, in milliseconds. It depends on the
+/// job, so that the operator does not open all streams at the same moment.
 const RETRY_SPREAD_MS: u64 = 500;
-/// Most messages that wait for a coordinator; further ones are sent at the next reconcile.
+/// How many messages wait for a coordinator at most. Further messages are sent at the next
+/// reconcile.
 const OUTBOX: usize = 1024;
 
 /// The streams of all jobs.
@@ -64,14 +66,14 @@ struct Dialler {
     clock: Clock,
 }
 
-/// The coordinator to connect to, and the proof of authorization.
+/// The coordinator to connect to, and the token that authorizes this.
 #[derive(Clone, Debug)]
 pub struct StreamTarget {
     /// The job.
     pub job: JobIdentity,
-    /// The generation whose coordinator is dialled.
+    /// The generation whose coordinator the operator connects to.
     pub generation: u32,
-    /// The URL at which its coordinator is dialled.
+    /// The URL of its coordinator.
     pub address: String,
     /// The generation's bearer token.
     pub token: Token,
@@ -92,7 +94,7 @@ struct StreamState {
     no_stream: Option<NoStream>,
     /// The newest epoch that sent a report.
     newest_epoch: u64,
-    /// Tasks that were committed when this operator first received the generation's plan.
+    /// How many tasks were committed when this operator first received the generation's plan.
     first_tasks_done: Option<u64>,
     outbox: Option<mpsc::Sender<Message>>,
     pod_ends: PodEnds,
@@ -102,16 +104,15 @@ struct StreamState {
     end: Option<(Message, Timestamp)>,
 }
 
-/// The number of workers that stay. The coordinator is informed of it before the other workers are
+/// How many workers stay. The coordinator is informed of the number before the other workers are
 /// removed.
 #[derive(Debug, Default)]
 struct KeptWorkers {
-    /// The newest number.
+    /// The latest number.
     wanted: Option<u32>,
-    /// The number that the coordinator has on its present stream.
+    /// The number that was sent to the coordinator on its current stream.
     said: Option<u32>,
-    /// The replicas that the watch showed last. The watch may be late in showing a change that this
-    /// operator made.
+    /// The replicas that the watch showed last. The watch may show a change by this operator late.
     shown: Option<u32>,
 }
 
@@ -129,7 +130,8 @@ enum Error {
 }
 
 impl RunStreams {
-    /// `changed` is notified whenever a job's report or its stream changes.
+    /// Returns a record without streams. `changed` is notified whenever a job's report or its
+    /// stream changes.
     pub fn new(changed: Arc<Jobs>, dial: Arc<dyn Dial>, clock: Clock) -> Self {
         Self {
             streams: Arc::default(),
@@ -179,12 +181,12 @@ impl RunStreams {
         lock(&self.streams).remove(job_uid);
     }
 
-    /// Closes the streams of all jobs for which `is_alive` says no.
+    /// Closes the streams of all jobs for which `is_alive` returns false.
     pub fn retain(&self, is_alive: impl Fn(&str) -> bool) {
         lock(&self.streams).retain(|uid, _| is_alive(uid));
     }
 
-    /// The latest report of a job's generation.
+    /// Returns the latest report of a job's generation.
     pub fn report(&self, job_uid: &str, generation: u32) -> Option<RunReport> {
         self.with(job_uid, generation, |state| {
             let connected = state.outbox.is_some();
@@ -195,14 +197,15 @@ impl RunStreams {
         })?
     }
 
-    /// The time since which the coordinator of a job's generation has no stream, and why; `None`
-    /// while it has one.
+    /// Returns the time since which the coordinator of a job's generation has no stream, and the
+    /// reason. Returns `None` while it has one.
     pub fn no_stream(&self, job_uid: &str, generation: u32) -> Option<NoStream> {
         self.with(job_uid, generation, |state| state.no_stream.clone())?
     }
 
-    /// Ends of worker pods that were not reported to the coordinator on its stream; `pods` are all
-    /// existing ones, `left_alone` those that exist without their owner.
+    /// Returns the ends of worker pods that were not yet reported to the coordinator on its current
+    /// stream. `pods` are all existing worker pods, and `left_alone` contains the uids of pods that
+    /// still exist although their owner was deleted.
     pub fn unreported_ends<'a>(
         &self,
         job_uid: &str,
@@ -216,8 +219,9 @@ impl RunStreams {
         .unwrap_or_default()
     }
 
-    /// Workers that the generation has lost; `pods` are all existing ones, `left_alone` those that
-    /// exist without their owner, and `before` is the count in status.
+    /// Returns how many workers the generation has lost. `before` is the count in status, `pods`
+    /// are all existing worker pods, and `left_alone` contains the uids of pods that still exist
+    /// although their owner was deleted.
     pub fn lost<'a>(
         &self,
         job_uid: &str,
@@ -238,8 +242,8 @@ impl RunStreams {
         })
     }
 
-    /// Reports ended pods to the coordinator. Ends that do not fit, or for which there is no
-    /// stream, stay unreported.
+    /// Reports ended pods to the coordinator. If there is no stream, or its outbox is full, the
+    /// ends stay unreported.
     pub fn report_pod_ends(&self, job_uid: &str, generation: u32, ends: &[PodEnd]) {
         self.with(job_uid, generation, |state| {
             for end in ends {
@@ -252,31 +256,32 @@ impl RunStreams {
         });
     }
 
-    /// Informs the coordinator that its result is in status. The message may get lost, because the
-    /// deletion of the generation has the same meaning.
+    /// Informs the coordinator that its result is in status. The message may get lost: the deletion
+    /// of the generation has the same effect.
     pub fn acknowledge_result(&self, job_uid: &str, generation: u32, epoch: u64) {
         self.with(job_uid, generation, |state| {
             if let Some(outbox) = &state.outbox {
-                // If the outbox is full, the coordinator does not read; it would not read this
-                // message either.
+                // If the outbox is full, the coordinator does not read its messages, so this
+                // message may be dropped.
                 drop(outbox.try_send(Message::ResultStored { epoch }));
             }
         });
     }
 
-    /// Informs the coordinator that this number of workers stay, before the other workers are
-    /// removed. After a reconnect it is informed again.
+    /// Informs the coordinator how many workers stay, before the other workers are removed. After a
+    /// reconnect the coordinator is informed again.
     pub fn keep_workers(&self, job_uid: &str, generation: u32, workers: u32) {
         self.with(job_uid, generation, |state| state.keep_workers(workers));
     }
 
-    /// Like [`Self::keep_workers`], for the replicas that the watch shows: this operator may have
-    /// started a moment ago, or somebody else may have changed the number.
+    /// Like [`Self::keep_workers`], for the number of replicas that the watch shows. The operator
+    /// may not know that number, because it started a moment ago, or because somebody else changed
+    /// the number.
     pub fn note_replicas(&self, job_uid: &str, generation: u32, replicas: u32) {
         self.with(job_uid, generation, |state| state.note_replicas(replicas));
     }
 
-    /// Asks the coordinator to end the job; after a reconnect it is asked again.
+    /// Asks the coordinator to end the job; after a reconnect the coordinator is asked again.
     pub fn end_run(&self, job_uid: &str, generation: u32, reason: &str, message: &str) {
         let now = self.dialler.clock.now();
         self.with(job_uid, generation, |state| {
@@ -289,7 +294,7 @@ impl RunStreams {
         });
     }
 
-    /// The time since which the coordinator is asked to end the job.
+    /// Returns the time since which the coordinator is asked to end the job.
     pub fn end_requested_at(&self, job_uid: &str, generation: u32) -> Option<Timestamp> {
         self.with(job_uid, generation, |state| {
             state.end.as_ref().map(|(_, since)| *since)
@@ -347,8 +352,8 @@ impl StreamState {
     }
 }
 
-/// Opens streams again and again until the handle is dropped, because a coordinator may come back
-/// at any time.
+/// Opens streams again and again until the handle is dropped, because a coordinator may be
+/// reachable again at any time.
 async fn dial_for_ever(dialler: Dialler, target: StreamTarget, state: Arc<Mutex<StreamState>>) {
     let spread = Duration::from_millis(spread(&target.job.uid));
     let mut wait = FIRST_RETRY;
@@ -371,7 +376,7 @@ async fn dial_for_ever(dialler: Dialler, target: StreamTarget, state: Arc<Mutex<
     }
 }
 
-/// One stream, from its opening to its end.
+/// Runs one stream, from its opening to its end.
 async fn run_stream(
     dialler: &Dialler,
     target: &StreamTarget,
@@ -391,7 +396,7 @@ async fn run_stream(
     Err(Error::Closed)
 }
 
-/// Records that no stream is open; returns whether one was.
+/// Records that no stream is open. Returns whether one was open before.
 fn end_stream(state: &mut StreamState, error: &Error, now: Timestamp) -> bool {
     let why = wire::cut(source_last(error), wire::MAX_SENTENCE);
     match &mut state.no_stream {
@@ -401,7 +406,7 @@ fn end_stream(state: &mut StreamState, error: &Error, now: Timestamp) -> bool {
     state.outbox.take().is_some()
 }
 
-/// An error with its innermost cause, which is the most specific one.
+/// Returns the text of an error and its innermost cause, which is the most specific.
 fn source_last(error: &Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
@@ -437,8 +442,8 @@ fn take_report(
         }
         state.newest_epoch = found;
     }
-    // While the plan is made, no tasks are reported yet. So the count begins with the tasks that
-    // were committed when the plan was first known.
+    // While the coordinator makes the plan, it reports no tasks. So progress is counted from the
+    // number of tasks that were committed when the plan was first known.
     let progressed = report.planned.is_some()
         && report.tasks_done > *state.first_tasks_done.get_or_insert(report.tasks_done);
     let last = state.report.as_ref();
@@ -459,15 +464,15 @@ fn take_report(
     Ok(())
 }
 
-/// The additional wait of this job in milliseconds, the same at each try.
+/// Returns the additional wait of this job in milliseconds. It is the same at each try.
 fn spread(job_uid: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     job_uid.hash(&mut hasher);
     hasher.finish() % RETRY_SPREAD_MS
 }
 
-/// The values behind these locks are consistent after every statement, so a panic leaves a usable
-/// value.
+/// Locks `mutex`. The values behind these locks are consistent after every statement, so a value is
+/// usable even if a thread panicked while it held the lock.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -519,7 +524,7 @@ mod tests {
         take_report(&mut state, other, &outbox, Timestamp::UNIX_EPOCH).unwrap();
     }
 
-    /// A coordinator that sends reports without end, as fast as they are read.
+    /// A coordinator that sends endless reports, as fast as they are read.
     struct Flood(Arc<std::sync::atomic::AtomicU64>);
 
     impl Dial for Flood {
@@ -582,7 +587,7 @@ mod tests {
         take_report(&mut state, report(1, 0), &outbox, Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(kept(&mut messages), [4], "from before the stream");
         state.keep_workers(2);
-        // The watch is late.
+        // The watch still shows the old number.
         state.note_replicas(4);
         state.note_replicas(2);
         assert_eq!(kept(&mut messages), [2]);

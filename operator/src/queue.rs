@@ -1,13 +1,14 @@
-//! Decides which job is reconciled next, and when: a set of keys with due times.
+//! Decides which job is reconciled next, and when: the queue is a set of keys with due times.
 //!
-//! Pure: no clock, no runtime; `driver.rs` runs the reconciles. Its size is bounded by the number
-//! of jobs, however much happens to each of them. Four rules hold, each tested as a property:
+//! Pure: no clock, no runtime; `driver.rs` runs the reconciles. The size of the queue is bounded by
+//! the number of jobs, regardless of the number of changes. Four rules hold, each tested as a
+//! property:
 //!
 //! - A change is followed by a reconcile that starts after it.
 //! - At most one reconcile of a job runs at a time.
 //! - Nothing shortens a back-off, not even an edit of the spec: a change during the back-off is
-//!   seen when it ends. The longest back-off after a failed call is a minute; if an edit ended it,
-//!   a loop of edits could bypass it.
+//!   handled when the back-off ends. The longest back-off after a failed call is a minute. If edits
+//!   ended a back-off, a client that edits in a loop could bypass it.
 //! - Namespaces take turns, and one namespace never holds all slots.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,17 +18,17 @@ use tokio::time::Instant;
 
 use crate::defect::{self, Defect};
 
-/// Reconciles that run at the same time. A reconcile mostly waits for the API server, and one that
-/// hangs ends with the timeout of its calls, so slots are cheap and there are many.
+/// How many reconciles run at the same time. A reconcile mostly waits for the API server, and a
+/// call that hangs ends with a timeout. So slots are cheap, and there are many.
 pub const SLOTS: usize = 128;
-/// Most slots of one namespace: the number of calls that an API server answers at the same time for
-/// one client without problems.
+/// How many slots one namespace has at most. An API server answers this number of simultaneous
+/// calls of one client without problems.
 pub const SLOTS_PER_NAMESPACE: usize = 16;
-/// Least time between the end of one reconcile of a job and the start of the next: changes in
-/// between are handled together.
+/// How much time passes at least between the end of one reconcile of a job and the start of the
+/// next. Changes in between are handled together.
 pub const SPACING: Duration = Duration::from_millis(100);
-/// The longest wait. If the due time is further away, the reconcile at the end of this wait sets
-/// the timer again.
+/// The longest wait for a reconcile. If a job wants to wait longer, it is reconciled after this
+/// time, and then waits again.
 const LONGEST_WAIT: Duration = Duration::from_hours(24);
 
 /// A job by name.
@@ -52,14 +53,14 @@ pub enum Outcome {
     Gone,
 }
 
-/// The set of keys.
+/// The jobs, with the times at which they are due.
 #[derive(Debug, Default)]
 pub struct Queue {
     jobs: BTreeMap<JobKey, Entry>,
-    /// Due in the future.
+    /// The jobs that are due in the future.
     timed: BTreeSet<(Instant, JobKey)>,
     lanes: BTreeMap<String, Lane>,
-    /// Namespaces with jobs that are ready, by the number of their turn.
+    /// The namespaces with jobs that are ready, by the number of the namespace's turn.
     turns: BTreeMap<u64, String>,
     /// The next number of a turn, and of a place within a lane.
     next_number: u64,
@@ -77,12 +78,12 @@ struct Entry {
 enum Place {
     Idle,
     Timed(Instant),
-    /// Its place in its namespace's lane.
+    /// Ready, with this number in the lane of its namespace.
     Ready(u64),
     Running {
-        /// Something changed since the reconcile started.
+        /// Whether something changed since the reconcile started.
         is_dirty: bool,
-        /// The job was deleted since the reconcile started.
+        /// Whether the job was deleted since the reconcile started.
         is_forgotten: bool,
     },
 }
@@ -91,7 +92,7 @@ enum Place {
 #[derive(Debug, Default)]
 struct Lane {
     ready: BTreeMap<u64, String>,
-    /// Present while `ready` is not empty.
+    /// The number of the namespace's turn. Present while `ready` is not empty.
     turn: Option<u64>,
     running: usize,
 }
@@ -144,13 +145,13 @@ impl Queue {
         self.jobs.remove(key);
     }
 
-    /// The next job to reconcile, if one is due and a slot is free. It counts as running until
-    /// [`Self::finish`].
+    /// Returns the next job to reconcile, if one is due and a slot is free. The job counts as
+    /// running until [`Self::finish`] is called for it.
     pub fn take(&mut self, now: Instant) -> Option<JobKey> {
         self.make_ready(now);
         let free = SLOTS.checked_sub(self.running).filter(|free| *free > 0)?;
-        // The fewer slots are free, the fewer one namespace may hold. So a namespace whose first
-        // job comes late finds a free slot, even if the calls of a dozen other namespaces hang.
+        // The fewer slots are free, the fewer slots one namespace may use. So there is a free slot
+        // for the first job of another namespace, even if the calls of a dozen namespaces hang.
         let share = (free / 4).clamp(1, SLOTS_PER_NAMESPACE);
         let namespace = self.turns.values().find(|namespace| {
             self.lanes
@@ -174,7 +175,7 @@ impl Queue {
         Some(key)
     }
 
-    /// The reconcile of `key` ended.
+    /// Records that the reconcile of `key` ended with `outcome`.
     pub fn finish(&mut self, key: &JobKey, outcome: Outcome, now: Instant) {
         let Some(entry) = self.jobs.get_mut(key) else {
             return;
@@ -214,18 +215,19 @@ impl Queue {
         }
     }
 
-    /// The next time at which another job becomes ready without a change.
+    /// Returns the next time at which another job becomes ready without a change.
     pub fn next_due(&self) -> Option<Instant> {
         self.timed.first().map(|(at, _)| *at)
     }
 
-    /// Jobs that are ready and wait for a slot, and running jobs.
+    /// Returns the number of jobs that are ready and wait for a slot, and the number of running
+    /// jobs.
     pub fn depth(&self) -> (usize, usize) {
         let ready = self.lanes.values().map(|lane| lane.ready.len()).sum();
         (ready, self.running)
     }
 
-    /// Puts a job that has no place among those that are due at `due`.
+    /// Makes an idle job due at `due`.
     fn schedule(&mut self, key: &JobKey, due: Instant) {
         if let Some(entry) = self.jobs.get_mut(key) {
             entry.place = Place::Timed(due);
@@ -253,7 +255,7 @@ impl Queue {
         }
     }
 
-    /// A namespace had its turn: all other waiting namespaces come before its next turn.
+    /// Ends the turn of a namespace: all other waiting namespaces have a turn before its next one.
     fn end_turn(&mut self, namespace: &str) {
         let number = self.number();
         let Some(lane) = self.lanes.get_mut(namespace) else {

@@ -1,7 +1,7 @@
-//! What the operator knows about a run, in its own types: the latest report of a generation's
-//! coordinator.
+//! Defines what the operator knows about a run, in its own types: the latest report of a
+//! generation's coordinator.
 //!
-//! Plain values. `progress.rs` receives them over the wire.
+//! The types are plain values. `progress.rs` receives the reports over the network.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use jiff::Timestamp;
 use zephyr_crds::status::GenerationRecord;
 use zephyr_proto::reason::EndReason;
 
-/// Uids of up to 10,000 pods. They are shared, so that no plan copies them.
+/// The uids of up to 10,000 pods. The set is shared, so that plans need not copy it.
 pub type PodUids = Arc<BTreeSet<String>>;
 
 /// The latest report of a generation's coordinator.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RunReport {
-    /// The generation that it is about.
+    /// The generation that the report is about.
     pub generation: u32,
     /// The epoch of the coordinator that sent it; absent until it has taken over the ledger.
     pub epoch: Option<u64>,
@@ -24,40 +24,43 @@ pub struct RunReport {
     pub connected: bool,
     /// What the coordinator is doing.
     pub phase: RunPhase,
-    /// What the coordinator is doing or waiting for, for people; may be empty.
+    /// What the coordinator is doing or waiting for, for people. May be empty.
     pub message: String,
-    /// Known as soon as the plan is.
+    /// The facts from the plan. Present as soon as there is a plan.
     pub planned: Option<Planned>,
     /// The stage that runs, if one does.
     pub stage: Option<StageReport>,
     /// Records and bytes so far, if the coordinator counts them.
     pub records: Option<RecordsReport>,
-    /// Workers of this generation that were lost to disruptions.
+    /// How many workers of this generation were lost to disruptions.
     pub disruptions: u64,
-    /// Pods with at least one task running.
+    /// The uids of pods with at least one task running.
     pub busy_pods: PodUids,
-    /// Pods whose workers have a session; absent if the coordinator does not report them.
+    /// The uids of pods whose workers have a session. Absent if the coordinator does not report
+    /// them.
     pub connected_pods: Option<PodUids>,
-    /// Pods whose workers had a session a moment ago.
+    /// The uids of pods whose workers had a session a moment ago.
     pub reconnecting_pods: PodUids,
     /// The time since which this operator has received reports of this epoch.
     pub epoch_since: Option<Timestamp>,
-    /// Tasks of all stages that are done.
+    /// How many tasks of all stages are done.
     pub tasks_done: u64,
-    /// Tasks of all stages.
+    /// How many tasks all stages have.
     pub tasks_total: u64,
-    /// How many workers are still useful, by ordinal from 0; all if it is absent.
+    /// How many workers are still useful: those with the lowest ordinals. If absent, all workers
+    /// are useful.
     pub useful_workers: Option<u32>,
     /// Whether tasks were committed since the first report of this generation.
     pub progressed: bool,
-    /// Present after the run has ended; it was durable in the ledger before it was sent.
+    /// How the run ended. Present after the run has ended. The result was durable in the ledger
+    /// before it was sent.
     pub result: Option<RunResult>,
 }
 
 impl RunReport {
-    /// Whether tasks were committed in this generation, either since its first report or since the
-    /// start that its record in status shows. The record also covers times in which no operator
-    /// ran.
+    /// Returns whether tasks were committed in this generation, either since its first report or
+    /// since the start that its record in status shows. The record also covers times in which no
+    /// operator ran.
     pub fn shows_progress(&self, record: Option<&GenerationRecord>) -> bool {
         let before = record.and_then(|record| record.tasks_before);
         let before = before.and_then(|tasks| u64::try_from(tasks).ok());
@@ -85,13 +88,13 @@ pub enum RunPhase {
     Running,
     /// The object store does not answer, or refuses.
     StorageUnavailable,
-    /// All tasks are done; final files are completed and data are removed.
+    /// All tasks are done. The output files are completed, and intermediate data is removed.
     Finishing,
     /// The job has a result.
     Ended,
 }
 
-/// The consequences of the plan for the number of workers.
+/// The facts from the plan that determine the number of workers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Planned {
     /// Number of stages.
@@ -104,30 +107,30 @@ pub struct Planned {
 /// The stage that runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StageReport {
-    /// From 1.
+    /// The number of the stage, from 1.
     pub index: u32,
     /// Name of the stage.
     pub name: String,
-    /// Its tasks that are done.
+    /// How many of its tasks are done.
     pub done: u32,
-    /// All its tasks.
+    /// How many tasks it has.
     pub total: u32,
-    /// Its tasks that run.
+    /// How many of its tasks run.
     pub running: u32,
-    /// Its tasks that failed and are not done yet.
+    /// How many of its tasks failed and are not done yet.
     pub failed: u32,
 }
 
 /// Records and bytes so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecordsReport {
-    /// Records read.
+    /// How many records were read.
     pub records_in: u64,
-    /// Records written.
+    /// How many records were written.
     pub records_out: u64,
-    /// Bytes read.
+    /// How many bytes were read.
     pub bytes_in: u64,
-    /// Bytes written.
+    /// How many bytes were written.
     pub bytes_out: u64,
 }
 
@@ -140,11 +143,11 @@ pub struct RunResult {
     pub reason: EndReason,
     /// Why the job failed; empty if it succeeded.
     pub message: String,
-    /// Files of the output.
+    /// How many files the output has.
     pub files: u64,
-    /// Bytes of the output.
+    /// How many bytes the output has.
     pub bytes: u64,
-    /// Records of the output.
+    /// How many records the output has.
     pub rows: u64,
     /// URI of the output's `_SUCCESS.json`.
     pub manifest: String,

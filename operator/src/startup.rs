@@ -1,8 +1,8 @@
-//! Starts the operator: connects the parts, and checks the preconditions. Makes no decision about a
-//! job.
+//! Starts the operator: connects its parts, and checks the preconditions. This module makes no
+//! decisions about jobs.
 //!
-//! [`run`] is the process: its arguments, key, signals and listener. [`serve`] is everything else,
-//! with any client, clock and connection to coordinators.
+//! [`run`] handles the parts that a process has: arguments, key, signals and the HTTP server.
+//! [`serve`] does everything else, with any client, clock and connection to coordinators.
 
 mod definition;
 
@@ -36,7 +36,7 @@ use crate::turns::Turns;
 use crate::watches;
 use crate::watches::cache::Caches;
 
-/// How often data of deleted jobs is dropped.
+/// How often the data of deleted jobs is removed from memory.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Why the operator does not start, or ends.
@@ -47,7 +47,7 @@ pub enum Error {
     ReadKey {
         /// Its path.
         path: String,
-        /// The error of the system.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The signing key is too short.
@@ -61,7 +61,7 @@ pub enum Error {
     /// Neither a kubeconfig nor a service account was found.
     #[error("find the cluster: {0}")]
     InferConfig(#[source] kube::config::InferConfigError),
-    /// The client cannot be made of the configuration.
+    /// The client cannot be made from the configuration.
     #[error("make a client: {0}")]
     Client(#[source] kube::Error),
     /// The cluster has no definition of `ZephyrJob`.
@@ -77,7 +77,7 @@ pub enum Error {
         /// The version that this release needs.
         needed: String,
     },
-    /// The definition in the cluster lacks what this release needs.
+    /// The definition in the cluster lacks something that this release needs.
     #[error("{sentence}")]
     OldCrd {
         /// What it lacks, and what to do.
@@ -95,7 +95,7 @@ pub enum Error {
     /// A part of the operator ended although it must run as long as the process.
     #[error("{task} ended unexpectedly")]
     TaskEnded {
-        /// Its name.
+        /// The name of the part.
         task: String,
     },
     /// The process cannot listen for signals.
@@ -105,7 +105,7 @@ pub enum Error {
 
 /// The dependencies of the operator, besides its client.
 pub struct Setup {
-    /// What the chart sets.
+    /// The settings of the installation.
     pub installation: Installation,
     /// The only namespace whose jobs are run; all if absent.
     pub namespace: Option<String>,
@@ -115,7 +115,7 @@ pub struct Setup {
     pub clock: Clock,
     /// The way to connect to coordinators.
     pub dial: Arc<dyn Dial>,
-    /// Jobs that may start at once.
+    /// How many jobs may start at the same time.
     pub max_starting_jobs: usize,
     /// The name of the operator's pod, for events.
     pub instance: Option<String>,
@@ -131,7 +131,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
     let signing_key = read_key(&config)?;
     let mut client_config = kube::Config::infer().await.map_err(Error::InferConfig)?;
-    // The operator controls every retry itself. With retries of the client, one call would be
+    // The operator controls every retry itself. If the client retried too, one call would become
     // several.
     client_config.default_retry = false;
     let client = ClientBuilder::try_from(client_config)
@@ -151,7 +151,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     };
     let served = admin::serve(config.listen, setup.metrics.clone(), setup.health.clone());
     tokio::select! {
-        // Every write can be repeated or lost without harm, so the process may stop at any point.
+        // Every write can be repeated or lost without harm. So the process may stop at any point.
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         ended = Box::pin(serve(client, setup)) => ended,
@@ -162,7 +162,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     }
 }
 
-/// The dependencies of a reconcile, once the caches are filled.
+/// Makes the dependencies of a reconcile, after the caches are filled.
 fn context(client: Client, caches: Arc<Caches>, jobs: Arc<Jobs>, setup: Setup) -> Context {
     Context {
         recorder: Recorder::new(client.clone(), reporter(setup.instance)),
@@ -183,7 +183,7 @@ fn context(client: Client, caches: Arc<Caches>, jobs: Arc<Jobs>, setup: Setup) -
 /// Runs the operator until it fails. Dropping the future at any point is equivalent to a crash:
 /// nothing continues after it.
 ///
-/// Listens on nothing, and reads no file, argument or signal.
+/// It listens on no port, and reads no file, argument or signal.
 pub async fn serve(client: Client, setup: Setup) -> Result<(), Error> {
     let mut tasks = JoinSet::new();
     let namespace = setup.namespace.as_deref();
@@ -229,7 +229,7 @@ fn read_key(config: &Config) -> Result<SigningKey, Error> {
     SigningKey::new(&bytes).map_err(|source| Error::UseKey { path, source })
 }
 
-/// Drops data of deleted jobs, forever.
+/// Removes the data of deleted jobs from memory again and again, forever.
 async fn sweep(context: Arc<Context>) -> &'static str {
     let mut ticks = interval(SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,4 +1,4 @@
-//! Logs: one JSON object per line on standard output. Sets up nothing else.
+//! Sets up the logs: one JSON object per line on standard output. This module sets up nothing else.
 
 use tracing_subscriber::EnvFilter;
 

@@ -1,5 +1,5 @@
-//! Knows for all jobs which of them may start now. This is computed from the caches, at most once a
-//! second. Decides nothing itself: `controller/turns.rs` decides.
+//! Keeps which jobs may start now. This is computed from the caches, at most once a second.
+//! `controller/turns.rs` makes the decisions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,7 @@ const MAX_AGE: SignedDuration = SignedDuration::from_secs(1);
 /// The turns of all jobs.
 #[derive(Debug)]
 pub struct Turns {
-    /// Jobs that may start at once.
+    /// How many jobs may start at the same time.
     limit: usize,
     known: Mutex<Known>,
     somebody_waits: Notify,
@@ -33,11 +33,11 @@ struct Known {
     computed_at: Option<Timestamp>,
     turns: BTreeMap<String, Turn>,
     keys: BTreeMap<String, JobKey>,
-    /// Whether the job waited, rather than started, when its turn was computed.
+    /// Whether each job waited to start, or started, when its turn was computed.
     waiting: BTreeMap<String, bool>,
     /// Jobs by uid whose turn has come and that have not started yet according to the caches, with
-    /// the time at which their turn came. It is empty after a restart, because the caches then show
-    /// every job that started.
+    /// the time at which their turn came. After a restart of the operator it may be empty, because
+    /// the caches then show every job that started.
     admitted: BTreeMap<String, Timestamp>,
     /// Jobs by uid that were reconciled after their turn changed.
     touched: BTreeSet<String>,
@@ -46,7 +46,7 @@ struct Known {
 }
 
 impl Turns {
-    /// A record without any job; `limit` jobs may start at once.
+    /// Returns a record without jobs. `limit` jobs may start at the same time.
     pub fn new(limit: usize) -> Self {
         Self {
             limit,
@@ -55,8 +55,8 @@ impl Turns {
         }
     }
 
-    /// What the job with this uid may do; `start_progress` comes from its newest status, which the
-    /// caches may not show yet.
+    /// Returns what the job with this uid may do. `start_progress` comes from its newest status,
+    /// which the caches may not show yet.
     pub fn of(
         &self,
         caches: &Caches,
@@ -116,7 +116,8 @@ impl Turns {
         }
     }
 
-    /// The jobs whose turn has changed since their last reconcile, so that they may do more now.
+    /// Returns the jobs to reconcile again, because their turn has changed since their last
+    /// reconcile.
     fn due(&self, caches: &Caches, now: Timestamp) -> Vec<JobKey> {
         let mut known = self.lock();
         known.compute(caches, self.limit, now);
@@ -147,7 +148,7 @@ impl Turns {
 
 impl Known {
     fn compute(&mut self, caches: &Caches, limit: usize, now: Timestamp) {
-        // The caches are locked one by one, so their pods may be newer than their jobs.
+        // The caches are locked one after the other, so the pods may be newer than the jobs.
         let standings = caches.jobs.pick(|job| {
             let start_progress = job.start_progress();
             (start_progress != StartProgress::Aside).then(|| (job.identity(), start_progress))
@@ -210,7 +211,7 @@ impl Known {
     }
 }
 
-/// Whether the pods of a job's generation have room, according to the caches.
+/// Returns whether the pods of a job's generation have room, according to the caches.
 fn placing(
     caches: &Caches,
     namespace: &str,

@@ -1,8 +1,9 @@
-//! The watches: they keep one cache of facts for each kind, and report which job a change concerns.
+//! Runs the watches. They keep one cache of facts for each kind of object, and report which job a
+//! change concerns.
 //!
 //! Children are found by the label of their job. Most of them are its grandchildren, so their owner
-//! references do not lead to the job. Affected jobs go into the queue, which never blocks. Writes
-//! nothing, decides nothing.
+//! references do not name the job. The affected jobs are put into the queue, which never blocks.
+//! This module writes nothing and decides nothing.
 
 pub mod cache;
 pub mod decode;
@@ -32,25 +33,26 @@ use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::queue::JobKey;
 
-/// How long filling the caches may take. 10,000 pods take seconds; if it takes longer than this,
-/// the cluster does not answer.
+/// How long it may take to fill the caches. For 10,000 pods it takes seconds. If it takes longer
+/// than this, the API server does not answer.
 pub const FILL_DEADLINE: Duration = Duration::from_mins(3);
-/// Objects in one page of a list. An object has at most a megabyte, so a page takes at most 100 MB
-/// while it is read.
+/// How many objects one page of a list contains. An object has at most a megabyte, so a page takes
+/// at most 100 MB while it is read.
 const PAGE: u32 = 100;
-/// Metadata objects in one page of a list: 256 KiB of annotations in each make 64 MB.
+/// How many objects one page contains if only metadata is listed. With 256 KiB of annotations in
+/// each, this is 64 MB.
 const METADATA_PAGE: u32 = 250;
-/// The first and the longest wait before a failed watch is started again.
+/// The first wait before a failed watch is started again. The waits double, up to `LONGEST_RETRY`.
 const FIRST_RETRY: Duration = Duration::from_millis(800);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
-/// A watch that worked for this long has recovered.
+/// How long a watch must work before it counts as recovered.
 const RECOVERED_AFTER: Duration = Duration::from_mins(2);
 
-/// Most changes in a channel that is not read before the caches are filled. Only a seeded mistake
-/// uses this channel.
+/// How many changes the channel of `Defect::StartupDeadlock` holds. Only this seeded mistake uses
+/// the channel.
 const SMALL_CHANNEL: usize = 1;
 
-/// The caches while they are filled.
+/// Waits until the caches are filled.
 #[derive(Clone, Debug)]
 pub struct Filling(Arc<FillingState>);
 
@@ -62,7 +64,7 @@ struct FillingState {
     health: Health,
 }
 
-/// The caches were not filled in time.
+/// The error if the caches were not filled in time.
 #[derive(Debug, thiserror::Error)]
 #[error("not ready after {} s: {what}", FILL_DEADLINE.as_secs())]
 pub struct Error {
@@ -91,8 +93,8 @@ struct Watching {
     metrics: Metrics,
 }
 
-/// Starts every watch, in `namespace` or in all namespaces. Affected jobs go into `jobs`. The end
-/// of any of `tasks` is a fault.
+/// Starts every watch, in `namespace` or in all namespaces. Affected jobs are put into `jobs`. The
+/// watches run in `tasks`; none of them should ever end.
 pub fn start(
     client: &Client,
     namespace: Option<&str>,
@@ -136,7 +138,7 @@ pub fn start(
     filling
 }
 
-/// Follows the jobs themselves, forever.
+/// Watches the jobs themselves, forever.
 async fn follow_jobs(watching: Watching, kind: &'static str) -> &'static str {
     let jobs = Arc::clone(&watching.jobs);
     let caches = Arc::clone(&watching.caches);
@@ -154,7 +156,7 @@ async fn follow_jobs(watching: Watching, kind: &'static str) -> &'static str {
     kind
 }
 
-/// Follows one kind of children, forever.
+/// Watches one kind of children, forever.
 async fn follow<F: Facts>(
     watching: Watching,
     kind: &'static str,
@@ -162,7 +164,7 @@ async fn follow<F: Facts>(
 ) -> &'static str {
     let caches = Arc::clone(&watching.caches);
     let jobs = Arc::clone(&watching.jobs);
-    // The job that the label names must exist, because anybody may write any name into a label.
+    // Only jobs that exist are put into the queue, because anybody may write any name into a label.
     let on_touch = |touched: Touched| {
         let JobKey { namespace, name } = &touched.key;
         let job = caches.jobs.get(namespace, name);
@@ -175,7 +177,7 @@ async fn follow<F: Facts>(
     kind
 }
 
-/// The API of a kind in one namespace, or in all.
+/// Returns the API of a kind in one namespace, or in all.
 pub(crate) fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
@@ -257,7 +259,8 @@ impl Filling {
         })
     }
 
-    /// The caches that are not filled, and why; `None` once all are filled.
+    /// Returns a sentence about the caches that are not filled, and why. Returns `None` once all
+    /// are filled.
     pub fn sentence(&self) -> Option<String> {
         let missing = self
             .0

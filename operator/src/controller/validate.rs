@@ -1,5 +1,5 @@
-//! Converts what the user wrote into values that the plan can rely on. Admission or this module
-//! finds every mistake of a user.
+//! Converts what the user wrote into values that the plan can rely on. Every mistake in a job's
+//! spec is found by admission or by this module.
 //!
 //! Pure: no client, no clock.
 
@@ -23,17 +23,19 @@ use zephyr_crds::validate::{
 use super::observed::Observed;
 use crate::identity::JobIdentity;
 
-/// The finalizer with which the API server marks a deleted object whose children stay.
+/// The finalizer with which the API server marks a deleted object whose children must not be
+/// deleted.
 const FINALIZER_ORPHAN: &str = "orphan";
-/// The finalizer with which the API server marks a deleted object whose children go first.
+/// The finalizer with which the API server marks a deleted object whose children are deleted first.
 const FINALIZER_FOREGROUND: &str = "foregroundDeletion";
 
 /// A job whose settings can be used without further checks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValidatedJob {
-    /// Which job.
+    /// The job's name, namespace and uid.
     pub identity: JobIdentity,
-    /// Every write of status, and the deletion of the job, has this precondition.
+    /// The job's version. Each write of status, and the deletion of the job, requires that it is
+    /// unchanged.
     pub resource_version: String,
     /// `metadata.generation`: the version of the spec.
     pub spec_version: Option<i64>,
@@ -43,21 +45,22 @@ pub struct ValidatedJob {
     pub timing: Timing,
     /// The status that was written last; the default if there is none.
     pub status: ZephyrJobStatus,
-    /// Deletion was requested.
+    /// Whether deletion was requested.
     pub deleted: bool,
-    /// The deletion leaves the job's objects: `--cascade=orphan`.
+    /// Whether the job's objects must not be deleted with it (`--cascade=orphan`).
     pub orphans: bool,
-    /// The finalizers that somebody else set, in order: each keeps a deleted job.
+    /// The finalizers that somebody else set, in order. Each of them keeps a deleted job in the
+    /// cluster.
     pub finalizers: Vec<String>,
-    /// The job was refused because `kubectl apply` had dropped a null, and the manifest that was
-    /// applied since contains no null.
+    /// Whether the job was refused because `kubectl apply` had dropped a null, and the manifest
+    /// that was applied since contains no null.
     pub is_applied_again: bool,
 }
 
 /// Whether a generation may begin with this spec.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
-    /// A generation may begin: the spec has no errors.
+    /// A generation may begin, because the spec has no errors.
     Accepted,
     /// A generation may begin although newer rules refuse the spec: the job has begun with exactly
     /// this spec.
@@ -69,7 +72,7 @@ pub enum Verdict {
 /// The durations of the spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// How long a generation may have no worker alive.
+    /// How long a generation may have no worker that is alive.
     pub no_workers_timeout: Timeout,
     /// How long a generation may be without its coordinator.
     pub coordinator_timeout: Timeout,
@@ -77,7 +80,7 @@ pub struct Timing {
     pub backoff_initial: Duration,
     /// The factor by which the wait grows with each generation; at least 1.
     pub backoff_factor: u32,
-    /// The longest wait.
+    /// The longest wait before a generation.
     pub backoff_max: Duration,
 }
 
@@ -103,17 +106,17 @@ pub enum Error {
     },
 }
 
-/// The parts of a job that determine its errors: equal versions have equal errors.
+/// The parts of a job that determine its errors. If the parts are equal, the errors are equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpecVersion {
     uid: String,
     generation: i64,
-    /// What `kubectl apply` wrote, as a hash.
+    /// A hash of the annotation that `kubectl apply` wrote.
     applied: Option<u64>,
 }
 
 impl SpecVersion {
-    /// The version of a job; absent if the API server counts none.
+    /// Returns these parts of `job`, or `None` if its metadata has no `generation`.
     pub fn of(job: &ZephyrJob) -> Option<Self> {
         let applied = job.annotations().get(LAST_APPLIED).map(|written| {
             let mut hasher = DefaultHasher::new();
@@ -128,14 +131,14 @@ impl SpecVersion {
     }
 }
 
-/// Extracts the parts of `job`, and lists the errors in its spec; [`Verdict::of`] decides what
-/// follows.
+/// Extracts the parts of `job`, and lists the errors in its spec. [`Verdict::of`] decides what
+/// follows from the errors.
 pub fn validate(job: &ZephyrJob) -> Result<(ValidatedJob, Vec<FieldError>), Error> {
     Ok((extract(job)?, errors(job)))
 }
 
-/// The errors in a job's spec. Checking a large spec takes longer than everything else in a
-/// reconcile.
+/// Returns the errors in a job's spec. For a large spec, this takes longer than everything else in
+/// a reconcile.
 pub fn errors(job: &ZephyrJob) -> Vec<FieldError> {
     let mut errors = validate_spec(&job.spec, &job.name_any(), Place::Cluster);
     if let Some(written) = job.annotations().get(LAST_APPLIED) {
@@ -144,7 +147,7 @@ pub fn errors(job: &ZephyrJob) -> Vec<FieldError> {
     errors
 }
 
-/// The parts of `job`, whatever is wrong with its spec.
+/// Extracts the parts of `job`, even if its spec has errors.
 pub fn extract(job: &ZephyrJob) -> Result<ValidatedJob, Error> {
     let name = job.name_any();
     let missing = |field| Error::Metadata {
@@ -183,8 +186,8 @@ fn foreign_finalizers(job: &ZephyrJob) -> Vec<String> {
     foreign
 }
 
-/// Whether the job was refused and has been changed since: then it begins as a new job. A job that
-/// was not changed stays ended, even if another release would accept it.
+/// Returns whether the job was refused and has been changed since. Then it begins as a new job. A
+/// refused job that was not changed stays ended, even if this release would accept it.
 pub fn begins_anew(job: &ZephyrJob) -> bool {
     job.status.as_ref().is_some_and(|status| {
         let is_changed = job.metadata.generation != status.observed_generation;
@@ -192,8 +195,8 @@ pub fn begins_anew(job: &ZephyrJob) -> bool {
     })
 }
 
-/// Whether the job was refused because `kubectl apply` had dropped a null, and the manifest that
-/// was applied since contains no null.
+/// Returns whether the job was refused because `kubectl apply` had dropped a null, and the manifest
+/// that was applied since contains no null.
 fn is_applied_again(job: &ZephyrJob) -> bool {
     let refusal = job.status.as_ref().and_then(ZephyrJobStatus::refusal);
     refusal.is_some_and(|refusal| names_dropped_null(&refusal.message))
@@ -204,8 +207,9 @@ fn is_applied_again(job: &ZephyrJob) -> bool {
 }
 
 impl Verdict {
-    /// A job that has begun with exactly this spec continues as it began, because newer rules apply
-    /// only to new jobs. A spec that was changed since must satisfy all rules.
+    /// Decides whether a generation of `job` may begin. A job that has begun with exactly this spec
+    /// continues in spite of errors, because newer rules apply only to new jobs. A spec that was
+    /// changed since must satisfy all rules.
     pub fn of(job: &ValidatedJob, errors: Vec<FieldError>, observed: &Observed) -> Self {
         if errors.is_empty() {
             Self::Accepted
@@ -216,12 +220,12 @@ impl Verdict {
         }
     }
 
-    /// Whether no generation may begin.
+    /// Returns whether no generation may begin.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused(_))
     }
 
-    /// The errors in the spec, on one line; empty if there are none.
+    /// Returns the errors in the spec, on one line; empty if there are none.
     pub fn in_words(&self) -> String {
         let errors = match self {
             Self::Accepted => return String::new(),
@@ -233,30 +237,31 @@ impl Verdict {
 }
 
 impl ValidatedJob {
-    /// Whether somebody's finalizer keeps the deleted job while nothing of it runs. Without a
-    /// finalizer nobody would read its status, and with `--cascade=orphan` its generation
+    /// Returns whether somebody's finalizer keeps the deleted job while nothing of it runs. Without
+    /// a finalizer nobody would read its status, and with `--cascade=orphan` its generation
     /// continues.
     pub fn is_kept(&self) -> bool {
         self.deleted && !self.orphans && !self.finalizers.is_empty()
     }
 
-    /// Whether the job has ended for good. A job that was refused begins again once it is changed.
+    /// Returns whether the job has ended for good. A job that was refused begins again once it is
+    /// changed.
     pub fn has_ended(&self) -> bool {
         let is_changed = self.spec_version != self.status.observed_generation;
         let begins_anew = self.status.refusal().is_some() && (is_changed || self.is_applied_again);
         self.status.is_final() && !begins_anew
     }
 
-    /// The time until which the generation waits before its objects are created; absent if it does
-    /// not wait. A time that is further away than any back-off was written with a wrong clock, or
-    /// under a longer `backoff.max`.
+    /// Returns the time until which the generation waits before its objects are created, or `None`
+    /// if it does not wait. A time that is further away than the longest back-off is ignored: it
+    /// was written with a wrong clock, or under a longer `backoff.max`.
     pub fn backoff_until(&self, now: Timestamp) -> Option<Timestamp> {
         let until = self.status.backoff_until.as_ref()?.0;
         (now < until && until <= after(now, self.timing.backoff_max)).then_some(until)
     }
 
-    /// The paths of the fields in which the spec differs from the frozen job of `generation`.
-    /// Changes of these fields apply to the next generation.
+    /// Returns the paths of the fields in which the spec differs from the frozen job of
+    /// `generation`. Changes of these fields apply to the next generation.
     pub fn changed_since(&self, observed: &Observed, generation: u32) -> Vec<String> {
         let root = observed
             .generation(generation)
@@ -267,16 +272,16 @@ impl ValidatedJob {
         changed_fields(&frozen.spec, &self.spec)
     }
 
-    /// Whether status says that the generation had a coordinator: then its root existed, and is not
-    /// created a second time.
+    /// Returns whether status says that the generation had a coordinator. Then its root existed,
+    /// and is not created a second time.
     pub fn had_coordinator(&self) -> bool {
         let coordinator = self.status.coordinator.as_ref();
         coordinator
             .is_some_and(|coordinator| coordinator.pod.is_some() || coordinator.epoch.is_some())
     }
 
-    /// Whether a generation with exactly this spec has begun: status says that this version was
-    /// accepted, or a generation has it frozen.
+    /// Returns whether a generation with exactly this spec has begun: status says that this version
+    /// was accepted, or the frozen job of a generation contains it.
     fn has_begun_as_it_is(&self, observed: &Observed) -> bool {
         let Some(generation) = self.status.generation else {
             return false;
@@ -295,8 +300,8 @@ impl ValidatedJob {
     }
 }
 
-/// The paths of the fields in which `spec` differs from `frozen`, without those that are changed in
-/// place.
+/// Returns the paths of the fields in which `spec` differs from `frozen`, without the fields whose
+/// changes apply to the running generation.
 fn changed_fields(frozen: &ZephyrJobSpec, spec: &ZephyrJobSpec) -> Vec<String> {
     let mut filled = spec.clone();
     if filled.image.is_empty() {
@@ -333,10 +338,10 @@ fn changed_fields(frozen: &ZephyrJobSpec, spec: &ZephyrJobSpec) -> Vec<String> {
     changed.map(|(field, _)| field.to_owned()).collect()
 }
 
-/// Whether `frozen` is what freezing `spec` gives.
+/// Returns whether `frozen` is the result of freezing `spec`.
 fn is_frozen_from(frozen: &ZephyrJobSpec, spec: &ZephyrJobSpec) -> bool {
     let mut filled = spec.clone();
-    // A value that cannot be used was never frozen.
+    // Errors can be ignored here: a spec with a value that cannot be used was never frozen.
     let _unusable = filled.pipeline.put_values_in_paths();
     if filled.image.is_empty() {
         filled.image.clone_from(&frozen.image);
@@ -349,8 +354,8 @@ fn is_frozen_from(frozen: &ZephyrJobSpec, spec: &ZephyrJobSpec) -> bool {
         })
 }
 
-/// Adds what an earlier release added to the coordinator's own affinity when it froze a job: the
-/// coordinator avoids preemptible nodes of the installation's provider.
+/// Adds the terms that an earlier release added to the coordinator's affinity when it froze a job.
+/// With these terms the coordinator avoids preemptible nodes of the installation's provider.
 fn keep_off_spot(spec: &mut ZephyrJobSpec, provider: SpotProvider) {
     let Some(label) = provider
         .label()
@@ -382,8 +387,8 @@ fn keep_off_spot(spec: &mut ZephyrJobSpec, provider: SpotProvider) {
 }
 
 impl Timing {
-    /// A duration that cannot be parsed is an error of the spec; a running generation continues
-    /// with the default.
+    /// Parses the durations. A duration that cannot be parsed is also an error of the spec; a
+    /// running generation continues with the default.
     fn of(retries: &RetriesSpec) -> Self {
         let usual = RetriesSpec::default();
         let readable = |written: &DurationText, usual: &DurationText| {
@@ -407,8 +412,8 @@ impl Timing {
         }
     }
 
-    /// The wait before the generation that follows the `ended`-th of the job (from 1). Saturates:
-    /// if the exponent overflows, the wait is the longest one and never zero.
+    /// Returns the wait before the generation that follows the `ended`-th generation of the job
+    /// (from 1). If the computation overflows, the result is the longest wait.
     pub fn backoff(&self, ended: u32) -> Duration {
         let factor = self
             .backoff_factor
@@ -421,7 +426,7 @@ impl Timing {
     }
 }
 
-/// `from` plus `length`; the far future if the sum cannot be represented.
+/// Returns `from` plus `length`, or the latest possible time if the sum cannot be represented.
 pub fn after(from: Timestamp, length: Duration) -> Timestamp {
     jiff::SignedDuration::try_from(length)
         .ok()
@@ -469,7 +474,7 @@ mod tests {
                 },
                 "spec": spec,
             });
-            // As the watch delivers it, with little of the metadata.
+            // The watch delivers the job with only a part of its metadata.
             let seen = serde_json::from_str::<Seen<SeenJob>>(&job.to_string()).expect("JSON");
             let job = seen.facts.expect("a job").document().expect("its spec");
             let (_, errors) = validate(&job).expect("it has its metadata");
@@ -495,7 +500,7 @@ mod tests {
                 "name": "a", "namespace": "n", "uid": "u", "resourceVersion": "1",
                 "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": [finalizer],
             });
-            // As the watch delivers it, with little of the metadata.
+            // The watch delivers the job with only a part of its metadata.
             let metadata = serde_json::from_value::<Metadata>(metadata).expect("metadata");
             let spec = crate::children::tests::frozen(serde_json::json!({})).spec;
             let mut job = ZephyrJob::new("a", spec);

@@ -1,8 +1,9 @@
-//! The table of all words by which Kubernetes reports how a pod or a container ended, and who is
-//! responsible for each.
+//! Contains the table of all words by which Kubernetes reports how a pod or a container ended. For
+//! each word, the table says who is responsible for such an end.
 //!
 //! Pure. The words are those of the kubelet, the scheduler and the controllers from 1.24 to 1.34,
-//! and of the container runtimes. An unknown word is ignored; then the container's own end decides.
+//! and of the container runtimes. An unknown word is ignored; then the end of the container itself
+//! decides.
 
 /// Who is responsible for an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,13 +12,13 @@ pub(super) enum Account {
     Cluster,
     /// The container ran out of its own memory.
     Memory,
-    /// The job caused it, or the container exited by itself: the exit code has the details.
+    /// The job caused the end, or the container exited by itself. The exit code has the details.
     Job,
 }
 
 use Account::{Cluster, Job, Memory};
 
-/// `status.reason` of a pod.
+/// The values of `status.reason` of a pod.
 const POD_REASONS: &[(&str, Account)] = &[
     // From the kubelet, to protect its node; `is_own_limit` recognizes evictions because of one of
     // the pod's own limits.
@@ -53,15 +54,16 @@ const POD_REASONS: &[(&str, Account)] = &[
     ("UnknownReason", Cluster),
     ("node(s) had taints that the pod didn't tolerate", Cluster),
     ("VolumeAttachmentLimitExceeded", Cluster),
-    // `activeDeadlineSeconds`, which only a policy of the cluster sets for one of our pods.
+    // The pod exceeded its `activeDeadlineSeconds`. Only a policy of the cluster sets that for our
+    // pods.
     ("DeadlineExceeded", Cluster),
 ];
 
-/// Prefix of `status.reason` if a node had no room for a pod that the scheduler assigned to it:
-/// `OutOfcpu`, `OutOfnvidia.com/gpu`.
+/// The prefix of `status.reason` if a node had no room for a pod that the scheduler assigned to it,
+/// as in `OutOfcpu` and `OutOfnvidia.com/gpu`.
 const OUT_OF_NODE_RESOURCE: &str = "OutOf";
 
-/// `reason` of a terminated container.
+/// The values of `reason` of a terminated container.
 const CONTAINER_REASONS: &[(&str, Account)] = &[
     ("OOMKilled", Memory),
     // The kubelet found that the container was gone: its node was restarted, or its runtime lost
@@ -70,12 +72,14 @@ const CONTAINER_REASONS: &[(&str, Account)] = &[
     ("Completed", Job),
     ("Error", Job),
     ("DeadlineExceeded", Cluster),
-    // The program cannot be started: nothing of the job ran, and nothing ever will with this image.
+    // The program cannot be started, so nothing of the job ran, and nothing can run with this
+    // image.
     ("StartError", Job),
     ("ContainerCannotRun", Job),
 ];
 
-/// Who is responsible for a pod's `status.reason` with its message; `None` for an unknown word.
+/// Returns who is responsible for an end with this `status.reason` and `status.message` of the pod.
+/// Returns `None` for an unknown word.
 pub(super) fn of_pod(reason: &str, message: &str) -> Option<Account> {
     if reason == "Evicted" && is_own_limit(message) {
         return Some(Job);
@@ -86,7 +90,8 @@ pub(super) fn of_pod(reason: &str, message: &str) -> Option<Account> {
     find(POD_REASONS, reason)
 }
 
-/// Who is responsible for a terminated container's `reason`; `None` for an unknown word.
+/// Returns who is responsible for an end with this `reason` of the terminated container. Returns
+/// `None` for an unknown word.
 pub(super) fn of_container(reason: &str) -> Option<Account> {
     find(CONTAINER_REASONS, reason)
 }
@@ -98,7 +103,7 @@ fn find(table: &[(&str, Account)], word: &str) -> Option<Account> {
         .map(|(_, account)| *account)
 }
 
-/// Whether an eviction's message mentions the pod's own limits and not its node's pressure.
+/// Returns whether an eviction's message mentions the pod's own limits and not its node's pressure.
 fn is_own_limit(message: &str) -> bool {
     message.contains("exceeds the total limit")
         || message.contains("exceeds the limit")

@@ -1,4 +1,4 @@
-//! How a worker's pod, or one run of its container, ended, and who is responsible for it.
+//! Determines how a worker's pod, or one run of its container, ended, and who is responsible.
 //!
 //! Pure. The job is responsible for ends that it caused; everything else is a disruption. The table
 //! of words is in `account.rs`.
@@ -8,18 +8,18 @@ use jiff::SignedDuration;
 use super::account::{self, Account};
 use super::{ContainerEnd, ContainerRun, PodFacts};
 
-/// Signal 15 as an exit code: the container was asked to stop.
+/// The exit code after signal 15 (SIGTERM), with which the kubelet asks a container to stop.
 pub(super) const EXIT_CODE_SIGTERM: i32 = 143;
 
-/// Signal 9 as an exit code.
+/// The exit code after signal 9 (SIGKILL).
 const EXIT_CODE_SIGKILL: i32 = 137;
 
 /// The text for people about a container that its liveness probe ended.
 const LIVENESS_KILL: &str = "killed by its liveness probe";
 
-/// Least time for which a container is unready before its liveness probe ends it. First two
-/// readiness probes 3 s apart fail, then three liveness probes 20 s apart fail, and then the grace
-/// period of 15 s passes.
+/// How long a container is unready at least before its liveness probe ends it. First two readiness
+/// probes 3 s apart fail, then three liveness probes 20 s apart fail, and then the grace period of
+/// 15 s passes.
 const UNREADY_BEFORE_LIVENESS_KILL: SignedDuration = SignedDuration::from_secs(30);
 
 /// How a worker pod, or one run of its container, ended.
@@ -53,7 +53,7 @@ pub enum PodEndCause {
 }
 
 impl PodFacts {
-    /// How the pod or its last container run ended; `None` while nothing has ended.
+    /// Returns how the pod or its last container run ended, or `None` if neither has ended.
     pub fn end(&self) -> Option<PodEnd> {
         let (run_end, run) = self.ended_run();
         let exit_code = run_end.map_or(0, |end| end.exit_code);
@@ -69,13 +69,15 @@ impl PodFacts {
         })
     }
 
-    /// The end of the last run of our container, if a run has ended, and the number of that run.
+    /// Returns the end of the last ended run of our container, if there is one, and the number of
+    /// that run.
     fn ended_run(&self) -> (Option<&ContainerEnd>, i32) {
         let restarts = self.container.restarts;
         let last = self.container.last_end.as_ref();
         match &self.container.state {
             ContainerRun::Ended(end) => (Some(end), restarts),
-            // The number counts the current run, so the earlier end belongs to the number before.
+            // `restarts` is the number of the current run, so the earlier end belongs to the run
+            // before.
             ContainerRun::Running { .. } if last.is_some() => (last, restarts - 1),
             ContainerRun::Unknown | ContainerRun::Waiting(_) | ContainerRun::Running { .. } => {
                 (last, restarts)
@@ -83,11 +85,11 @@ impl PodFacts {
         }
     }
 
-    /// Who is responsible for the end, and its reason in Kubernetes' words: the most specific
-    /// information about this pod comes first.
+    /// Returns who is responsible for the end, and its reason in Kubernetes' words: the most
+    /// specific information about this pod comes first.
     fn judge(&self, run_end: Option<&ContainerEnd>) -> Option<(PodEndCause, String)> {
-        // An OOM kill is one even if the pod is deleted a moment later; an OOM kill of an earlier
-        // run says nothing about this one.
+        // An OOM kill counts as one even if the pod is deleted a moment later. But an OOM kill of
+        // an earlier run does not explain the end of the current run.
         let is_running = matches!(self.container.state, ContainerRun::Running { .. });
         let of_container = |end: &ContainerEnd| account::of_container(&end.reason);
         if let Some(end) =
@@ -122,9 +124,9 @@ impl PodFacts {
         Some((cause, end.reason.clone()))
     }
 
-    /// Whether the kubelet killed the container because its liveness probe failed. Status does not
-    /// report that. Such a container has been unready for most of the time that the probe takes to
-    /// fail; a container that exits by itself is ready until it exits.
+    /// Returns whether the kubelet killed the container because its liveness probe failed. Status
+    /// does not report that. Such a container has been unready for some time, because its readiness
+    /// probe failed before. A container that exits by itself is ready until it exits.
     fn was_killed_by_liveness(&self, end: &ContainerEnd) -> bool {
         end.exit_code == EXIT_CODE_SIGKILL
             && !self.ready
@@ -136,8 +138,8 @@ impl PodFacts {
                 })
     }
 
-    /// Whether the pod was evicted to protect the node, shut down with the node, preempted, or not
-    /// admitted by its node. Exceeding its own limits is not a disruption.
+    /// Returns whether the pod was evicted to protect the node, shut down with the node, preempted,
+    /// or not admitted by its node. If the pod exceeded its own limits, this is not a disruption.
     pub(super) fn verdict_is_disruption(&self) -> bool {
         self.verdict.as_ref().is_some_and(|explanation| {
             account::of_pod(&explanation.reason, &explanation.message) == Some(Account::Cluster)

@@ -1,4 +1,4 @@
-//! The state of a worker's pod, by the table of worker states.
+//! Determines the state of a worker's pod, as the table of worker states defines it.
 //!
 //! Pure.
 
@@ -15,9 +15,9 @@ use crate::run_report::PodUids;
 /// coordinator's own limit is three heartbeat intervals of at most 20 s, and never less than 30 s.
 pub const RECONNECT_SILENCE: SignedDuration = SignedDuration::from_secs(60);
 
-/// How long a worker may be ready according to the kubelet, and unknown to the coordinator, before
-/// it counts as dead. Its session is reported within a second of its start, and after a restart of
-/// the coordinator workers reconnect within seconds.
+/// How long a worker that is ready according to the kubelet may be unknown to the coordinator
+/// before it counts as dead. The coordinator reports a session within a second of its start, and
+/// workers reconnect within seconds after a restart of the coordinator.
 const UNKNOWN_TIMEOUT: SignedDuration = SignedDuration::from_secs(20);
 
 /// The state of a worker in status.
@@ -33,14 +33,14 @@ pub enum WorkerState {
     Reconnecting,
     /// Its container ended, or cannot start.
     Failed,
-    /// It is gone or going.
+    /// The pod has disappeared or is being deleted, or the worker is silent.
     Dead,
 }
 
 /// What the operator knows about the coordinator when it judges a worker.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SessionView {
-    /// Pods with at least one running task, as the coordinator reports them.
+    /// The uids of pods with at least one running task, as the coordinator reports them.
     pub busy: PodUids,
     /// The time since which the coordinator can be reached; absent while it cannot.
     pub coordinator_since: Option<Timestamp>,
@@ -48,12 +48,12 @@ pub struct SessionView {
     pub reported: Option<Sessions>,
 }
 
-/// The coordinator's sessions, by the workers' pods.
+/// The coordinator's sessions, as the uids of the workers' pods.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sessions {
-    /// Pods whose workers have a session that is not silent.
+    /// The uids of pods whose workers have a session that is not silent.
     pub connected: PodUids,
-    /// Pods whose workers lost their session a moment ago, and may reconnect.
+    /// The uids of pods whose workers lost their session a moment ago, and may reconnect.
     pub reconnecting: PodUids,
     /// The time since which the operator has received reports of this incarnation of the
     /// coordinator.
@@ -61,12 +61,13 @@ pub struct Sessions {
 }
 
 impl PodFacts {
-    /// Its ordinal: the number after the last dash of its name, which its `StatefulSet` assigned.
+    /// Returns its ordinal: the number after the last dash of its name, which its `StatefulSet`
+    /// assigned.
     pub fn ordinal(&self) -> Option<u32> {
         self.name.rsplit_once('-')?.1.parse().ok()
     }
 
-    /// The state of its worker.
+    /// Returns the state of its worker.
     pub fn worker_state(&self, sessions: &SessionView, now: Timestamp) -> WorkerState {
         if self.deletion.is_some() || self.disruption.is_some() || self.verdict_is_disruption() {
             return WorkerState::Dead;
@@ -89,8 +90,8 @@ impl PodFacts {
         }
     }
 
-    /// A running container. Heartbeats decide, because readiness according to the kubelet changes
-    /// later, and never changes on a node that is gone.
+    /// Returns the state of a worker whose container runs. The coordinator's sessions decide,
+    /// because readiness according to the kubelet changes later, and never changes on a lost node.
     fn running_state(
         &self,
         since: Option<Timestamp>,
@@ -109,7 +110,7 @@ impl PodFacts {
             if reported.reconnecting.contains(&self.uid) {
                 return WorkerState::Reconnecting;
             }
-            // The coordinator has had time to see all workers, and does not know this one.
+            // From this time on, the coordinator has had enough time to see all workers.
             let known_from = sessions
                 .coordinator_since
                 .map_or(reported.since, |since| since.max(reported.since));
@@ -130,15 +131,16 @@ impl PodFacts {
         self.not_ready_state(since, sessions, now)
     }
 
-    /// Whether a container that is not ready was ready before: exactly if `Ready` changed after it
-    /// started.
+    /// Returns whether a container that is not ready was ready before. This is the case if `Ready`
+    /// changed after the container started.
     fn was_ready(&self, started: Option<Timestamp>) -> bool {
         started
             .zip(self.ready_changed)
             .is_some_and(|(started, changed)| changed > started)
     }
 
-    /// A running container that is not ready, and about which no coordinator reports anything.
+    /// Returns the state of a worker whose container runs but is not ready, and about which no
+    /// coordinator reports anything.
     fn not_ready_state(
         &self,
         since: Option<Timestamp>,
@@ -148,7 +150,7 @@ impl PodFacts {
         let Some(changed) = self.ready_changed.filter(|_| self.was_ready(since)) else {
             return WorkerState::Init;
         };
-        // No worker counts as silent while there is no coordinator.
+        // While there is no coordinator, no worker counts as silent.
         let Some(coordinator_since) = sessions.coordinator_since else {
             return WorkerState::Reconnecting;
         };
@@ -160,8 +162,8 @@ impl PodFacts {
     }
 }
 
-/// Counts workers by state. A worker without a pod is INIT. A released worker, whose pod ends and
-/// is not replaced, is not counted.
+/// Counts workers by state. A worker without a pod counts as INIT. A released worker is not
+/// counted: its pod ends and is not replaced.
 pub fn count_workers<'a>(
     workers: impl IntoIterator<Item = &'a PodFacts>,
     desired: u32,
@@ -169,8 +171,8 @@ pub fn count_workers<'a>(
     now: Timestamp,
 ) -> WorkerCounts {
     let mut counts = WorkerCounts {
-        // A larger number means that somebody scaled the set by hand. Status does not allow such a
-        // number.
+        // The number is larger than `MAX_WORKERS` only if somebody scaled the set by hand. Status
+        // does not allow such a number.
         desired: i32::try_from(desired.min(MAX_WORKERS)).unwrap_or(i32::MAX),
         ..WorkerCounts::default()
     };

@@ -1,10 +1,10 @@
-//! Tables: every way a pod can be, and every way it can end.
+//! Tests of all states of a pod, and of all its ends, as tables.
 
 use super::PodEndCause::{Disruption, Exit, OutOfMemory};
 use super::*;
 use crate::run_report::PodUids;
 
-/// A worker pod of generation 1 in its initial state.
+/// Returns a worker pod of generation 1 in its initial state.
 pub(crate) fn worker(name: &str) -> PodFacts {
     PodFacts {
         name: name.to_owned(),
@@ -31,7 +31,7 @@ pub(crate) fn worker(name: &str) -> PodFacts {
     }
 }
 
-/// The moment `second` after the epoch.
+/// Returns the time that is `second` seconds after the Unix epoch.
 pub(crate) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
@@ -57,7 +57,8 @@ fn with(change: impl FnOnce(&mut PodFacts)) -> PodFacts {
     pod
 }
 
-/// A running worker whose container started at 100 and whose readiness changed at `changed`.
+/// Returns a running worker whose container started at 100 and whose readiness changed at
+/// `changed`.
 fn running(ready: bool, changed: i64) -> PodFacts {
     with(|pod| {
         pod.container.state = ContainerRun::Running {
@@ -232,7 +233,7 @@ fn no_worker_is_silent_while_the_coordinator_is_absent_or_just_came_back() {
     assert_eq!(state(Some(300)), WorkerState::Dead);
 }
 
-/// F25: a node that is gone leaves its pod ready for the best part of a minute.
+/// F25: if a node is lost, its pod stays ready for up to a minute.
 #[test]
 fn a_worker_is_alive_as_long_as_it_has_a_session() {
     let state = |pod: &PodFacts, reported_since: i64, connected: &[&str], reconnecting: &[&str]| {
@@ -540,7 +541,7 @@ fn a_pod_that_runs_has_no_end_and_one_that_restarted_has_the_end_of_the_run_befo
         assert_eq!(pod.end().unwrap(), end, "the same run, before its restart");
     }
 
-    // The current run is preempted: the end of the run before does not explain this.
+    // The current run is preempted. The end of the earlier run does not explain this.
     let mut preempted = running(false, 90);
     (preempted.container.restarts, preempted.container.last_end) =
         (pod.container.restarts, pod.container.last_end);

@@ -1,4 +1,4 @@
-//! The reason why a pod does not run, or repeatedly ends.
+//! Finds the reason why a pod does not run, or repeatedly ends.
 //!
 //! Pure. `controller/diagnose.rs` makes the sentence for people.
 
@@ -8,11 +8,11 @@ use super::{ContainerEnd, ContainerRun, PodFacts};
 /// The reason why a pod does not run, or repeatedly ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PodTrouble {
-    /// No node takes the pod.
+    /// The scheduler finds no node for the pod.
     Unschedulable {
         /// Name of the pod.
         pod: String,
-        /// What the scheduler says.
+        /// The message of the scheduler.
         message: String,
     },
     /// The kubelet cannot pull the image.
@@ -42,7 +42,7 @@ pub enum PodTrouble {
         /// The message of the kubelet.
         message: String,
     },
-    /// The main container ends again and again.
+    /// The main container repeatedly ends.
     Crashing {
         /// Name of the pod.
         pod: String,
@@ -56,7 +56,7 @@ pub enum PodTrouble {
 }
 
 impl PodFacts {
-    /// The reason why the pod does not run, if people should know it.
+    /// Returns the reason why the pod does not run, if people should know it.
     pub fn trouble(&self) -> Option<PodTrouble> {
         if self.deletion.is_some() {
             return None;
@@ -139,7 +139,8 @@ impl PodFacts {
     }
 }
 
-/// Reasons of a waiting container that do not disappear after a moment.
+/// Returns whether this reason of a waiting container is an error that does not disappear after a
+/// moment.
 pub(super) fn is_failure_to_start(reason: &str) -> bool {
     matches!(
         reason,
@@ -156,8 +157,8 @@ pub(super) fn is_failure_to_start(reason: &str) -> bool {
     )
 }
 
-/// The container's program is missing or made for another architecture; containerd reports this as
-/// an end, not as waiting.
+/// Returns whether the container's program is missing or made for another architecture. containerd
+/// reports this as an end of the container, not as a reason for waiting.
 fn cannot_start(end: &ContainerEnd) -> bool {
     end.reason == "StartError" || end.reason == "ContainerCannotRun"
 }

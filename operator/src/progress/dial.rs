@@ -1,7 +1,7 @@
-//! Connects to coordinators: the only module through which reports arrive and messages leave.
+//! Connects to coordinators. This is the only module that receives reports and sends messages.
 //!
-//! Uses the operator's own types. `progress.rs` decides what a report means and when to connect
-//! again.
+//! This module uses the operator's own types. `progress.rs` decides what a report means, and when
+//! to connect again.
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -23,20 +23,20 @@ use crate::run_report::RunReport;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the coordinator may take to accept the stream.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-/// The silence after which a peer gets a ping. If it does not answer within [`KEEPALIVE_TIMEOUT`],
-/// it is gone, and the stream ends.
+/// After how long a silence the operator sends a ping. If the coordinator does not answer within
+/// [`KEEPALIVE_TIMEOUT`], the stream ends.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The largest report that is read. The largest correct one has the uids of 10,000 busy pods and of
-/// 10,000 connected or reconnecting pods, 38 bytes each, which is 760 KB, and some sentences. A
-/// larger one ends the stream before any of it is kept.
+/// How many bytes a report has at most. The largest correct report has some sentences and the uids
+/// of 10,000 busy pods and of 10,000 connected or reconnecting pods. Each uid takes 38 bytes, so
+/// these are 760 KB. A larger report ends the stream before any of it is kept.
 const MAX_REPORT_BYTES: usize = 1024 * 1024;
-/// How many bytes a coordinator may send before they are read. This bounds the operator's memory
-/// for one stream, in addition to one report.
+/// How many bytes a coordinator may send before the operator reads them. This bounds the operator's
+/// memory for one stream, in addition to one report.
 const WINDOW_BYTES: u32 = 64 * 1024;
-/// Most bytes of the names and values of all headers of an answer. Our headers have some 200 bytes;
-/// the sentence of an error is also sent in a header.
+/// How many bytes the names and values of all headers of an answer have at most. Our headers have
+/// about 200 bytes, and the sentence of an error is also sent in a header.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
 
 /// The messages of the operator to a coordinator, after the first one.
@@ -49,8 +49,7 @@ pub enum Message {
         /// The epoch that reported the result.
         epoch: u64,
     },
-    /// Workers are released, which is not a disruption: those with an ordinal of at least
-    /// `workers`.
+    /// The workers with an ordinal of at least `workers` are released, which is not a disruption.
     WorkersKept {
         /// The number of workers that stay.
         workers: u32,
@@ -64,7 +63,7 @@ pub enum Message {
     },
 }
 
-/// The reports of one stream, in order. The stream ends when the coordinator closes it.
+/// The reports of one stream, in order. The sequence ends when the coordinator closes it.
 pub type Reports = BoxStream<'static, Result<RunReport, Error>>;
 
 /// Opens streams to coordinators. Reports must belong to the target's job and generation.
@@ -109,7 +108,7 @@ pub enum Error {
     Report(#[source] wire::Error),
 }
 
-/// The production implementation: gRPC to the coordinator's Service.
+/// Connects over gRPC to the coordinator's Service.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Grpc;
 
@@ -173,7 +172,7 @@ mod tests {
     use crate::identity::JobIdentity;
     use crate::progress::token::SigningKey;
 
-    /// A coordinator that sends the same report without end, as fast as it is read.
+    /// A coordinator that sends the same report again and again, as fast as it is read.
     struct Scripted {
         report: proto::CoordinatorReport,
         sent: Arc<AtomicUsize>,
@@ -196,8 +195,8 @@ mod tests {
         }
     }
 
-    /// A stream to a coordinator whose reports contain a sentence with this number of bytes, and
-    /// the number of reports that it has sent.
+    /// Opens a stream to a coordinator whose reports contain a sentence of `sentence` bytes.
+    /// Returns the reports, a counter of the sent reports, and the sender of messages.
     async fn dialled(sentence: usize) -> (Reports, Arc<AtomicUsize>, mpsc::Sender<Message>) {
         let sent = Arc::default();
         let mut snapshot = proto::Snapshot {
@@ -241,7 +240,8 @@ mod tests {
             error.to_string().contains("the limit is: 1048576 bytes"),
             "{error}"
         );
-        // Reports that are not read are not sent either: the window holds a fraction of one report.
+        // Reports that are not read are not sent either, because the window is smaller than one
+        // report.
         assert!(sent.load(Ordering::Relaxed) <= 4);
     }
 

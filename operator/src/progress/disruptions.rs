@@ -1,10 +1,10 @@
-//! The number of workers that a generation lost to disruptions. Each loss is counted once, even if
-//! the operator or the coordinator restarts.
+//! Counts the workers that a generation lost to disruptions. Each loss is counted once, even if the
+//! operator or the coordinator restarts.
 //!
-//! Pure. Two counts are combined. The coordinator counts lost sessions, and misses workers that
-//! were lost while it was absent. The operator counts pods that were taken away, and misses pods
-//! that came and went while it was absent. Each count misses some losses, no count contains a loss
-//! twice, and most losses are in both counts. The larger count is reported.
+//! Pure. Two counts are combined. The coordinator counts lost sessions, but misses workers that
+//! were lost while it was absent. The operator counts pods that ended because of a disruption, but
+//! misses pods that were created and ended while it was absent. Each count misses some losses, no
+//! count contains a loss twice, and most losses are in both counts. The larger count is reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,11 +15,11 @@ use crate::pods::{PodEndCause, PodFacts};
 /// The counts in status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
-    /// Workers lost, as shown to people.
+    /// How many workers were lost, as shown to people.
     pub workers: i64,
-    /// The pods among them that the operator saw being taken away.
+    /// How many of them are pods that the operator itself saw end because of a disruption.
     pub pods: i64,
-    /// The latest time, by the API server's clock, at which one of those pods was taken away.
+    /// The latest `PodFacts::taken_at` of those pods.
     pub pods_until: Option<Timestamp>,
 }
 
@@ -28,29 +28,30 @@ pub struct Lost {
 pub(super) struct Disruptions {
     /// Absent until the first call copies it from status.
     lost: Option<Lost>,
-    /// Sessions lost, over all epochs from which this operator received reports.
+    /// How many sessions were lost in all epochs from which this operator received reports.
     sessions: i64,
-    /// Epoch and count of the last report.
+    /// The epoch and the count of lost sessions in the last report.
     last_heard: Option<(u64, u64)>,
-    /// Pods that existed at the last call, by uid.
+    /// The pods that existed at the last call, by uid.
     known: BTreeMap<String, Known>,
-    /// The uid of the `StatefulSet` that they belong to.
+    /// The uid of the `StatefulSet` that the known pods belong to.
     owner: String,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Known {
     ordinal: Option<u32>,
-    /// Already counted, or ended in a way that is not a disruption.
+    /// Whether the pod was already counted, or ended in a way that is not a disruption.
     settled: bool,
-    /// At some time the worker was not among the requested number. If it vanishes without being
-    /// seen to end, it was released then, even if a later number includes its ordinal again.
+    /// Whether at some time fewer workers were requested than would include this one. If such a pod
+    /// disappears and its end was not seen, it counts as released, even if a later number includes
+    /// its ordinal again.
     let_go: bool,
 }
 
 impl Disruptions {
-    /// From now on only pods of the `StatefulSet` with this uid are counted. No watch shows whether
-    /// the pods of an earlier set are gone, or stayed and got another owner.
+    /// Forgets the pods of another `StatefulSet` than the one with this uid. No watch shows whether
+    /// the pods of an earlier set were deleted, or still exist and have another owner.
     pub(super) fn set_owner(&mut self, uid: &str) {
         if self.owner != uid {
             uid.clone_into(&mut self.owner);
@@ -58,15 +59,15 @@ impl Disruptions {
         }
     }
 
-    /// The pods with these uids exist, but have no owner any more: the deletion of their
-    /// `StatefulSet` left them alone.
+    /// Forgets the pods with these uids. They still exist, but have no owner any more, because
+    /// their `StatefulSet` was deleted without deleting them.
     pub(super) fn leave_alone(&mut self, uids: &BTreeSet<String>) {
         self.known.retain(|uid, _| !uids.contains(uid));
     }
 
-    /// The current count: `before` is the count in status, `reported` is the coordinator's report,
-    /// `pods` are all existing worker pods, and `replicas` is the requested number. A pod with a
-    /// higher ordinal was released.
+    /// Returns the current count. `before` is the count in status, `reported` is the epoch and the
+    /// count of the coordinator's report, `pods` are all existing worker pods, and `replicas` is
+    /// the requested number of workers. A pod whose ordinal is not below `replicas` was released.
     pub(super) fn look<'a>(
         &mut self,
         before: Lost,
@@ -92,8 +93,8 @@ impl Disruptions {
                 .is_some_and(|end| end.cause == PodEndCause::Disruption)
                 && !was_settled
                 && is_wanted(ordinal, replicas);
-            // The previous operator counted everything that was taken away before the last loss
-            // that it counted.
+            // The previous operator counted all pods that were lost before the last loss that it
+            // counted.
             let is_counted = is_first && pod.taken_at <= before.pods_until;
             if is_new && !is_counted {
                 lost.pods += 1;
@@ -119,7 +120,7 @@ impl Disruptions {
         lost
     }
 
-    /// A coordinator counts from 0 in each epoch.
+    /// Adds the losses that the coordinator reports. A coordinator counts from 0 in each epoch.
     fn count_reported(&mut self, reported: Option<(u64, u64)>) {
         let Some((epoch, count)) = reported else {
             return;
@@ -131,15 +132,15 @@ impl Disruptions {
                 self.sessions = self.sessions.saturating_add(number(more));
             }
             Some(_) => self.sessions = self.sessions.saturating_add(number(count)),
-            // The losses that the coordinator counted before this operator started are in status,
-            // if they were reported.
+            // Status already contains the losses that the coordinator reported before this operator
+            // started.
             None => self.sessions = self.sessions.max(number(count)),
         }
         self.last_heard = Some((epoch, count));
     }
 }
 
-/// Whether the pod with this ordinal was needed.
+/// Returns whether the pod with this ordinal is among the requested workers.
 fn is_wanted(ordinal: Option<u32>, replicas: u32) -> bool {
     ordinal.is_none_or(|ordinal| ordinal < replicas)
 }
@@ -173,7 +174,8 @@ mod tests {
         let none = Lost::default();
         let alive = [worker("w-0"), worker("w-1")];
         assert_eq!(look(&mut count, none, Some((1, 0)), &alive), 0);
-        // Node and coordinator are lost together; the next coordinator never knew the worker.
+        // The node and the coordinator are lost together, so the next coordinator never knew the
+        // worker.
         let pods = [taken("w-0", 100), worker("w-1")];
         assert_eq!(look(&mut count, none, None, &pods), 1);
         assert_eq!(look(&mut count, none, Some((2, 0)), &pods), 1);
@@ -192,8 +194,8 @@ mod tests {
         let mut count = Disruptions::default();
         count.set_owner("set");
         assert_eq!(look(&mut count, Lost::default(), None, &[worker("w-0")]), 0);
-        // `kubectl delete --cascade=orphan`: without an owner no watch shows the pod, and the next
-        // set adopts it.
+        // The set was deleted with `kubectl delete --cascade=orphan`. No watch shows a pod without
+        // an owner, and the next set adopts it.
         count.set_owner("next set");
         assert_eq!(look(&mut count, Lost::default(), None, &[]), 0);
         assert_eq!(look(&mut count, Lost::default(), None, &[worker("w-0")]), 0);
@@ -207,7 +209,8 @@ mod tests {
         count.set_owner("set");
         let pods = [worker("w-0"), worker("w-1")];
         assert_eq!(look(&mut count, Lost::default(), None, &pods), 0);
-        // The watch of pods is ahead of the watch of their set.
+        // The watch of pods already shows that the pods have no owner, but the watch of sets still
+        // shows the set.
         let left_alone = BTreeSet::from([pods[0].uid.clone(), pods[1].uid.clone()]);
         count.leave_alone(&left_alone);
         assert_eq!(look(&mut count, Lost::default(), None, &[]), 0);
@@ -269,7 +272,7 @@ mod tests {
         };
         let pods = [worker("w-0"), worker("w-1")];
         assert_eq!(look(&pods, 2), 0);
-        // The watch of pods is silent from here on.
+        // From here on the watch of pods shows nothing.
         assert_eq!(look(&pods, 1), 0);
         assert_eq!(look(&pods, 3), 0);
         let mut again = worker("w-1");

@@ -1,17 +1,17 @@
-//! The ends of worker pods that were reported to the coordinator, and pods that vanished before
-//! their end could be seen.
+//! Records which ends of worker pods were reported to the coordinator, and which pods disappeared
+//! before their end could be seen.
 //!
-//! Pure. Holds only existing pods, and vanished ones that were not reported.
+//! Pure. The record contains only existing pods, and disappeared pods that were not reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::pods::{PodEnd, PodEndCause, PodFacts};
 
-/// Most vanished pods that are kept while there is no stream; the coordinator notices further ones
-/// by their silence.
+/// How many disappeared pods are kept at most while there is no stream. The coordinator notices
+/// further pods because their workers are silent.
 const MAX_VANISHED: usize = 20_000;
 
-/// The ends of one generation's worker pods.
+/// The record for one generation's worker pods.
 #[derive(Debug, Default)]
 pub(super) struct PodEnds {
     /// Pods that existed at the last call: uid → name.
@@ -22,8 +22,8 @@ pub(super) struct PodEnds {
 }
 
 impl PodEnds {
-    /// The ends that were not reported; `pods` are all worker pods that exist now, and those with
-    /// the uids in `left_alone` exist without their owner.
+    /// Returns the ends that were not yet reported. `pods` are all worker pods that exist now.
+    /// `left_alone` contains the uids of pods that still exist although their owner was deleted.
     pub(super) fn unreported<'a>(
         &mut self,
         pods: impl Iterator<Item = &'a PodFacts>,
@@ -58,13 +58,14 @@ impl PodEnds {
         }
     }
 
-    /// A new stream: its receiver knows no ends yet.
+    /// Records that there is a new stream, whose receiver knows no ends yet.
     pub(super) fn forget_reported(&mut self) {
         self.reported.clear();
     }
 }
 
-/// The end of a pod that vanished. Nobody saw it exit by itself, so it counts as a disruption.
+/// Returns the end of a pod that disappeared. It counts as a disruption, because nobody saw the
+/// container exit by itself.
 fn vanished(pod_uid: String, pod_name: String) -> PodEnd {
     PodEnd {
         pod_uid,

@@ -1,5 +1,5 @@
-//! Reports as coordinators of release 0.1.0 sent them: this release reads them. The files are of
-//! that release and must never be generated again.
+//! Tests that this release reads the reports that coordinators of release 0.1.0 sent. Release 0.1.0
+//! wrote the files, so they must never be generated again.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use zephyr_proto::run::CoordinatorReport;
 use super::wire::read_report;
 use crate::run_report::{RunPhase, RunReport};
 
-/// All reports of a run, in order.
+/// Returns all reports of a run, in order.
 fn reports(name: &str) -> Vec<RunReport> {
     let folder = concat!(
         env!("CARGO_MANIFEST_DIR"),

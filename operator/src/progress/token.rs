@@ -1,19 +1,20 @@
-//! The bearer token of a generation, derived from the operator's signing key; no token is ever read
-//! from the cluster.
+//! Derives the bearer token of a generation from the operator's signing key. The operator never
+//! reads a token from the cluster.
 
 use std::fmt;
 
 use ring::hmac;
 
-/// The purpose of the token, and the version of its derivation.
+/// The purpose of the token, and the version of its derivation. It is a part of the signed text.
 const CONTEXT: &str = "zephyr.dev/session/v1";
-/// A shorter key than the hash's output would be the weakest part of the token.
+/// How many bytes a signing key has at least: as many as the output of the hash. A shorter key
+/// would make tokens easier to guess.
 pub const MIN_KEY_BYTES: usize = 32;
 
 /// The operator's signing key.
 pub struct SigningKey(hmac::Key);
 
-/// A bearer token. Never shown.
+/// A bearer token. It is never shown in logs.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
@@ -21,12 +22,12 @@ pub struct Token(String);
 #[derive(Debug, thiserror::Error)]
 #[error("the signing key has {bytes} bytes; at least {MIN_KEY_BYTES} random ones are needed")]
 pub struct KeyTooShort {
-    /// The bytes that it has.
+    /// How many bytes it has.
     pub bytes: usize,
 }
 
 impl SigningKey {
-    /// Takes at least [`MIN_KEY_BYTES`] random bytes.
+    /// Makes a key of at least [`MIN_KEY_BYTES`] random bytes.
     pub fn new(bytes: &[u8]) -> Result<Self, KeyTooShort> {
         if bytes.len() < MIN_KEY_BYTES {
             return Err(KeyTooShort { bytes: bytes.len() });
@@ -34,7 +35,7 @@ impl SigningKey {
         Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, bytes)))
     }
 
-    /// The token of one generation of the job with this uid.
+    /// Returns the token of one generation of the job with this uid.
     pub fn token(&self, job_uid: &str, generation: u32) -> Token {
         let tag = hmac::sign(
             &self.0,
@@ -53,12 +54,12 @@ impl SigningKey {
 }
 
 impl Token {
-    /// The text that goes into the generation's Secret.
+    /// Returns the text that the generation's Secret contains.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// The value of the header `authorization`.
+    /// Returns the value of the header `authorization`.
     pub fn bearer(&self) -> String {
         format!("Bearer {}", self.0)
     }

@@ -14,15 +14,15 @@ use crate::run_report::{
 
 use super::dial;
 
-/// Most characters of a sentence that are kept: conditions show 400 of them.
+/// How many characters of a sentence are kept at most.
 pub(super) const MAX_SENTENCE: usize = 1024;
-/// Most characters of a name or an id that are kept: a uid has 36, and a stage's name is the name
+/// How many characters of a name or an id are kept at most. A uid has 36, and a stage has the name
 /// of an operator.
 const MAX_NAME: usize = 64;
-/// Most characters of the manifest's address: a path of 1,024 and the file's own name. Status
-/// allows no more.
+/// How many characters the manifest's address has at most: 1,024 for the path, and the name of the
+/// file. Status allows no more.
 const MAX_MANIFEST: usize = 1100;
-/// Most pods of one list that are kept: the most that a job can have.
+/// How many pods of one list are kept at most: as many as a job can have.
 const MAX_PODS: usize = MAX_WORKERS as usize;
 
 /// Why a report is refused.
@@ -49,7 +49,7 @@ pub(super) fn hello(job_uid: &str, generation: u32) -> proto::OperatorMessage {
     }))
 }
 
-/// A message of the operator in wire format.
+/// Converts a message of the operator into wire format.
 pub(super) fn message_of(said: &dial::Message) -> proto::OperatorMessage {
     match said {
         dial::Message::PodEnded(end) => pod_ended(end),
@@ -89,7 +89,7 @@ fn result_stored(epoch: u64) -> proto::OperatorMessage {
     message(Message::ResultStored(proto::ResultStored { epoch }))
 }
 
-/// Reads a report, which must be complete and of this job and generation.
+/// Reads a report. It must be complete, and belong to this job and generation.
 pub(super) fn read_report(
     report: proto::CoordinatorReport,
     job_uid: &str,
@@ -118,7 +118,7 @@ pub(super) fn read_report(
         proto::Phase::Finishing => RunPhase::Finishing,
         proto::Phase::Ended => RunPhase::Ended,
     };
-    // Before it has taken over the ledger, a coordinator may report what it waits for, and nothing
+    // Before a coordinator has taken over the ledger, it may report what it waits for, but nothing
     // about the run.
     if epoch.is_none() && (snapshot.planned.is_some() || snapshot.result.is_some()) {
         return Err(Error::Missing { field: "epoch" });
@@ -184,7 +184,8 @@ fn read_result(result: proto::Result) -> Result<RunResult, Error> {
     })
 }
 
-/// The first `limit` characters, copied so that the rest is released.
+/// Returns the first `limit` characters. They are copied, so that the memory of the rest is
+/// released.
 pub(super) fn cut(text: String, limit: usize) -> String {
     match text.char_indices().nth(limit) {
         Some((end, _)) => text[..end].to_owned(),
@@ -192,7 +193,7 @@ pub(super) fn cut(text: String, limit: usize) -> String {
     }
 }
 
-/// The uids of pods, up to the number that a job can have.
+/// Returns the uids of pods, but not more than a job can have.
 fn pods(uids: Vec<String>) -> PodUids {
     let uids: BTreeSet<String> = uids
         .into_iter()
@@ -202,7 +203,8 @@ fn pods(uids: Vec<String>) -> PodUids {
     uids.into()
 }
 
-/// The number as status can represent it: larger numbers are capped.
+/// Returns the number as status can represent it. Larger numbers are replaced with the largest
+/// possible one.
 fn countable(number: u64) -> u64 {
     number.min(i64::MAX.unsigned_abs())
 }

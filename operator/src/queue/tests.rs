@@ -1,5 +1,5 @@
-//! The queue: no change is lost, a job is never reconciled twice at the same time, back-off and
-//! turns are respected.
+//! Tests of the queue: no change is lost, a job is never reconciled twice at the same time, and
+//! back-off and turns are respected.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -117,7 +117,7 @@ enum Step {
     Touch(u8, u8),
     Forget(u8, u8),
     Take,
-    /// The n-th of the running ones.
+    /// The reconcile of the n-th running job ends.
     Finish(usize, Outcome),
     Wait(u64),
 }
@@ -138,11 +138,11 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The expected state of the queue, kept separately.
+/// The expected state of the queue, which the test computes in its own way.
 #[derive(Default)]
 struct Model {
     running: BTreeSet<JobKey>,
-    /// Changed since their last reconcile started.
+    /// The jobs that changed since their last reconcile started.
     changed: BTreeSet<JobKey>,
     not_before: BTreeMap<JobKey, Instant>,
 }
@@ -204,7 +204,8 @@ proptest! {
                 Step::Wait(ms) => now += Duration::from_millis(ms),
             }
         }
-        // Everything ends without errors now: every changed job is reconciled, and nothing is left.
+        // From now on all reconciles end without errors, so every changed job is reconciled, and
+        // none is left.
         for _ in 0..2_000 {
             while let Some(key) = queue.take(now) {
                 model.take(&key, now);
@@ -216,7 +217,8 @@ proptest! {
             match queue.next_due() {
                 Some(at) => now = now.max(at),
                 None if queue.depth() == (0, 0) => break,
-                // More jobs of one namespace are ready than may run at the same time.
+                // More jobs of one namespace are ready than may run at the same time, so a running
+                // one must end first.
                 None => {}
             }
         }

@@ -1,9 +1,9 @@
 //! Checks whether the API server serves `ZephyrJob` as this release needs it: compares the
-//! published schema with this release's. Changes nothing, and reads no job.
+//! published schema with the schema of this release. This module changes nothing, and reads no job.
 //!
-//! An older definition drops fields of status, so that every reconcile would write them again, and
-//! silently drops fields of a spec. A newer definition does no harm: jobs that use its new fields
-//! cannot be read, and are left alone.
+//! With an older definition, the API server silently drops fields of status, so that every
+//! reconcile would write them again, and also drops fields of a spec. A newer definition does no
+//! harm: this release does not handle jobs that use the new fields, because it cannot read them.
 
 use std::time::Duration;
 
@@ -28,14 +28,14 @@ use crate::watches::facts::Anybody;
 /// is applied at the same time as the operator, and API servers publish it within seconds.
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(30);
 /// For how long the first list of jobs is tried again. An API server that restarts answers within
-/// minutes. If the process ended instead, Kubernetes would restart it after longer and longer waits
-/// of up to 5 min.
+/// minutes. If the process ended instead, Kubernetes would restart it with increasing waits of up
+/// to 5 min.
 const LISTED_WITHIN: Duration = Duration::from_mins(5);
 /// The wait between two tries of the list, and between two reads of the published schema.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
-/// The reason for waiting if there is nothing to compare.
+/// The reason for waiting while the schema is not published.
 const NOT_PUBLISHED: &str = "the schema of ZephyrJob is not published";
-/// Most differences that a sentence names.
+/// How many differences a sentence names at most.
 const MAX_NAMED: usize = 3;
 
 /// The result of the comparison.
@@ -43,9 +43,10 @@ const MAX_NAMED: usize = 3;
 enum Served {
     /// The schema is not published yet.
     Nothing,
-    /// Everything that this release reads and writes.
+    /// The schema has everything that this release reads and writes. `newer` lists what only the
+    /// schema has.
     Enough { newer: Vec<String> },
-    /// What is missing, as a sentence.
+    /// The schema lacks something; the sentence says what.
     TooLittle(String),
 }
 
@@ -78,7 +79,8 @@ pub(super) async fn check(
                 Served::TooLittle(sentence) if is_last => return Err(Error::OldCrd { sentence }),
                 Served::TooLittle(sentence) => health.set_missing(sentence),
             },
-            // Nothing was compared, so nothing is known to be wrong.
+            // The schemas could not be compared, so the operator starts: there may be no
+            // difference.
             Err(error) if is_last || error.refusal() == Refusal::Forbidden => {
                 warn!(%error, "the CRD is not compared with this release: its schema cannot be read");
                 return Ok(());
@@ -91,8 +93,9 @@ pub(super) async fn check(
     }
 }
 
-/// Without the CRD every watch would fail forever, without any message to people.
-/// Waits for an API server that does not answer, and says so in `health`.
+/// Returns an error if the cluster has no CRD: otherwise every watch would fail forever, without
+/// any message to people. If the API server does not answer, waits for it, and reports this in
+/// `health`.
 async fn require(client: &Client, namespace: Option<&str>, health: &Health) -> Result<(), Error> {
     let jobs = watches::scoped::<Seen<Anybody<ZephyrJob>>>(client, namespace);
     let until = Instant::now() + LISTED_WITHIN;
@@ -112,7 +115,7 @@ async fn require(client: &Client, namespace: Option<&str>, health: &Health) -> R
     }
 }
 
-/// Why the API server has no jobs.
+/// Returns the error of an API server that does not serve jobs.
 async fn not_served(client: &Client) -> Error {
     let group = get(client, &format!("/apis/{}", names::GROUP)).await;
     match group.ok().map(|group| versions(&group)) {
@@ -124,14 +127,14 @@ async fn not_served(client: &Client) -> Error {
     }
 }
 
-/// The served versions of our API group.
+/// Returns the served versions of our API group.
 fn versions(group: &Value) -> Vec<String> {
     let version = |version: &Value| Some(version.get("version")?.as_str()?.to_owned());
     let versions = group.get("versions").and_then(Value::as_array);
     versions.into_iter().flatten().filter_map(version).collect()
 }
 
-/// The published schema of our API group, which every account may read.
+/// Reads the published schema of our API group, which every account may read.
 async fn published(client: &Client) -> Result<Value, CallError> {
     let version = ZephyrJob::version(&());
     get(
@@ -148,7 +151,7 @@ async fn get(client: &Client, path: &str) -> Result<Value, CallError> {
     bounded(client.request(request)).await
 }
 
-/// Compares the published schema with this release's.
+/// Compares the published schema with the schema of this release.
 fn judge(document: &Value) -> Served {
     let kind = ZephyrJob::kind(&());
     let schemas = document
@@ -192,7 +195,7 @@ fn judge(document: &Value) -> Served {
     ))
 }
 
-/// The first differences, and the number of the others.
+/// Returns the first differences as text, and the number of the others.
 fn named(differences: &[String]) -> String {
     let shown = differences.len().min(MAX_NAMED);
     let list = differences[..shown].join(", ");

@@ -1,5 +1,5 @@
-//! Tests only: an API server that lists prepared objects, page by page, and never answers a watch.
-//! It has no logic of its own.
+//! An API server for tests. It lists prepared objects, page by page, and never answers a watch. It
+//! has no other logic.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -23,11 +23,11 @@ pub(crate) const PLURALS: [&str; 7] = [
 /// The path of our group's schema.
 pub(crate) const PUBLISHED_AT: &str = "/openapi/v3/apis/zephyr.dev/v1alpha1";
 
-/// Levels of nesting: the JSON parser stops at 128, and an answer has some levels around its
-/// metadata's fields.
+/// How many levels of nesting a deeply nested field has. The JSON parser stops at 128, and an
+/// answer has some levels around the fields of its metadata.
 const DEEP: usize = 125;
 
-/// What an API server with the CRD of this release publishes.
+/// Returns the schema that an API server with the CRD of this release publishes.
 pub(crate) fn published() -> Value {
     let definition = json!(zephyr_crds::crd::definition());
     let mut schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
@@ -40,7 +40,7 @@ pub(crate) fn published() -> Value {
     })
 }
 
-/// The server: its objects, and the received requests.
+/// The server, with its objects and the received requests.
 #[derive(Default)]
 pub(crate) struct Fake {
     /// Objects as JSON text, by the plural of their kind.
@@ -49,22 +49,23 @@ pub(crate) struct Fake {
     pub(crate) hangs: Option<&'static str>,
     /// The kind whose lists are refused.
     pub(crate) refuses: Option<&'static str>,
-    /// How many lists of jobs are answered by an error of the server, before any other answer.
+    /// How many lists of jobs are first answered with an error of the server.
     pub(crate) overloaded: std::sync::atomic::AtomicUsize,
     /// What is published as the schema, instead of this release's.
     pub(crate) published: Option<Value>,
-    /// Requests to paths with this end make the caller panic.
+    /// Requests to paths that end with this text make the caller panic.
     pub(crate) panics: Option<&'static str>,
-    /// Whether metadata in answers to writes are nested more deeply than any JSON parser supports.
+    /// Whether the metadata in answers to writes is nested more deeply than the JSON parser
+    /// supports.
     pub(crate) nests: bool,
-    /// Reads of single objects: their paths.
+    /// The paths of the reads of single objects.
     pub(crate) reads: Mutex<Vec<String>>,
-    /// Writes: method, path, body.
+    /// The writes: method, path and body.
     pub(crate) writes: Mutex<Vec<(Method, String, Value)>>,
 }
 
 impl Fake {
-    /// A client of this server.
+    /// Returns a client of this server.
     pub(crate) fn client(self: &Arc<Self>) -> Client {
         let server = Arc::clone(self);
         let service = tower::service_fn(move |request: Request<kube::client::Body>| {
@@ -74,7 +75,7 @@ impl Fake {
         Client::new(service, "default")
     }
 
-    /// Bodies of the writes to paths with this end.
+    /// Returns the bodies of the writes to paths that end with `end`.
     pub(crate) fn written(&self, end: &str) -> Vec<Value> {
         let writes = self.writes.lock().unwrap();
         writes
@@ -143,7 +144,7 @@ impl Fake {
         self.page(plural, from.unwrap_or(0), limit.unwrap_or(usize::MAX))
     }
 
-    /// The object at a path.
+    /// Returns the object at a path.
     fn object(&self, path: &str, name: &str) -> Response<Body> {
         self.reads.lock().unwrap().push(path.to_owned());
         let panics_here = self.panics.is_some_and(|end| path.ends_with(end));

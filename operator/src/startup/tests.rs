@@ -1,5 +1,5 @@
-//! The operator from its start, with a small API server that only lists, watches and accepts
-//! writes.
+//! Tests of the operator from its start, with a small API server that only lists, watches and
+//! accepts writes.
 
 mod isolation;
 mod starting_pods;
@@ -17,7 +17,7 @@ use crate::progress::dial::{Message, Reports};
 use crate::queue::JobKey;
 use crate::watches::FILL_DEADLINE;
 
-/// Reaches no coordinator.
+/// A connection that never reaches a coordinator.
 struct Nobody;
 
 impl Dial for Nobody {
@@ -65,7 +65,7 @@ fn job(number: usize, phase: Option<&str>) -> Value {
     job
 }
 
-/// A `ConfigMap` with our labels that somebody created by hand for an existing job.
+/// Returns a `ConfigMap` with our labels that somebody created by hand for an existing job.
 fn foreign_config_map(number: usize) -> String {
     let labels = json!({
         "zephyr.dev/job": "job-0", "zephyr.dev/job-uid": "uid-0", "zephyr.dev/generation": "1",
@@ -78,7 +78,7 @@ fn foreign_config_map(number: usize) -> String {
     .to_string()
 }
 
-/// Runs the operator for a while.
+/// Runs the operator for the given time.
 async fn run_for(server: &Arc<Fake>, setup: Setup, time: Duration) {
     let ended = timeout(time, serve(server.client(), setup)).await;
     assert!(ended.is_err(), "it ended by itself: {ended:?}");
@@ -188,7 +188,8 @@ async fn an_object_that_is_nested_too_deeply_stops_no_other_job_and_causes_one_e
     );
 }
 
-/// How the start ends after `change` to the published schema.
+/// Starts the operator after `change` was applied to the published schema. Returns how the start
+/// ends.
 async fn start_with(change: impl FnOnce(&mut Value)) -> Result<(), String> {
     let mut published = super::fake::published();
     change(&mut published);

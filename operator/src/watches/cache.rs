@@ -1,5 +1,5 @@
-//! The caches: facts of all objects of one kind, found by name and by job. Reads no cluster,
-//! decides nothing.
+//! The caches. Each contains the facts of all objects of one kind, and finds them by name and by
+//! job. This module does not read the cluster, and decides nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,9 +38,11 @@ struct Inner<F> {
     objects: BTreeMap<Arc<str>, Held<F>>,
     /// The objects of a job, by the job's namespace and uid, as one text.
     of_job: BTreeMap<String, BTreeSet<Arc<str>>>,
-    /// Objects that belonged to a job and still exist without their owner, by the same names.
+    /// Objects that belonged to a job and still exist without their owner, with the same keys as
+    /// `objects`.
     disowned: BTreeMap<Arc<str>, Disowned>,
-    /// The number of lists that have begun.
+    /// How many LIST answers of the API server have begun. The number of the current one marks the
+    /// objects in it.
     listing: u64,
     /// When the watch last showed anything.
     heard: Option<Instant>,
@@ -49,7 +51,7 @@ struct Inner<F> {
 #[derive(Debug)]
 struct Held<F> {
     facts: Arc<F>,
-    /// The last list that contained it.
+    /// The number of the last list that contained the object.
     listing: u64,
 }
 
@@ -57,11 +59,11 @@ struct Held<F> {
 struct Disowned {
     job_uid: String,
     uid: String,
-    /// The last list that contained it.
+    /// The number of the last list that contained the object.
     listing: u64,
 }
 
-/// An affected job, with the uid that the object's label states.
+/// A job that a change affects, with the uid in the object's label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Touched {
     /// The job that the object belongs to.
@@ -83,12 +85,12 @@ impl<F> Default for Cache<F> {
 }
 
 impl<F: Facts> Cache<F> {
-    /// A list begins: objects that are not in it are removed when it ends.
+    /// Begins a list. Objects that are not in the list are removed when it ends.
     pub fn begin_list(&self) {
         self.lock().listing += 1;
     }
 
-    /// An object exists, with the facts in `seen`. Returns the affected jobs.
+    /// Stores the facts of an object that exists. Returns the affected jobs.
     pub fn put(&self, seen: Seen<F>) -> Vec<Touched> {
         let mut inner = self.lock();
         inner.heard = Some(Instant::now());
@@ -124,7 +126,7 @@ impl<F: Facts> Cache<F> {
         touched
     }
 
-    /// An object is gone.
+    /// Removes an object that no longer exists. Returns the affected job.
     pub fn remove(&self, seen: &Seen<F>) -> Option<Touched> {
         let key = object_key(&seen.namespace()?, &seen.name_any());
         let mut inner = self.lock();
@@ -133,7 +135,7 @@ impl<F: Facts> Cache<F> {
         inner.take(&key)
     }
 
-    /// The list has ended: objects that were not in it are removed.
+    /// Ends the list: removes the objects that were not in it. Returns the affected jobs.
     pub fn end_list(&self) -> Vec<Touched> {
         let mut inner = self.lock();
         inner.heard = Some(Instant::now());
@@ -148,8 +150,8 @@ impl<F: Facts> Cache<F> {
         vanished.iter().filter_map(|key| inner.take(key)).collect()
     }
 
-    /// The uids of objects that belonged to the job with this uid and still exist without their
-    /// owner: the deletion of the owner left them alone.
+    /// Returns the uids of objects that belonged to the job with this uid and still exist without
+    /// their owner, because the owner was deleted without deleting them.
     pub fn disowned(&self, job_uid: &str) -> BTreeSet<String> {
         let inner = self.lock();
         let all = inner.disowned.values();
@@ -158,19 +160,19 @@ impl<F: Facts> Cache<F> {
             .collect()
     }
 
-    /// When the watch last showed any object of this kind, of any job.
+    /// Returns when the watch last showed any object of this kind, of any job.
     pub fn heard(&self) -> Option<Instant> {
         self.lock().heard
     }
 
-    /// The object of this name, if the cache has it.
+    /// Returns the object of this name, if the cache has it.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<F>> {
         let key = object_key(namespace, name);
         let inner = self.lock();
         inner.objects.get(&key).map(|held| Arc::clone(&held.facts))
     }
 
-    /// The objects of the job with this uid, in the order of their names.
+    /// Returns the objects of the job with this uid, in the order of their names.
     pub fn of_job(&self, namespace: &str, uid: &str) -> Vec<Arc<F>> {
         let inner = self.lock();
         let keys = inner.of_job.get(&of_job_key(namespace, uid));
@@ -181,14 +183,14 @@ impl<F: Facts> Cache<F> {
             .collect()
     }
 
-    /// The results of `pick`, for the objects for which it has one.
+    /// Calls `pick` for each object, and returns the results that are `Some`.
     pub fn pick<T>(&self, pick: impl Fn(&F) -> Option<T>) -> Vec<T> {
         let inner = self.lock();
         let all = inner.objects.values();
         all.filter_map(|held| pick(&held.facts)).collect()
     }
 
-    /// The uids of all jobs that have an object here.
+    /// Returns the uids of all jobs that have an object in this cache.
     pub fn job_uids(&self) -> BTreeSet<String> {
         let inner = self.lock();
         inner
@@ -198,12 +200,12 @@ impl<F: Facts> Cache<F> {
             .collect()
     }
 
-    /// Number of objects.
+    /// Returns the number of objects.
     pub fn len(&self) -> usize {
         self.lock().objects.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no objects.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,10 +1,10 @@
-//! Converts the bytes of an object into the facts that are kept. An object that cannot be read, or
-//! does not belong to a job, does not break a list.
+//! Converts the bytes of an object into the facts that are kept. A list still works if it contains
+//! an object that cannot be read, or does not belong to a job.
 //!
-//! Each object is first taken as raw text. Its metadata are read without the fields that no
-//! decision uses, and the rest is read only if the metadata show that the object belongs to a job.
-//! So a deeply nested document, or a document of a megabyte, needs no more memory than its own
-//! text, and only while it is read.
+//! Each object is first kept as raw text. Of its metadata, only the fields that decisions use are
+//! read. The rest of the object is read only if the metadata shows that the object belongs to a
+//! job. So other objects, even if they are large or deeply nested, need only the memory of their
+//! text, and only while they are read.
 
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -19,19 +19,19 @@ use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use zephyr_crds::names;
 
-/// The facts that are kept of an object of one kind.
+/// The facts that are kept about an object of one kind.
 pub trait Facts: Clone + Debug + Send + Sync + 'static {
     /// The kind in the API.
     type Kind: Resource<DynamicType = (), Scope = NamespaceResourceScope>;
-    /// Whether the API server sends the metadata only.
+    /// Whether only metadata is requested from the API server.
     const METADATA_ONLY: bool;
-    /// Reads the facts; `None` if the object does not belong to a job.
+    /// Reads the facts. Returns `None` if the object does not belong to a job.
     fn read(metadata: &Metadata, text: &str) -> Option<Self>;
-    /// Copies facts from `_before`, the object's last version, that must not be lost.
+    /// Copies facts that must not be lost from `_before`, the previous version of the object.
     fn follow(&mut self, _before: &Self) {}
-    /// The job to which it belongs.
+    /// Returns the name of the job to which the object belongs.
     fn job_name(&self) -> &str;
-    /// The uid of that job.
+    /// Returns the uid of that job.
     fn job_uid(&self) -> &str;
 }
 
@@ -51,7 +51,7 @@ pub struct Metadata {
     pub generation: Option<i64>,
     /// When it was created.
     pub creation_timestamp: Option<Time>,
-    /// When its deletion was asked for.
+    /// When its deletion was requested.
     pub deletion_timestamp: Option<Time>,
     /// Its labels.
     pub labels: Option<BTreeMap<String, String>>,
@@ -64,11 +64,12 @@ pub struct Metadata {
 /// An object as watches and lists deliver it.
 #[derive(Clone, Debug)]
 pub struct Seen<F> {
-    /// Name, namespace, uid and version only.
+    /// Only the name, namespace, uid and version.
     metadata: ObjectMeta,
-    /// The generation in its label, whoever created it: the number is in use.
+    /// The generation number in its label. The number is in use, even if somebody else created the
+    /// object.
     pub number: Option<u32>,
-    /// Absent if the object does not belong to a job.
+    /// The facts. Absent if the object does not belong to a job.
     pub facts: Option<F>,
 }
 
@@ -81,25 +82,25 @@ impl Metadata {
         serde_json::from_str::<Document>(text).map_or_else(|_| Self::default(), |it| it.metadata)
     }
 
-    /// The value of a label, if it has the label.
+    /// Returns the value of a label, if the object has the label.
     pub fn label(&self, key: &str) -> Option<&str> {
         self.labels.as_ref()?.get(key).map(String::as_str)
     }
 
-    /// The generation in the label, if it is a number that an operator assigns.
+    /// Returns the generation in the label, if it is a number that an operator assigns.
     pub fn generation_label(&self) -> Option<u32> {
         names::parse_generation(self.label(names::LABEL_GENERATION)?)
     }
 
-    /// The reference to the controller of this object, which must have this kind.
+    /// Returns the reference to the controller of this object, which must have this kind.
     pub fn controller(&self, api_version: &str, kind: &str) -> Option<&OwnerReference> {
         self.owner_references.iter().flatten().find(|owner| {
             owner.controller == Some(true) && owner.kind == kind && owner.api_version == api_version
         })
     }
 
-    /// Whether the watches recognize this object: it must have the labels and the controller of
-    /// `wanted`, the object as it should be created.
+    /// Returns whether the watches recognize this object. It must have the labels and the
+    /// controller of `wanted`, which is the metadata with which the operator would create it.
     pub fn is_marked_as(&self, wanted: &ObjectMeta) -> bool {
         let wanted_label = |key: &str| wanted.labels.as_ref()?.get(key).map(String::as_str);
         let controller = |owners: &Option<Vec<OwnerReference>>| {
@@ -121,7 +122,7 @@ impl Metadata {
             && controller(&self.owner_references) == controller(&wanted.owner_references)
     }
 
-    /// The metadata as the client's type.
+    /// Converts the metadata into the client's type.
     pub fn to_object_meta(&self) -> ObjectMeta {
         ObjectMeta {
             generation: self.generation,
@@ -188,8 +189,8 @@ impl<F: Facts> Resource for Seen<F> {
     }
 }
 
-/// Reads a complete document of a kind that the operator creates. An unreadable one counts as
-/// absent: the next create then meets it.
+/// Reads a complete document of a kind that the operator creates. An unreadable document counts as
+/// absent: the next attempt to create the object then reports that it exists.
 pub fn document<K: DeserializeOwned>(text: &str) -> Option<K> {
     serde_json::from_str(text).ok()
 }

@@ -1,8 +1,10 @@
-//! The facts that are kept of each kind, compact, and only of objects that lead to a `ZephyrJob`.
+//! Defines the facts that are kept about objects of each kind. They are compact, and are kept only
+//! for objects that belong to a `ZephyrJob`.
 //!
 //! Labels alone prove nothing, because anybody may set them. An object belongs to a job if its
-//! controller is the one that the operator would have set. For a root this is the job with its uid.
-//! For every other object it is an object with the name of the generation. Pure.
+//! controller is the object that the operator would have set. The controller of a root is the job,
+//! with its uid. The controller of every other object is an object that has the name of the
+//! generation's object. Pure.
 
 use std::collections::BTreeMap;
 
@@ -49,9 +51,11 @@ pub struct SeenJob {
     pub version: String,
     start_progress: StartProgress,
     kept: KeptJob,
-    /// Whether the status says completely how the job ended, and no edit changes that.
+    /// Whether the status says completely how the job ended, and no edit of the spec can change
+    /// that.
     is_whole_end: bool,
-    /// The job with its end as JSON text, if somebody has removed the end from the status since.
+    /// The job with its end, as JSON text, if somebody has removed the end from the status since
+    /// then.
     ended: Option<Box<str>>,
 }
 
@@ -59,8 +63,8 @@ pub struct SeenJob {
 #[derive(Clone, Debug)]
 enum KeptJob {
     Whole(Box<ZephyrJob>),
-    /// The object as JSON text, which needs much less memory. It is used for jobs that have ended,
-    /// because they are reconciled rarely.
+    /// The object as JSON text. This form is used for jobs that have ended: they are reconciled
+    /// rarely, and the text needs much less memory.
     Text(Box<str>),
     /// Why it cannot be read.
     Unreadable(String),
@@ -96,14 +100,14 @@ pub struct SeenCoordinator {
 /// The workers' `StatefulSet`.
 #[derive(Clone, Debug)]
 pub struct SeenWorkers {
-    /// The generation that they belong to.
+    /// The generation that the set belongs to.
     pub mark: Mark,
     /// The set's state.
     pub facts: WorkersFacts,
 }
 
 impl SeenJob {
-    /// The job, or why it cannot be read.
+    /// Returns the job, or why it cannot be read.
     pub fn document(&self) -> Result<ZephyrJob, String> {
         match &self.kept {
             KeptJob::Whole(job) => Ok(ZephyrJob::clone(job)),
@@ -112,19 +116,19 @@ impl SeenJob {
         }
     }
 
-    /// How the job ended. This is kept in case somebody removes the end, or a part of it, from the
-    /// status.
+    /// Returns the status with the end of the job, if somebody has removed the end, or a part of
+    /// it, from the job's status.
     pub fn lost_end(&self) -> Option<ZephyrJobStatus> {
         let text = self.ended.as_deref()?;
         serde_json::from_str::<ZephyrJob>(text).ok()?.status
     }
 
-    /// How far the job's start has come.
+    /// Returns how far the job's start has come.
     pub fn start_progress(&self) -> StartProgress {
         self.start_progress
     }
 
-    /// Which job it is.
+    /// Returns the name, namespace and uid of the job.
     pub fn identity(&self) -> JobIdentity {
         JobIdentity {
             namespace: self.namespace.clone(),
@@ -133,7 +137,7 @@ impl SeenJob {
         }
     }
 
-    /// The reference to the job for an event.
+    /// Returns the reference to the job for an event.
     pub fn reference(&self) -> ObjectReference {
         ObjectReference {
             api_version: Some(ZephyrJob::api_version(&()).into_owned()),
@@ -147,8 +151,8 @@ impl SeenJob {
     }
 }
 
-/// Whether the status says completely how the job ended, and an edit of the spec cannot change
-/// that.
+/// Returns whether the status says completely how the job ended, and an edit of the spec cannot
+/// change that.
 fn is_kept_end(status: &ZephyrJobStatus) -> bool {
     status.is_whole_end() && status.refusal().is_none()
 }
@@ -184,8 +188,8 @@ struct Annotations {
 }
 
 impl Annotations {
-    /// The annotation, if it contains a null. It is as large as the job, and decisions only look
-    /// for nulls in it.
+    /// Returns the annotation if it contains a null. Otherwise it is not kept: it is as large as
+    /// the job, and decisions only look for nulls in it.
     fn into_kept(self) -> Option<BTreeMap<String, String>> {
         let written = self.last_applied.filter(|text| text.contains("null"))?;
         Some([(LAST_APPLIED.to_owned(), written)].into())
@@ -395,8 +399,8 @@ impl Facts for SeenPod {
     }
 }
 
-/// The metadata of an object with the label of a job's name, by any creator: only its number is
-/// used.
+/// The metadata of an object that has a job's name in its label, whoever created it. Only its
+/// generation number is used.
 #[derive(Clone, Debug)]
 pub struct Anybody<K>(std::marker::PhantomData<fn() -> K>);
 
@@ -433,8 +437,8 @@ impl Mark {
         })
     }
 
-    /// The owner of an object that belongs to its generation's root and has the name that `name`
-    /// returns.
+    /// Returns the owner of an object that belongs to its generation's root and has the name that
+    /// `name` returns.
     fn of_child(metadata: &Metadata, name: fn(&str, u32) -> String) -> Option<Self> {
         let owner = metadata.controller(&ConfigMap::api_version(&()), &ConfigMap::kind(&()))?;
         let mark = Self::read(metadata, &owner.uid)?;

@@ -1,10 +1,10 @@
-//! A job on which the operator fails, or with unusual objects, does not disturb other jobs: from
-//! the client to the status.
+//! Tests that a job does not disturb other jobs if the operator has an internal error on it, or if
+//! it has unusual objects. Each test includes all steps from the client to the status.
 
 use super::starting_pods::server;
 use super::*;
 
-/// A server with a job in its second generation and a new one.
+/// Returns a server with a job in its second generation and a new one.
 fn two_jobs() -> Fake {
     let mut server = server(&[], &[]);
     let jobs = server.objects.get_mut("zephyrjobs").unwrap();
@@ -12,7 +12,8 @@ fn two_jobs() -> Fake {
     server
 }
 
-/// The reason of a condition in the last status of a job, and how often its status was written.
+/// Returns the reason of a condition in the last status of a job, and how often its status was
+/// written.
 fn reason(server: &Fake, job: &str, kind: &str) -> (String, usize) {
     let statuses = server.written(&format!("/zephyrjobs/{job}/status"));
     let conditions = statuses
@@ -47,8 +48,7 @@ async fn fault_f18_a_panic_in_a_reconcile_delays_only_its_own_job() {
         .iter()
         .filter(|path| path.ends_with("/count-g2"))
         .count();
-    // The reconcile runs at once, and then after waits of 1, 2 and 4 minutes, each slightly
-    // lengthened.
+    // The reconcile runs at once, and then after waits of slightly more than 1, 2 and 4 minutes.
     assert_eq!(looks, 4, "{reads:?}");
     let text = metrics.encode().unwrap();
     assert!(text.contains("zephyr_operator_set_aside_total 4"), "{text}");

@@ -1,12 +1,12 @@
-//! Pods that have a node and do not start. Each test begins with the answers of the API server and
-//! ends with the status that the operator writes.
+//! Tests of pods that have a node and do not start. Each test begins with the answers of the API
+//! server and ends with the status that the operator writes.
 
 use super::*;
 use crate::children;
 use crate::children::tests::frozen;
 use zephyr_crds::preemptible::SpotProvider;
 
-/// An object of generation 2 of job `count`, as the API server returns it.
+/// Returns an object of generation 2 of job `count`, as the API server returns it.
 fn stored(object: impl serde::Serialize, uid: &str) -> Value {
     let mut object = json!(object);
     object["metadata"]["uid"] = json!(uid);
@@ -14,7 +14,7 @@ fn stored(object: impl serde::Serialize, uid: &str) -> Value {
     object
 }
 
-/// A pod of that generation that got its node a minute before the operator starts.
+/// Returns a pod of that generation that got its node a minute before the operator starts.
 fn starting_pod(name: &str, component: &str, owner: (&str, &str)) -> Value {
     json!({
         "metadata": {
@@ -36,7 +36,8 @@ fn starting_pod(name: &str, component: &str, owner: (&str, &str)) -> Value {
     })
 }
 
-/// An API server with a job whose generation 2 has all its objects, and with these pods and events.
+/// Returns an API server with a job whose generation 2 has all its objects, and with these pods and
+/// events.
 pub(super) fn server(pods: &[Value], events: &[Value]) -> Fake {
     let frozen = frozen(json!({}));
     let root = children::root_config_map::build(&frozen, frozen.to_json().unwrap());
@@ -86,7 +87,7 @@ fn coordinator_pod() -> Value {
     starting_pod("count-coordinator-g2-5f6d-x2", "coordinator", owner)
 }
 
-/// The coordinator's reason and message in the last status that was written.
+/// Returns the coordinator's reason and message in the last status that was written.
 async fn said(server: Fake, time: Duration) -> (String, String) {
     let server = Arc::new(server);
     run_for(&server, setup(), time).await;

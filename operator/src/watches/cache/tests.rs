@@ -1,4 +1,4 @@
-//! The contents of a cache after lists, changes and deletions in any order.
+//! Tests of the contents of a cache after lists, changes and deletions in any order.
 
 use serde_json::{Value, json};
 
@@ -58,7 +58,7 @@ fn an_object_that_a_new_list_lacks_is_removed_only_at_the_end_of_the_list() {
     cache.begin_list();
     cache.put(pod("b", "one"));
     assert_eq!(names(&cache, "one"), ["a", "b", "c"]);
-    // A list that is interrupted is started again.
+    // The list is interrupted and starts again.
     cache.begin_list();
     cache.put(pod("c", "one"));
     assert_eq!(uids(cache.end_list()), ["one", "one"]);

@@ -1,4 +1,4 @@
-//! Which objects belong to a job, according to watches and lists.
+//! Tests of which objects belong to a job, according to watches and lists.
 
 use kube::core::WatchEvent;
 use kube::core::object::ObjectList;
@@ -137,7 +137,7 @@ fn a_list_and_a_watch_with_one_unreadable_object_keep_the_others() {
     );
 }
 
-/// A job of typical size, as the API server sends it, in this phase.
+/// Returns a job of typical size in this phase, as the API server sends it.
 fn whole_job(phase: &str) -> String {
     let condition = |kind: &str| {
         json!({
@@ -234,7 +234,7 @@ fn an_end_that_somebody_removes_from_the_status_is_known_until_it_is_restored() 
         assert_eq!(last.start_progress(), StartProgress::Aside);
     }
     assert_eq!(followed(&last, ended).lost_end(), None);
-    // A job of the same name that is created again.
+    // Another job with the same name.
     let mut other = job_with(&Value::Null);
     other.uid = "other-uid".to_owned();
     other.follow(&first);
