@@ -92,6 +92,7 @@ async fn a_stored_plan_keeps_cuts_and_shuffle_shards_that_no_rule_would_give_now
         parts: parts.clone(),
         shuffle_shards: Some(7),
         tables: TableFiles::new(),
+        graph: Vec::new(),
     };
     keep_plan(&job.storage, stored).await.unwrap();
     let runnable = runs(&job).await;
