@@ -1,5 +1,5 @@
-//! Random numbers: from the system, or from a seed in a simulation. They must not be used for
-//! secrets.
+//! Random numbers. They come from the system, or in a simulation from a seed. They must not be used
+//! for secrets.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,23 +11,23 @@ use rand::{RngExt, SeedableRng};
 pub struct Chance(Arc<Mutex<StdRng>>);
 
 impl Chance {
-    /// From the system: a different sequence in each process.
+    /// Makes a source that the system seeds. Its sequence is different in each process.
     pub fn system() -> Self {
         Self(Arc::new(Mutex::new(StdRng::from_rng(&mut rand::rng()))))
     }
 
-    /// From a seed: always the same sequence.
+    /// Makes a source from a seed. The same seed always gives the same sequence.
     pub fn from_seed(seed: u64) -> Self {
         Self(Arc::new(Mutex::new(StdRng::seed_from_u64(seed))))
     }
 
-    /// A number from a half to one. Waits are multiplied by it, so that many callers do not come
-    /// back at the same time.
+    /// Returns a number from a half to one. A caller multiplies its wait by this number, so that
+    /// many callers do not try again at the same time.
     pub fn jitter(&self) -> f64 {
         self.lock().random_range(0.5..=1.0)
     }
 
-    /// A number that no other caller gets.
+    /// Returns a number that no other caller gets.
     pub fn unique(&self) -> u128 {
         self.lock().random()
     }

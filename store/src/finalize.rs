@@ -1,9 +1,9 @@
-//! Final files: their names, the owner of their folder, and the coordinator's work on them. It
-//! completes the winner's upload, discards the losers' uploads, and cleans up at the end of the
-//! job.
+//! Final files: their names, the owner of their folder, and the coordinator's work on them. The
+//! coordinator completes the upload of the committed attempt, discards the uploads of other
+//! attempts, and cleans up at the end of the job.
 //!
-//! Only the coordinator calls these functions, and only for attempts that its ledger has committed.
-//! They do not decide who won.
+//! Only the coordinator calls these functions. It calls them only for attempts that its ledger has
+//! committed. They do not decide which attempt is committed.
 
 mod claim;
 mod close;
@@ -42,7 +42,7 @@ pub use output::Output;
 pub use preview::preview;
 pub use silence::OwnerWatch;
 
-/// How much of a file is held in memory while it is compared.
+/// How many bytes of a file are held in memory while it is compared.
 const COMPARE_BYTES: u64 = 8 << 20;
 
 /// The name of the manifest beside the files.
@@ -61,9 +61,9 @@ const MAX_WIDTH: usize = 20;
     "spec.pipeline.sink.files.path: {problem} (got {path:?}); allowed are {{shard}} and {{total}}, or with a width: {{shard:05}}"
 )]
 pub struct TemplateError {
-    /// The path.
+    /// The sink's path.
     pub path: String,
-    /// What is wrong with it.
+    /// What is wrong with the path.
     pub problem: String,
 }
 
@@ -76,7 +76,8 @@ pub enum Finalized {
     Lost,
 }
 
-/// The name of a shard's file.
+/// Returns the path of a shard's file. `path` is the sink's path, and `total` is the number of
+/// shards.
 pub fn output_path(path: &str, shard: u32, total: u32) -> Result<String, TemplateError> {
     let refuse = |problem: &str| TemplateError {
         path: path.to_owned(),
@@ -111,14 +112,15 @@ pub fn output_path(path: &str, shard: u32, total: u32) -> Result<String, Templat
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Stands,
-    /// This call created a file that differs from what was written: the store damaged it.
+    /// This call created a file that differs from what the attempt wrote, because the store damaged
+    /// it.
     Damaged,
     Lost,
 }
 
-/// Completes the upload of a committed attempt, and checks that the file is what was written. If
-/// there is no such upload, the file is compared with the ledger, because the upload may have been
-/// completed before a crash.
+/// Completes the upload of a committed attempt, and checks that the file is what the attempt wrote.
+/// If there is no such upload, the existing file is compared with the ledger, because the upload
+/// may have been completed before a crash.
 pub async fn finalize(stores: &Stores, file: &OutputFile) -> Result<Finalized, StorageError> {
     Ok(match complete_and_compare(stores, file).await? {
         Outcome::Stands => Finalized::Stands,
@@ -156,10 +158,10 @@ async fn compare(
     Ok(Outcome::Damaged)
 }
 
-/// Deletes the upload of an attempt that lost, or its shuffle file.
+/// Deletes the upload of an attempt that was not committed.
 pub async fn discard(stores: &Stores, file: &OutputFile) -> Result<(), StorageError> {
     if let FilePlace::Shuffle = file.place {
-        // Each attempt's shuffle file has a name of its own, so it does no harm. It is deleted with
+        // Each attempt's shuffle file has a different name, so it does no harm. It is deleted with
         // the job's folder.
         return Ok(());
     }
@@ -167,7 +169,7 @@ pub async fn discard(stores: &Stores, file: &OutputFile) -> Result<(), StorageEr
     abandon(stores, &location, &place).await
 }
 
-/// The folders of a local disk in which these files were staged.
+/// Returns the folders of the local disk in which these files were staged.
 fn staging_folders(files: &[(TaskAttempt, OutputFile)]) -> BTreeSet<PathBuf> {
     let staged = files.iter().filter_map(|(_, file)| {
         let FilePlace::Final(place) = &file.place else {
@@ -207,7 +209,7 @@ fn manifest_location(sink_path: &str) -> Result<Location, StorageError> {
 struct Manifest<'a> {
     version: u32,
     job_uid: &'a str,
-    /// Namespace and name of the job, for people.
+    /// The namespace and the name of the job, for users who read the manifest.
     job: &'a str,
     plan_digest: &'a str,
     files: Vec<ManifestFile>,
@@ -241,7 +243,7 @@ fn manifest(
         bytes: file.bytes,
         crc32c: format!("{:08x}", file.crc32c),
     });
-    // These numbers were reported by workers.
+    // Workers reported these numbers, so the sum must not overflow.
     let sum = |of: fn(&OutputFile) -> u64| {
         files
             .iter()
@@ -453,9 +455,10 @@ mod file_tests {
             discard(&stores, &loser).await.unwrap();
             assert_eq!(finalize(&stores, &winner).await.unwrap(), Finalized::Stands);
             assert!(fetch(&stores, &location).await.unwrap() == content);
-            // The answer was lost in a crash.
+            // The answer of the first call was lost in a crash.
             assert_eq!(finalize(&stores, &winner).await.unwrap(), Finalized::Stands);
-            // The loser's upload is gone, and the file under the final name is not the loser's.
+            // The loser's upload no longer exists, and the file under the final name is not the
+            // loser's.
             assert_eq!(finalize(&stores, &loser).await.unwrap(), Finalized::Lost);
             assert!(fetch(&stores, &location).await.unwrap() == content);
         }

@@ -1,9 +1,9 @@
 //! Claims an output folder: a job writes `_STARTED.json` before any of its workers starts, and only
-//! if the folder contains nothing that would mix with its output. One function decides the next
-//! step from the contents of the folder. After each step the folder is read again. The process may
-//! end after any step.
+//! if the folder contains nothing that would mix with its output. The function `decide` decides the
+//! next step from the contents of the folder. After each step the folder is read again, so the
+//! process may end after any step.
 //!
-//! Deletes only the `_SUCCESS.json` that the job has recorded as replaced.
+//! This module deletes only the `_SUCCESS.json` that the job has recorded as replaced.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,31 +24,32 @@ use crate::storage::{
     list_matching, put_if_absent, read_versioned, remove_object, replace, size_of,
 };
 
-/// Most files that are named in one sentence.
+/// How many files one message names at most.
 pub(super) const MAX_NAMED: usize = 3;
 
-/// How often another job may be faster before the next try is postponed.
+/// How many steps one call makes at most. If it needs more, other jobs were faster each time, and
+/// the next try is postponed.
 const ROUNDS: u32 = 10;
 
-/// Most different paths to which runs of one job may have written in a folder before somebody has
-/// to clean up.
+/// How many different paths runs of one job may have written to in a folder. If there are more,
+/// somebody has to clean up.
 const MAX_EARLIER_PATHS: usize = 16;
 
-/// Most unfinished jobs whose staged files on a local disk are removed at the end; those of older
-/// jobs stay as hidden files.
+/// How many unfinished jobs may have left staged files on a local disk that are removed at the end.
+/// The staged files of older jobs stay as hidden files.
 const MAX_EARLIER_UIDS: usize = 16;
 
-/// Number of sizes that are requested at the same time.
+/// How many sizes are requested at the same time.
 pub(super) const CALLS_AT_ONCE: usize = 16;
 
-/// All contents of the folder that matter.
+/// All facts about the folder that the decision depends on.
 #[derive(Clone, Debug)]
 pub(super) struct Facts {
-    /// What this job recorded when it claimed the folder, if it has; from its own storage.
+    /// The copy of this job's claim in its own storage, if this job has claimed the folder.
     pub(super) record: Option<Intent>,
     pub(super) intent: Option<Intent>,
     pub(super) manifest: Option<Owner>,
-    /// The job of another name that holds the folder, if that job is known to have no running
+    /// The job with another name that holds the folder, if it is known that this job has no running
     /// process any more.
     pub(super) gone: Option<Gone>,
 }
@@ -56,7 +57,7 @@ pub(super) struct Facts {
 /// The next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// The folder belongs to this job: continue.
+    /// The folder belongs to this job, so it can continue.
     GoOn,
     /// Store a copy of the claim in the job's own storage.
     KeepRecord,
@@ -64,9 +65,9 @@ pub(super) enum Step {
     SayAgain,
     /// Remove the manifest of the output that is replaced.
     RemoveManifest,
-    /// Check whether the job of another name that holds the folder may be alive.
+    /// Check whether the job with another name that holds the folder may still be running.
     AskOwner(Box<Intent>),
-    /// Read what is there, and claim the folder for this job.
+    /// Read the contents of the folder, and claim it for this job.
     Claim(Box<Claim>),
 }
 
@@ -75,9 +76,9 @@ pub(super) enum Step {
 pub(super) struct Claim {
     /// An unfinished run of the job with this name, which this one continues.
     continues: Option<Intent>,
-    /// A job of another name that failed here, or that is gone.
+    /// A job with another name that held the folder and failed, or that no longer runs.
     after: Option<Intent>,
-    /// How it is known that the job in `after` is gone.
+    /// How it is known that the job in `after` no longer runs.
     took_over: Option<Gone>,
     /// The job whose manifest is replaced.
     replaces: Option<String>,
@@ -85,9 +86,9 @@ pub(super) struct Claim {
     finished: Option<Intent>,
 }
 
-/// Claims the sink's folder for the job, if that is allowed. A job that holds the folder already
-/// keeps it. The process may end at any point; then the same or another process may call this
-/// function again. `watch` is the same in all calls of one process.
+/// Claims the sink's folder for the job, if that is allowed. If the job already holds the folder,
+/// it keeps it. The process may end at any point. Then the same or another process may call this
+/// function again. `watch` must be the same value in all calls of one process.
 pub async fn claim(output: &Output, watch: &mut OwnerWatch) -> Result<(), OutputError> {
     let manifest = manifest_location(&output.path).map_err(OutputError::Store)?;
     let location = intent_location(&manifest);
@@ -136,7 +137,7 @@ pub async fn claim(output: &Output, watch: &mut OwnerWatch) -> Result<(), Output
     )))
 }
 
-/// One look at the folder, and the step that follows. Pure.
+/// Decides the next step from what was read in the folder. Pure.
 pub(super) fn decide(
     output: &Output,
     manifest: &Location,
@@ -151,7 +152,7 @@ pub(super) fn decide(
     if owner.as_ref().is_some_and(|owner| owner.is(&output.job)) {
         return Ok(Step::GoOn);
     }
-    // A job that had claimed the folder has lost it to the job that finished there.
+    // If this job had claimed the folder, it has lost it to the job that finished there.
     let taken = |owner: &Owner| match record {
         Some(_) => finished_meanwhile(output, manifest, owner),
         None => taken(output, manifest, owner),
@@ -182,7 +183,8 @@ pub(super) fn decide(
     }
 }
 
-/// What the claim of another job means for a job that has not claimed anything yet.
+/// Decides the next step if there is a claim of another job and this job has not claimed the folder
+/// yet.
 fn decide_after(
     output: &Output,
     manifest: &Location,
@@ -192,7 +194,8 @@ fn decide_after(
     let owner = facts.manifest.as_ref();
     let is_same_name = other.is_called_as(output);
     let location = intent_location(manifest);
-    // A finished job writes nothing any more. It only did not remove its claim.
+    // The owner of the finished output also wrote this claim. It writes nothing any more, but its
+    // process ended before it removed the claim.
     let is_finished = owner.is_some_and(|owner| owner.job_uid == other.job_uid);
     let gone = facts.gone.as_ref().filter(|gone| gone.is(other));
     let may_run = other.state == IntentState::Running && gone.is_none();
@@ -234,7 +237,8 @@ impl Claim {
     }
 }
 
-/// Another job's output is finished there, and this job has not claimed the folder.
+/// Returns the error if another job's output is finished in the folder, and this job has not
+/// claimed the folder.
 fn taken(output: &Output, manifest: &Location, owner: &Owner) -> OutputError {
     OutputError::Taken {
         folder: manifest.parent().to_string(),
@@ -256,7 +260,7 @@ fn taken(output: &Output, manifest: &Location, owner: &Owner) -> OutputError {
     }
 }
 
-/// Another job finished there after this job had claimed the folder.
+/// Returns the error if another job finished in the folder after this job had claimed it.
 pub(super) fn finished_meanwhile(
     output: &Output,
     manifest: &Location,
@@ -266,7 +270,7 @@ pub(super) fn finished_meanwhile(
     lost(is_same_name, manifest, owner.shown())
 }
 
-/// Another job claimed the folder after this job had claimed it.
+/// Returns the error if another job claimed the folder after this job had claimed it.
 pub(super) fn superseded(output: &Output, location: &Location, other: &Intent) -> OutputError {
     lost(other.is_called_as(output), location, other.owner())
 }
@@ -288,8 +292,8 @@ fn lost(is_same_name: bool, found: &Location, owner: String) -> OutputError {
     }
 }
 
-/// Reads everything in the folder that matters. Returns the claim of this job, or an error that
-/// names the obstacle. Without `inputs`, the inputs are those in the job's plan.
+/// Reads the contents of the folder and makes the claim of this job. Returns the claim, or an error
+/// that names the obstacle. If `inputs` is `None`, the inputs are those in the job's plan.
 pub(super) async fn look_around(
     output: &Output,
     manifest: &Location,
@@ -331,7 +335,7 @@ pub(super) async fn look_around(
             });
         }
     }
-    // The process of a job that has finished may have ended before it removed its staged files.
+    // The process of a finished job may have ended before it removed its staged files.
     intent.earlier_uids.extend(claim.replaces.clone());
     let earlier = claim.continues.iter().chain(&claim.after);
     for earlier in earlier.chain(&claim.finished) {
@@ -347,8 +351,8 @@ pub(super) async fn look_around(
             refuse_leftovers(output, &pattern, &theirs, failed).await?;
         }
     }
-    // A job with mode Refuse does not replace what a job with mode Overwrite had claimed to
-    // replace.
+    // An earlier job with mode Overwrite may have claimed to replace files. A job with mode Refuse
+    // does not replace them.
     let heirs = claim.continues.iter().chain(&claim.after);
     let mut files = BTreeSet::new();
     for earlier in heirs.filter(|_| output.mode == SinkMode::Overwrite) {
@@ -369,7 +373,8 @@ pub(super) async fn look_around(
     Ok(intent)
 }
 
-/// Fails if an input, under any of its names, would be removed when the output is complete.
+/// Fails if a file that is an input would be removed when the output is complete. A file may have
+/// several names.
 async fn spare_inputs(
     output: &Output,
     manifest: &Location,
@@ -408,8 +413,8 @@ async fn spare_inputs(
     Ok(())
 }
 
-/// The names that another path in the same folder produces. A path in another folder cannot belong
-/// to a job with this folder.
+/// Returns the pattern of the names that another sink path in the same folder produces. If the path
+/// is in another folder, it cannot belong to a job with this folder, and this is an error.
 pub(super) fn pattern_in(path: &str, manifest: &Location) -> Result<NamePattern, OutputError> {
     let lies_here = manifest_location(path).is_ok_and(|own| own == *manifest);
     match super::output::pattern(path) {
@@ -421,9 +426,9 @@ pub(super) fn pattern_in(path: &str, manifest: &Location) -> Result<NamePattern,
     }
 }
 
-/// Fails if files exist under the names that this job writes. Files of a run that this one
-/// continues are allowed, and mode `Overwrite` allows all plain files. Neither mode replaces
-/// anything that is not a plain file.
+/// Fails if files exist under the names that this job writes. Files of an earlier run that this job
+/// continues are allowed, and mode `Overwrite` allows all plain files. Anything else, such as a
+/// folder, is not allowed in either mode.
 async fn refuse_what_is_there(
     output: &Output,
     pattern: &NamePattern,
@@ -447,8 +452,8 @@ async fn refuse_what_is_there(
     })
 }
 
-/// Fails if a failed job of another name left files under names that this job does not write. Such
-/// files would stay beside the output.
+/// Fails if a failed job with another name left files under names that this job does not write.
+/// Such files would stay beside the output.
 async fn refuse_leftovers(
     output: &Output,
     pattern: &NamePattern,
@@ -487,7 +492,7 @@ pub(super) async fn refuse_nested_outputs(
     Ok(())
 }
 
-/// The sizes of these files, in their order; `None` for missing files.
+/// Returns the sizes of these files in the same order. `None` for a missing file.
 pub(super) async fn sizes(
     stores: &Stores,
     places: Vec<Location>,
@@ -501,7 +506,8 @@ pub(super) async fn sizes(
     looks.try_collect().await.map_err(OutputError::Store)
 }
 
-/// Writes the claim in place of what was read there. The next round shows which job was faster.
+/// Writes the claim in place of the one that was read. If another job was faster, nothing is
+/// written, and the next round shows the other job's claim.
 async fn say(
     output: &Output,
     location: &Location,
@@ -522,7 +528,7 @@ async fn say(
     Ok(())
 }
 
-/// The claim that the job stored when it took the folder.
+/// Reads the copy of the claim that the job stored when it claimed the folder.
 pub(super) async fn read_record(output: &Output) -> Result<Option<StoredIntent>, OutputError> {
     let location = output.record()?;
     let found = read_versioned(&output.stores, &location, super::intent::MAX_INTENT_BYTES).await;
@@ -575,7 +581,7 @@ pub(super) fn in_the_way(entry: &Match) -> OutputError {
     }
 }
 
-/// The first few names, and the number of the others.
+/// Returns the first few names, and the number of the others, for a message.
 pub(super) fn named(sight: &Sight) -> String {
     let mut names: Vec<String> = (sight.entries.iter())
         .map(|entry| entry.location.to_string())

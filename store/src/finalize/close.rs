@@ -1,6 +1,6 @@
-//! The end of an output. Removes files that are not of this job, then writes `_SUCCESS.json`, then
-//! removes `_STARTED.json`. Each step begins only after the one before is complete. The process may
-//! end at any point; then [`close`] can be called again.
+//! Ends an output. It removes files that are not of this job, then writes `_SUCCESS.json`, and then
+//! removes `_STARTED.json`. Each step begins only after the previous step is complete. The process
+//! may end at any point. Then [`close`] can be called again.
 //!
 //! Deletes only files under names that the sink's path can produce, and unchanged files that the
 //! claim lists as replaced. Deletes only while the folder belongs to this job. Never deletes an
@@ -36,14 +36,14 @@ use crate::storage::{
     put_if_absent, read_versioned, remove_object, replace, size_of,
 };
 
-/// Most names that are collected for deletion before the folder is listed again.
+/// How many names are collected for deletion at most before the folder is listed again.
 const DELETED_AT_ONCE: usize = 10_000;
 
-/// Number of deletions between two checks of the folder's owner.
+/// How many files are deleted between two checks of the folder's owner.
 const DELETED_BETWEEN_LOOKS: usize = 500;
 
-/// Removes what the output replaces, writes the manifest beside the sink's files and returns its
-/// uri. All files must have been completed.
+/// Removes the files that the output replaces, and writes the manifest beside the sink's files.
+/// Returns the uri of the manifest. All files of the output must be complete.
 pub async fn close(
     output: &Output,
     plan_digest: &str,
@@ -105,7 +105,7 @@ async fn write(
             Some(owner) if !owner.is(&output.job) => {
                 Err(finished_meanwhile(output, location, &owner))
             }
-            // An earlier coordinator of this job wrote it with other bytes.
+            // An earlier coordinator of this job wrote the manifest with other bytes.
             Some(_) | None => {
                 let store = output.stores.open(location).map_err(OutputError::Store)?;
                 let payload = PutPayload::from(text);
@@ -117,8 +117,8 @@ async fn write(
     }
 }
 
-/// Fails unless the folder belongs to this job now; returns whether files with names of output
-/// files may be replaced there. If somebody removed the claim and no other job has claimed the
+/// Fails unless the folder belongs to this job now. Returns whether existing files with names of
+/// output files may be replaced. If somebody removed the claim and no other job has claimed the
 /// folder since, the claim is written again.
 pub async fn hold_output(output: &Output) -> Result<bool, OutputError> {
     let location = manifest_location(&output.path).map_err(OutputError::Store)?;
@@ -141,7 +141,7 @@ pub(super) fn may_replace(intent: &Intent) -> bool {
 /// `Refuse`, a file that appeared under its name after the job's check is not replaced.
 ///
 /// # Errors
-/// The folder belongs to another job by now, the file belongs to another job, or a store failed.
+/// The folder now belongs to another job, the file belongs to another job, or a store failed.
 pub async fn complete_output(output: &Output, file: &OutputFile) -> Result<Finalized, OutputError> {
     if !hold_output(output).await? {
         let (location, _) = super::upload(file).map_err(OutputError::Store)?;
@@ -170,7 +170,8 @@ pub async fn complete_output(output: &Output, file: &OutputFile) -> Result<Final
 }
 
 /// Removes a file that this coordinator has just completed and that the store damaged, while the
-/// folder belongs to this job. Otherwise the file would be in the way of the task's next attempt.
+/// folder belongs to this job. Otherwise the next attempt of the task could not complete its file
+/// under this name.
 async fn make_way(output: &Output, file: &OutputFile) -> Result<(), OutputError> {
     hold_output(output).await?;
     let (location, _) = super::upload(file).map_err(OutputError::Store)?;
@@ -184,7 +185,8 @@ async fn hold(output: &Output) -> Result<Intent, OutputError> {
     if let Some(stored) = read_intent(&output.stores, &location).await? {
         return mine(output, &location, stored.intent);
     }
-    // The claim is missing in the job's own storage too, so the job never held the folder.
+    // The copy of the claim in the job's own storage is missing too, so the job never held the
+    // folder.
     let Some(record) = read_record(output).await? else {
         return Err(OutputError::InTheWay {
             found: location.to_string(),
@@ -209,7 +211,7 @@ fn mine(output: &Output, location: &Location, intent: Intent) -> Result<Intent, 
     Err(superseded(output, location, &intent))
 }
 
-/// The sizes of this job's files by their paths.
+/// The size of each file of this job, by the path of the file.
 type Own = BTreeMap<String, u64>;
 
 async fn remove_what_is_replaced(
@@ -238,15 +240,15 @@ async fn remove_what_is_replaced(
         let place = place_of(&folder, old)?;
         (!own.contains_key(place.path().as_ref())).then_some((place, old))
     });
-    // A file that changed after it was checked is not the listed one, and stays.
+    // If a file changed after it was checked, it is not the listed file any more, so it stays.
     let old = unchanged(output, listed.collect()).await?;
     // A link may have appeared while the job ran.
     refuse_files_behind_links(&folder, &old).await?;
     delete(output, &old, &inputs).await
 }
 
-/// Deletes everything that matches and is not of this job, and checks that all files of this job
-/// exist with their sizes.
+/// Deletes every file whose name matches and that is not of this job. Checks that all files of this
+/// job exist and have their sizes.
 async fn sweep(
     output: &Output,
     pattern: &NamePattern,
@@ -298,8 +300,8 @@ async fn sweep(
     }
 }
 
-/// Every file of this job must exist as it was written. If another job wrote in between, the folder
-/// contains a mixture.
+/// Fails unless every file of this job exists as it was written. If another job has written in the
+/// meantime, the folder contains a mixture.
 async fn check_own(output: &Output, own: &Own) -> Result<(), OutputError> {
     let folder = manifest_location(&output.path).map_err(OutputError::Store)?;
     let place = |path: &String| {
@@ -324,8 +326,8 @@ async fn check_own(output: &Output, own: &Own) -> Result<(), OutputError> {
     Ok(())
 }
 
-/// The job that held the folder before may have completed a file of the same size after it lost the
-/// folder, so the contents are compared.
+/// Compares the contents of this job's files. The job that held the folder earlier may have
+/// completed a file with the same size after it lost the folder.
 async fn check_contents(
     output: &Output,
     files: &[(TaskAttempt, OutputFile)],
@@ -362,8 +364,8 @@ async fn delete(output: &Output, files: &[Location], inputs: &Inputs) -> Result<
     Ok(())
 }
 
-/// Removes the claim. Beside the job's own manifest it has no meaning any more, so it may stay if
-/// it cannot be removed.
+/// Removes the claim. The claim has no effect beside the job's own manifest, so it may stay if it
+/// cannot be removed.
 async fn release(output: &Output) -> Result<(), OutputError> {
     let manifest = manifest_location(&output.path).map_err(OutputError::Store)?;
     let location = intent_location(&manifest);
@@ -403,7 +405,7 @@ pub async fn give_up(output: &Output) -> Result<(), OutputError> {
     };
     let text = failed.print(&location)?;
     let replaced = replace(&output.stores, &location, &stored.found, text).await;
-    // If something else is there by now, another job holds the folder.
+    // If the claim was changed in the meantime, another job holds the folder.
     let (Replaced::Done | Replaced::Changed) = replaced.map_err(OutputError::Store)?;
     Ok(())
 }

@@ -1,11 +1,11 @@
-//! Why a job may not write to its output folder, as sentences. Decides nothing.
+//! Errors that say why a job may not write to its output folder. This module decides nothing.
 
 use crate::storage::{Cause, StorageError};
 
-/// Why a job may not write there, or may not mark its output as finished.
+/// Why a job may not write to its output folder, or may not mark its output as finished.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
-    /// Another job has finished there.
+    /// Another job has finished in the folder.
     #[error(
         "spec.pipeline.sink.files.path: {folder} holds the finished output of {whose} (got {manifest} of {owner}); {advice}"
     )]
@@ -38,10 +38,10 @@ pub enum OutputError {
         "spec.pipeline.sink.files.path: files with names of output files exist already (got {found}); write to another folder, or set spec.pipeline.sink.files.mode: Overwrite to replace all files with such names"
     )]
     Exists {
-        /// Some of them, and the number of the others.
+        /// The names of some of the files, and the number of the others.
         found: String,
     },
-    /// Another job writes there.
+    /// Another job writes to the folder.
     #[error(
         "spec.pipeline.sink.files.path: another job has begun to write to {folder} and has not ended (got {intent} of {owner}), and its folder is not taken over because {reason}; wait for its end, write to another folder or, only if nothing of that job runs any more, remove that file: `{removal}`"
     )]
@@ -54,11 +54,11 @@ pub enum OutputError {
         owner: String,
         /// The command that removes the claim of the other job.
         removal: String,
-        /// Why the other job may be alive.
+        /// Why the other job may still be running.
         reason: String,
     },
-    /// The job that holds the folder seems to be gone. It is watched for a while before the folder
-    /// is taken over.
+    /// The job that holds the folder seems to have no running process any more. This job watches it
+    /// for a while before it takes the folder.
     #[error(
         "spec.pipeline.sink.files.path: {folder} is held by {owner}, {silence} (got {intent}); this job takes the folder over if there is no new sign of life within {watched} min"
     )]
@@ -69,12 +69,12 @@ pub enum OutputError {
         intent: String,
         /// The other job's name and uid.
         owner: String,
-        /// Since when no sign of life was seen.
+        /// How long the other job has not written its probe object.
         silence: String,
-        /// For how long it is watched, in minutes.
+        /// How long the other job is watched, in minutes.
         watched: u64,
     },
-    /// A later job of another name has taken the folder while this one ran.
+    /// A later job with another name has taken the folder while this job ran.
     #[error(
         "spec.pipeline.sink.files.path: another job has taken {folder} while this one ran (got {found} of {owner}); run one job at a time there, or write to another folder"
     )]
@@ -86,7 +86,7 @@ pub enum OutputError {
         /// The other job's name and uid.
         owner: String,
     },
-    /// A newer run of the job with this name has claimed the folder while this one ran.
+    /// A newer run of the job with this name has claimed the folder while this job ran.
     #[error(
         "spec.pipeline.sink.files.path: a newer run of the job with this name owns {folder} (got {found} of {owner}); only the newer run writes the output, and this run writes no further file: delete this job, or give it another name and folder"
     )]
@@ -98,7 +98,7 @@ pub enum OutputError {
         /// The newer run's name and uid.
         owner: String,
     },
-    /// An earlier run had begun to replace output, and this one must not replace any.
+    /// An earlier run had begun to replace output, but this job may not replace any output.
     #[error(
         "spec.pipeline.sink.files.mode: an earlier run of this job had begun to replace the output in {folder} (got Refuse, and {intent} of {owner}); set Overwrite to continue with that, or write to another folder"
     )]
@@ -110,7 +110,7 @@ pub enum OutputError {
         /// The earlier run's name and uid.
         owner: String,
     },
-    /// An obstacle that no mode replaces.
+    /// Something is in the folder that no mode replaces.
     #[error("spec.pipeline.sink.files.path: {problem} (got {found}); {allowed}")]
     InTheWay {
         /// The obstacle.

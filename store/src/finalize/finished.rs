@@ -1,5 +1,5 @@
-//! Reads the result of a job from its own `_SUCCESS.json`, for a coordinator whose ledger was
-//! removed. Writes nothing.
+//! Reads the result of a job from its own `_SUCCESS.json`. A coordinator does this if its ledger
+//! was removed. This module writes nothing.
 
 use serde::Deserialize;
 use zephyr_engine::coordinator::record::JobResult;
@@ -22,8 +22,8 @@ struct Totals {
     bytes: u64,
 }
 
-/// The result of a job that has finished its output, from the manifest, which it wrote last;
-/// nothing if there is no manifest of this job.
+/// Returns the result of a job that has finished its output. It is read from the manifest, which
+/// the job wrote last. `None` if there is no manifest of this job.
 pub async fn finished(
     stores: &Stores,
     sink_path: &str,

@@ -1,8 +1,8 @@
-//! The inputs of a job, so that none of them is deleted together with older output. Deletes
-//! nothing.
+//! Knows the inputs of a job, so that no input is deleted together with older output. This module
+//! deletes nothing.
 //!
-//! Names are compared before the job starts and again before each deletion, because names may have
-//! appeared in between. On a local disk, files are compared by device and inode.
+//! Names are compared before the job starts, and again before each deletion, because new names of a
+//! file may have appeared since then. On a local disk, files are compared by device and inode.
 
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
@@ -16,12 +16,13 @@ use crate::storage::{Cause, Location, StorageError};
 /// The inputs of a job, by address and, on a local disk, also by device and inode.
 pub(super) struct Inputs {
     uris: HashSet<String>,
-    /// Device and inode.
+    /// The device and the inode of each input on a local disk.
     files: HashSet<(u64, u64)>,
 }
 
 impl Inputs {
-    /// The inputs in the plan with which the job began. A job without a plan has read nothing.
+    /// Returns the inputs in the plan with which the job began. A job without a plan has read
+    /// nothing.
     pub(super) async fn of(output: &Output) -> Result<Self, OutputError> {
         let plan = load_plan(&output.storage, false).await.map_err(|error| {
             let cause = Cause::Other(error.to_string());
@@ -31,7 +32,7 @@ impl Inputs {
         Ok(Self::named(inputs.map(|input| input.uri).collect()))
     }
 
-    /// The inputs with these uris.
+    /// Returns the inputs with these uris.
     pub(super) fn named(uris: HashSet<String>) -> Self {
         let files = uris
             .iter()
@@ -61,7 +62,7 @@ impl Inputs {
     }
 }
 
-/// An input would be removed; `found` names it.
+/// Returns the error if an input would be removed. `found` names the input.
 pub(super) fn is_input(found: String) -> OutputError {
     OutputError::InTheWay {
         found,

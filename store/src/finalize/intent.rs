@@ -1,5 +1,5 @@
-//! `_STARTED.json`: the claim by which a job holds a folder as long as its output is not finished.
-//! Encodes, reads and replaces it; `claim` decides who may do so.
+//! `_STARTED.json`, the claim with which a job holds a folder until its output is finished. This
+//! module encodes, reads and replaces the claim. `claim` decides which job may do so.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -10,18 +10,19 @@ use super::owner::shown;
 use super::{OutputError, STARTED_NAME};
 use crate::storage::{Cause, Location, StorageError, Stores, Versioned, read_versioned};
 
-/// The version this program writes, and the only one it reads.
+/// The version that this program writes. It reads no other version.
 const VERSION: u32 = 1;
 
-/// The most bytes of a claim that are read. A claim lists the replaced files whose names the job's
-/// own path does not produce: some twenty megabytes for a hundred thousand files.
+/// How many bytes a claim that is read may have. A claim lists the replaced files whose names the
+/// job's own path does not produce. For a hundred thousand files, this list has about twenty
+/// megabytes.
 pub(super) const MAX_INTENT_BYTES: u64 = 128 << 20;
 
 /// The state of the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) enum IntentState {
-    /// The job is writing, or it is not known that it has stopped.
+    /// The job is writing, or it is not known whether it has stopped.
     Running,
     /// The job has ended without output.
     Failed,
@@ -30,14 +31,15 @@ pub(super) enum IntentState {
 /// A file that an older manifest lists.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct OldFile {
-    /// Its name, relative to the sink's folder.
+    /// The file's name, relative to the sink's folder.
     pub(super) name: String,
-    /// Its size.
+    /// The file's size in bytes.
     pub(super) bytes: u64,
-    /// Its CRC-32C as eight hexadecimal digits, if the manifest has it.
+    /// The file's CRC-32C as eight hexadecimal digits, if the manifest has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) crc32c: Option<String>,
-    /// The store's version of the file when the job claimed the folder; some stores have none.
+    /// The store's version of the file at the time when the job claimed the folder. Some stores
+    /// have no versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) etag: Option<String>,
 }
@@ -46,7 +48,7 @@ pub(super) struct OldFile {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Replaces {
-    /// Uids of the jobs whose manifest it removes.
+    /// The uids of the jobs whose manifests this job removes.
     #[serde(default)]
     pub(super) manifests_of: Vec<String>,
     /// The files that these manifests list under names that this job's path does not produce. The
@@ -55,7 +57,7 @@ pub(super) struct Replaces {
     pub(super) files: Vec<OldFile>,
 }
 
-/// The content.
+/// The content of a claim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Intent {
@@ -68,13 +70,13 @@ pub(super) struct Intent {
     pub(super) mode: SinkMode,
     /// `spec.pipeline.sink.files.path`.
     pub(super) path: String,
-    /// An earlier run of the job with this name began here and did not end: its files may be
-    /// removed.
+    /// Whether an earlier run of the job with this name began here and did not end. If so, its
+    /// files may be removed.
     pub(super) continues: bool,
-    /// Uids of jobs that began here before this one and did not finish.
+    /// The uids of the jobs that began in this folder before this job and did not finish.
     #[serde(default)]
     pub(super) earlier_uids: Vec<String>,
-    /// Paths that earlier runs wrote to in this folder, besides `path`.
+    /// The paths other than `path` to which earlier runs wrote in this folder.
     #[serde(default)]
     pub(super) earlier_paths: Vec<String>,
     pub(super) replaces: Replaces,
@@ -82,7 +84,7 @@ pub(super) struct Intent {
     /// did not record it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) storage: Option<String>,
-    /// The job that held the folder and showed no sign of life, for people.
+    /// The job that held the folder and no longer ran, for users who read the claim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) took_over_from: Option<String>,
 }
@@ -95,7 +97,7 @@ pub(super) struct StoredIntent {
 }
 
 impl Intent {
-    /// Whose it is, for people.
+    /// Returns the name and the uid of the job that wrote the claim, for messages.
     pub(super) fn owner(&self) -> String {
         shown(&format!(
             "job {}/{}, uid {}",
@@ -103,12 +105,12 @@ impl Intent {
         ))
     }
 
-    /// Whether the job has the namespace and the name of this one.
+    /// Whether the claim's job has the same namespace and name as the job of `output`.
     pub(super) fn is_called_as(&self, output: &Output) -> bool {
         self.namespace == output.namespace && self.name == output.name
     }
 
-    /// The current version of this document, as written by this job.
+    /// Makes a claim in the current version for this job.
     pub(super) fn new(uid: &str, namespace: &str, name: &str, mode: SinkMode, path: &str) -> Self {
         Self {
             version: VERSION,
@@ -127,7 +129,7 @@ impl Intent {
         }
     }
 
-    /// The bytes that are stored.
+    /// Returns the bytes that are stored.
     pub(super) fn print(&self, location: &Location) -> Result<Bytes, OutputError> {
         let mut text = serde_json::to_vec_pretty(self).map_err(|error| {
             let cause = Cause::Other(error.to_string());
@@ -137,7 +139,7 @@ impl Intent {
         Ok(text.into())
     }
 
-    /// Reads the stored form; the error says what is wrong with it.
+    /// Reads the stored form. The error says what is wrong with it.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Header {
@@ -155,14 +157,15 @@ impl Intent {
     }
 }
 
-/// The place of the claim, the same for all jobs that write to this folder.
+/// Returns the location of the claim. It is the same for all jobs that write to this folder.
 pub(super) fn intent_location(manifest: &Location) -> Location {
     let folder = manifest.parent();
     let path = folder.path().clone().join(STARTED_NAME);
     folder.with_path(path)
 }
 
-/// The existing claim. If it cannot be read, it belongs to no job, and no job may remove it.
+/// Reads the existing claim. If a claim cannot be parsed, it belongs to no job, and no job may
+/// remove it.
 pub(super) async fn read_intent(
     stores: &Stores,
     location: &Location,

@@ -1,20 +1,21 @@
-//! Removes what killed attempts left under the names of the output: uploads that nobody completes,
-//! and on a local disk staged files. No ledger lists them. Runs after the job's end is durable, and
-//! removes only what no job can need.
+//! Removes what killed attempts left under the names of the output: uploads that no process will
+//! complete, and staged files on a local disk. No ledger lists them. This happens after the job's
+//! end is recorded, and removes only what no job can need.
 //!
-//! S3 does not say which job an upload belongs to; the owner of the folder determines it. A job
-//! begins uploads only after it has written `_STARTED.json` there and has removed an older
-//! `_SUCCESS.json`, and while that claim exists no other job begins any. The uploads are listed
-//! first, and the owner of the folder is checked afterwards. If it is still this job, every listed
-//! upload was begun before any later job could begin one. So each belongs to an attempt of this
-//! job, which has ended, or of a job that lost the folder earlier and may not complete anything
-//! there. Listed uploads are aborted by id, so a later job's upload of the same name is never
-//! touched.
+//! S3 does not say which job began an upload. The owner of the folder determines it. A job begins
+//! uploads only after it has written `_STARTED.json` there and has removed an older
+//! `_SUCCESS.json`, and no other job begins an upload while that claim exists. The uploads are
+//! listed first, and the owner of the folder is checked afterwards. If it is still this job, every
+//! listed upload was begun before any later job could begin one. So each listed upload belongs to
+//! an attempt of this job, which has ended, or to a job that lost the folder earlier and may not
+//! complete anything there. Listed uploads are aborted by id, so a later job's upload of the same
+//! name is never touched.
 //!
 //! Only S3 lists uploads in a way that allows aborting them here. Azure has no uploads: its blocks
 //! without a file disappear when a file of that name is completed, or after a week. For Google
 //! Cloud Storage the client signs such a call only with a service account's private key, which a
-//! workload identity does not have. There a lifecycle rule of the bucket removes the uploads.
+//! workload identity does not have. On Google Cloud Storage, a lifecycle rule of the bucket must
+//! remove the uploads.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -31,19 +32,19 @@ use crate::storage::{
     Location, NamePattern, StorageError, UnfinishedUpload, UploadLister, abort_upload,
 };
 
-/// The most names whose uploads are requested one by one. `MinIO` needs this, because it lists the
-/// uploads of one key but not of a prefix. So many calls take a few seconds at the end of a job,
-/// and cost about a tenth of a cent at Amazon's list prices.
+/// For how many names the uploads are requested one by one. `MinIO` needs this, because it lists
+/// the uploads of one key but not of a prefix. This number of calls takes a few seconds at the end
+/// of a job, and costs about a tenth of a cent at Amazon's list prices.
 const MAX_NAMES_ASKED: u32 = 256;
 
 /// Removes what attempts of this job left under the output's names, if the job still holds the
-/// folder; returns the number of uploads. The job has ended. `shards` is the number of shards of
-/// its last stage; with 0, which means that it is not known, uploads are only listed and not
-/// requested by name.
+/// folder. Returns the number of removed uploads. The job must have ended. `shards` is the number
+/// of shards of its last stage. If it is 0, the number is not known, and uploads are only listed
+/// and not requested by name.
 ///
 /// # Errors
-/// A store failed, or another job has its output in a folder that a placeholder stands for. Nothing
-/// depends on the result.
+/// A store failed, or another job has its output in a folder whose name a placeholder of the path
+/// can produce. Nothing depends on the result.
 pub async fn throw_away_leftovers(output: &Output, shards: u32) -> Result<usize, OutputError> {
     let pattern = output.pattern()?;
     if pattern.template().local_path().is_some() {
@@ -60,7 +61,7 @@ pub async fn throw_away_leftovers(output: &Output, shards: u32) -> Result<usize,
     if pattern.has_numbered_folders() {
         refuse_nested_outputs(output, &pattern).await?;
     }
-    // This is after the listing; the reason is at the top of the file.
+    // This check must be after the listing. The comment at the top of this file says why.
     if !is_still_own(output).await? {
         return Ok(0);
     }
@@ -73,7 +74,7 @@ pub async fn throw_away_leftovers(output: &Output, shards: u32) -> Result<usize,
     Ok(aborted.len())
 }
 
-/// Uploads under names that the sink's path can produce.
+/// Lists the uploads under names that the sink's path can produce.
 async fn listed(
     output: &Output,
     pattern: &NamePattern,
@@ -100,7 +101,7 @@ async fn listed(
     Ok(uploads.into_iter().flatten().collect())
 }
 
-/// The files that this job writes.
+/// Returns the locations of the files that this job writes.
 fn locations_of(output: &Output, shards: u32) -> impl Iterator<Item = Location> {
     (0..shards).filter_map(move |shard| {
         let path = output_path(&output.path, shard, shards).ok()?;
@@ -120,8 +121,8 @@ fn folders_of(output: &Output, shards: u32) -> BTreeSet<PathBuf> {
         .collect()
 }
 
-/// Whether no later job has begun to write there: the manifest is this job's, or there is no
-/// manifest and the claim is this job's.
+/// Whether no later job has begun to write to the folder. This is so if the manifest is this job's,
+/// or if there is no manifest and the claim is this job's.
 async fn is_still_own(output: &Output) -> Result<bool, OutputError> {
     let manifest = manifest_location(&output.path).map_err(OutputError::Store)?;
     if let Some(owner) = read_owner(&output.stores, &manifest).await? {
@@ -181,7 +182,7 @@ mod tests {
     use crate::storage::fake_http::{FakeHttp, Reply};
     use crate::storage::{JobStorage, Store, Stores};
 
-    /// A bucket whose uploads are listed by another server, by key.
+    /// A bucket in memory, and a server that lists the uploads of this bucket by key.
     struct World {
         objects: Arc<InMemory>,
         uploads: Vec<(String, String)>,
@@ -190,7 +191,8 @@ mod tests {
     }
 
     impl World {
-        /// A server that lists by prefix, or, like `MinIO`, by whole keys only.
+        /// Begins uploads of these keys. The server lists by prefix if `by_prefix`, or else, like
+        /// `MinIO`, only by whole keys.
         async fn new(keys: &[&str], by_prefix: bool) -> Self {
             let objects = Arc::new(InMemory::new());
             let mut uploads = Vec::new();

@@ -1,7 +1,7 @@
 //! Finds symbolic links to folders between a sink's folder and a file that older output lists. A
 //! file behind such a link is stored elsewhere, and a job deletes nothing there.
 //!
-//! Reads names of the local disk. Must not delete or write anything.
+//! This module reads only names on the local disk. It must not delete or write anything.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::storage::{Cause, Location, StorageError};
 /// on the path to `folder` itself is ignored, because the job's own output goes through it too.
 ///
 /// # Errors
-/// The first such file, with the link.
+/// A file is behind such a link. The error names the first such file and the link.
 pub(super) async fn refuse_files_behind_links(
     folder: &Location,
     files: &[Location],
@@ -40,7 +40,7 @@ pub(super) async fn refuse_files_behind_links(
     }
 }
 
-/// The outermost link among the folders strictly between `root` and `path`.
+/// Returns the outermost link among the folders between `root` and `path`, both excluded.
 fn link_between(root: &Path, path: &Path) -> Option<PathBuf> {
     let above = path.ancestors().skip(1);
     let between = above.take_while(|each| each.starts_with(root) && *each != root);

@@ -1,4 +1,5 @@
-//! The output of one job: its sink, with the clients to reach it. Reads and writes nothing.
+//! The output of one job: its sink, and the clients to reach it. This module reads and writes
+//! nothing.
 
 use zephyr_crds::pipeline::SinkMode;
 use zephyr_engine::id::JobUid;
@@ -7,22 +8,22 @@ use super::owner::{place_of, read_old_files};
 use super::{OutputError, manifest_location, output_path};
 use crate::storage::{Cause, JobStorage, Location, NamePattern, StorageError, Stores};
 
-/// The name of the copy of the claim in the job's own storage, for the case that somebody removes
-/// `_STARTED.json`.
+/// The name of the copy of the claim in the job's own storage. The copy is needed if somebody
+/// removes `_STARTED.json`.
 const RECORD_NAME: &str = "output.json";
 
 /// A job's output.
 #[derive(Clone, Debug)]
 pub struct Output {
-    /// Clients.
+    /// The clients of the stores.
     pub stores: Stores,
-    /// The job's own folder.
+    /// The job's own folder in storage.
     pub storage: JobStorage,
-    /// The job.
+    /// The uid of the job.
     pub job: JobUid,
-    /// Its namespace.
+    /// The namespace of the job.
     pub namespace: String,
-    /// Its name.
+    /// The name of the job.
     pub name: String,
     /// `spec.pipeline.sink.files.path`.
     pub path: String,
@@ -34,8 +35,8 @@ pub struct Output {
 }
 
 impl Output {
-    /// Files of older output that are removed when this output is complete, under names that this
-    /// job does not write: mode `Overwrite` only.
+    /// Returns the files of older output that are removed when this output is complete, and whose
+    /// names this job does not write. There are such files only in mode `Overwrite`.
     ///
     /// # Errors
     /// The folder's `_SUCCESS.json` cannot be read.
@@ -52,12 +53,12 @@ impl Output {
             .collect())
     }
 
-    /// Namespace and name.
+    /// Returns the namespace and the name of the job.
     pub(super) fn full_name(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
     }
 
-    /// The names that the sink's path can produce.
+    /// Returns the pattern of the names that the sink's path can produce.
     pub(super) fn pattern(&self) -> Result<NamePattern, OutputError> {
         pattern(&self.path).map_err(OutputError::Store)
     }
@@ -70,7 +71,7 @@ impl Output {
     }
 }
 
-/// The names that a sink's path can produce.
+/// Returns the pattern of the names that a sink's path can produce.
 pub(super) fn pattern(path: &str) -> Result<NamePattern, StorageError> {
     let wrong = |problem: String| StorageError {
         call: "writing",

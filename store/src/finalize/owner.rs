@@ -1,5 +1,5 @@
-//! `_SUCCESS.json` of another job: the owner of a folder's finished output, and the list of its
-//! files. Writes nothing.
+//! Reads the `_SUCCESS.json` of another job: the owner of a folder's finished output, and the list
+//! of its files. This module writes nothing.
 
 use std::collections::BTreeSet;
 
@@ -16,14 +16,15 @@ use crate::storage::{
 /// files, which may be of any length.
 const HEAD_BYTES: u64 = 64 << 10;
 
-/// The most bytes of a manifest that are read to find the files to replace: enough for a hundred
-/// thousand files with long names.
+/// How many bytes of a manifest are read at most to find the files to replace. This is enough for a
+/// hundred thousand files with long names.
 const MAX_MANIFEST_BYTES: u64 = 128 << 20;
 
-/// The longest foreign text that is shown.
+/// How many characters of a foreign text are shown in a message.
 const MAX_SHOWN_CHARS: usize = 200;
 
-/// The longest list of names that is shown: enough for three of the longest keys.
+/// How many characters of a list of names are shown in a message. This is enough for three of the
+/// longest keys.
 const MAX_NAMES_CHARS: usize = 3_200;
 
 /// The job that wrote a manifest.
@@ -36,7 +37,7 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// For people.
+    /// Returns the owner's name and uid, for messages.
     pub(super) fn shown(&self) -> String {
         shown(&format!("job {}, uid {}", self.job, self.job_uid))
     }
@@ -46,7 +47,7 @@ impl Owner {
         self.job == full_name
     }
 
-    /// The namespace of the job, if it has this name.
+    /// Returns the namespace of the job, if the job has this name.
     pub(super) fn namespace_of(&self, name: &str) -> Option<String> {
         let (namespace, own) = self.job.split_once('/')?;
         (own == name).then(|| namespace.to_owned())
@@ -73,8 +74,8 @@ pub(super) fn shown_long(text: &str) -> String {
         .collect()
 }
 
-/// The owner of the finished output; `None` if there is none. Reads only the beginning if that
-/// contains the owner.
+/// Reads the owner of the finished output. `None` if there is no finished output. Reads only the
+/// beginning of the manifest if that contains the owner.
 pub(super) async fn read_owner(
     stores: &Stores,
     manifest: &Location,
@@ -95,7 +96,8 @@ pub(super) async fn read_owner(
     }
 }
 
-/// Reads the whole text, because somebody may have rewritten it in another order.
+/// Reads the owner from the whole manifest, because somebody may have rewritten the manifest in
+/// another order.
 async fn whole(stores: &Stores, manifest: &Location) -> Result<Option<Owner>, StorageError> {
     #[derive(Deserialize)]
     struct Whole {
@@ -146,8 +148,8 @@ fn head(bytes: &[u8]) -> Result<Owner, String> {
     serde_json::from_str(&head).map_err(|error| format!("the beginning cannot be read: {error}"))
 }
 
-/// The files that a manifest lists below its own folder and that `pattern` does not match, by name.
-/// Files elsewhere are not part of this output; they are ignored and stay.
+/// Reads the files that a manifest lists below its own folder and whose names `pattern` does not
+/// match. Files outside of that folder are not part of this output, so they are ignored and stay.
 pub(super) async fn read_old_files(
     stores: &Stores,
     manifest: &Location,
@@ -185,8 +187,8 @@ pub(super) async fn read_old_files(
     Ok(below.collect())
 }
 
-/// The name of a file relative to a folder. `None` if the file is not below the folder, or if a
-/// segment of its name is hidden or a marker, so that it cannot be an output file.
+/// Returns the name of a file relative to a folder. `None` if the file is not below the folder, or
+/// if it cannot be an output file because a segment of its name is hidden or a marker.
 fn name_below(folder: &Location, file: &Location) -> Option<String> {
     if folder.store_key() != file.store_key() {
         return None;
@@ -197,8 +199,8 @@ fn name_below(folder: &Location, file: &Location) -> Option<String> {
     (!segments.is_empty() && segments.iter().all(is_output)).then(|| segments.join("/"))
 }
 
-/// The address of an old file; `None` for a name that [`read_old_files`] never returns, because
-/// somebody else may have written such a name into the claim.
+/// Returns the address of an old file. Somebody else may have changed the names in the claim, so
+/// the result is `None` for a name that [`read_old_files`] never returns.
 pub(super) fn place_of(folder: &Location, old: &OldFile) -> Option<Location> {
     let location = folder.join(&old.name).ok()?;
     (name_below(folder, &location)? == old.name).then_some(location)

@@ -1,5 +1,5 @@
-//! What [`claim`](super::claim()) would answer a job that has not begun: the same reads and the
-//! same decisions. Writes nothing, so that a person can ask before there is a job.
+//! Predicts the result of [`claim`](super::claim()) for a job that has not begun. It makes the same
+//! reads and the same decisions. It writes nothing, so that a user can ask before the job exists.
 
 use std::time::SystemTime;
 
@@ -11,15 +11,15 @@ use super::owner::{Owner, read_owner};
 use super::silence::glance;
 use super::{OutputError, manifest_location};
 
-/// Fails as the job would if it began now. `inputs` are the uris of the files of its source, and
-/// `now` is the time of this machine.
+/// Fails with the error with which the job would fail if it began now. `inputs` are the uris of the
+/// files of its source, and `now` is the time of this machine.
 ///
-/// An empty `output.namespace` means that the namespace is not known: then an earlier job of this
+/// An empty `output.namespace` means that the namespace is not known. Then an earlier job with this
 /// name in any namespace counts as an earlier run of this job.
 ///
 /// # Errors
-/// Why the job may not write there. [`OutputError::Watched`] means that the job may write there a
-/// few minutes later.
+/// The job may not write to the folder; the error says why. [`OutputError::Watched`] means that the
+/// job may write there a few minutes later.
 pub async fn preview(
     output: &Output,
     inputs: &[String],
@@ -54,7 +54,8 @@ pub async fn preview(
     }
 }
 
-/// The output with the namespace of an earlier run of this name, if its own is not known.
+/// Returns the output. If its namespace is not known, it gets the namespace of an earlier run with
+/// this name.
 fn in_its_namespace(output: &Output, intent: Option<&Intent>, owner: Option<&Owner>) -> Output {
     let mut output = output.clone();
     if output.namespace.is_empty() {

@@ -1,5 +1,5 @@
-//! Checks whether files that an older manifest lists are unchanged; a file that changed since must
-//! not be removed. Removes nothing.
+//! Checks whether the files that an older manifest lists are unchanged. A file that changed since
+//! the manifest was written must not be removed. This module removes nothing.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,12 +14,12 @@ use super::owner::place_of;
 use super::{MANIFEST_NAME, OutputError, has_contents};
 use crate::storage::{Location, StorageError, Stores, meta_of};
 
-/// The most bytes that are read to compare checksums of files to be replaced. Reading them takes
-/// some minutes. Of the remaining files only sizes are compared. Files under names that the new
-/// output writes are not read.
+/// How many bytes are read at most to compare the checksums of files that will be replaced. Reading
+/// this number of bytes takes some minutes. For the remaining files, only the sizes are compared.
+/// Files under names that the new output writes are not read.
 const MAX_READ_BYTES: u64 = 16 << 30;
 
-/// The existing files with their versions, if each of them is the listed one.
+/// Returns the existing files with their versions. Fails if a file differs from the listed one.
 pub(super) async fn as_listed(
     output: &Output,
     folder: &Location,
@@ -46,8 +46,8 @@ pub(super) async fn as_listed(
     Ok(found.into_iter().flatten().collect())
 }
 
-/// The files that have the same size as at the job's check, and the same version if the store has
-/// versions.
+/// Returns the files that still have the size that they had when the job checked them, and the same
+/// version if the store has versions.
 pub(super) async fn unchanged(
     output: &Output,
     files: Vec<(Location, &OldFile)>,
@@ -69,7 +69,7 @@ pub(super) async fn unchanged(
     Ok(found.into_iter().flatten().collect())
 }
 
-/// Checks one file; nothing if it does not exist.
+/// Checks one file. `None` if it does not exist.
 async fn look_at(
     stores: &Stores,
     place: &Location,

@@ -1,11 +1,12 @@
-//! Decides whether a job of another name that holds a folder may still have a running process. A
-//! job that was deleted before its end leaves a claim forever. Its coordinators write signs of life
-//! into their storage; a job counts as gone only after it was seen silent for a long time. This
-//! module writes only this job's own sign of life, which shows the store's time; [`glance`] writes
-//! nothing.
+//! Decides whether a job with another name that holds a folder may still have a running process. A
+//! job that was deleted before its end leaves its claim forever. The coordinators of a job write
+//! the job's probe object again and again, as a sign of life. A job counts as gone only if its sign
+//! of life has not changed for a long time. This module writes only this job's own sign of life,
+//! from which it learns the store's time. [`glance`] writes nothing.
 //!
-//! A folder is never taken over if that storage cannot be read, or is not also this job's storage:
-//! then its clock and its address may differ.
+//! A folder is never taken over if the other job's storage cannot be read, or if it is not also
+//! this job's storage. In the second case, its clock may be another one, and its address may mean
+//! another place.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,14 +20,15 @@ use super::owner::shown;
 use crate::reclaim::read_marker;
 use crate::storage::{JobStorage, Location, SIGN_OF_LIFE_INTERVAL, Scheme, last_touched, touch};
 
-/// Least age of the last sign of life. A coordinator writes one every two minutes, also while it
-/// waits for the store. A job whose coordinator waits for a node writes no sign of life. If it
-/// comes back later, it has completed no file since then, and it fails with an error that names its
-/// successor.
+/// How old the last sign of life must be before a job counts as gone. A coordinator writes a sign
+/// every two minutes, also while it waits for the store. While a job's coordinator waits for a
+/// node, it writes no sign. If such a coordinator starts after the folder was taken over, it
+/// completes no file, and the job fails with an error that names its successor.
 const SILENCE: Duration = Duration::from_hours(1);
 
-/// How long this job itself must have seen no new sign. After an outage of the store all
-/// coordinators look silent, and each live one writes a sign within one interval.
+/// How long this job itself must have watched without seeing a new sign. After an outage of the
+/// store, the last signs of all coordinators are old. Each coordinator that still runs writes a new
+/// sign within one interval.
 const WATCHED: Duration = SIGN_OF_LIFE_INTERVAL.saturating_mul(3);
 
 /// What a coordinator has observed of the job that holds the wanted folder. Each process has one
@@ -36,7 +38,7 @@ pub struct OwnerWatch {
     seen: Option<Seen>,
 }
 
-/// The last sign, which has not changed since.
+/// The last sign of life, and since when it has not changed.
 #[derive(Debug)]
 struct Seen {
     job: String,
@@ -52,23 +54,23 @@ pub(super) struct Gone {
     reason: String,
 }
 
-/// What the storage shows of the job that holds the folder.
+/// What the storage shows about the job that holds the folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Signs {
-    /// Unknown, with the reason.
+    /// Nothing is known, for this reason.
     Unknown(String),
-    /// It has ended: this is recorded in its storage.
+    /// The job has ended. This is recorded in its storage.
     Ended,
-    /// The age of its last sign of life, if there is one.
+    /// The job has not ended, and this is the age of its last sign of life, if there is one.
     Silent(Option<Duration>),
 }
 
-/// The conclusion.
+/// The conclusion about the other job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// The job may be alive, with the reason.
+    /// The job may still be running, for this reason.
     MayRun(String),
-    /// The job seems to be gone, but its silence must be watched for a while.
+    /// The job seems to be gone, but it must be watched for a while.
     Watch(String),
     /// The job has no running process any more, with the reason.
     Gone(String),
@@ -78,7 +80,7 @@ impl OwnerWatch {
     /// Reads the other job's storage once. Succeeds only if the job is known to be gone.
     ///
     /// # Errors
-    /// The job may be alive, or it has to be watched for longer.
+    /// The job may still be running, or it must be watched for longer.
     pub(super) async fn ask(
         &mut self,
         output: &Output,
@@ -115,7 +117,7 @@ pub(super) async fn glance(
     conclusion(judge(&signs, Duration::ZERO), location, owner)
 }
 
-/// The verdict as the answer to the job that wants the folder.
+/// Converts the verdict to the result for the job that wants the folder.
 fn conclusion(verdict: Verdict, location: &Location, owner: &Intent) -> Result<Gone, OutputError> {
     let (folder, intent) = (location.parent().to_string(), location.to_string());
     match verdict {
@@ -146,13 +148,13 @@ impl Gone {
         self.uid == intent.job_uid
     }
 
-    /// The job that held the folder and why it is taken over, for people.
+    /// Returns which job held the folder and why the folder is taken over, for users.
     pub(super) fn shown(&self) -> String {
         format!("{}, {}", self.owner, self.reason)
     }
 }
 
-/// The conclusion from the signs, which have been the same for this long. Pure.
+/// Draws the conclusion. `watched` says how long the signs have not changed. Pure.
 fn judge(signs: &Signs, watched: Duration) -> Verdict {
     let silence = match signs {
         Signs::Unknown(reason) => return Verdict::MayRun(reason.clone()),
@@ -176,7 +178,7 @@ fn judge(signs: &Signs, watched: Duration) -> Verdict {
     }
 }
 
-/// `spec.storage.uri` of a job.
+/// Returns the `spec.storage.uri` of a job.
 pub(super) fn storage_uri(output: &Output) -> String {
     output.storage.root().parent().to_string()
 }
@@ -184,13 +186,13 @@ pub(super) fn storage_uri(output: &Output) -> String {
 /// The clock by which the age of a sign of life is measured.
 #[derive(Clone, Copy, Debug)]
 enum Clock {
-    /// That of the store. It is read by writing this job's own sign of life.
+    /// The clock of the store. It is read by writing this job's own sign of life.
     OfStore,
     /// The clock of this machine, with its current time.
     OfMachine(SystemTime),
 }
 
-/// What the storage shows, and when the last sign of life was written.
+/// Returns what the storage shows, and when the last sign of life was written.
 async fn signs_of(output: &Output, owner: &Intent, clock: Clock) -> (Signs, Option<SystemTime>) {
     match look(output, owner, clock).await {
         Ok(found) => found,
@@ -223,11 +225,12 @@ async fn look(
     }
     let at = last_touched(&storage).await;
     let at = at.map_err(|error| cannot(&error))?;
-    // The same address is a different disk on another machine.
+    // On another machine, the same address means a different disk.
     if at.is_none() && storage.root().scheme() == Scheme::File {
         return Err("its ledger is not on this machine".to_owned());
     }
-    // This comes after reading the other sign: by the store's clock, this write is the later one.
+    // This write must come after the other sign was read. Then, by the store's clock, it is later
+    // than the other sign.
     let age = match at {
         None => None,
         Some(at) => {
@@ -242,7 +245,7 @@ async fn look(
     Ok((Signs::Silent(age), at))
 }
 
-/// The time by the store's clock.
+/// Returns the current time by the store's clock.
 async fn time_of(storage: &JobStorage) -> Result<SystemTime, String> {
     touch(storage).await.map_err(|error| error.to_string())?;
     let touched = last_touched(storage).await;
@@ -250,7 +253,7 @@ async fn time_of(storage: &JobStorage) -> Result<SystemTime, String> {
     touched.ok_or_else(|| "the file that this job has just written is missing".to_owned())
 }
 
-/// The command that removes an object.
+/// Returns the command with which a user removes an object.
 fn removal(location: &Location) -> String {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
     let uri = quoted(&location.to_string());
