@@ -14,7 +14,7 @@ pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(6);
 const MAX_GROWTH_PERCENT_PER_HOUR: f64 = 1.0;
 /// The measured resources.
 const KINDS: [&str; 3] = ["resident KiB", "descriptors", "sockets"];
-/// The state TIME_WAIT in /proc/net/tcp.
+/// The state `TIME_WAIT` in /proc/net/tcp.
 const TIME_WAIT: &str = "06";
 
 /// One process, watched.
