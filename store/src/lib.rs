@@ -1,8 +1,9 @@
-//! Object storage and what a job keeps in it: clients of the stores, file formats, shuffle files,
-//! the ledger, final files and the folders of ended jobs.
+//! Object storage, and everything that a job stores there. This crate has the clients of the
+//! stores, file formats, shuffle files, the ledger, final files, and the removal of folders of
+//! ended jobs.
 //!
-//! Knows no sessions, no tasks and no Kubernetes. The engine decides what a run does next; the
-//! worker's crate calls the functions of this crate.
+//! This crate knows nothing about sessions or Kubernetes, and runs no tasks. The engine decides
+//! what a run does next. The worker's crate calls the functions of this crate.
 
 pub mod chance;
 pub mod finalize;
@@ -22,8 +23,8 @@ extern crate self as zephyr_store;
 #[expect(dead_code, reason = "the worker's tests use more of it")]
 mod fixtures;
 
-/// Installs ring as the process's provider of cryptography, once; every TLS client and server needs
-/// it.
+/// Installs `ring` as the cryptography provider of the process, if there is none yet. Every TLS
+/// client and server needs a provider.
 pub fn install_crypto_provider() {
     if rustls::crypto::ring::default_provider()
         .install_default()

@@ -1,5 +1,5 @@
-//! Job folders that no job needs any more: how they are recognized, when their jobs ended, what
-//! they contain, and their removal.
+//! Removes job folders that no job needs any more. The modules recognize such folders, find when
+//! their jobs ended and what they contain, and remove them.
 //!
 //! A folder is removed only if its name is a job's uid, it contains only a job's objects, and one
 //! of these objects proves to which job the folder belongs. All times are those of the store's

@@ -1,9 +1,10 @@
-//! Shuffle files: the data that one stage passes to the next. They are written sorted, one object
-//! per attempt; read by ranges, one partition at a time; and merged with bounded fan-in and memory.
+//! Shuffle files, the data that one stage passes to the next. Each attempt writes one sorted
+//! object. A reducer reads one partition of each object by ranges. It merges a limited number of
+//! streams at a time, with limited memory.
 //!
 //! A shuffle file consists of the chunks of its partitions in order, one index entry of fixed width
 //! per partition, and a footer. A reducer reads its own entry and its own range, whatever the
-//! number of partitions. Checksums cover everything. The engine defines the meaning of entries.
+//! number of partitions. Checksums cover all bytes. The engine defines the meaning of entries.
 
 mod chunk;
 mod error;

@@ -1,5 +1,5 @@
-//! gzip and zstd, chosen by extension. All members and frames of a file are read; any other bytes
-//! after them are an error. Describes in one sentence what is wrong with compressed bytes.
+//! gzip and zstd, chosen by extension. All members and frames of a file are read. Any other bytes
+//! after them are an error. The error says in one sentence what is wrong with the compressed bytes.
 
 use std::io::{self, Read, Write};
 
@@ -16,12 +16,12 @@ pub enum Compression {
     Gz,
     /// Zstandard.
     Zst,
-    /// Not at all.
+    /// Not compressed.
     None,
 }
 
 impl Compression {
-    /// The compression that a file's extension implies: `.gz`, `.zst`.
+    /// Returns the compression that a file's extension means: `.gz` or `.zst`.
     pub fn of_path(path: &str) -> Self {
         match zephyr_crds::pipeline::Compression::of_path(path) {
             zephyr_crds::pipeline::Compression::Gz => Self::Gz,
@@ -31,16 +31,16 @@ impl Compression {
     }
 }
 
-/// gzip's level: the usual one.
+/// The compression level of gzip. It is the usual one.
 const GZIP_LEVEL: u32 = 6;
 
-/// zstd's level: the usual one.
+/// The compression level of zstd. It is the usual one.
 const ZSTD_LEVEL: i32 = 3;
 
 /// An error in compressed bytes that the store delivered correctly.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CompressedError {
-    /// The file begins with something else.
+    /// The file does not begin like a file of this compression.
     #[error("{}", not_of_the_format_that_its_name_says(named, *kind))]
     Other {
         named: &'static str,
@@ -63,14 +63,14 @@ pub(crate) enum CompressedError {
         named: &'static str,
         problem: String,
     },
-    /// The frame refers further back in its data than the job allows.
+    /// The window of a frame is larger than the job allows.
     #[error(
         "a zstd window of {window} bytes is needed; at most {limit} are allowed (spec.pipeline.limits.zstdWindow, at most 2Gi): raise it, or compress the file again with zstd --long={}{}",
         long_of(*limit),
         or_less(*limit)
     )]
     Window { window: u64, limit: u64 },
-    /// The frame refers further back in its data than the task has memory for.
+    /// The window of a frame is larger than the task's memory.
     #[error(
         "a zstd window of {} MiB is needed, and a task of this worker has {} MiB for it; raise spec.workers.resources.limits.memory, set fewer spec.workers.slots, or compress the file again with zstd --long={}{}",
         window.div_ceil(1 << 20),
@@ -79,7 +79,7 @@ pub(crate) enum CompressedError {
         or_less(*room)
     )]
     WindowRoom { window: u64, room: u64 },
-    /// The frame refers to a dictionary.
+    /// A frame needs a dictionary.
     #[error(
         "the zstd data was compressed with a dictionary (its number is {id}), and a job has no dictionaries; compress the file again without one"
     )]
@@ -90,7 +90,7 @@ pub(crate) enum CompressedError {
 }
 
 impl CompressedError {
-    /// The error of a decoder. An error of the store is passed through.
+    /// Converts the error of a decoder. An error of the store is returned unchanged.
     pub(crate) fn of(named: &'static str, error: io::Error) -> io::Error {
         let is_of_the_store = error
             .get_ref()
@@ -130,8 +130,8 @@ const USUAL_WINDOW_LOG: u32 = 27;
 /// The smallest window that zstd writes: `--long=10`.
 const MIN_WINDOW_LOG: u32 = 10;
 
-/// The largest number for `zstd --long` whose window has at most this number of bytes, up to the
-/// one that other programs read without an option.
+/// Returns the largest number for `zstd --long` whose window has at most this number of bytes. The
+/// result is at most the number whose files other programs read without an option.
 fn long_of(bytes: u64) -> u32 {
     let log = bytes.checked_ilog2().unwrap_or(MIN_WINDOW_LOG);
     log.clamp(MIN_WINDOW_LOG, USUAL_WINDOW_LOG)
@@ -154,7 +154,7 @@ fn bytes_behind(named: &str, bytes: u64) -> String {
     format!("{bytes} {noun} after the end of the {named} data; {what}")
 }
 
-/// The plain bytes of a file.
+/// Reads the plain bytes of a file.
 pub(crate) enum Decompressor {
     Gz(Gzip),
     Zst(Box<Zstandard>),
@@ -162,7 +162,8 @@ pub(crate) enum Decompressor {
 }
 
 impl Decompressor {
-    /// `size` is the size of the file: an empty file has no records, whatever its extension.
+    /// Makes a decompressor. `size` is the size of the file. An empty file has no records, whatever
+    /// its extension.
     pub(crate) fn new(
         compression: Compression,
         size: u64,
@@ -188,7 +189,7 @@ impl Decompressor {
         }
     }
 
-    /// Bytes of the file consumed so far.
+    /// Returns how many bytes of the file were consumed so far.
     pub(crate) fn position(&self) -> u64 {
         match self {
             Self::Gz(gzip) => gzip.position(),
@@ -197,7 +198,8 @@ impl Decompressor {
         }
     }
 
-    /// Bytes of memory that decompression holds, in addition to a fixed amount for any file.
+    /// Returns how many bytes of memory the decompression of this file holds, in addition to the
+    /// amount that every file needs.
     pub(crate) fn charged_bytes(&self) -> u64 {
         match self {
             Self::Zst(zstandard) => zstandard.charged_bytes(),
@@ -216,8 +218,8 @@ impl Read for Decompressor {
     }
 }
 
-/// Compresses what is written. The output is always the same for the same input: it contains no
-/// time, no name and no host.
+/// Compresses the bytes that are written to it. The same input always gives the same output,
+/// because the output contains no time, name or host.
 pub(crate) enum Compressor<W: Write> {
     Gz(flate2::write::GzEncoder<W>),
     Zst(zstd::stream::write::Encoder<'static, W>),

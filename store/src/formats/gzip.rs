@@ -1,6 +1,6 @@
-//! gzip: all members of a file, with only zero bytes between and after them. An end of the file
-//! inside a member is an error. A file that was cut exactly between two members cannot be
-//! distinguished from a complete one, except by the end mark that bgzip writes.
+//! Reads gzip: all members of a file. Only zero bytes may be between and after members. If the file
+//! ends inside a member, this is an error. A file that was cut exactly between two members cannot
+//! be distinguished from a complete one, except by the end mark that bgzip writes.
 
 use std::io::{self, BufRead, Read};
 
@@ -10,12 +10,12 @@ use super::compression::CompressedError;
 use super::input::Input;
 use super::magic::{self, GZIP, MAGIC_BYTES};
 
-/// Name of the field in a member's header by which bgzip marks its blocks.
+/// The name of the field in a member's header with which bgzip marks its blocks.
 const BLOCK_FIELD: &[u8; 2] = b"BC";
 
 /// The plain bytes of a gzip file.
 pub(crate) struct Gzip {
-    /// Always present, except while it is replaced.
+    /// The state. It is `None` only while it is replaced.
     state: Option<State>,
     size: u64,
     plain_in_member: u64,
@@ -35,12 +35,12 @@ enum Last {
     Plain,
     /// A block of bgzip with data.
     Block,
-    /// A block of bgzip without data: its end mark.
+    /// A block of bgzip without data, which marks the end of the file.
     EndMark,
 }
 
 impl Gzip {
-    /// `size` is the size of the compressed file.
+    /// Makes a reader. `size` is the size of the compressed file.
     pub(crate) fn new(input: Input, size: u64) -> Self {
         Self {
             state: Some(State::Between(input)),
@@ -50,7 +50,7 @@ impl Gzip {
         }
     }
 
-    /// Compressed bytes consumed so far.
+    /// Returns how many compressed bytes were consumed so far.
     pub(crate) fn position(&self) -> u64 {
         match &self.state {
             Some(State::Between(input) | State::Ended(input)) => input.position(),
@@ -59,7 +59,7 @@ impl Gzip {
         }
     }
 
-    /// Whether a further member begins; any other bytes are an error.
+    /// Returns whether another member begins. Other bytes are an error.
     fn goes_on(&self, input: &mut Input) -> io::Result<bool> {
         let is_first = self.last == Last::None;
         if !is_first {
@@ -73,8 +73,8 @@ impl Gzip {
                 Ok(false)
             };
         }
-        // A file of one byte may be a truncated member; after a member a single byte may be
-        // anything.
+        // A file of one byte may be a truncated member. But a single byte after a member is not
+        // treated as one.
         if head.starts_with(&GZIP) || (is_first && GZIP.starts_with(head)) {
             return Ok(true);
         }
@@ -146,7 +146,7 @@ impl Read for Gzip {
     }
 }
 
-/// Tapes and block devices fill the last block with zeros, also between archives.
+/// Skips zero bytes. Tapes and block devices fill the last block with zeros, also between archives.
 fn skip_zeros(input: &mut Input) -> io::Result<()> {
     loop {
         let ready = input.fill_buf()?;

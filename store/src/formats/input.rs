@@ -1,12 +1,12 @@
-//! The bytes of a file with a look-ahead and an exact position of the consumed bytes. Knows no
-//! compression.
+//! A buffered reader for the bytes of a file. It can look ahead, and knows exactly how many bytes
+//! were consumed. It knows nothing about compression.
 
 use std::io::{self, BufRead, Read};
 
-/// How many bytes are read from storage at a time before decompression.
+/// How many bytes are read from storage at a time.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// A buffered reader that knows its position and can show the requested number of bytes ahead.
+/// A buffered reader that knows its position, and can return the next bytes without consuming them.
 pub(crate) struct Input {
     source: Box<dyn Read>,
     buffer: Vec<u8>,
@@ -26,13 +26,13 @@ impl Input {
         }
     }
 
-    /// Bytes consumed so far.
+    /// Returns how many bytes were consumed so far.
     pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
-    /// The next `count` bytes, or fewer at the end of the file, without consuming them. `count` is
-    /// at most the buffer's size.
+    /// Returns the next `count` bytes, or fewer at the end of the file, without consuming them.
+    /// `count` must be at most the size of the buffer.
     pub(crate) fn peek(&mut self, count: usize) -> io::Result<&[u8]> {
         if self.buffer.len() - self.start < count {
             self.buffer.copy_within(self.start..self.end, 0);
@@ -76,7 +76,7 @@ impl BufRead for Input {
 
 impl Read for Input {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        // A caller that reads large pieces needs no buffer in between.
+        // If the caller reads large pieces, the bytes are read directly into its buffer.
         if self.start == self.end && buffer.len() >= self.buffer.len() {
             let count = self.source.read(buffer)?;
             self.position += count as u64;

@@ -1,22 +1,22 @@
-//! Recognizes a kind of file by its first bytes, whatever its name. Only for error messages; no
-//! file is read as that kind.
+//! Recognizes the kind of a file by its first bytes, whatever its name. The result is used only in
+//! error messages. No file is read as that kind.
 
-/// Number of bytes that suffice to recognize every kind known here.
+/// How many bytes are enough to recognize every kind of this module.
 pub(crate) const MAGIC_BYTES: usize = 30;
 
-/// First bytes of a member of gzip.
+/// The first bytes of a member of gzip.
 pub(crate) const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// First bytes of a frame of zstd.
+/// The first bytes of a frame of zstd.
 pub(crate) const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// The upper 28 bits of a skippable frame's first bytes, little endian.
 const ZSTD_SKIPPABLE: u32 = 0x184d_2a50;
 
-/// The kind of file that `head` certainly belongs to; `None` for data that may be text. `head`
-/// contains the first bytes of data that should be text. Each magic is compared as a whole and
-/// contains bytes that are not UTF-8, or a NUL. A magic that text could also contain counts only
-/// together with plausible fields after it.
+/// Returns the kind of file to which `head` certainly belongs. `None` if the data may be text.
+/// `head` has the first bytes of data that should be text. Each magic is compared as a whole and
+/// contains bytes that are not UTF-8, or a NUL. If text could also contain a magic, the fields
+/// after the magic must be plausible too.
 pub(crate) fn kind(head: &[u8]) -> Option<&'static str> {
     let kinds: [(&[u8], &'static str); 9] = [
         (&GZIP, "gzip"),
@@ -43,14 +43,14 @@ pub(crate) fn kind(head: &[u8]) -> Option<&'static str> {
         .or_else(|| is_utf16_without_a_mark(head).then_some("UTF-16 text"))
 }
 
-/// The two bytes at an offset, little endian.
+/// Returns the two bytes at an offset as a little-endian number.
 fn word(head: &[u8], at: usize) -> Option<u16> {
     let bytes = head.get(at..at.checked_add(2)?)?;
     Some(u16::from_le_bytes(bytes.try_into().ok()?))
 }
 
-/// A local file header: versions up to 63, known compression methods of zip, and a NUL in its fixed
-/// part of 30 bytes.
+/// Whether a local file header of zip begins here. Its version must be at most 63, its compression
+/// method known, and its fixed part of 30 bytes must contain a NUL.
 fn is_zip(head: &[u8]) -> bool {
     let has_version = word(head, 4).is_some_and(|version| (10..=63).contains(&(version & 0xff)));
     let has_method =
@@ -60,7 +60,8 @@ fn is_zip(head: &[u8]) -> bool {
     head.starts_with(b"PK\x03\x04") && has_version && has_method && has_name && has_nul
 }
 
-/// The end of a directory without files: all numbers before the comment's length are 0.
+/// Whether the end record of a zip file without files begins here. All numbers before the length of
+/// the comment must be 0.
 fn is_empty_zip(head: &[u8]) -> bool {
     let numbers = head.get(4..20);
     head.starts_with(b"PK\x05\x06") && numbers.is_some_and(|it| it.iter().all(|byte| *byte == 0))
@@ -72,7 +73,8 @@ fn is_no_text(head: &[u8]) -> bool {
     head.contains(&0) || std::str::from_utf8(head).is_err_and(|error| !is_cut_off(&error))
 }
 
-/// The magic, and flags of version 1; all of them are ASCII.
+/// Whether a frame of lz4 begins here. The magic and the flags are ASCII, so the flags must be
+/// valid for version 1.
 fn is_lz4(head: &[u8]) -> bool {
     let is_version_1 = head.get(4).is_some_and(|flags| flags >> 6 == 1);
     let is_block_size = head
@@ -81,7 +83,8 @@ fn is_lz4(head: &[u8]) -> bool {
     head.starts_with(b"\x04\x22\x4d\x18") && is_version_1 && is_block_size && is_no_text(head)
 }
 
-/// The magic, and a page header in Thrift: the page's type and its two sizes.
+/// Whether a Parquet file begins here. After the magic, there must be a page header in Thrift, with
+/// the type and the two sizes of the page.
 fn is_parquet(head: &[u8]) -> bool {
     let is_page = head
         .get(5)
@@ -89,13 +92,15 @@ fn is_parquet(head: &[u8]) -> bool {
     head.starts_with(b"PAR1\x15") && is_page && head.get(6) == Some(&0x15)
 }
 
-/// The magic, and a block of metadata that begins with one of Avro's own keys.
+/// Whether an Avro file begins here. After the magic, there must be a block of metadata that begins
+/// with a key of Avro.
 fn is_avro(head: &[u8]) -> bool {
     let rest = head.strip_prefix(b"Obj\x01").unwrap_or_default();
     rest.windows(5).any(|key| key == b"avro.")
 }
 
-/// ASCII with a NUL beside each character, for at least eight characters.
+/// Whether the data is UTF-16 text: at least eight ASCII characters, each of them with a NUL beside
+/// it.
 fn is_utf16_without_a_mark(head: &[u8]) -> bool {
     let is_ascii = |byte: u8| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~');
     let (pairs, _) = head.as_chunks::<2>();
@@ -104,7 +109,8 @@ fn is_utf16_without_a_mark(head: &[u8]) -> bool {
     pairs.len() >= 8 && (is_little || is_big)
 }
 
-/// `BZh`, the level, and the mark of a block or of the end; all of them are ASCII.
+/// Whether a bzip2 file begins here. `BZh` and the level are ASCII, so the mark of a block or of
+/// the end must follow.
 fn is_bzip2(head: &[u8]) -> bool {
     head.starts_with(b"BZh")
         && is_no_text(head)
@@ -123,7 +129,7 @@ pub(crate) fn is_skippable(head: &[u8]) -> bool {
     word.is_some_and(|word| word & !0xf == ZSTD_SKIPPABLE)
 }
 
-/// The advice for a file of a kind that is not allowed at its place in the job.
+/// Returns the advice to the user for a file of a kind that a job cannot read.
 pub(crate) fn advice(kind: &str) -> &'static str {
     match kind {
         "gzip" => "name it with .gz at the end",

@@ -1,5 +1,5 @@
-//! Files that are damaged, cut, extended, wrongly named or unusually large: each gives exactly its
-//! records or one sentence.
+//! Tests of files that are damaged, cut, extended, wrongly named or unusually large. Each file must
+//! give exactly its records, or an error of one sentence.
 
 use std::io::{Cursor, Write};
 
@@ -41,7 +41,7 @@ fn zst(text: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// A block as bgzip writes it; one without text is the end mark.
+/// Makes a block as bgzip writes it. A block without text is the end mark.
 fn block(text: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::GzBuilder::new()
         .extra(*b"BC\x02\0\0\0")
@@ -170,7 +170,8 @@ fn a_truncated_file_and_a_file_with_other_content_are_reported_as_such() {
         }
     }
     for cut in 1..frame.len() {
-        // Before the frame begins, no byte of it was consumed.
+        // While the header is incomplete, no byte of the frame counts as consumed. So the position
+        // in the error is not checked.
         let error = read(ZST, &frame[..cut]).unwrap_err();
         assert!(error.ends_with("it is truncated"), "{error}");
     }
@@ -273,7 +274,7 @@ fn fault_8434_a_small_file_of_very_many_equal_lines_is_read() {
     assert_eq!(rows, LINES);
 }
 
-/// A frame with a window of 2^`window_log` and without a length in its header.
+/// Makes a frame with a window of 2^`window_log` bytes and without a length in its header.
 fn with_window(text: &[u8], window_log: u32) -> Vec<u8> {
     let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
     encoder.window_log(window_log).unwrap();
@@ -285,7 +286,7 @@ fn with_window(text: &[u8], window_log: u32) -> Vec<u8> {
 fn a_window_of_two_gibibytes_is_read_and_charged_as_far_as_it_is_filled() {
     let mut head = with_window(b"1\n2\n", 27);
     assert_eq!(head[4] & 0x20, 0, "the frame says its window");
-    // The header that `zstd --long=31` writes; no 2 GiB of data are needed for this.
+    // This is the header that `zstd --long=31` writes. So the test needs no 2 GiB of data.
     head[5] = (31 - 10) << 3;
     let limits = |memory_bytes, zstd_window_bytes| ReadLimits {
         record: Limits {
@@ -410,8 +411,8 @@ fn lines(text: &[u8]) -> Vec<String> {
 }
 
 proptest! {
-    /// Every byte of a file is changed in turn; and at every position in turn the file ends, or
-    /// more bytes follow.
+    /// Changes each byte of a file in turn. Also cuts the file at each position, and appends bytes
+    /// to it.
     #[test]
     fn a_file_changed_at_any_place_gives_its_records_or_an_error(
         (one, two) in (texts(), texts()),
@@ -432,8 +433,7 @@ proptest! {
                 flipped[at] ^= flip;
                 exact(&flipped, "flipped")?;
                 let cut = &whole[..at];
-                // Between two members, and before the first, it is impossible to know that more
-                // should follow.
+                // At the beginning of a member, a reader cannot know that more bytes should follow.
                 if at > 0 && at != parts[0].len() {
                     prop_assert!(read(file, cut).is_err(), "{} cut at {}", file, at);
                 }

@@ -1,11 +1,11 @@
-//! Files whose format is unknown: found in a listing, before a task opens the first one.
+//! Finds files with an unknown format in a listing, before a task opens the first file.
 
 use zephyr_crds::pipeline::FilesSource;
 
 use crate::formats::source_format;
 use crate::storage::{InputFile, ListError, Stores, list_files};
 
-/// Most files that a sentence names.
+/// How many files an error names at most.
 const MAX_NAMED: usize = 10;
 
 /// Lists a set of files, and checks that the format of each is known. `field` is the path of the
@@ -26,8 +26,9 @@ pub async fn list_readable(
     }
 }
 
-/// A sentence about every file without a known extension; `None` if all of them have one. Only for
-/// files without `format`. `field` is their path in the manifest: `spec.pipeline.source.files`.
+/// Returns a sentence that names the files without a known extension. `None` if all files have one.
+/// This is only for sources that do not set `format`. `field` is the path of the set in the
+/// manifest, such as `spec.pipeline.source.files`.
 fn unknown_formats<'a>(field: &str, uris: impl Iterator<Item = &'a str>) -> Option<String> {
     let mut files = 0_usize;
     let unknown: Vec<&str> = uris

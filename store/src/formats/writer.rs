@@ -21,7 +21,7 @@ pub struct FileWriter<W: Write> {
 }
 
 impl<W: Write> FileWriter<W> {
-    /// Writes to `output`; `file` is its name, for messages.
+    /// Makes a writer that writes to `output`. `file` is the name of the output in messages.
     pub fn new(
         file: &str,
         format: Format,
@@ -42,7 +42,7 @@ impl<W: Write> FileWriter<W> {
     /// Writes one more record. In `text`, a string is written as it is and everything else as
     /// compact JSON.
     pub fn write(&mut self, record: &Record) -> Result<(), WriteError> {
-        // In a jsonl file records are written as they are; escapes are resolved for text only.
+        // In a `jsonl` file, records are written as they are. Escapes are resolved only for `text`.
         let text = match self.format {
             Format::Text => record.as_string(),
             Format::Jsonl => None,
@@ -72,12 +72,12 @@ impl<W: Write> FileWriter<W> {
         Ok(())
     }
 
-    /// Records written so far.
+    /// Returns how many records were written so far.
     pub fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// Ends the file; gives the output back with all bytes written to it.
+    /// Ends the file. Returns the output after all bytes were written to it.
     pub fn finish(mut self) -> Result<W, WriteError> {
         self.drain()?;
         let Self { file, output, .. } = self;
@@ -86,12 +86,13 @@ impl<W: Write> FileWriter<W> {
             .map_err(|error| WriteError::from_io(&file, error))
     }
 
-    /// Returns the output without ending it, so that it can be deleted.
+    /// Returns the output without ending the file, so that it can be deleted.
     pub fn abandon(self) -> Option<W> {
         self.output.abandon()
     }
 
-    /// Writes bytes through the buffer. Long data is written directly, without a copy.
+    /// Writes bytes through the buffer. Data that does not fit into the buffer is written directly,
+    /// without a copy.
     fn put(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
         if bytes.len() < BUFFER_BYTES {
             self.buffer.extend_from_slice(bytes);

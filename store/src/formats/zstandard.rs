@@ -1,6 +1,6 @@
-//! zstd: all frames of a file, and nothing else. An end of the file inside a frame is an error; a
-//! file that was cut exactly between two frames cannot be distinguished from a complete one. Memory
-//! is charged for the part of a window that was filled.
+//! Reads zstd: all frames of a file. Other bytes are an error. If the file ends inside a frame,
+//! this is an error too. A file that was cut exactly between two frames cannot be distinguished
+//! from a complete one. Only the filled part of a window counts as memory.
 
 use std::io::{self, BufRead, Read};
 
@@ -10,21 +10,22 @@ use super::compression::CompressedError;
 use super::input::Input;
 use super::magic::{self, MAGIC_BYTES, ZSTD};
 
-/// The largest window that zstd reads: 2 GiB, `zstd --long=31`.
+/// The largest window that zstd can read. It has 2 GiB, as with `zstd --long=31`.
 pub(crate) const MAX_WINDOW_LOG: u32 = 31;
 
-/// The longest frame header: magic, descriptor, window, dictionary, length of the content.
+/// How many bytes the longest frame header has: magic, descriptor, window, dictionary and length of
+/// the content.
 const MAX_HEAD_BYTES: usize = 18;
 
-/// Magic and length of a skippable frame.
+/// How many bytes the header of a skippable frame has: its magic and its length.
 const SKIPPABLE_HEAD_BYTES: usize = 8;
 
 /// Limits for the windows of a file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WindowLimits {
-    /// The largest window that the job allows.
+    /// How many bytes a window may have in this job.
     pub(crate) window_bytes: u64,
-    /// Memory that windows may fill.
+    /// How many bytes of memory windows may fill.
     pub(crate) memory_bytes: u64,
 }
 
@@ -35,28 +36,28 @@ pub(crate) struct Zstandard {
     decoder: Decoder<'static>,
     limits: WindowLimits,
     state: State,
-    /// The largest part of a window that was filled: the decoder keeps this memory.
+    /// How many bytes of a window were filled at most. The decoder keeps this memory.
     charged: u64,
 }
 
 #[derive(Clone, Copy)]
 enum State {
-    /// Before a frame; the first or a further one.
+    /// Before the first frame, or before a further frame.
     Between {
         is_first: bool,
     },
-    /// Inside a frame with this window, from which this number of plain bytes was decompressed.
+    /// Inside a frame. It has this window, and this number of plain bytes has been decompressed.
     Inside {
         window: u64,
         plain: u64,
     },
-    /// Inside a skippable frame with this number of bytes left.
+    /// Inside a skippable frame, of which this number of bytes is left.
     Skipping(u64),
     Ended,
 }
 
 impl Zstandard {
-    /// `size` is the size of the compressed file.
+    /// Makes a reader. `size` is the size of the compressed file.
     pub(crate) fn new(input: Input, size: u64, limits: WindowLimits) -> io::Result<Self> {
         let mut decoder = Decoder::new()?;
         decoder.set_parameter(DParameter::WindowLogMax(MAX_WINDOW_LOG))?;
@@ -70,12 +71,12 @@ impl Zstandard {
         })
     }
 
-    /// Compressed bytes consumed so far.
+    /// Returns how many compressed bytes were consumed so far.
     pub(crate) fn position(&self) -> u64 {
         self.input.position()
     }
 
-    /// Bytes of memory that its window holds.
+    /// Returns how many bytes of memory the window holds.
     pub(crate) fn charged_bytes(&self) -> u64 {
         self.charged
     }
@@ -189,16 +190,16 @@ impl Read for Zstandard {
 /// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FrameHead {
-    /// How far back the frame refers, in bytes.
+    /// The size of the window in bytes: how far back the frame may refer.
     window: u64,
-    /// Its plain length, if it is given.
+    /// The plain length of the frame, if the header gives it.
     content: Option<u64>,
-    /// The number of the dictionary that it refers to; 0 for none.
+    /// The number of the dictionary that the frame needs. 0 if it needs none.
     dictionary: u32,
 }
 
 impl FrameHead {
-    /// `None` if it is incomplete.
+    /// Parses a header. `None` if the header is incomplete.
     fn parse(head: &[u8]) -> Option<Self> {
         let descriptor = *head.get(ZSTD.len())?;
         let is_single = descriptor & 0x20 != 0;

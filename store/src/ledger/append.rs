@@ -1,5 +1,5 @@
-//! One coordinator's log: group commits, one object each, one at a time. The log is merged from
-//! time to time, so that a successor reads few objects.
+//! The log of one coordinator. Each group commit is one object, and they are written one after the
+//! other. The log is merged from time to time, so that the next coordinator reads few objects.
 
 use bytes::Bytes;
 use zephyr_engine::coordinator::record::LogRecord;
@@ -12,15 +12,18 @@ use crate::storage::{JobStorage, Location, Placed, put_if_absent};
 /// When the log is merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MergePolicy {
-    /// Log objects since the last merge: a successor reads at most this number one by one.
+    /// After how many log objects the log is merged. The next coordinator reads at most this number
+    /// of objects one by one.
     pub objects: u64,
-    /// Bytes of records since the last merge, which are kept in memory until then.
+    /// After how many bytes of records the log is merged. These records are kept in memory until
+    /// then.
     pub bytes: usize,
 }
 
 impl Default for MergePolicy {
-    /// A thousand objects are fetched within two seconds: sixteen at a time, 20 ms each. Eight
-    /// megabytes hold some 25,000 commits of tasks, so a million tasks need 40 objects.
+    /// A thousand objects are fetched within two seconds, because sixteen are fetched at a time and
+    /// each takes about 20 ms. Eight megabytes hold about 25,000 commits of tasks, so a million
+    /// tasks need 40 merged objects.
     fn default() -> Self {
         Self {
             objects: 1_000,
@@ -29,7 +32,7 @@ impl Default for MergePolicy {
     }
 }
 
-/// The log of the epoch that this process opened. Made by [`Ledger::take_over`].
+/// The log of the epoch that this process opened. [`Ledger::take_over`] makes it.
 #[derive(Debug)]
 pub struct Ledger {
     storage: JobStorage,
@@ -37,18 +40,18 @@ pub struct Ledger {
     writer: WriterToken,
     policy: MergePolicy,
     next: u64,
-    /// The object of an append with an unknown result.
+    /// The object of an append whose result is not known.
     in_doubt: Option<Bytes>,
-    /// Everything that was merged, from the beginning of the job.
+    /// All merged objects, from the beginning of the job.
     parts: Vec<Part>,
-    /// Number of names that were used for merged objects of this epoch.
+    /// How many names were used for merged objects of this epoch.
     merges: u64,
     unmerged: Lines,
     unmerged_objects: u64,
 }
 
 impl Ledger {
-    /// An empty log after `parts`.
+    /// Makes an empty log that follows `parts`.
     pub(crate) fn opened(
         storage: JobStorage,
         epoch: Epoch,
@@ -70,13 +73,13 @@ impl Ledger {
         }
     }
 
-    /// The epoch this process opened.
+    /// Returns the epoch that this process opened.
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
 
     /// Puts records into the log as one object. `Ok` means that every later coordinator will see
-    /// them. After `Unavailable` the same records must be appended again, which determines the
+    /// them. After `Unavailable`, the same records must be appended again. This determines the
     /// result of the first call.
     pub async fn append(&mut self, records: &[LogRecord]) -> Result<(), LedgerError> {
         if records.is_empty() {
@@ -127,8 +130,8 @@ impl Ledger {
         Header::new(kind, job, self.epoch, seq, &self.writer, self.epoch)
     }
 
-    /// A failure here is only logged: a successor then reads more objects, and the next merge
-    /// repairs that.
+    /// Merges the log if it is due. A failure is only logged. The next coordinator then reads more
+    /// objects, unless a later merge succeeds.
     async fn merge_if_due(&mut self) {
         let is_due = self.unmerged_objects >= self.policy.objects
             || self.unmerged.text.len() >= self.policy.bytes;
@@ -153,7 +156,7 @@ impl Ledger {
         let name = format!("epochs/{}/merged/{}", self.epoch, self.merges);
         let location = self.storage.at(&name).map_err(LedgerError::Address)?;
         let header = self.header(Kind::Merged, self.merges);
-        // A name whose put failed may have been taken by that put after all.
+        // A put that failed may have been carried out, so its name is not used again.
         self.merges += 1;
         let bytes =
             Bytes::from(encode(header, lines).map_err(|problem| refused(&location, problem))?);
@@ -167,7 +170,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Records where a successor finds all records up to here.
+    /// Writes a snapshot, which says where the next coordinator finds all records up to this point.
     pub(crate) async fn put_snapshot(&self) -> Result<(), LedgerError> {
         let location = snapshot_object(&self.storage, self.epoch, self.next)?;
         let lines = Lines::of_parts(&self.parts).map_err(|problem| refused(&location, problem))?;
@@ -201,7 +204,7 @@ pub(crate) fn log_object(
         .map_err(LedgerError::Address)
 }
 
-/// The snapshot that covers everything before log object `seq` of `epoch`.
+/// Returns the bytes of a snapshot that covers everything before log object `seq` of `epoch`.
 pub(crate) fn snapshot_object(
     storage: &JobStorage,
     epoch: Epoch,

@@ -7,7 +7,8 @@
 //! {"type":"done",…}
 //! {"type":"stageFinished",…}
 //! ```
-//! The checksum (CRC-32C) is over everything after the first line. Opens nothing.
+//! The checksum (CRC-32C) covers everything after the first line. This module only converts bytes.
+//! It opens no objects.
 
 use serde::{Deserialize, Serialize};
 use zephyr_engine::coordinator::record::LogRecord;
@@ -15,18 +16,18 @@ use zephyr_engine::id::Epoch;
 
 use crate::ledger::record::StoredRecord;
 
-/// The version this program writes, and the only one it reads.
+/// The version that this program writes. It reads no other version.
 const VERSION: u32 = 1;
 
 const MAGIC: &str = "zephyr-ledger";
 
-/// Distinguishes the writes of one coordinator process from those of others: a random number drawn
-/// at its start.
+/// Distinguishes the writes of one coordinator process from those of other processes. It is a
+/// random number that the process draws at its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WriterToken(String);
 
 impl WriterToken {
-    /// Takes a random number that was drawn for this process and is used for no other.
+    /// Makes a token from a random number. The number must be used for this process only.
     pub fn from_random(random: u128) -> Self {
         Self(format!("{random:032x}"))
     }
@@ -36,13 +37,13 @@ impl WriterToken {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Kind {
-    /// The epoch is in use.
+    /// Says that the epoch is in use.
     Open,
     /// A group commit.
     Log,
-    /// The end of an epoch's log, written by a later epoch.
+    /// The end of an epoch's log. A later epoch writes it.
     Seal,
-    /// Records of many log objects, in order.
+    /// The records of many log objects, in order.
     Merged,
     /// The merged objects that hold all records before a position of this epoch's log.
     Snapshot,
@@ -52,9 +53,9 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Header {
-    /// What the object is.
+    /// The kind of the object.
     pub kind: Kind,
-    /// Uid of the job.
+    /// The uid of the job.
     pub job: String,
     /// The epoch whose folder contains it.
     pub epoch: u64,
@@ -62,23 +63,23 @@ pub struct Header {
     /// position of the first log object that it does not cover. Merged object: its number.
     /// Otherwise 0.
     pub seq: u64,
-    /// Token of the process that wrote it.
+    /// The token of the process that wrote the object.
     pub writer: String,
-    /// The epoch that wrote it. It differs from `epoch` only for a seal.
+    /// The epoch that wrote the object. It differs from `epoch` only for a seal.
     pub by: u64,
-    /// Number of lines that follow.
+    /// How many lines follow.
     pub records: usize,
 }
 
-/// A merged object, as a snapshot names it.
+/// The description of a merged object in a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Part {
-    /// Its path under the job's folder.
+    /// The path of the merged object under the job's folder.
     pub object: String,
     /// How many records it holds.
     pub records: usize,
-    /// CRC-32C of all its bytes.
+    /// The CRC-32C of all bytes of the merged object.
     pub crc32c: u32,
 }
 
@@ -103,16 +104,16 @@ impl Header {
     }
 }
 
-/// An object, read.
+/// An object that was read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LedgerObject<T = LogRecord> {
-    /// What the object says of itself.
+    /// The header of the object.
     pub header: Header,
-    /// What it holds, in order.
+    /// The records of the object, in order.
     pub records: Vec<T>,
 }
 
-/// Records as lines. The lines of several objects can be joined into one object.
+/// Encoded records. The lines of several objects can be joined into one object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Lines {
     pub(crate) text: Vec<u8>,
@@ -161,7 +162,7 @@ pub(crate) fn encode(mut header: Header, lines: &Lines) -> Result<Vec<u8>, Strin
     Ok(bytes)
 }
 
-/// Reads an object of records; the error says what is wrong with it.
+/// Reads an object of records. The error says what is wrong with the object.
 pub fn decode(bytes: &[u8]) -> Result<LedgerObject, String> {
     decode_as(bytes, |stored: StoredRecord| LogRecord::try_from(stored))
 }
@@ -194,7 +195,7 @@ fn decode_as<S: for<'a> Deserialize<'a>, T>(
     let (first, body) = body.split_once('\n').ok_or("it has no header")?;
     let header: Header =
         serde_json::from_str(first).map_err(|e| format!("its header cannot be read: {e}"))?;
-    // The number comes from the object itself and may be wrong.
+    // The number of records comes from the object itself and may be wrong.
     let mut records = Vec::with_capacity(header.records.min(body.len()));
     for line in body.lines() {
         let stored: S =

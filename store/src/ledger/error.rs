@@ -4,11 +4,11 @@ use zephyr_engine::id::Epoch;
 
 use crate::storage::{LocationError, StorageError};
 
-/// Why the ledger did not do what it was asked.
+/// Why a call of the ledger failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// A newer coordinator has sealed the log of this one. The last call had no effect; this
-    /// process has to end.
+    /// A newer coordinator has sealed the log of this one. The last call had no effect. This
+    /// process must end.
     #[error("the coordinator of epoch {by} has taken over: this one is fenced")]
     Fenced {
         /// The epoch that took over.
@@ -18,21 +18,23 @@ pub enum LedgerError {
     /// repeating the same call determines it.
     #[error("the ledger is unavailable: {0}")]
     Unavailable(#[source] StorageError),
-    /// The store refused, and will refuse again: credentials, bucket, configuration.
+    /// The store refused the call, and will refuse it again. The credentials, the bucket or the
+    /// configuration are wrong.
     #[error("the ledger cannot be used: {0}")]
     Store(#[source] StorageError),
-    /// An object in the ledger is damaged or was written by something else.
+    /// An object in the ledger is damaged, or another program wrote it.
     #[error("{object}: not a part of this job's ledger: {problem}")]
     Refused {
-        /// The object's uri.
+        /// The uri of the object.
         object: String,
-        /// What is wrong with it.
+        /// What is wrong with the object.
         problem: String,
     },
-    /// The job's folder has no valid address.
+    /// The address of an object in the job's folder is not valid.
     #[error("the ledger's address: {0}")]
     Address(#[source] LocationError),
-    /// After `Unavailable`, other records were appended than those of the unfinished call.
+    /// After `Unavailable`, the caller appended other records than those of the call with the
+    /// unknown result.
     #[error("the result of an earlier append is unknown: append the same records again first")]
     InDoubt,
 }

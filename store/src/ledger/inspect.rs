@@ -1,5 +1,6 @@
-//! Reads a ledger from outside, for tests and tools. Opens no epoch, seals nothing, writes nothing;
-//! the result may be out of date when it is returned.
+//! Reads a ledger without taking it over, for tests and tools. This module opens no epoch, seals
+//! nothing and writes nothing. A coordinator may append records at the same time, so the result may
+//! be out of date.
 
 use zephyr_engine::coordinator::record::LogRecord;
 use zephyr_engine::id::Epoch;
@@ -10,8 +11,8 @@ use crate::ledger::encoding::{Kind, decode};
 use crate::ledger::take_over::{find_base, is_sealed, look, newest_listed, read_parts};
 use crate::storage::JobStorage;
 
-/// The newest epoch (0 if none was opened yet), and the records with which a coordinator that takes
-/// over now would begin.
+/// Returns the newest epoch, and the records with which a coordinator that takes over now would
+/// begin. The epoch is 0 if none was opened yet.
 pub async fn inspect(storage: &JobStorage) -> Result<(Epoch, Vec<LogRecord>), LedgerError> {
     let newest = Epoch(newest_listed(storage).await?);
     if newest.0 == 0 {

@@ -1,5 +1,5 @@
-//! Log records as they are stored, separate from the engine's types so that neither depends on the
-//! other. Conversion only.
+//! The stored form of log records. It is separate from the engine's types, so that neither depends
+//! on the other. This module only converts between the two.
 
 use serde::{Deserialize, Serialize};
 use zephyr_engine::coordinator::record::{
@@ -50,7 +50,7 @@ pub(crate) enum StoredRecord {
     },
 }
 
-/// A task's attempt: `{"stage":0,"shard":1,"epoch":3,"number":1}`.
+/// An attempt of a task, such as `{"stage":0,"shard":1,"epoch":3,"number":1}`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StoredAttempt {
@@ -150,7 +150,7 @@ impl From<&LogRecord> for StoredRecord {
 }
 
 impl TryFrom<StoredRecord> for LogRecord {
-    /// The part of the record that is invalid.
+    /// Names the part of the record that is not valid.
     type Error = String;
 
     fn try_from(stored: StoredRecord) -> Result<Self, String> {
@@ -246,7 +246,7 @@ impl From<StoredClass> for FailureClass {
 }
 
 impl StoredFile {
-    /// An attempt's file.
+    /// Makes the stored form of an attempt's file.
     fn of(task: TaskAttempt, file: &OutputFile) -> Self {
         let place = match &file.place {
             FilePlace::Shuffle => StoredPlace::Shuffle {
@@ -272,7 +272,7 @@ impl StoredFile {
         }
     }
 
-    /// The file, if it is at the path where the attempt has to write it.
+    /// Returns the file, if its path is the one to which the attempt must write.
     fn of_attempt(self, task: TaskAttempt) -> Result<OutputFile, String> {
         let place = match self.place {
             StoredPlace::Shuffle { path } => {

@@ -1,5 +1,6 @@
-//! Ledgers that release 0.1.0 wrote: the plan is read, the records are taken over, and the files
-//! that they name are whole. The files are of that release and must never be generated again.
+//! Tests with ledgers that release 0.1.0 wrote. The plan must be readable, the records must be
+//! taken over, and the files that they name must be complete. Release 0.1.0 wrote these ledgers.
+//! They must never be generated again.
 
 use std::path::{Path, PathBuf};
 
@@ -12,19 +13,19 @@ use crate::reclaim::{is_job_uid, part_of};
 use crate::shuffle::{check_file, shuffle_path};
 use crate::storage::{JobStorage, Stores, fetch};
 
-/// A ledger, and what is in it.
+/// A stored ledger, and its expected contents.
 struct Stored {
-    /// The folder's name.
+    /// The name of the ledger's folder.
     name: &'static str,
-    /// The epoch that takes it over.
+    /// The epoch that takes over the ledger.
     epoch: u64,
-    /// Records of all earlier epochs.
+    /// How many records all earlier epochs have.
     records: usize,
-    /// Files that were read, as the plan lists them.
+    /// How many input files the plan lists.
     inputs: usize,
-    /// Shards of the source.
+    /// How many shards the source has.
     shards: u32,
-    /// Shuffle files that the records name, and the partitions of each.
+    /// How many shuffle files the records name, and how many partitions each file has.
     shuffled: (usize, u32),
 }
 
@@ -87,7 +88,7 @@ fn folder(name: &str) -> PathBuf {
     Path::new(ledgers).join(name)
 }
 
-/// A copy of the ledger in a folder of this test, and the uid of its job.
+/// Copies the ledger to a temporary folder. Returns the folder and the job's storage in it.
 fn copied(name: &str) -> (TempDir, JobStorage) {
     let uid = std::fs::read_dir(folder(name))
         .unwrap()

@@ -1,9 +1,9 @@
-//! How a starting coordinator becomes the only one: it opens an epoch, reads the records, seals
-//! every older log, and writes a snapshot of what it read.
+//! The take-over of a ledger. A starting coordinator opens an epoch, reads the records, seals every
+//! older log, and writes a snapshot of what it read. Then no older coordinator can commit anything.
 //!
 //! A commit of an older coordinator is either read here, or it is never acknowledged because its
-//! log is sealed. The base is the newest older epoch with a snapshot; an epoch that died before its
-//! snapshot does no harm.
+//! log is sealed. Reading begins at the newest older epoch that has a snapshot. If a coordinator
+//! died before it wrote its snapshot, an older snapshot is used.
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
@@ -19,36 +19,39 @@ use crate::ledger::encoding::{
 use crate::ledger::{Ledger, LedgerError};
 use crate::storage::{Cause, JobStorage, Location, Placed, fetch, persist, put_if_absent};
 
-/// Number of log objects that are fetched ahead of the one that is replayed.
+/// How many log objects are fetched ahead of the one that is replayed.
 const LOG_OBJECTS_AHEAD: usize = 16;
 
-/// Number of merged objects that are fetched and read at the same time: some 8 MB each.
+/// How many merged objects are fetched and decoded at the same time. Each has about 8 MB.
 const PARTS_AHEAD: usize = 4;
 
-/// A merged object smaller than this is decoded in well under a millisecond, so it needs no thread.
+/// A merged object with fewer bytes than this is decoded in much less than a millisecond, so no
+/// separate thread decodes it.
 const DECODED_AT_ONCE_BYTES: usize = 64 << 10;
 
-/// Most records of older logs in one merged object: some 8 MB.
+/// How many records of older logs one merged object has at most. They have about 8 MB.
 const RECORDS_PER_PART: usize = 25_000;
 
-/// Most records for which memory is reserved before they are read: two for each of a million tasks.
+/// For how many records memory is reserved at most before they are read. This is two records for
+/// each of a million tasks.
 const MAX_RECORDS_RESERVED: usize = 2_000_000;
 
-/// The most epochs a job can have: a coordinator that restarted once a minute for two years.
+/// How many epochs a job can have. A coordinator that restarts once a minute reaches this number
+/// after two years.
 const MAX_EPOCHS: u64 = 1_000_000;
 
 /// The state with which a coordinator begins.
 #[derive(Debug)]
 pub struct TakeOver {
-    /// Its own log, empty.
+    /// The log of this coordinator, which is empty.
     pub ledger: Ledger,
-    /// Its epoch, greater than all before.
+    /// The epoch of this coordinator. It is greater than all earlier epochs.
     pub epoch: Epoch,
-    /// Everything that was committed before, in order.
+    /// All records that were committed before, in order.
     pub records: Vec<LogRecord>,
 }
 
-/// An epoch that belongs to this process, and from which nothing is read yet.
+/// An epoch that this process has opened, before it has read the older epochs.
 #[derive(Debug)]
 pub struct OpenedEpoch {
     storage: JobStorage,
@@ -65,8 +68,8 @@ pub(crate) struct Base {
 }
 
 impl Ledger {
-    /// Opens the next epoch: from here on this process competes only with later ones. After
-    /// `Unavailable` it can be called again; that opens a further epoch.
+    /// Opens the next epoch. From then on, this process competes only with later ones. After
+    /// `Unavailable`, this function can be called again. It then opens another epoch.
     pub async fn open(
         storage: &JobStorage,
         writer: WriterToken,
@@ -90,13 +93,13 @@ impl Ledger {
 }
 
 impl OpenedEpoch {
-    /// The epoch.
+    /// Returns the epoch.
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
 
-    /// Replays and seals all older epochs, and writes this epoch's first snapshot. Nothing may be
-    /// dispatched before that.
+    /// Replays and seals all older epochs, and writes the first snapshot of this epoch. No task may
+    /// be dispatched before this function has returned.
     pub async fn take_over(self, policy: MergePolicy) -> Result<TakeOver, LedgerError> {
         let Self {
             storage,
@@ -179,7 +182,7 @@ pub(crate) async fn newest_listed(storage: &JobStorage) -> Result<u64, LedgerErr
     Ok(newest)
 }
 
-/// The contents of a folder; empty if the folder does not exist, as may be the case on a local
+/// Lists the contents of a folder. `None` if the folder does not exist, which can happen on a local
 /// disk.
 async fn list(storage: &JobStorage, folder: &Location) -> Result<Option<ListResult>, LedgerError> {
     let store = storage
@@ -198,16 +201,17 @@ async fn list(storage: &JobStorage, folder: &Location) -> Result<Option<ListResu
     }
 }
 
-/// The last part of a path, if it is a number.
+/// Returns the last part of a path, if it is a number.
 fn number(path: &Path) -> Option<u64> {
     path.filename()?.parse().ok()
 }
 
-/// The newest snapshot of the newest older epoch that has one; the beginning of epoch 1 if none has
-/// one.
+/// Finds the newest snapshot of the newest older epoch that has a snapshot. If none has one,
+/// returns the beginning of epoch 1.
 pub(crate) async fn find_base(storage: &JobStorage, epoch: Epoch) -> Result<Base, LedgerError> {
     for older in (1..epoch.0).rev() {
-        // If a listing omits snapshots, this only costs more reads: any of them is correct.
+        // Every snapshot is correct. If a listing omits the newest ones, only more objects have to
+        // be read.
         for seq in listed_snapshots(storage, Epoch(older))
             .await?
             .into_iter()
@@ -234,7 +238,8 @@ pub(crate) async fn find_base(storage: &JobStorage, epoch: Epoch) -> Result<Base
     })
 }
 
-/// Positions of an epoch's snapshots as listed, in order; the first snapshot is always included.
+/// Returns the positions of an epoch's snapshots from a listing, in order. The first snapshot is
+/// always included.
 async fn listed_snapshots(storage: &JobStorage, epoch: Epoch) -> Result<Vec<u64>, LedgerError> {
     let folder = storage
         .at(&format!("epochs/{epoch}/snapshots"))
@@ -251,7 +256,7 @@ async fn listed_snapshots(storage: &JobStorage, epoch: Epoch) -> Result<Vec<u64>
     Ok(positions)
 }
 
-/// All records that merged objects hold, in order.
+/// Reads all records of merged objects, in order.
 pub(crate) async fn read_parts(
     storage: &JobStorage,
     parts: &[Part],
@@ -271,7 +276,8 @@ pub(crate) async fn read_parts(
     Ok(records)
 }
 
-/// Reads a refused part once more: one of hundreds may be damaged in transit.
+/// Reads a merged object. If it is refused, reads it once more, because one of hundreds of objects
+/// may be damaged in transit.
 async fn read_part(storage: &JobStorage, part: &Part) -> Result<Vec<LogRecord>, LedgerError> {
     match read_part_once(storage, part).await {
         Err(LedgerError::Refused { .. }) => read_part_once(storage, part).await,
@@ -298,7 +304,8 @@ async fn read_part_once(storage: &JobStorage, part: &Part) -> Result<Vec<LogReco
     let decoded = if bytes.len() < DECODED_AT_ONCE_BYTES {
         decode(&bytes)
     } else {
-        // Some 50 ms of work: on its own thread, so that several parts are read at the same time.
+        // Decoding takes about 50 ms. It runs on a separate thread, so that several objects are
+        // decoded at the same time.
         tokio::task::spawn_blocking(move || decode(&bytes))
             .await
             .map_err(|died| refuse(&died.to_string()))?
@@ -324,7 +331,7 @@ async fn replay_and_seal(
 ) -> Result<(), LedgerError> {
     let mut next = first;
     loop {
-        // Only objects that existed at that moment; the first gap ends the log.
+        // The objects are fetched ahead. The first one that does not exist ends the log.
         let ahead = futures::stream::iter(next..).map(|seq| async move {
             let location = log_object(storage, older, seq)?;
             look(storage, &location).await
@@ -353,7 +360,8 @@ async fn replay_and_seal(
             .map_err(LedgerError::from_storage)?
         {
             Placed::Mine => return Ok(()),
-            // The older coordinator still lives and was faster, or another one has sealed the log.
+            // The older coordinator still runs and has put this object first, or another
+            // coordinator has sealed the log.
             Placed::Theirs(bytes) => {
                 if is_sealed(storage, &location, &bytes, older, next, records)? {
                     return Ok(());
@@ -364,8 +372,9 @@ async fn replay_and_seal(
     }
 }
 
-/// Whether a log object that was not found must have existed: an object is put only after the one
-/// before it exists. If both exist now, a coordinator that still lives has put them since.
+/// Whether a log object that was not found must have been lost. An object is put only after the
+/// previous one exists. If both exist now, a coordinator that still runs has put them in the
+/// meantime.
 async fn is_missing(storage: &JobStorage, epoch: Epoch, seq: u64) -> Result<bool, LedgerError> {
     let there = async |seq| -> Result<bool, LedgerError> {
         let location = log_object(storage, epoch, seq)?;
@@ -374,7 +383,7 @@ async fn is_missing(storage: &JobStorage, epoch: Epoch, seq: u64) -> Result<bool
     Ok(there(seq + 1).await? && !there(seq).await?)
 }
 
-/// Takes the records of a log object; returns whether it was the seal.
+/// Appends the records of a log object to `records`. Returns whether the object was the seal.
 pub(crate) fn is_sealed(
     storage: &JobStorage,
     location: &Location,
@@ -406,7 +415,7 @@ pub(crate) async fn look(
     }
 }
 
-/// Reads an object that must be of this job, of this epoch and position, and of one of these kinds.
+/// Reads an object. It must be of this job, of this epoch and position, and of one of these kinds.
 fn expect(
     storage: &JobStorage,
     location: &Location,

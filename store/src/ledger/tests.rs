@@ -1,5 +1,5 @@
-//! The promise of the ledger under lost replies, errors, false answers and races: a commit is
-//! either seen by the successor or was never acknowledged.
+//! Tests of what the ledger promises: the next coordinator sees a commit, or the commit was never
+//! acknowledged. They have lost replies, errors, false answers and races.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +19,7 @@ use crate::fixtures::attempts::first_attempt;
 use crate::fixtures::tricky::{Trick, Tricks, tricky};
 use crate::storage::{JobStorage, Location, Stores};
 
-/// The job's storage on this store, as one coordinator sees it.
+/// Returns the job's storage on this store, as one coordinator sees it.
 fn storage(inner: &Arc<InMemory>, tricks: Tricks) -> JobStorage {
     JobStorage::new(
         tricky(inner, tricks),
@@ -37,7 +37,7 @@ fn token(number: u128) -> WriterToken {
     WriterToken::from_random(number)
 }
 
-/// A coordinator that merges its log after this number of objects.
+/// Takes over as a coordinator that merges its log after this number of objects.
 async fn take_over(
     storage: &JobStorage,
     writer: u128,
@@ -53,7 +53,7 @@ async fn take_over(
         .await
 }
 
-/// A record that differs from all others.
+/// Makes a record that differs from those of all other shards.
 fn fact(shard: u32) -> LogRecord {
     LogRecord::Revoked {
         task: first_attempt(0, shard),
@@ -195,8 +195,8 @@ async fn a_long_log_is_merged_and_a_successor_reads_few_objects_and_writes_only_
     let counted = storage(&inner, tricks);
     let mut second = take_over(&counted, 2, 10).await.unwrap();
     assert_eq!(shards(&second.records), (0..95).collect::<Vec<_>>());
-    // A snapshot, nine merged objects, five log objects, and requests for objects that do not
-    // exist.
+    // These are a snapshot, nine merged objects, five log objects, and requests for objects that do
+    // not exist.
     let read = gets.load(Ordering::SeqCst);
     assert!(read < 15 + 20, "{read} reads");
     let written = |epoch| {
@@ -364,8 +364,8 @@ async fn race(interrupted_call: usize, before: bool, merge_after: u64) -> bool {
             Arc::clone(&acknowledged),
         );
         Arc::new(move |_, _| {
-            // After a call: it was carried out, its answer was lost, and the other coordinator runs
-            // before the call is tried again.
+            // If the other coordinator runs after the call, the call was carried out but its answer
+            // was lost. The other coordinator runs before the call is tried again.
             let call = calls.fetch_add(1, Ordering::SeqCst);
             let (inner, acknowledged) = (Arc::clone(&inner), Arc::clone(&acknowledged));
             Box::pin(async move {
@@ -399,7 +399,7 @@ async fn race(interrupted_call: usize, before: bool, merge_after: u64) -> bool {
             }
         }
     }
-    // The oldest coordinator is superseded by now.
+    // The oldest coordinator has been superseded.
     assert!(matches!(
         old.ledger.append(&[fact(9)]).await,
         Err(LedgerError::Fenced { .. })
@@ -409,8 +409,8 @@ async fn race(interrupted_call: usize, before: bool, merge_after: u64) -> bool {
         .unwrap();
     let mut expected = acknowledged.lock().unwrap().clone();
     let mut seen = shards(&last.records);
-    // A record that was put but not acknowledged may be seen. There is none here, because every
-    // append was answered.
+    // A successor may see a record that was put but not acknowledged. There is none here, because
+    // every append was answered.
     expected.sort_unstable();
     seen.sort_unstable();
     assert_eq!(seen, expected, "call {interrupted_call}, before: {before}");

@@ -1,5 +1,6 @@
-//! `ended.json` in a job's folder: records that the job has ended, and how long its folder stays.
-//! The time of the job's end is the time that the store gives to this object. Removes nothing.
+//! The marker `ended.json` in a job's folder. It records that the job has ended, and how long its
+//! folder stays. The time of the job's end is the time that the store gives to this object. This
+//! module removes nothing.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,10 +12,11 @@ use crate::storage::{Cause, JobStorage, Location, LocationError, StorageError, p
 /// The name of the marker in the job's folder.
 pub const MARKER_NAME: &str = "ended.json";
 
-/// The version this program writes, and the only one it reads.
+/// The version that this program writes. It reads no other version.
 const VERSION: u32 = 1;
 
-/// The most bytes of a marker. A marker has a few hundred bytes; a larger object is not a marker.
+/// How many bytes a marker may have. A marker has a few hundred bytes, so a larger object is not a
+/// marker.
 const MAX_MARKER_BYTES: u64 = 64 << 10;
 
 /// The content of a marker.
@@ -23,31 +25,32 @@ const MAX_MARKER_BYTES: u64 = 64 << 10;
 pub struct Marker {
     version: u32,
     job_uid: String,
-    /// Namespace and name of the job, for people; empty if they are not known.
+    /// The namespace and the name of the job, for users who read the marker. Empty if they are not
+    /// known.
     pub job: String,
     /// `Succeeded`, or the reason why the job failed.
     pub outcome: String,
-    /// How long the folder stays after the marker was written. If not set, it stays until somebody
-    /// deletes it.
+    /// How many seconds the folder stays after the marker was written. If not set, the folder stays
+    /// until somebody deletes it.
     pub ledger_ttl_seconds: Option<u64>,
 }
 
 /// A marker and when it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// Its content.
+    /// The content of the marker.
     pub marker: Marker,
-    /// When it was written, by the store's clock.
+    /// When the marker was written, by the store's clock.
     pub at: SystemTime,
 }
 
 /// Why it is not known whether a job has ended.
 #[derive(Debug, thiserror::Error)]
 pub enum MarkerError {
-    /// Its address is too long.
+    /// The address of the marker is too long.
     #[error("{0}")]
     Address(#[source] LocationError),
-    /// A call failed.
+    /// A call to the store failed.
     #[error("{0}")]
     Store(#[source] StorageError),
     /// The object is not a marker of this job.
@@ -55,13 +58,13 @@ pub enum MarkerError {
     Unreadable {
         /// The object.
         object: String,
-        /// What is wrong with it.
+        /// What is wrong with the object.
         problem: String,
     },
 }
 
 impl Marker {
-    /// A marker of the job whose folder it is written into.
+    /// Makes a marker for the job of `storage`.
     pub fn new(
         storage: &JobStorage,
         job: String,
@@ -77,8 +80,8 @@ impl Marker {
         }
     }
 
-    /// How long the folder stays after its last sign of life; `None` if it stays until somebody
-    /// deletes it.
+    /// Returns how long the folder stays after its last sign of life. `None` if it stays until
+    /// somebody deletes it.
     pub fn ledger_ttl(&self) -> Option<Duration> {
         self.ledger_ttl_seconds.map(Duration::from_secs)
     }
@@ -88,7 +91,7 @@ fn location(storage: &JobStorage) -> Result<Location, MarkerError> {
     storage.at(MARKER_NAME).map_err(MarkerError::Address)
 }
 
-/// Writes the marker, replacing an existing one.
+/// Writes the marker. Replaces an existing one.
 pub async fn mark(storage: &JobStorage, marker: &Marker) -> Result<(), MarkerError> {
     let location = location(storage)?;
     let bytes = serde_json::to_vec(marker).map_err(|error| {
@@ -108,7 +111,7 @@ pub async fn mark(storage: &JobStorage, marker: &Marker) -> Result<(), MarkerErr
         .map_err(MarkerError::Store)
 }
 
-/// Reads the marker; nothing if there is none.
+/// Reads the marker. `None` if there is no marker.
 pub async fn read_marker(storage: &JobStorage) -> Result<Option<Ended>, MarkerError> {
     let location = location(storage)?;
     let stores = storage.stores();

@@ -1,21 +1,21 @@
-//! The names in a job's folder. A name that is not listed here belongs to another program, and its
-//! folder is left alone.
+//! The names of objects in a job's folder. If a folder contains another name, that object belongs
+//! to another program, and the folder is not removed.
 
 use crate::storage::is_write_question;
 
-/// Most digits of a number in a name: those of a 64-bit number.
+/// How many digits a number in a name may have. A 64-bit number has at most this many.
 const MAX_DIGITS: usize = 20;
 
-/// The part of a job's folder that an object belongs to, in the order of removal. If a coordinator
-/// finds the last part without the others, it knows that the ledger was removed; otherwise it would
-/// run the job again.
+/// The part of a job's folder to which an object belongs, in the order of removal. If a coordinator
+/// finds the last part without the others, it knows that the ledger was removed. Without this rule
+/// it would run the job again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// Intermediate data.
     Data,
     /// Logs, snapshots and merged objects of the ledger.
     Log,
-    /// The epochs' first objects.
+    /// The first object of each epoch.
     Opened,
     /// The plan, the copy of the claim of the output folder, and the probe of the storage.
     Plan,
@@ -23,8 +23,8 @@ pub enum Part {
     Marker,
 }
 
-/// Whether a folder's name is that of a job: a Kubernetes uid, or the 32 hexadecimal digits of a
-/// local run.
+/// Whether a name is that of a job's folder. Such a name is a Kubernetes uid, or the 32 hexadecimal
+/// digits of a local run.
 pub fn is_job_uid(name: &str) -> bool {
     let is_hex = |text: &str| {
         text.bytes()
@@ -35,8 +35,8 @@ pub fn is_job_uid(name: &str) -> bool {
     (lengths == [32] || lengths == [8, 4, 4, 4, 12]) && groups.iter().all(|group| is_hex(group))
 }
 
-/// The part that an object belongs to, by its path below the folder; nothing if no release writes
-/// such a name.
+/// Returns the part to which an object belongs, by its path below the folder. `None` if no release
+/// writes such a name.
 pub fn part_of(path: &str) -> Option<Part> {
     let segments: Vec<&str> = path.split('/').collect();
     let (last, folders) = segments.split_last()?;
@@ -60,8 +60,8 @@ pub fn part_of(path: &str) -> Option<Part> {
     }
 }
 
-/// The final name of a file that a killed process left unfinished on a local disk: `shuffle` for
-/// `.shuffle.part` and for `shuffle#1`.
+/// Returns the final name of a file that a killed process left unfinished on a local disk. It is
+/// `shuffle` for `.shuffle.part` and for `shuffle#1`. Any other name is returned unchanged.
 fn written_as(name: &str) -> &str {
     if let Some(staged) = name
         .strip_prefix('.')
@@ -79,13 +79,13 @@ fn is_number(text: &str) -> bool {
     (1..=MAX_DIGITS).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// `e3a1`.
+/// Whether a text is the name of an attempt, such as `e3a1`.
 fn is_attempt(text: &str) -> bool {
     let numbers = text.strip_prefix('e').and_then(|rest| rest.split_once('a'));
     numbers.is_some_and(|(epoch, number)| is_number(epoch) && is_number(number))
 }
 
-/// `outputs-e4-2`.
+/// Whether a text is the name of a list of outputs, such as `outputs-e4-2`.
 fn is_list_of_outputs(text: &str) -> bool {
     let numbers = text
         .strip_prefix("outputs-e")

@@ -1,4 +1,4 @@
-//! What a folder contains, and which job it belongs to. Removes nothing.
+//! Finds what a folder contains, and to which job it belongs. This module removes nothing.
 
 use std::time::SystemTime;
 
@@ -12,33 +12,33 @@ use crate::storage::{JobStorage, StorageError, walk};
 /// The contents of a folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
-    /// How many objects.
+    /// How many objects the folder has.
     pub objects: u64,
-    /// Their size.
+    /// The total size of the objects in bytes.
     pub bytes: u64,
-    /// When the newest of them was written, by the store's clock; nothing for an empty folder.
+    /// When the newest object was written, by the store's clock. `None` if the folder is empty.
     pub newest: Option<SystemTime>,
-    /// How many of them do not belong to a job, with the path of one of them.
+    /// How many objects do not belong to a job, and the path of one of them.
     pub foreign: Option<(u64, String)>,
-    /// Whether there is a plan.
+    /// Whether the folder has a plan.
     pub has_plan: bool,
-    /// An epoch that was opened.
+    /// The number of an epoch that was opened.
     pub opened: Option<u64>,
 }
 
-/// The object by which a folder proves which job it belongs to.
+/// The object that proves to which job a folder belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// A marker that this job has ended.
+    /// A marker, which says that this job has ended.
     Ended(Ended),
-    /// The plan of this job; the name of the output is read from it.
+    /// The plan of this job. It contains the path of the output.
     Plan {
         /// `spec.pipeline.sink.files.path`.
         sink: Option<String>,
     },
     /// An epoch of this job's ledger.
     Ledger,
-    /// Nothing in it names a job.
+    /// No object in the folder names a job.
     Nothing,
 }
 
@@ -65,7 +65,7 @@ pub async fn survey(storage: &JobStorage) -> Result<Survey, StorageError> {
 }
 
 impl Survey {
-    /// The object by which the folder proves which job it belongs to.
+    /// Returns the object that proves to which job the folder belongs.
     pub async fn proof(&self, storage: &JobStorage) -> Result<Proof, StorageError> {
         match read_marker(storage).await {
             Ok(Some(ended)) => return Ok(Proof::Ended(ended)),
@@ -87,7 +87,7 @@ impl Survey {
         Ok(Proof::Nothing)
     }
 
-    /// Whether the ledger contains a result; nothing if it cannot be read.
+    /// Whether the ledger contains a result. `None` if the ledger is not valid.
     pub async fn has_result(&self, storage: &JobStorage) -> Result<Option<bool>, StorageError> {
         let records = unless_refused(inspect(storage).await)?;
         let is_result = |record: &LogRecord| matches!(record, LogRecord::Result(_));
@@ -95,8 +95,8 @@ impl Survey {
     }
 }
 
-/// The contents of the ledger; `None` if the objects are not a valid ledger. An error if the store
-/// cannot be read.
+/// Returns the contents of the ledger. `None` if the objects are not a valid ledger. An error if
+/// the store cannot be read.
 fn unless_refused<T>(read: Result<T, LedgerError>) -> Result<Option<T>, StorageError> {
     match read {
         Ok(value) => Ok(Some(value)),

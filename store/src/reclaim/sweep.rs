@@ -1,8 +1,8 @@
-//! At the end of a job, removes folders beside the job's own that have outlived their
-//! `spec.storage.ledgerTTL`. This does not delay the job's end for long, and its failures do no
-//! harm.
+//! Removes expired folders of other jobs at the end of a job. A folder is beside the job's own, and
+//! expires after its `spec.storage.ledgerTTL`. This does not delay the job's end for long, and its
+//! failures do no harm.
 //!
-//! The store's clock alone decides whether a folder's time is over: the current time is the time at
+//! Only the store's clock decides whether a folder has expired. The current time is the time at
 //! which this job's own marker was written.
 
 use std::time::{Duration, SystemTime};
@@ -13,27 +13,27 @@ use zephyr_engine::id::JobUid;
 use crate::reclaim::{Ended, MarkerError, is_job_uid, read_marker, remove_job_folder, survey};
 use crate::storage::{JobStorage, ProbeError, StorageError, last_touched, subfolders};
 
-/// Most folders that are examined: one small read each. Each job begins at a random position, so
-/// over time all folders are examined.
+/// How many folders one job examines at most. Each needs one small read. Each job begins at a
+/// random position, so over time all folders are examined.
 const MAX_LOOKED_AT: usize = 200;
 
-/// Number of folders that are examined at the same time.
+/// How many folders are examined at the same time.
 const LOOKED_AT_ONCE: usize = 16;
 
-/// Most folders that are removed. Each job adds one folder and removes up to twenty, so the number
-/// of folders does not grow.
+/// How many folders one job removes at most. Each job adds one folder and removes up to this
+/// number, so the number of folders does not grow.
 const MAX_REMOVED: usize = 20;
 
 /// The result of a sweep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Folders of other jobs that were examined.
+    /// How many folders of other jobs were examined.
     pub looked_at: usize,
-    /// Folders that were removed.
+    /// How many folders were removed.
     pub removed: usize,
 }
 
-/// Why there was no sweep.
+/// Why folders could not be examined.
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
     /// The folders cannot be listed.
@@ -82,7 +82,7 @@ pub async fn sweep(storage: &JobStorage) -> Result<Swept, SweepError> {
     Ok(swept)
 }
 
-/// Names of the folders beside this job's own, starting at a random one.
+/// Returns the names of the folders beside this job's own, starting at a random position.
 async fn siblings(storage: &JobStorage) -> Result<Vec<String>, StorageError> {
     let parent = storage.root().parent();
     let start = format!("{:032x}", storage.stores().chance().unique());
@@ -101,14 +101,14 @@ async fn siblings(storage: &JobStorage) -> Result<Vec<String>, StorageError> {
     Ok(names)
 }
 
-/// The folder of another job under the same `spec.storage.uri`.
+/// Returns the folder of another job under the same `spec.storage.uri`.
 fn beside(storage: &JobStorage, name: &str) -> Option<JobStorage> {
     let job = JobUid::parse(name).ok()?;
     let parent = storage.root().parent().to_string();
     JobStorage::new(storage.stores().clone(), &parent, job).ok()
 }
 
-/// Whether a job has ended and its folder's time is over.
+/// Whether a job has ended and its folder has expired.
 async fn is_over(folder: &JobStorage, now: SystemTime) -> Result<bool, MarkerError> {
     let Some(ended) = read_marker(folder).await? else {
         return Ok(false);
@@ -131,7 +131,8 @@ fn has_expired(ended: &Ended, touched: Option<SystemTime>, now: SystemTime) -> b
     ended.marker.ledger_ttl().is_some_and(|ttl| age >= ttl)
 }
 
-/// Removes a folder, unless it contains objects that do not belong to a job.
+/// Removes a folder, unless it contains objects that do not belong to a job. Returns whether it was
+/// removed.
 async fn remove(folder: &JobStorage) -> Result<bool, StorageError> {
     let found = survey(folder).await?;
     if let Some((count, path)) = found.foreign {
@@ -222,7 +223,7 @@ mod tests {
             (Some(HOUR), Some(at + second), at + HOUR, false),
             (Some(HOUR), Some(at + second), at + HOUR + second, true),
             (Some(HOUR), Some(at - HOUR), at + HOUR, true),
-            // A clock that was set back does not make a folder older.
+            // If the clock was set back, the folder does not count as older.
             (Some(HOUR), None, at - HOUR * 9, false),
             (None, None, at + HOUR * 100_000, false),
         ] {
@@ -262,7 +263,7 @@ mod tests {
         put(&storage(&stores, &root, "not-a-uid"), "ended.json").await;
         age(local.path(), HOUR * 2);
         put(&served, "probe").await;
-        // The current time is when this job ended.
+        // The end of this job is the current time.
         put(&own, "plan.json").await;
         let marker = Marker::new(&own, String::new(), "Succeeded".to_owned(), Some(HOUR));
         mark(&own, &marker).await.unwrap();

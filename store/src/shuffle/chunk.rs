@@ -1,24 +1,25 @@
-//! Entries as bytes: chunks of entries, compressed, each with its own checksum. Knows no file and
-//! no partition's bounds.
+//! Converts entries to bytes. Entries are stored in compressed chunks, and each chunk has a
+//! checksum. This module knows nothing about files or about the bounds of partitions.
 //!
-//! A chunk: compressed length, plain length, rows, CRC-32C of these numbers and of the compressed
-//! bytes (u32 each, little endian), then the compressed bytes. An entry: partition, key length,
-//! key, payload length, payload (lengths are varints).
+//! A chunk consists of its compressed length, its plain length, its number of rows, the CRC-32C of
+//! these numbers and of the compressed bytes (each a u32, little endian), and the compressed bytes.
+//! An entry consists of partition, key length, key, payload length and payload. Lengths are
+//! varints.
 
 use zephyr_engine::ops::Entry;
 
-/// Size at which a chunk is compressed: large enough to compress well, and small enough to hold one
-/// for each merged stream.
+/// How many plain bytes a chunk has when it is compressed. This is enough to compress well, and
+/// small enough to hold one chunk for each merged stream.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// The longest plain chunk: one entry with a payload of the longest record, and the group's
-/// additional bytes.
+/// How many plain bytes a chunk may have. The longest chunk is one entry with a payload of the
+/// longest record, and the additional bytes of the group.
 pub(crate) const MAX_CHUNK_BYTES: usize = 1 << 30;
 
-/// Width of a chunk's header.
+/// How many bytes the header of a chunk has.
 pub(crate) const HEAD_BYTES: usize = 16;
 
-/// zstd's fastest usual level: shuffle data is read once.
+/// The compression level. It is the fastest usual level of zstd, because shuffle data is read once.
 const ZSTD_LEVEL: i32 = 1;
 
 /// Gathers entries into chunks.
@@ -29,7 +30,7 @@ pub(crate) struct ChunkWriter {
     compressed: Vec<u8>,
 }
 
-/// A chunk's header, with plausible values.
+/// The header of a chunk, after its values were checked to be plausible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ChunkHead {
     pub(crate) compressed: usize,
@@ -48,7 +49,7 @@ impl ChunkWriter {
         })
     }
 
-    /// Adds an entry; returns whether the chunk is full.
+    /// Adds an entry. Returns whether the chunk is full.
     pub(crate) fn push(&mut self, entry: &Entry) -> bool {
         push_varint(&mut self.plain, u64::from(entry.partition));
         push_varint(&mut self.plain, entry.key.len() as u64);
@@ -63,7 +64,7 @@ impl ChunkWriter {
         self.rows == 0
     }
 
-    /// The chunk of all entries taken since the last one, with its number of entries.
+    /// Returns a chunk with all entries since the last chunk, and the number of these entries.
     pub(crate) fn take(&mut self) -> std::io::Result<(&[u8], u32)> {
         let too_long = || {
             std::io::Error::new(
@@ -92,7 +93,7 @@ impl ChunkWriter {
 }
 
 impl ChunkHead {
-    /// Reads a header; the error says what is wrong with it.
+    /// Reads a header. The error says what is wrong with the header.
     pub(crate) fn parse(bytes: &[u8; HEAD_BYTES]) -> Result<Self, String> {
         let word = |at: usize| {
             u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
@@ -146,7 +147,7 @@ pub(crate) struct ChunkEntries {
 }
 
 impl ChunkEntries {
-    /// The next entry; `None` after the last.
+    /// Returns the next entry. `None` after the last one.
     pub(crate) fn next(&mut self) -> Result<Option<Entry>, String> {
         if self.rows == 0 {
             return if self.at == self.plain.len() {

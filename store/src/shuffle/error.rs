@@ -1,4 +1,4 @@
-//! Errors of a shuffle, on either side.
+//! Errors of a shuffle, of the mapper and of the reducer.
 
 use zephyr_engine::id::TaskAttempt;
 use zephyr_engine::ops::OperatorError;
@@ -8,18 +8,18 @@ use crate::storage::StorageError;
 /// Why a shuffle file could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum ShuffleError {
-    /// The store failed; the file may be intact.
+    /// The store failed. The file may be intact.
     #[error("{0}")]
     Store(#[source] StorageError),
     /// The local disk failed.
     #[error("spilling to local disk: {0}")]
     Spill(#[source] StorageError),
-    /// The output of an attempt is gone or damaged: its task has to run again.
+    /// The output of an attempt is missing or damaged, so its task has to run again.
     #[error("the output of {producer} is lost: {problem}")]
     LoseInput {
         /// The attempt that wrote the output.
         producer: TaskAttempt,
-        /// What is wrong with it.
+        /// What is wrong with the output.
         problem: StorageError,
     },
     /// The step that groups or merges failed.

@@ -1,19 +1,20 @@
-//! The tail of a shuffle file: one entry of fixed width for each partition, and a footer. Bytes
-//! only.
+//! The tail of a shuffle file. It has one entry of fixed width for each partition, and a footer.
+//! This module only converts bytes.
 //!
-//! An entry: offset, length, rows (u64 each), CRC-32C of the partition's bytes, CRC-32C of the
-//! entry and its attempt (u32 each). The footer: magic, version, number of partitions, CRC-32C of
-//! the whole index, CRC-32C of the footer. Little endian. An entry's checksum covers the attempt
-//! and the partition, so an entry of another attempt is not accepted.
+//! An entry consists of offset, length and rows (each a u64), the CRC-32C of the partition's bytes,
+//! and the CRC-32C of the entry and its attempt (each a u32). The footer consists of magic,
+//! version, number of partitions, CRC-32C of the whole index, and CRC-32C of the footer. All
+//! numbers are little endian. The checksum of an entry covers the attempt and the partition, so an
+//! entry of another attempt is not accepted.
 
 use std::ops::Range;
 
 use zephyr_engine::id::TaskAttempt;
 
-/// Width of an entry.
+/// How many bytes an entry has.
 pub(crate) const ENTRY_BYTES: u64 = 32;
 
-/// Width of the footer.
+/// How many bytes the footer has.
 pub(crate) const FOOTER_BYTES: u64 = 24;
 
 const MAGIC: &[u8; 8] = b"ZPHSHUF\n";
@@ -29,7 +30,7 @@ pub(crate) struct IndexEntry {
     pub(crate) crc32c: u32,
 }
 
-/// Path of an attempt's shuffle file, under the job's storage prefix.
+/// Returns the path of an attempt's shuffle file, relative to the job's folder.
 pub fn shuffle_path(task: TaskAttempt) -> String {
     format!(
         "data/{}/{}/{}/shuffle",
@@ -37,7 +38,7 @@ pub fn shuffle_path(task: TaskAttempt) -> String {
     )
 }
 
-/// Index and footer, as they follow the last partition.
+/// Returns the bytes of index and footer, which follow the last partition.
 pub(crate) fn encode(task: TaskAttempt, entries: &[IndexEntry]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (partition, entry) in entries.iter().enumerate() {
@@ -62,14 +63,15 @@ pub(crate) fn encode(task: TaskAttempt, entries: &[IndexEntry]) -> Vec<u8> {
     bytes
 }
 
-/// The position of a partition's entry in a file of this size; `None` if the file is too small.
+/// Returns the position of a partition's entry in a file of this size. `None` if the file is too
+/// small.
 pub(crate) fn entry_range(size: u64, partitions: u32, partition: u32) -> Option<Range<u64>> {
     let index = size.checked_sub(FOOTER_BYTES + u64::from(partitions) * ENTRY_BYTES)?;
     let start = index + u64::from(partition) * ENTRY_BYTES;
     (partition < partitions).then_some(start..start + ENTRY_BYTES)
 }
 
-/// Reads the entry of a partition; the error says what is wrong with it.
+/// Reads the entry of a partition. The error says what is wrong with the entry.
 pub(crate) fn decode_entry(
     task: TaskAttempt,
     size: u64,
@@ -112,7 +114,7 @@ pub(crate) fn decode_entry(
     Ok(entry)
 }
 
-/// Checks the tail and all partitions of a whole file; the error says what is wrong with it.
+/// Checks the tail and all partitions of a whole file. The error says what is wrong with the file.
 #[cfg(test)]
 pub(crate) fn check_file(task: TaskAttempt, partitions: u32, file: &[u8]) -> Result<(), String> {
     let size = file.len() as u64;

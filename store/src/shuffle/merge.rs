@@ -1,6 +1,6 @@
-//! Merges sorted streams of entries with bounded fan-in and memory: if there are too many streams,
-//! some are first merged into runs on the local disk. The engine defines how entries are merged;
-//! the order of streams is kept.
+//! Merges sorted streams of entries. It merges a limited number of streams at a time, with limited
+//! memory. If there are more streams, some are first merged into runs on the local disk. The order
+//! of the streams is kept. The engine defines how entries are merged.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ use crate::shuffle::ShuffleError;
 use crate::shuffle::run::Run;
 use crate::storage::{Cause, Location, StorageError};
 
-/// Streams that are merged at a time. Each holds a chunk and bytes that were read ahead: some
-/// hundred kilobytes.
+/// How many streams are merged at a time. Each stream holds a chunk and bytes that were read ahead,
+/// together some hundred kilobytes.
 pub const FAN_IN: usize = 64;
 
 /// A stream of sorted entries.
@@ -24,15 +24,14 @@ pub type EntryStream<'a> = Box<dyn Iterator<Item = Result<Entry, ShuffleError>> 
 #[derive(Clone, Debug)]
 pub struct SpillFolder {
     path: Arc<PathBuf>,
-    /// Number of entries that were written to runs, plus those that were read from runs and written
-    /// again.
+    /// How many entries were written to runs, plus how many were read from runs and written again.
     written: Arc<AtomicU64>,
-    /// Bytes that one task wrote to runs.
+    /// How many bytes one task wrote to runs.
     bytes: Arc<AtomicU64>,
 }
 
 impl SpillFolder {
-    /// A folder that exists and can be written.
+    /// Makes a spill folder of a local folder, which must exist and be writable.
     pub fn new(folder: &Path) -> Self {
         Self {
             path: Arc::new(folder.to_owned()),
@@ -41,7 +40,7 @@ impl SpillFolder {
         }
     }
 
-    /// The same folder, with separate counters for one task.
+    /// Returns the same folder with separate counters for one task.
     #[must_use]
     pub fn counting(&self, written: &Arc<AtomicU64>) -> Self {
         Self {
@@ -118,7 +117,7 @@ pub struct PartitionMerge<'a> {
 }
 
 impl<'a> PartitionMerge<'a> {
-    /// Begins with no stream.
+    /// Makes a merge without streams.
     pub fn new(merger: &'a Merger, folder: SpillFolder) -> Self {
         Self {
             merger,
@@ -144,7 +143,7 @@ impl<'a> PartitionMerge<'a> {
         Ok(())
     }
 
-    /// The streams to merge, at most [`FAN_IN`].
+    /// Returns the streams that remain to be merged, at most [`FAN_IN`].
     pub fn streams(mut self) -> Result<Vec<EntryStream<'a>>, ShuffleError> {
         if self.runs.len() + self.streams.len() > FAN_IN {
             self.condense()?;

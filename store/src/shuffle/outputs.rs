@@ -1,7 +1,7 @@
-//! The object that lists a finished stage's outputs, one line per task. A reducer uses it to find
-//! its input. The object is small and is read as a whole.
+//! The list of a finished stage's outputs, an object with one line for each task. A reducer finds
+//! its input with it. The object is small and is read as a whole.
 //!
-//! First line: `zephyr-outputs 1 <crc32c of the rest>`; then one JSON object per line.
+//! The first line is `zephyr-outputs 1 <crc32c of the rest>`. Each other line is a JSON object.
 
 use bytes::Bytes;
 use object_store::{ObjectStoreExt, PutPayload, PutPayloadMut};
@@ -13,7 +13,7 @@ use crate::shuffle::index::shuffle_path;
 use crate::storage::{Cause, JobStorage, Location, StorageError, fetch, persist};
 
 const HEAD: &str = "zephyr-outputs 1 ";
-/// Size of the pieces in which a list is written.
+/// How many bytes the pieces have in which a list is written.
 const BLOCK_BYTES: usize = 256 << 10;
 
 /// The outputs of a stage in shard order.
@@ -32,8 +32,8 @@ struct StoredOutput {
     crc32c: u32,
 }
 
-/// Writes the list and returns its path under the job's storage prefix. The name is never used for
-/// another list, because it contains epoch and version.
+/// Writes the list. Returns its path relative to the job's folder. The name is never used for
+/// another list, because it contains the epoch and the version.
 pub async fn publish_stage(
     storage: &JobStorage,
     epoch: Epoch,
@@ -53,7 +53,7 @@ pub async fn publish_stage(
     Ok(path)
 }
 
-/// Reads a list; if it is damaged, reads it once more, because the damage may have happened in
+/// Reads a list. If it is damaged, reads it once more, because the damage may have happened in
 /// transit.
 pub async fn load_stage(storage: &JobStorage, path: &str) -> Result<StageOutputs, StorageError> {
     let location = locate(storage, "reading", path)?;
@@ -76,8 +76,8 @@ fn locate(storage: &JobStorage, call: &'static str, path: &str) -> Result<Locati
     })
 }
 
-/// Writes the list in blocks. A million lines in one buffer would be too large to move while the
-/// list grows.
+/// Encodes the list in blocks. A single buffer with a million lines would have to be copied again
+/// and again while it grows.
 fn encode(outputs: &[(TaskAttempt, OutputFile)]) -> Result<PutPayload, String> {
     let mut body = PutPayloadMut::new().with_block_size(BLOCK_BYTES);
     let mut line = Vec::new();

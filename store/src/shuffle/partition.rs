@@ -1,8 +1,8 @@
-//! The reduce side: reads one partition of one attempt's shuffle file as a stream of entries, by
-//! ranges and with checks.
+//! The reducer's side of a shuffle. It reads one partition of one attempt's shuffle file by ranges,
+//! checks it, and returns a stream of its entries.
 //!
 //! Every chunk is checked before its entries are returned. If a check fails, the chunk is read once
-//! more; if it fails again, the output counts as lost.
+//! more. If the check fails again, the output counts as lost.
 
 use std::ops::Range;
 
@@ -17,26 +17,26 @@ use crate::shuffle::chunk::{ChunkEntries, ChunkHead, HEAD_BYTES};
 use crate::shuffle::index::{IndexEntry, decode_entry, entry_range, shuffle_path};
 use crate::storage::{Cause, JobStorage, Location, ReadCounter, StorageError, fetch_range};
 
-/// Smallest range of a request: for fewer bytes the call costs more than the data.
+/// How many bytes are requested at least. For fewer bytes, the call costs more than the data.
 const MIN_RANGE_BYTES: u64 = 64 << 10;
 
-/// Largest range of a request.
+/// How many bytes are requested at most.
 const MAX_RANGE_BYTES: u64 = 4 << 20;
 
-/// The partition that a task reads, and its source.
+/// The partition that a task reads, and how it is read.
 #[derive(Clone)]
 pub struct Source {
-    /// For calls to the store.
+    /// The runtime on which calls to the store run.
     pub runtime: Handle,
-    /// The location of the file.
+    /// The job's folder, which contains the file.
     pub storage: JobStorage,
-    /// Number of partitions of the file.
+    /// How many partitions the file has.
     pub partitions: u32,
     /// The partition to read.
     pub partition: u32,
-    /// Memory that all streams of a merge together may hold.
+    /// How many bytes of memory all streams of a merge may hold together.
     pub memory_bytes: usize,
-    /// Number of streams of the merge.
+    /// How many streams the merge has.
     pub streams: usize,
     /// Counts the bytes that are read.
     pub counted: ReadCounter,
@@ -49,7 +49,7 @@ pub struct PartitionStream {
     location: Location,
     size: u64,
     entry: IndexEntry,
-    /// Bytes of the partition that were read and not used yet.
+    /// The bytes of the partition that were read and not used yet.
     buffer: Bytes,
     /// The end of the range that was requested so far.
     asked: u64,
@@ -123,12 +123,12 @@ impl PartitionStream {
         self.entry.offset + self.entry.length
     }
 
-    /// The position of the unused bytes in the file.
+    /// Returns the position in the file of the first byte that was not used yet.
     fn used_up_to(&self) -> u64 {
         self.asked - self.buffer.len() as u64
     }
 
-    /// Makes the buffer at least `wanted` bytes long, or as long as the rest of the partition.
+    /// Reads more, until the buffer has at least `wanted` bytes or the whole rest of the partition.
     async fn fetch_more(&mut self, wanted: usize) -> Result<(), ShuffleError> {
         let share = (self.source.memory_bytes / self.source.streams.max(1)) as u64;
         let step = share
@@ -162,7 +162,7 @@ impl PartitionStream {
                 (self.source.counted)(count);
                 Ok(bytes)
             }
-            // The file is missing, or its size differs from that in the ledger.
+            // The file is missing, or its size differs from the size in the ledger.
             Err(problem) if matches!(problem.cause, Cause::NotFound | Cause::Changed) => {
                 Err(ShuffleError::LoseInput {
                     producer: self.producer,
@@ -227,7 +227,7 @@ impl PartitionStream {
         Ok(())
     }
 
-    /// The next chunk, or what is wrong with it.
+    /// Reads the next chunk. The inner error says what is wrong with the chunk.
     fn try_chunk(&mut self) -> Result<Result<ChunkEntries, String>, ShuffleError> {
         if self.buffer.len() < HEAD_BYTES {
             self.block_on(async |stream| stream.fetch_more(HEAD_BYTES).await)?;

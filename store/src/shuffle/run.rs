@@ -1,5 +1,5 @@
-//! A sorted run of entries in a local temporary file that disappears with its process. It is read
-//! back once.
+//! A sorted run of entries in a local temporary file. The file disappears when its process ends. It
+//! is read back once.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
@@ -10,15 +10,15 @@ use zephyr_engine::ops::Entry;
 
 use crate::shuffle::chunk::{ChunkEntries, ChunkHead, ChunkWriter, HEAD_BYTES};
 
-/// How much of a run is read at a time: a merge holds one such buffer for each run.
+/// How many bytes of a run are read at a time. A merge holds one buffer of this size for each run.
 const READ_BUFFER_BYTES: usize = 128 << 10;
 
-/// A run after it was written.
+/// A run that was written and not read back yet.
 #[derive(Debug)]
 pub(crate) struct Run(File);
 
 impl Run {
-    /// Writes all entries to a file without a name in `folder`; `bytes` counts the bytes written.
+    /// Writes all entries to a file without a name in `folder`. `bytes` counts the written bytes.
     pub(crate) fn write<E: From<io::Error>>(
         folder: &Path,
         bytes: &AtomicU64,

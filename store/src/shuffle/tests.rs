@@ -1,5 +1,5 @@
-//! A shuffle file returns what was written, however it was buffered, spilled and merged; and any
-//! damage is found.
+//! Tests of shuffle files. A file must return what was written, however it was buffered, spilled
+//! and merged, and any damage must be found.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -72,8 +72,8 @@ fn job(stores: Stores) -> JobStorage {
     JobStorage::new(stores, "s3://b/jobs", JobUid::parse("uid").unwrap()).unwrap()
 }
 
-/// An environment for a test: a runtime for calls and a folder for runs. Like tasks, the tests
-/// themselves run outside of the runtime.
+/// The environment of a test. It has a runtime for calls and a folder for runs. Like tasks, the
+/// tests themselves run outside of the runtime.
 struct Bench {
     runtime: Runtime,
     folder: tempfile::TempDir,
@@ -136,7 +136,7 @@ impl Bench {
         }
     }
 
-    /// The records of one partition, as text.
+    /// Reads the records of one partition, as text.
     fn read(
         &self,
         storage: &JobStorage,
@@ -177,7 +177,7 @@ impl Bench {
     }
 }
 
-/// The expected result, computed without a shuffle.
+/// Returns the expected result, computed without a shuffle.
 fn expected(mappers: &[Vec<(u32, u32)>]) -> Vec<String> {
     let mut groups: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for (key, value) in mappers.iter().flatten() {
@@ -270,8 +270,8 @@ fn each_entry_that_is_spilled_merged_and_written_is_progress() {
             PARTITIONS,
         )
         .unwrap();
-    // There are more runs than are merged at once, so entries are merged once into fewer runs and
-    // once into the file.
+    // There are more runs than are merged at a time. So each entry is written three times: to a
+    // run, to a merged run, and to the file.
     assert_eq!(written.load(Ordering::Relaxed), 3 * u64::from(RECORDS));
 }
 
@@ -396,7 +396,7 @@ fn fault_found_here_a_missing_truncated_or_other_attempts_file_is_lost_input() {
     lost();
 }
 
-/// The call with this number, from 0, returns damaged bytes.
+/// Makes the call with this number, counted from 0, return damaged bytes.
 fn damaging(damaged_call: Option<usize>) -> Tricks {
     let calls = AtomicUsize::new(0);
     Arc::new(move |_, _| {

@@ -1,6 +1,6 @@
-//! The map side: takes entries and writes one shuffle file, or none if there are no entries. If the
-//! memory budget is exceeded, sorted runs are written to the local disk and merged at the end. The
-//! engine sorts and combines.
+//! The mapper's side of a shuffle. It takes records and writes one shuffle file, or none if there
+//! are no entries. If the memory budget is exceeded, sorted runs are written to the local disk and
+//! merged at the end. The engine sorts and combines entries.
 
 use std::io::Write;
 
@@ -26,7 +26,7 @@ pub struct ShuffleWriter<'p> {
 }
 
 impl<'p> ShuffleWriter<'p> {
-    /// Begins; `memory_bytes` is what the buffer may hold.
+    /// Makes a writer. `memory_bytes` says how many bytes the buffer may hold.
     pub fn new(combiner: Combiner<'p>, folder: SpillFolder, memory_bytes: usize) -> Self {
         let spilled = PartitionMerge::new(combiner.merger(), folder.clone());
         Self {
@@ -53,8 +53,8 @@ impl<'p> ShuffleWriter<'p> {
         self.spilled.push_run(run)
     }
 
-    /// Writes the file of `partitions` partitions and returns its description for the ledger.
-    /// Without entries no file is written, and no reducer looks for one.
+    /// Writes the file with `partitions` partitions. Returns its description for the ledger. If
+    /// there are no entries, no file is written, and no reducer looks for one.
     pub fn finish(
         mut self,
         runtime: &Handle,
@@ -96,7 +96,7 @@ struct FileBuilder {
     object: String,
     task: TaskAttempt,
     chunks: ChunkWriter,
-    /// One for each partition up to the current one.
+    /// The index entries of all partitions up to the current one.
     index: Vec<IndexEntry>,
     partitions: u32,
     offset: u64,
