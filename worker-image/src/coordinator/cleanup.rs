@@ -1,8 +1,8 @@
-//! The clean-up after a job's end. It aborts uploads that nobody completes, and releases the output
-//! folder of a failed job. It removes intermediate data that is not needed, and marks the job as
-//! ended. Then it removes expired folders of other jobs. This job's own ledger stays, because a
-//! coordinator that is started again must find the result. Decides nothing about the job; failures
-//! here are only logged.
+//! Cleans up after a job's end. Aborts uploads that were not completed, and releases the output
+//! folder of a failed job. Removes intermediate data that is not needed, and marks the job as
+//! ended. Then removes expired folders of other jobs. This job's own ledger is kept, because a
+//! coordinator that is started again must find the result. This module decides nothing about the
+//! job; failures of the clean-up are only logged.
 
 use std::time::Duration;
 
@@ -17,28 +17,31 @@ use zephyr_store::storage::remove_folder;
 use crate::convert;
 use crate::job::RunJob;
 
-/// How long the result may be delayed by the removal: 100,000 objects take a hundred requests.
+/// How long the removal of intermediate data may delay the result. For 100,000 objects it needs a
+/// hundred requests.
 const REMOVAL_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How long the result may be delayed by aborting uploads: one request each, in parallel.
+/// How long aborting uploads may delay the result. Each upload needs one request, and these run in
+/// parallel.
 const UPLOADS_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Uploads that are aborted at the same time: as many as the coordinator's other storage calls.
+/// How many uploads are aborted at the same time: as many as the coordinator makes other storage
+/// calls.
 const UPLOADS_AT_ONCE: usize = 16;
 
-/// How long the result may be delayed by the marker: one small write.
+/// How long the marker may delay the result. It is one small write.
 const MARKER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the result may be delayed by examining folders of other jobs, which is a service for
-/// others.
+/// How long the removal of other jobs' folders may delay the result. It is short, because this job
+/// does not need it.
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The message while the clean-up runs.
+/// The message in status while the clean-up runs.
 pub(super) const MESSAGE: &str = "removing intermediate data";
 
 /// Releases the output's folder if the job has failed, and removes intermediate data that
-/// `spec.storage.retain` does not keep. Data that cannot be removed in time stays, and the log says
-/// so.
+/// `spec.storage.retain` does not keep. Data that cannot be removed in time is kept, and this is
+/// logged.
 ///
 /// `shards` is the number of output files, 0 if that is not known.
 pub(super) async fn clean_up(
@@ -47,8 +50,8 @@ pub(super) async fn clean_up(
     uploads: &[OutputFile],
     shards: u32,
 ) {
-    // This happens while the job still holds the folder, because afterwards a later job may upload
-    // there.
+    // This must happen while the job still holds the folder: after that, a later job may upload to
+    // the folder.
     throw_away(job, shards).await;
     if let JobResult::Failed { .. } = result {
         let_go(job).await;
@@ -62,7 +65,7 @@ pub(super) async fn clean_up(
     }
 }
 
-/// The number of output files, if the result contains it: 0 for a failed job.
+/// Returns the number of output files, or 0 for a failed job, whose result does not contain it.
 pub(super) fn files_of(result: &JobResult) -> u32 {
     match result {
         JobResult::Succeeded { files, .. } => u32::try_from(*files).unwrap_or(u32::MAX),
@@ -99,7 +102,8 @@ async fn abort(job: &RunJob, uploads: &[OutputFile]) {
     }
 }
 
-/// Removes what killed attempts left under the output's names; no ledger lists it.
+/// Removes uploads that killed attempts left under the output's names. No ledger lists these
+/// uploads.
 async fn throw_away(job: &RunJob, shards: u32) {
     let output = job.output();
     match timeout(UPLOADS_TIMEOUT, throw_away_leftovers(&output, shards)).await {
@@ -136,12 +140,13 @@ async fn remove_data(job: &RunJob) {
     }
 }
 
-/// Writes the marker, from which the job's `ledgerTTL` counts; returns whether it was written.
+/// Writes the marker that the job has ended. The job's `ledgerTTL` counts from it. Returns whether
+/// the marker was written.
 async fn mark_as_ended(job: &RunJob, result: &JobResult) -> bool {
     let frozen = &job.frozen;
     let outcome = convert::report::end_reason(result).to_string();
     let ttl = frozen.spec.storage.ledger_ttl.as_ref();
-    // Admission has checked that it is a duration; with an invalid one the ledger is kept.
+    // Admission has checked that this is a duration. If it is not valid, the ledger is kept.
     let ttl = ttl.and_then(|ttl| ttl.parse().ok());
     let name = format!("{}/{}", frozen.namespace, frozen.name);
     let marker = Marker::new(&job.storage, name, outcome, ttl);
@@ -213,7 +218,7 @@ mod tests {
         }
     }
 
-    /// An uncompleted upload of one byte.
+    /// Starts an upload of one byte, and does not complete it.
     async fn upload(job: &RunJob, uri: &str) -> OutputFile {
         let location = Location::parse(uri).unwrap();
         let store = job.stores.open(&location).unwrap().multipart.unwrap();

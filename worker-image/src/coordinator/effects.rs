@@ -1,5 +1,5 @@
 //! Executes the engine's storage effects: ledger commits one at a time, everything else in
-//! parallel. Decides nothing; every answer goes back to the loop as an event.
+//! parallel. This module decides nothing: every answer becomes an event of the loop.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,15 +21,18 @@ use super::retry::{Judge, Retries};
 use crate::job::RunJob;
 use crate::metrics::CoordinatorMetrics;
 
-/// Storage calls that run at the same time, besides the ledger's one: enough to hide their latency,
-/// few enough for the memory of one small pod.
+/// How many storage calls run at the same time, besides the one of the ledger. They are enough to
+/// hide the latency of the store, and few enough for the memory of one small pod.
 const CALLS_AT_ONCE: usize = 16;
-/// Most records in one log object: at a few hundred bytes each, well below a megabyte or two.
+/// How many records one log object contains at most. At a few hundred bytes per record, the object
+/// has one or two megabytes.
 const RECORDS_PER_COMMIT: usize = 5_000;
-/// Least time between the starts of two commits. An object store takes longer in any case; on a
-/// local disk, commits of a few records each would use more CPU than everything else.
+/// How much time passes at least between the starts of two commits. A commit to an object store
+/// takes longer anyway. On a local disk, commits of a few records each would use more CPU than
+/// everything else.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(5);
-/// The most tries to delete a losing attempt's file. Nothing waits for the deletion.
+/// How often the deletion of a losing attempt's file is tried at most. Nothing waits for the
+/// deletion.
 const DISCARD_TRIES: u32 = 5;
 
 /// Why an effect can never be executed.
@@ -42,8 +45,8 @@ pub enum EffectError {
         #[source]
         source: LedgerError,
     },
-    /// A retry would fail again. The run's own local disk is full, or the store refuses the calls,
-    /// and nobody can repair the cause while the run lasts.
+    /// A retry would fail again, because the run's local disk is full, or because the store refuses
+    /// the calls. Nobody can repair the cause during the run.
     #[error("{call}: {source}")]
     Permanent {
         /// The call.
@@ -52,7 +55,7 @@ pub enum EffectError {
         #[source]
         source: StorageError,
     },
-    /// A bug: an effect's task panicked.
+    /// The task of an effect panicked, which is a bug.
     #[error("an effect's task died: {source}")]
     Died {
         /// How it died.
@@ -79,7 +82,7 @@ pub(super) enum Call {
     Publish {
         /// The stage.
         stage: StageId,
-        /// How often it was published before.
+        /// How often the stage was published before.
         version: u32,
         /// The winners.
         outputs: Vec<(TaskAttempt, OutputFile)>,
@@ -92,7 +95,7 @@ pub(super) enum Call {
     WriteManifest(Vec<(TaskAttempt, OutputFile)>),
 }
 
-/// A finished commit: returns the ledger and the index of the last record.
+/// A running commit. Returns the ledger and the index of the last record.
 type Commit = JoinSet<Result<(Ledger, u64), LedgerError>>;
 
 /// All effects that are running or waiting.
@@ -100,20 +103,20 @@ pub(super) struct Effects {
     tools: Arc<Tools>,
     waiting: VecDeque<Call>,
     running: JoinSet<Result<Option<Event>, EffectError>>,
-    /// `None` while a put is in flight.
+    /// The ledger. `None` while a commit is running.
     ledger: Option<Ledger>,
     commit: Commit,
-    /// When the next put may begin.
+    /// When the next commit may begin.
     next_commit: Instant,
-    /// Records that are collected while a put is in flight, or until the next one may begin.
+    /// Records that are collected while a commit is running, or until the next one may begin.
     gathered: VecDeque<LogRecord>,
-    /// Index of the first of these records.
+    /// The index of the first of these records.
     first_gathered: u64,
 }
 
 impl Effects {
-    /// Effects without any work yet. Storage calls run on the current runtime, whichever thread
-    /// requests them.
+    /// Returns effects without work. Storage calls run on the runtime in which this is called, even
+    /// if another thread requests them.
     pub(super) fn new(
         job: Arc<RunJob>,
         plan_digest: String,
@@ -143,7 +146,7 @@ impl Effects {
         }
     }
 
-    /// Adds records for the ledger; they follow all earlier ones.
+    /// Adds records for the ledger, after all records that were added before.
     pub(super) fn append(&mut self, records: Vec<LogRecord>) {
         self.gathered.extend(records);
         self.commit_gathered();
@@ -155,7 +158,8 @@ impl Effects {
         self.start_waiting();
     }
 
-    /// The next answer. May be cancelled. Waits forever if no call is in flight.
+    /// Waits for the next answer, and returns it. May be cancelled. Waits forever if no call is
+    /// running.
     pub(super) async fn next(&mut self) -> Result<Event, EffectError> {
         loop {
             tokio::select! {
@@ -180,7 +184,7 @@ impl Effects {
         }
     }
 
-    /// Whether there are records for the next put.
+    /// Returns whether there are records for the next commit.
     fn may_commit(&self) -> bool {
         self.ledger.is_some() && !self.gathered.is_empty()
     }
@@ -220,7 +224,8 @@ impl Effects {
     }
 }
 
-/// Repeats the same call until its result is known: the ledger recognizes its own repeated put.
+/// Repeats the same call until its result is known. This is safe, because the ledger recognizes a
+/// repeated put of its own.
 async fn commit(
     tools: &Tools,
     ledger: &mut Ledger,
@@ -291,8 +296,8 @@ async fn close(tools: &Tools, files: &[(TaskAttempt, OutputFile)]) -> Result<Eve
     }
 }
 
-/// The meaning of a permanently failed call for the output: the run cannot continue, or the job has
-/// lost its output.
+/// Returns what follows from a permanently failed call for the output: either the run cannot
+/// continue, or the job has lost its output.
 fn given_up(call: &str, error: OutputError) -> Result<Event, EffectError> {
     let message = error.to_string();
     if let OutputError::Store(source)

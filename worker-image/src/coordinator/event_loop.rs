@@ -1,5 +1,5 @@
-//! The one loop that owns the state. Heartbeats are handled before everything else. It waits only
-//! for the next event.
+//! Runs the only loop that owns the state. Heartbeats are handled before everything else. The loop
+//! never waits for anything but the next event.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -36,9 +36,10 @@ use crate::metrics::CoordinatorMetrics;
 
 /// How often the engine gets a tick, and how often the shown status is updated.
 const TICK: Duration = Duration::from_millis(200);
-/// Most heartbeats handled before the next other event: those that 10,000 workers send in a second.
+/// How many heartbeats are handled at most before the next other event: as many as 10,000 workers
+/// send in a second.
 const HEARTBEATS_AT_ONCE: usize = 10_000;
-/// Most attempts in one `Ack` or `Cancel`.
+/// How many attempts one `Ack` or `Cancel` contains at most.
 const TASKS_PER_ANSWER: usize = 4096;
 
 /// Why the loop ended.
@@ -65,14 +66,14 @@ pub enum LoopError {
 pub(crate) struct EventLoop {
     /// The job.
     pub(super) job: Arc<RunJob>,
-    /// The runtime for everything that waits for storage.
+    /// The runtime for all storage calls.
     pub(super) runtime: Handle,
     /// Tasks that end with the loop.
     pub(super) _storage_watch: JoinSet<()>,
     /// The removal of intermediate data after the job's end.
     pub(super) cleanup: JoinSet<()>,
-    /// Whether the removal is done. The result is shown only after it, because the reader of the
-    /// result may stop this process.
+    /// Whether the removal is done. The result is shown only after the removal, because the reader
+    /// of the result may stop this process.
     pub(super) is_clean: bool,
     /// The run.
     pub(super) identity: RunIdentity,
@@ -86,7 +87,7 @@ pub(crate) struct EventLoop {
     pub(super) digest: String,
     /// The input of the first stage.
     pub(super) source: SourceShards,
-    /// The same, as far as the plan depends on it.
+    /// The part of the input that the plan depends on.
     pub(super) planned: PlannedSource,
     /// The files of the tables.
     pub(super) tables: TableFiles,
@@ -111,8 +112,8 @@ pub(crate) struct EventLoop {
 }
 
 impl EventLoop {
-    /// Like `run`, on a separate thread until this future is dropped. On the server's threads the
-    /// loop would have to wait for thousands of connections that are active at the same time.
+    /// Like `run`, but on a separate thread, which ends when this future is dropped. On the
+    /// server's threads the loop would have to wait while thousands of connections are served.
     pub(super) async fn run_on_a_thread(self) -> Result<Infallible, LoopError> {
         let (mut ended, outcome) = oneshot::channel();
         let runtime = Builder::new_current_thread()
@@ -133,7 +134,7 @@ impl EventLoop {
         outcome.await.map_err(|_| LoopError::Died)?
     }
 
-    /// Runs until an error; the result of a job that has ended stays visible.
+    /// Runs until there is an error. After the job has ended, its result stays visible.
     pub(crate) async fn run(mut self) -> Result<Infallible, LoopError> {
         let mut senders = BTreeMap::new();
         let first = self.state.start(self.now());
@@ -174,8 +175,8 @@ impl EventLoop {
         }
     }
 
-    /// The session of a worker that names a file of another attempt is closed; the worker may come
-    /// back twice.
+    /// Removes the tasks whose reported file belongs to another attempt, and closes the session of
+    /// the worker that reported them. The worker may reconnect after its first two such reports.
     fn without_foreign_files(
         &self,
         event: Event,
@@ -222,8 +223,8 @@ impl EventLoop {
         Timestamp(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// The time advances only after all earlier heartbeats were handled, so that a worker never
-    /// counts as silent by mistake.
+    /// Handles a tick, and advances the engine's time. This happens only after all earlier
+    /// heartbeats were handled, so that a worker never counts as silent by mistake.
     fn on_tick(
         &mut self,
         senders: &mut BTreeMap<SessionId, WorkerSender>,
@@ -408,7 +409,7 @@ impl EventLoop {
     }
 }
 
-/// Closes a session; the worker reconnects by itself if it needs one.
+/// Closes a session. The worker reconnects by itself if it needs a session.
 fn close(senders: &mut BTreeMap<SessionId, WorkerSender>, session: SessionId, reason: &str) {
     if let Some(sender) = senders.remove(&session) {
         tracing::info!(%session, reason, "a session is closed");

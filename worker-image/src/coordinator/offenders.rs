@@ -1,25 +1,24 @@
-//! Counts reports of workers that named files of other attempts. Closes no session itself.
+//! Counts reports of workers that named files of other attempts. This module closes no session.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use zephyr_engine::id::WorkerId;
 
-/// Number of such reports after which a process is no longer accepted. One such report may be
-/// caused by a temporary mistake. A process that repeats it would report the same forever, and its
-/// task would never end.
+/// After how many such reports a process is refused. One such report may have a temporary cause.
+/// But a process that repeats it would report the same file forever, and its task would never end.
 pub(super) const MAX_REPORTS: u32 = 3;
 
-/// Most processes that are remembered: as many as there are workers. If there are more, the oldest
-/// are forgotten, and three further reports of them are needed.
+/// How many processes are remembered at most: as many as there can be workers. If there are more,
+/// some are forgotten, and their count starts again.
 const MAX_OFFENDERS: usize = 10_000;
 
-/// The processes and their counts. Clones share the same list.
+/// The number of such reports of each process. Clones share the same data.
 #[derive(Clone, Default)]
 pub(crate) struct Offenders(Arc<Mutex<BTreeMap<WorkerId, u32>>>);
 
 impl Offenders {
-    /// Counts one more report.
+    /// Counts one more report of this process.
     pub(super) fn note(&self, worker: &WorkerId) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_OFFENDERS && !known.contains_key(worker) {
@@ -29,7 +28,7 @@ impl Offenders {
         *reports = reports.saturating_add(1);
     }
 
-    /// Whether this process must be refused.
+    /// Returns whether this process must be refused.
     pub(super) fn is_fenced(&self, worker: &WorkerId) -> bool {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known

@@ -1,5 +1,5 @@
-//! The operator's service: sends snapshots, and receives reports about ended pods. Decides nothing
-//! about the run.
+//! Implements the service that the operator calls: sends snapshots, and receives the operator's
+//! messages. This module decides nothing about the run.
 
 use std::time::Duration;
 
@@ -18,11 +18,12 @@ use super::sessions::{Input, LoopHandle, refusal};
 use super::status::Status;
 use crate::convert::identity::{RunIdentity, WireError};
 
-/// How long a new stream may take to say `Hello`.
+/// How long the operator may take to send `Hello` on a new stream.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
-/// Shortest time between two snapshots on one stream.
+/// How much time passes at least between two snapshots on one stream.
 const REPORT_SPACING: Duration = Duration::from_secs(1);
-/// Snapshots in the queue: each contains the whole state, so an old one is never worth keeping.
+/// How many snapshots the queue holds. Each snapshot contains the whole state, so an older one is
+/// not needed.
 const REPORTS_QUEUED: usize = 1;
 
 /// The service.
@@ -31,7 +32,7 @@ pub(super) struct OperatorStreams {
     pub identity: RunIdentity,
     /// The status to send.
     pub status: watch::Receiver<Status>,
-    /// The loop; none while the job is being planned.
+    /// The channels to the loop. `None` while the job is being planned.
     pub handle: watch::Receiver<Option<LoopHandle>>,
 }
 
@@ -66,8 +67,8 @@ impl Run for OperatorStreams {
     }
 }
 
-/// Sends the first snapshot at once, then one after each change, until the operator or the
-/// coordinator is gone.
+/// Sends the first snapshot at once, then one after each change, until the operator disconnects or
+/// the coordinator ends.
 async fn report(
     identity: RunIdentity,
     mut status: watch::Receiver<Status>,
@@ -100,8 +101,8 @@ async fn report(
     }
 }
 
-/// Receives the operator's messages. During the take-over there is no loop yet, so messages wait
-/// for it, here and in the stream, because the operator sends each message once.
+/// Receives the operator's messages. During the take-over there is no loop yet. The operator sends
+/// each message only once, so messages wait for the loop, here and in the stream.
 async fn listen(
     mut inbound: Streaming<OperatorMessage>,
     mut handle: watch::Receiver<Option<LoopHandle>>,
@@ -170,8 +171,8 @@ async fn listen(
     }
 }
 
-/// The channel to the loop, as soon as the loop exists; `None` once it is certain that there will
-/// be no loop.
+/// Waits until the loop exists, and returns the channel to it. Returns `None` once it is certain
+/// that there will be no loop.
 async fn loop_of(handle: &mut watch::Receiver<Option<LoopHandle>>) -> Option<mpsc::Sender<Input>> {
     let there = handle.wait_for(Option::is_some).await.ok()?;
     there.as_ref().map(|handle| handle.inputs.clone())

@@ -1,5 +1,5 @@
 //! Counts how often each pod opens a session, so that a pod that keeps reconnecting does not delay
-//! others. Closes no session.
+//! others. This module closes no session.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,32 +7,32 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Sessions that one pod may open in a `WINDOW`. A worker waits a little longer before each further
-/// reconnect, so it opens fewer sessions; a restart of a container takes even longer.
+/// How many sessions one pod may open within a `WINDOW`. A correct worker never reaches this limit,
+/// because it waits longer before each reconnect, and a container restart takes longer than that.
 pub(super) const MAX_SESSIONS: u32 = 20;
 
 /// The period in which sessions are counted.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Pods that are counted at a time: twice the number of workers. Beyond that the oldest are
-/// forgotten, and their count starts again.
+/// How many pods are counted at the same time: twice the maximum number of workers. If there are
+/// more, some are forgotten, and their count starts again.
 const MAX_PODS: usize = 20_000;
 
-/// The pods that opened a session recently.
+/// The pods that opened a session recently, by uid.
 #[derive(Default)]
 pub(crate) struct Registrations(Mutex<BTreeMap<String, Opened>>);
 
-/// Sessions of one pod.
+/// The sessions of one pod in the current window.
 #[derive(Clone, Copy)]
 struct Opened {
-    /// The time of the first of them.
+    /// When the first of these sessions was opened.
     since: Instant,
     sessions: u32,
 }
 
 impl Registrations {
-    /// Counts one more session of the pod; if it is one too many, returns how long the pod has to
-    /// wait.
+    /// Counts one more session of the pod. If the pod has opened too many, returns how long it has
+    /// to wait.
     pub(super) fn admit(&self, pod_uid: &str, now: Instant) -> Result<(), Duration> {
         let mut pods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_over = |opened: &Opened| now.duration_since(opened.since) >= WINDOW;

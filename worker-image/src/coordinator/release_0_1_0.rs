@@ -1,5 +1,6 @@
-//! Replays ledgers that release 0.1.0 wrote: the plan must be the same, and the state must say what
-//! was done. The files are of that release and must never be generated again.
+//! Tests that this release replays the ledgers that release 0.1.0 wrote: the plan must be the same,
+//! and the state must contain what was done. Release 0.1.0 wrote the files, so they must never be
+//! generated again.
 
 use std::path::{Path, PathBuf};
 
@@ -36,7 +37,7 @@ impl Stored {
         Self { _copy: copy, job }
     }
 
-    /// The plan and the state with which the next coordinator of the job begins.
+    /// Returns the plan and the state with which the next coordinator of the job begins.
     async fn replayed(&self) -> (Plan, State) {
         let storage = &self.job.storage;
         let kept = load_plan(storage, true).await.unwrap().unwrap();
@@ -68,8 +69,9 @@ fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-/// Tasks done and all tasks; the stage that is shown, and its tasks that are done; records and
-/// bytes read, records and bytes written.
+/// Returns three groups of numbers: how many tasks are done and how many there are; the stage that
+/// is shown and how many of its tasks are done; records and bytes that were read, and records and
+/// bytes that were written.
 fn numbers(report: &Report) -> ((u64, u64), (u32, u32), [u64; 4]) {
     let (stage, records) = (&report.stage, &report.records);
     (

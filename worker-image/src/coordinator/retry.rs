@@ -1,5 +1,5 @@
-//! Retries storage calls forever, and visibly: each failure is shown until the call succeeds. So no
-//! call is lost.
+//! Retries storage calls until they succeed. Each failure is shown in status until the call
+//! succeeds.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -17,11 +17,12 @@ use super::status::Outages;
 use crate::job::RunJob;
 use crate::metrics::CoordinatorMetrics;
 
-/// First and longest wait between two tries of one call.
+/// The first wait between two tries of one call. The waits grow up to `MAX_BACKOFF`.
 const BACKOFF_FIRST: Duration = Duration::from_millis(200);
 const MAX_BACKOFF: Duration = Duration::from_secs(15);
 
-/// Growing waits, with jitter so that many callers do not retry at the same time.
+/// Growing waits between tries. They are random within limits, so that many callers do not retry at
+/// the same time.
 pub(super) struct Backoff {
     chance: Chance,
     next: Duration,
@@ -45,27 +46,28 @@ impl Backoff {
 }
 
 /// How often the coordinator's own call may find a local disk full, or may be refused permanently
-/// in a run on one machine, before the coordinator gives up. This is some 40 s, in which a person
-/// can free space or grant rights. Only a run on one machine keeps its ledger on a disk, and
-/// without a ledger it cannot even record how it ended.
+/// in a run on one machine, before the coordinator gives up. These tries take about 40 s, in which
+/// a person can free space or grant rights. Only a run on one machine keeps its ledger on a disk,
+/// and without a ledger it cannot even record how it ended.
 pub(super) const FEW_TRIES: u32 = 8;
 
-/// Decides what to do about an error: whether a retry may succeed, and who could repair the cause.
-/// Pure.
+/// Decides what to do about an error. The decision depends on whether a retry may succeed, and on
+/// who could repair the cause. Pure.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Judge {
     is_local: bool,
 }
 
 impl Judge {
-    /// The judge for the calls of this run.
+    /// Returns the judge for the calls of this run.
     pub(super) fn of(job: &RunJob) -> Self {
         let is_local = job.is_local;
         Self { is_local }
     }
 
-    /// In a cluster somebody may repair bucket or credentials while the job waits visibly. A person
-    /// who runs a job on one machine sees the message at its end, can repair the cause, and can
+    /// Decides about an error of the object store. In a cluster, somebody may repair the bucket or
+    /// the credentials while the job waits and status shows the error. If a job runs on one
+    /// machine, its user sees the message at the end of the run, can repair the cause, and can
     /// resume the run.
     pub(super) fn storage(self, error: &StorageError) -> Verdict {
         if error.is_full_disk() {
@@ -79,8 +81,8 @@ impl Judge {
         }
     }
 
-    /// Waiting does not help if the ledger belongs to another coordinator, or contains foreign
-    /// objects.
+    /// Decides about an error of the ledger. Waiting does not help if the ledger belongs to another
+    /// coordinator, or contains foreign objects.
     pub(super) fn ledger(self, error: &LedgerError) -> Verdict {
         match error {
             LedgerError::Unavailable(error) | LedgerError::Store(error) => self.storage(error),
@@ -91,8 +93,8 @@ impl Judge {
         }
     }
 
-    /// A store that refuses a call now may accept it after somebody has repaired the cause;
-    /// existing objects stay.
+    /// Decides about an error of the output. A store that refuses a call may accept it after
+    /// somebody has repaired the cause. But waiting does not remove an existing object.
     pub(super) fn output(self, error: &OutputError) -> Verdict {
         match error.store_error() {
             Some(error) if !error.is_misplaced() => self.storage(error),
@@ -115,7 +117,7 @@ pub(super) struct Retries {
 pub(super) enum Verdict {
     /// Show it and retry.
     TryAgain,
-    /// Show it and retry, but not forever: a disk is full, or a call of a local run is refused
+    /// Show it and retry, but only a few times: a disk is full, or a call of a local run is refused
     /// permanently.
     TryAFewTimes,
     /// Return it to the caller.
@@ -123,7 +125,7 @@ pub(super) enum Verdict {
 }
 
 impl Retries {
-    /// Shows failures in `outages`.
+    /// Returns retries that show failures in `outages`.
     pub(super) fn new(outages: Outages, metrics: CoordinatorMetrics, chance: &Chance) -> Self {
         Self {
             chance: chance.clone(),
@@ -176,7 +178,7 @@ impl Retries {
         self.call(name, |error| judge.storage(error), attempt).await
     }
 
-    /// Makes a call until it succeeds, whatever the error, because waiting is the only option.
+    /// Makes a call until it succeeds, whatever the errors are.
     pub(super) async fn for_ever<T, E: Display, F: Future<Output = Result<T, E>>>(
         &self,
         name: &str,

@@ -1,5 +1,5 @@
-//! The workers' service: converts each session's messages to events for the loop. Decides only
-//! which workers are accepted.
+//! Implements the service that workers call: converts each session's messages into events for the
+//! loop. This module only decides which workers are accepted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,12 +22,12 @@ use super::registrations::{MAX_SESSIONS, Registrations};
 use crate::convert::identity::{RunIdentity, WireError};
 use crate::convert::wire::{claimed, event};
 
-/// How long a new session may take to say `Hello`.
+/// How long a worker may take to send `Hello` in a new session.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
-/// Messages that wait for one worker. If there are more, the worker does not read: the session is
-/// closed, and the worker reconnects and reports what it runs.
+/// How many messages wait for one worker at most. If there are more, the worker does not read its
+/// messages. Then the session is closed, and the worker reconnects and reports what it runs.
 pub(super) const OUTBOUND_QUEUED: usize = 1024;
-/// Least time between two heartbeats of one session that are passed on.
+/// How much time passes at least between two heartbeats of one session that are sent to the loop.
 const HEARTBEAT_SPACING: Duration = Duration::from_millis(50);
 
 /// An input of the loop.
@@ -40,16 +40,16 @@ pub(crate) enum Input {
     Happened(Event),
 }
 
-/// A heartbeat.
+/// A heartbeat of a worker.
 pub(crate) struct ReceivedHeartbeat {
-    /// Its session.
+    /// The session in which it arrived.
     pub session: SessionId,
-    /// Its time of arrival.
+    /// When it arrived.
     pub received: Instant,
 }
 
-/// A message for a worker, or the reason for the end of its session. Boxed, because a queue
-/// allocates room for 32 of them at the beginning.
+/// A message for a worker, or the reason why its session ends. It is boxed, because a queue
+/// allocates room for 32 of them when it is created.
 pub(crate) type OutboundMessage = Box<Result<CoordinatorMessage, Status>>;
 
 /// All messages for a worker in a session.
@@ -81,7 +81,7 @@ pub(crate) struct LoopHandle {
 pub(crate) struct WorkerSessions {
     /// The run.
     pub identity: RunIdentity,
-    /// The loop; none while the job is being planned.
+    /// The channels to the loop. `None` while the job is being planned.
     pub handle: watch::Receiver<Option<LoopHandle>>,
     /// Processes that are refused.
     pub offenders: Offenders,
@@ -104,7 +104,8 @@ impl Worker for WorkerSessions {
 }
 
 impl WorkerSessions {
-    /// Opens a session on a stream of messages; returns the messages for the worker.
+    /// Opens a session on the worker's stream of messages. Returns the stream of messages for the
+    /// worker.
     pub(crate) async fn open<S>(&self, mut inbound: S) -> Result<OutboundMessages, Status>
     where
         S: Stream<Item = Result<WorkerMessage, Status>> + Send + Unpin + 'static,
@@ -181,7 +182,7 @@ impl WorkerSessions {
     }
 }
 
-/// A refusal with gRPC's standard detail: how long to wait before the next try.
+/// Returns a refusal with gRPC's standard detail that says how long to wait before the next try.
 fn too_often(pod_uid: &str, wait: Duration) -> Status {
     let milliseconds = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
     let mut pushback = MetadataMap::new();
@@ -192,7 +193,7 @@ fn too_often(pod_uid: &str, wait: Duration) -> Status {
     Status::with_metadata(Code::ResourceExhausted, text, pushback)
 }
 
-/// The answer to a message that cannot be accepted.
+/// Returns the answer to a message that cannot be accepted.
 pub(super) fn refusal(error: &WireError) -> Status {
     match error {
         WireError::OtherJob { .. } | WireError::OtherGeneration { .. } => {
@@ -210,7 +211,7 @@ struct Reader {
     identity: RunIdentity,
     session: SessionId,
     handle: LoopHandle,
-    /// The channel on which the worker is informed that it is no longer read.
+    /// The channel for the last message to the worker: that its messages are no longer read.
     last_message: mpsc::Sender<OutboundMessage>,
     close: CancellationToken,
 }
@@ -233,7 +234,7 @@ enum ReadError {
 }
 
 impl ReadError {
-    /// The message for the worker; `None` if the worker could not receive it.
+    /// Returns the message for the worker, or `None` if the worker could not receive it.
     fn answer(&self) -> Option<Status> {
         match self {
             Self::Stream { .. } => None,
@@ -256,10 +257,10 @@ impl Reader {
             Err(error) => {
                 tracing::info!(%session, %error, "a session ends");
                 if let ReadError::Message(WireError::NotOwn { .. }) = error {
-                    // If the loop is gone, nobody needs to be informed.
+                    // If the loop has ended, nobody needs to be informed.
                     let _gone = self.handle.inputs.send(Input::ForeignFile(session)).await;
                 } else if let Some(answer) = error.answer() {
-                    // If its queue is full, the worker notices the end of the stream instead.
+                    // If the queue is full, the worker notices the end of the stream instead.
                     let _full = self.last_message.try_send(Box::new(Err(answer)));
                 }
             }

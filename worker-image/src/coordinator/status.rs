@@ -1,5 +1,6 @@
-//! The visible status of this coordinator: the snapshot of the run, plus facts that only the shell
-//! knows, such as storage that does not answer. Decides nothing about the run.
+//! Defines the visible status of this coordinator: the snapshot of the run, and facts that the
+//! engine does not know, such as storage that does not answer. This module decides nothing about
+//! the run.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,17 +18,17 @@ pub struct Status {
     pub epoch: Epoch,
     /// The run.
     pub snapshot: Snapshot,
-    /// How the job ended, once that is durable.
+    /// How the job ended, once the result is durable.
     pub result: Option<JobResult>,
 }
 
 impl Status {
-    /// The status before anything of the job is known.
+    /// Returns the status before anything about the job is known.
     pub fn planning(message: &str) -> Self {
         Self::before_the_plan(Phase::Planning, message)
     }
 
-    /// Storage does not work as expected, and there is no plan yet.
+    /// Returns the status if storage does not work as expected and there is no plan yet.
     pub fn storage_unavailable(message: &str) -> Self {
         Self::before_the_plan(Phase::StorageUnavailable, message)
     }
@@ -45,7 +46,7 @@ impl Status {
     }
 }
 
-/// Publishes a status; readers are notified only if it differs from the one before.
+/// Publishes a status; readers are notified only if it differs from the previous one.
 pub(super) fn show(shown: &watch::Sender<Status>, status: Status) {
     shown.send_if_modified(|current| {
         let other = *current != status;
@@ -54,12 +55,12 @@ pub(super) fn show(shown: &watch::Sender<Status>, status: Status) {
     });
 }
 
-/// The storage calls that fail now and are being retried.
+/// The storage calls that currently fail and are being retried.
 #[derive(Clone, Default)]
 pub(super) struct Outages(Arc<Mutex<BTreeMap<u64, String>>>);
 
 impl Outages {
-    /// A sentence about one of them, if there is any.
+    /// Returns a sentence about one of these calls, if there is any.
     pub(super) fn sentence(&self) -> Option<String> {
         self.0
             .lock()

@@ -1,5 +1,6 @@
-//! Closes a connection on which no call was accepted for a while: silence, plain HTTP, TLS, endless
-//! headers, or a peer without a token. Reads no bytes of the connection.
+//! Closes a connection on which no call was accepted in time. Causes are a silent peer, plain HTTP,
+//! TLS, endless headers, or a peer without a token. This module does not look at the bytes of the
+//! connection.
 
 use std::io;
 use std::pin::Pin;
@@ -17,7 +18,7 @@ use tonic::transport::server::Connected;
 /// the same time.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Whether a call was accepted on a connection. Clones refer to the same connection.
+/// Records whether a call was accepted on a connection. Clones refer to the same connection.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LetIn(Arc<AtomicBool>);
 
@@ -36,7 +37,7 @@ impl LetIn {
 pub(super) struct Arrival<S> {
     inner: S,
     let_in: LetIn,
-    /// None after a call was accepted.
+    /// When the connection is closed. `None` after a call was accepted.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
@@ -54,8 +55,8 @@ impl<S> Arrival<S> {
         }
     }
 
-    /// Checked only if there is nothing to read: received bytes are handled before a connection is
-    /// closed.
+    /// Returns whether the connection must be closed. This is checked only if there is nothing to
+    /// read, so that received bytes are handled first.
     fn is_too_late(&mut self, context: &mut Context<'_>) -> bool {
         if self.let_in.is_noted() {
             self.deadline = None;
@@ -125,7 +126,7 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
-    /// A connection whose time is over, and the peer's end of it.
+    /// Returns a connection whose time is over, and the peer's end of it.
     fn overdue() -> (DuplexStream, Arrival<DuplexStream>) {
         let (peer, accepted) = duplex(64);
         (peer, Arrival::within(accepted, Duration::ZERO))

@@ -1,5 +1,5 @@
-//! A worker's connection to its coordinator. Each worker has its own; none is shared. Sends nothing
-//! by itself.
+//! Opens a worker's connection to its coordinator. Each worker has its own connection. This module
+//! sends nothing by itself.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use zephyr_proto::worker::worker_client::WorkerClient;
 use super::token::Token;
 use super::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_MESSAGE_BYTES};
 
-/// How long connecting may take. This is short, because the supervisor retries forever.
+/// How long connecting may take. This is short, because the worker retries forever.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why there is no connection.
@@ -30,16 +30,16 @@ pub enum ConnectError {
     Dial {
         /// The address as it was configured.
         address: String,
-        /// The innermost cause: the outer ones only say "transport error".
+        /// The innermost cause. The outer causes only say "transport error".
         cause: String,
     },
 }
 
-/// A client with the metadata that each call must carry.
+/// A client, and the metadata that each call must contain.
 pub struct Connection {
     /// The client.
     pub client: WorkerClient<Channel>,
-    /// Value of `authorization`.
+    /// The value of the header `authorization`.
     pub authorization: MetadataValue<Ascii>,
 }
 
@@ -71,7 +71,7 @@ pub async fn connect(address: &str, token: &Token) -> Result<Connection, Connect
     })
 }
 
-/// The last error of a chain.
+/// Returns the innermost cause of an error.
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut last = error;
     while let Some(source) = last.source() {

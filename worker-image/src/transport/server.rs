@@ -1,5 +1,5 @@
-//! The coordinator's gRPC server. Every call, to any path, must first pass the token check. The
-//! server itself answers only calls to unknown services.
+//! The coordinator's gRPC server. The token of every call is checked first, whatever its path is.
+//! This file itself answers only calls to unknown services.
 
 use std::future::Future;
 use std::time::Duration;
@@ -18,18 +18,19 @@ use super::arrival::{Arrival, LetIn};
 use super::token::TokenCheck;
 use super::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MAX_MESSAGE_BYTES};
 
-/// Streams on one connection: a worker and the operator need one each, and a second one while the
-/// first closes.
+/// How many streams one connection may have. A worker and the operator need one each, and a second
+/// one while the first closes.
 const STREAMS_PER_CONNECTION: u32 = 8;
-/// Calls at the same time on one connection.
+/// How many calls one connection may make at the same time.
 const CALLS_PER_CONNECTION: usize = 8;
-/// Largest header of a call: the token and tonic's own few headers.
+/// How many bytes the headers of a call have at most. They are the token and a few headers of
+/// tonic.
 const MAX_HEADERS_BYTES: u32 = 8 * 1024;
-/// How long TCP keeps a peer that does not answer.
+/// After how long without data TCP checks whether the peer still answers.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// Serves both services on this listener until `stop` is done. Calls without the token are counted
-/// in `refused`.
+/// Serves both services on this listener until `stop` completes. Calls without the token are
+/// counted in `refused`.
 pub async fn serve(
     listener: TcpListener,
     check: TokenCheck,
@@ -71,8 +72,8 @@ pub async fn serve(
         .await
 }
 
-/// The version of a protocol is part of its service's name, so a caller of another release gets the
-/// list of existing services.
+/// Answers a call to an unknown service. The version of a protocol is part of its service's name,
+/// so a caller of another release gets the list of existing services.
 async fn unknown_call() -> axum::response::Response {
     let (worker, run) = (worker_server::SERVICE_NAME, run_server::SERVICE_NAME);
     let text = format!("no such call; this coordinator serves {worker} and {run}");

@@ -1,4 +1,4 @@
-//! The bearer token of a generation: how it is derived, sent and compared. It has no `Debug` and no
+//! Derives, sends and compares the bearer token of a generation. The token has no `Debug` and no
 //! `Display`, and is never logged.
 
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use zephyr_engine::id::{Generation, JobUid};
 
 /// The beginning of the signed text, so that a token for another purpose can never be valid here.
 const CONTEXT: &str = "zephyr.dev/session/v1";
-/// Hexadecimal digits of an HMAC-SHA256.
+/// How many hexadecimal digits an HMAC-SHA256 has.
 const TOKEN_LENGTH: usize = 64;
 /// The header that carries the token.
 const METADATA_KEY: &str = "authorization";
@@ -34,7 +34,7 @@ pub enum TokenError {
         #[source]
         source: std::io::Error,
     },
-    /// The content is not a valid token. It is not shown.
+    /// The content is not a valid token. The content is not shown.
     #[error("token file {path}: not a token; it holds {TOKEN_LENGTH} lowercase hexadecimal digits")]
     NotAToken {
         /// The file.
@@ -46,21 +46,21 @@ pub enum TokenError {
 }
 
 impl Token {
-    /// The token of a generation, as the operator derives it from its signing key.
+    /// Returns the token of a generation, as the operator derives it from its signing key.
     pub fn derive(signing_key: &[u8], job: &JobUid, generation: Generation) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, signing_key);
         let tag = hmac::sign(&key, format!("{CONTEXT}\n{job}\n{generation}").as_bytes());
         Self(hexadecimal(tag.as_ref()))
     }
 
-    /// A random token for a run in one process tree.
+    /// Returns a random token, for a run in one process tree.
     pub fn random() -> Result<Self, TokenError> {
         let bytes: ring::rand::Random<[u8; TOKEN_LENGTH / 2]> =
             ring::rand::generate(&SystemRandom::new()).map_err(|_| TokenError::Random)?;
         Ok(Self(hexadecimal(&bytes.expose())))
     }
 
-    /// Reads the mounted token.
+    /// Reads the token from its mounted file.
     pub fn read(path: &Path) -> Result<Self, TokenError> {
         let name = || path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|source| TokenError::Read {
@@ -76,7 +76,7 @@ impl Token {
         }
     }
 
-    /// The metadata value that carries it.
+    /// Returns the metadata value that contains the token.
     pub fn to_metadata(&self) -> MetadataValue<Ascii> {
         let mut value = MetadataValue::try_from(format!("{SCHEME}{}", self.0))
             .unwrap_or_else(|_| MetadataValue::from_static("unreachable: a token is hexadecimal"));
@@ -94,7 +94,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
         })
 }
 
-/// Passes only calls with the right token, to any path.
+/// Accepts only calls with the right token, whatever their path is.
 #[derive(Clone)]
 pub struct TokenCheck {
     key: hmac::Key,
@@ -102,9 +102,9 @@ pub struct TokenCheck {
 }
 
 impl TokenCheck {
-    /// Compares with this token. Both tokens are signed with a key that exists only in this
-    /// process, and the signatures are compared. So the time of the comparison does not reveal
-    /// where the tokens differ.
+    /// Returns a check that compares with this token. Both tokens are signed with a key that exists
+    /// only in this process, and the signatures are compared. So the time of the comparison does
+    /// not reveal where the tokens differ.
     pub fn new(token: &Token) -> Result<Self, TokenError> {
         let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())
             .map_err(|_| TokenError::Random)?;
@@ -112,8 +112,8 @@ impl TokenCheck {
         Ok(Self { key, expected })
     }
 
-    /// Deny by default: everything but the right token in the right place is refused with the same
-    /// message.
+    /// Accepts a call only if the right token is in the right header. Every other call is refused
+    /// with the same message.
     pub fn check(&self, request: Request<()>) -> Result<Request<()>, Status> {
         let mut presented = request.metadata().get_all(METADATA_KEY).iter();
         let (Some(first), None) = (presented.next(), presented.next()) else {

@@ -1,5 +1,5 @@
-//! One child process from its supervisor's point of view: start, frames in and out, the end of its
-//! stderr, its exit. Decides nothing about tasks.
+//! Handles one child process on behalf of its supervisor: its start, the frames in both directions,
+//! the last lines of its stderr, and its exit. This module decides nothing about tasks.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,25 +20,26 @@ use super::child_main::CHILD_ARGUMENT;
 use super::death::Cause;
 use super::frames::{self, FrameError};
 
-/// Frames that were read and not handled yet.
+/// How many frames may be read before they are handled.
 const FRAMES_QUEUED: usize = 64;
-/// How much of its stderr is kept for the message if it dies.
+/// How many bytes of a child's stderr are kept, for the message if the child dies.
 const STDERR_TAIL_BYTES: usize = 4096;
-/// Longest line of stderr that is logged in one piece.
+/// How many bytes a line of stderr may have to be logged in one piece.
 const MAX_STDERR_LINE_BYTES: usize = 4096;
-/// Lines of one child's stderr that are logged in a second, so that one child cannot fill the log.
+/// How many lines of one child's stderr are logged per second, so that one child cannot fill the
+/// log.
 const STDERR_LINES_PER_SECOND: u32 = 50;
-/// How long a new child may take until it is ready; it compiles the expressions.
+/// How long a new child may take until it is ready. It compiles the expressions first.
 const READY_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a process may take to exit after its pipes closed.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long to wait for the rest of stderr: a process that the child started may hold it open.
+/// How long to wait for the end of stderr. A process that the child started may keep it open.
 const STDERR_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Why a child cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ChildError {
-    /// The system could not start it.
+    /// The operating system could not start it.
     #[error("start the task's process {executable}: {source}")]
     Start {
         /// The executable.
@@ -53,7 +54,7 @@ pub(super) enum ChildError {
         /// The missing pipe.
         pipe: &'static str,
     },
-    /// Its pipe broke.
+    /// The pipe to it broke.
     #[error(transparent)]
     Frame(FrameError),
     /// It reported that it cannot work.
@@ -61,13 +62,13 @@ pub(super) enum ChildError {
     Setup {
         /// Its message.
         error: String,
-        /// Whether the machine is at fault, according to the child.
+        /// Whether the machine is the cause, according to the child.
         is_disruption: bool,
     },
     /// It did not report that it is ready.
     #[error("the task's process did not get ready within {} s{last_message}", READY_TIMEOUT.as_secs())]
     NotReady {
-        /// The end of its stderr.
+        /// The last part of its stderr.
         last_message: String,
     },
 }
@@ -146,7 +147,7 @@ impl ChildProcess {
         ChildError::NotReady { last_message }
     }
 
-    /// Sends it a message.
+    /// Sends a message to the child.
     pub(super) async fn send(&mut self, message: to_child::Message) -> Result<(), ChildError> {
         frames::write(
             &mut self.commands,
@@ -158,31 +159,31 @@ impl ChildProcess {
         .map_err(ChildError::Frame)
     }
 
-    /// Its next message; `None` if it has exited. This future may be dropped without losing a
-    /// message.
+    /// Returns the next message of the child, or `None` if it has exited. This future may be
+    /// dropped without losing a message.
     pub(super) async fn next(&mut self) -> Option<Result<from_child::Message, FrameError>> {
         self.frames.recv().await
     }
 
-    /// Whether it is known, without waiting, that it has exited.
+    /// Returns whether the child is known to have exited. Does not wait.
     pub(super) fn is_gone(&mut self) -> bool {
         !matches!(self.process.try_wait(), Ok(None)) || self.frames.is_closed()
     }
 
-    /// Process id, for the log.
+    /// Returns the process id, for the log.
     pub(super) fn id(&self) -> Option<u32> {
         self.process.id()
     }
 
-    /// Kills it and waits until it has exited.
+    /// Kills the child, and waits until it has exited.
     pub(super) async fn kill(mut self) {
         if let Err(error) = self.process.kill().await {
             tracing::debug!(%error, "the task's process was gone before it could be killed");
         }
     }
 
-    /// Waits for its end, kills it if it does not end in time, and returns the cause of its end
-    /// with the tail of its stderr.
+    /// Waits for the end of the child, and kills it if it does not end in time. Returns the cause
+    /// of its end, and the last part of its stderr.
     pub(super) async fn end(mut self) -> (Cause, String) {
         let status = match timeout(EXIT_TIMEOUT, self.process.wait()).await {
             Ok(Ok(status)) => cause(status),
@@ -205,7 +206,7 @@ fn cause(status: ExitStatus) -> Cause {
     }
 }
 
-/// The executable of this process, even if its file was replaced since.
+/// Returns the executable of this process, even if its file was replaced since the start.
 pub(super) fn own_executable() -> io::Result<PathBuf> {
     let link = PathBuf::from("/proc/self/exe");
     if link.exists() {
@@ -235,7 +236,7 @@ async fn read_frames(
     }
 }
 
-/// The end of what a child wrote to its stderr.
+/// The last part of what a child wrote to its stderr.
 #[derive(Clone, Default)]
 struct Tail(Arc<Mutex<VecDeque<u8>>>);
 

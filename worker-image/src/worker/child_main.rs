@@ -1,5 +1,5 @@
-//! The child process: runs one task after the other, as its supervisor requests. Exits as soon as
-//! the supervisor is gone. Knows no coordinator and no session.
+//! The main function of a child process. It runs one task after the other, as its supervisor
+//! requests, and exits as soon as the supervisor has ended. It has no connection to a coordinator.
 
 use std::fs::File;
 use std::io;
@@ -32,20 +32,21 @@ use crate::task::{
 };
 use crate::telemetry;
 
-/// First argument of a child process. No subcommand or option of any of our programs begins like
-/// this.
+/// The first argument of a child process. No subcommand or option of our programs begins with this
+/// text.
 pub const CHILD_ARGUMENT: &str = "__task-child";
 
-/// Threads for calls to the store, which mostly wait.
+/// How many threads make calls to the store. One is enough, because the calls mostly wait.
 const STORAGE_THREADS: usize = 1;
 /// How often running tasks report their progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
-/// A task that takes longer than this is the last one on its thread. A shorter task cannot touch
-/// more than some tens of MiB of the stack.
+/// How long a task may take so that another task may follow on the same thread. In this time a task
+/// cannot use more than some tens of MiB of the stack.
 const SHORT_TASK: Duration = Duration::from_millis(5);
-/// Most tasks of one thread.
+/// How many tasks one thread runs at most.
 const TASKS_OF_A_THREAD: u32 = 256;
-/// The kernel's largest score: if memory runs out, the child is killed and not the supervisor.
+/// The largest OOM score of the kernel. If memory runs out, the kernel kills the child and not the
+/// supervisor.
 const OOM_SCORE: &str = "1000";
 
 /// Runs the child and returns its exit code if this process was started as one; otherwise returns
@@ -90,7 +91,7 @@ enum ChildError {
     Run(crate::convert::identity::WireError),
 }
 
-/// Why a child cannot start; reported to the supervisor.
+/// Why a child cannot start. This is reported to the supervisor.
 #[derive(Debug, thiserror::Error)]
 enum SetupError {
     #[error(transparent)]
@@ -102,7 +103,7 @@ enum SetupError {
 }
 
 impl SetupError {
-    /// Whether the child might work on another machine, or later on this machine.
+    /// Returns whether the child might work on another machine, or later on this machine.
     fn is_disruption(&self) -> bool {
         match self {
             Self::Spill(_) | Self::Context(TaskContextError::FindSpillFolder { .. }) => true,
@@ -111,7 +112,7 @@ impl SetupError {
     }
 }
 
-/// The channel for frames to the supervisor, which are written only as a whole.
+/// Writes frames to the supervisor. Each frame is written as a whole.
 #[derive(Clone)]
 struct Reports(Arc<Mutex<File>>);
 
@@ -136,7 +137,7 @@ impl Reports {
     }
 }
 
-/// The running task, for the thread that reports progress.
+/// The running task and its counters, for the thread that reports progress.
 type Running = Arc<Mutex<Option<(TaskAttempt, Arc<ProgressCounters>)>>>;
 
 fn child_main() -> Result<(), ChildError> {
@@ -211,8 +212,8 @@ fn make_spill_folder(folder: &str) -> Result<(), StorageError> {
         .map_err(|error| StorageError::from_io_in(CALL, &location, &error))
 }
 
-/// Reads on a separate thread, so that the end of the supervisor ends this process even while a
-/// task hangs.
+/// Reads the supervisor's frames on a separate thread. So this process exits when the supervisor
+/// ends, even while a task hangs.
 fn listen() -> Result<mpsc::Receiver<RunTask>, ChildError> {
     let (sender, receiver) = mpsc::channel();
     let listen = move || {
@@ -276,8 +277,8 @@ struct TaskRunner {
 }
 
 impl TaskRunner {
-    /// Runs tasks on a new thread: short ones one after the other, which avoids most of their
-    /// overhead. The stack memory that they touched is released when the thread ends. Returns
+    /// Runs tasks on a new thread. Several short tasks share a thread, because a thread for each
+    /// would take too much time. The memory of the stack is released when the thread ends. Returns
     /// `false` if there are no more tasks.
     fn run_some(&mut self) -> Result<bool, ChildError> {
         let ended = on_full_stack("task", || self.run_short_ones());
@@ -285,12 +286,13 @@ impl TaskRunner {
             name: "task",
             source,
         })?;
-        // A panic outside of any task is a bug of this process, which then ends, as it would after
-        // a panic on this thread.
+        // A panic outside of any task is a bug of this program, so the process must end, as after a
+        // panic on this thread.
         ended.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
-    /// Runs tasks until one was not short, or until there were many.
+    /// Runs tasks until one took longer than [`SHORT_TASK`], or until there were
+    /// [`TASKS_OF_A_THREAD`]. Returns `false` if there are no more tasks.
     fn run_short_ones(&mut self) -> Result<bool, ChildError> {
         for _ in 0..TASKS_OF_A_THREAD {
             let Ok(run) = self.tasks.recv() else {
@@ -328,8 +330,8 @@ impl TaskRunner {
     }
 }
 
-/// Reports the record to the supervisor before it is processed. The pipe keeps the note if this
-/// process dies.
+/// Reports each record to the supervisor before the record is processed. The report stays in the
+/// pipe if this process dies.
 struct Notes {
     reports: Reports,
     input: TaskInput,

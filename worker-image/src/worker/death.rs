@@ -1,5 +1,5 @@
-//! How a child process died, in one sentence that names the file and the record. Pure: examines no
-//! process.
+//! Describes how a child process died, in one sentence that names the file and the record. Pure:
+//! this module examines no process.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use zephyr_engine::coordinator::record::FailureClass;
 
 use crate::task::TaskFailure;
 
-/// The position of a task.
+/// The position of a task in its input.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
     /// The input of the task.
     pub input: String,
-    /// Number of records that it had read, as last reported.
+    /// How many records it had read, according to its last report.
     pub records: u64,
-    /// The record that it was processing, if each record was noted.
+    /// The record that it was processing, if each record was reported.
     pub next_record: Option<String>,
 }
 
@@ -25,9 +25,10 @@ pub(super) enum Cause {
     Signal(i32),
     /// It exited by itself, with this code.
     Exit(i32),
-    /// This program killed it because it made no progress for this long.
+    /// The worker killed it, because it made no progress for this long.
     Stalled(Duration),
-    /// This program killed it because the worker's memory was nearly used up, mostly by it.
+    /// The worker killed it, because the worker's memory was nearly used up, and this process used
+    /// the most.
     OutOfMemory,
     /// It wrote bytes that are not a valid frame.
     Protocol,
@@ -48,7 +49,7 @@ pub(super) struct Death {
     pub place: Place,
 }
 
-/// Most characters of stderr in a message.
+/// How many characters of stderr a message contains at most.
 const MAX_TAIL: usize = 300;
 
 const SIGABRT: i32 = 6;
@@ -56,8 +57,8 @@ const SIGKILL: i32 = 9;
 const SIGSEGV: i32 = 11;
 
 impl Death {
-    /// The failure of the task that it was running. Always an application failure: the worker
-    /// itself works, so no node and no pod was lost.
+    /// Returns the failure of the task that the process was running. It is always an application
+    /// failure: the worker itself still works, so no node and no pod was lost.
     pub(super) fn failure(&self) -> TaskFailure {
         let error = format!("{}: {}", self.place_text(), self.cause_text());
         TaskFailure {
@@ -123,7 +124,7 @@ fn signal_name(signal: i32) -> &'static str {
     }
 }
 
-/// `; its last output: …`, or nothing.
+/// Returns `; its last output: …`, or an empty text if there is no output.
 fn last_line(tail: &str) -> String {
     let Some(line) = tail.lines().rev().find(|line| !line.trim().is_empty()) else {
         return String::new();

@@ -1,7 +1,7 @@
-//! The size of a worker's scratch space, compared with the pod's limit for its node's disk. The
-//! kubelet evicts a pod that uses more. If a worker terminates at once, it is gone before its pod's
-//! status shows the eviction. So the worker measures the space itself: from time to time while it
-//! works, and once more when it has to terminate. Reads only.
+//! Compares the size of a worker's scratch space with the pod's limit for its node's disk. The
+//! kubelet evicts a pod that uses more. If the worker terminates at once, its process has ended
+//! before the pod's status shows the eviction. So the worker measures the space itself: repeatedly
+//! while it works, and once more when it has to terminate. This module only reads.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -12,22 +12,23 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-/// Bytes in one block of `st_blocks`, whatever the block size of the file system (POSIX `stat`).
+/// How many bytes one block has of `st_blocks`, whatever the block size of the file system (POSIX
+/// `stat`).
 const BLOCK_BYTES: u64 = 512;
-/// Time between two measurements. The kubelet measures about every ten seconds. So a pod that it
-/// evicts was usually over its limit at the last measurement, and no further measurement delays the
-/// report. A measurement reads some hundred directory entries.
+/// How much time passes between two measurements. The kubelet measures about every ten seconds. So
+/// a pod that it evicts was usually over its limit at the last measurement, and no further
+/// measurement delays the report. A measurement reads a few hundred directory entries.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-/// How long the measurement may take when the worker has to terminate: the kubelet gives an evicted
-/// pod at least two seconds, and the report has to be sent within the remaining second.
+/// How long the measurement may take when the worker has to terminate. The kubelet gives an evicted
+/// pod at least two seconds, and the report has to be sent in the remaining second.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How a worker terminates on request.
+/// How a worker that was asked to terminate handles its tasks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Leave {
-    /// Its tasks were disturbed from outside, and are handed back.
+    /// The tasks did not cause the request, and are handed back.
     Disrupted,
-    /// Its tasks have used more of the disk than allowed; the sentence says how much.
+    /// The tasks have used more of the disk than allowed. The sentence says how much.
     OverDiskLimit(String),
 }
 
@@ -36,13 +37,13 @@ pub(crate) enum Leave {
 pub(super) struct DiskLimit {
     /// The only folder to which the pod can write.
     pub(super) directory: PathBuf,
-    /// Limit of its pod; 0 if there is none.
+    /// The limit of the pod in bytes; 0 if there is none.
     pub(super) limit_bytes: u64,
 }
 
 impl DiskLimit {
-    /// Reports that the worker must terminate, with the reason. Ends without a report if nobody
-    /// asks for it.
+    /// Reports that the worker must terminate, with the reason. Ends without a report if the sender
+    /// of the request is gone.
     pub(super) async fn report_cause(
         self,
         asked: oneshot::Receiver<()>,
@@ -66,9 +67,10 @@ impl DiskLimit {
     }
 }
 
-/// Measures repeatedly until the worker has to terminate, and returns how it terminates; `None` if
-/// the sender is gone. If the last measurement was over the limit, the worker terminates because of
-/// the limit. Otherwise one more measurement is made, because the disk may have filled since.
+/// Measures repeatedly until the worker has to terminate, and returns how it terminates; Returns
+/// `None` if the sender of the request is gone. If the last measurement was over the limit, the
+/// worker terminates because of the limit. Otherwise one more measurement is made, because the disk
+/// may have filled since.
 async fn watch<Look>(
     limit_bytes: u64,
     look: impl Fn() -> Look,
@@ -101,7 +103,7 @@ where
     Some(excess.map_or(Leave::Disrupted, Leave::OverDiskLimit))
 }
 
-/// The error about the use of the disk, if there is one.
+/// Returns an error if more of the disk is used than allowed.
 fn excess(limit_bytes: u64, held_bytes: u64) -> Option<String> {
     (held_bytes > limit_bytes).then(|| {
         format!(
@@ -112,8 +114,9 @@ fn excess(limit_bytes: u64, held_bytes: u64) -> Option<String> {
     })
 }
 
-/// Bytes on the disk of everything in a directory, as the kubelet counts them. Entries that cannot
-/// be read are not counted, because files come and go at the same time.
+/// Returns how many bytes everything in a directory takes on the disk, as the kubelet counts them.
+/// Entries that cannot be read are not counted, because files are created and deleted at the same
+/// time.
 fn held(directory: &Path) -> u64 {
     let mut bytes = 0;
     let mut folders = vec![directory.to_owned()];
@@ -165,9 +168,9 @@ mod tests {
         );
     }
 
-    /// How a worker with a limit of 3 MiB terminates after 10 s, and how long that takes. `looks`
-    /// contains the result of each measurement; one that is `None`, and all after the last, never
-    /// end.
+    /// Asks a worker with a limit of 3 MiB to terminate after 10 s. Returns whether it was over the
+    /// limit, and how long the answer took. `looks` contains the result of each measurement, or
+    /// `None` if the measurement never ends. Measurements after the last element never end either.
     async fn leaves(looks: &[Option<u64>]) -> (bool, Duration) {
         let number = Cell::new(0);
         let look = || {
@@ -201,7 +204,7 @@ mod tests {
             // The disk has filled since the last measurement.
             (&[Some(1), None, Some(4)], (true, at_once)),
             (&[Some(1), None, Some(3)], (false, at_once)),
-            // Nothing is known.
+            // No measurement has ended.
             (&[None, None], (false, LOOK_TIMEOUT)),
             (&[Some(1), None, None], (false, LOOK_TIMEOUT)),
             // Space was freed.

@@ -1,14 +1,16 @@
-//! Frames between a supervisor and its child: a length of four bytes, little endian, and a protobuf
-//! message. Does not know the meaning of messages and starts no process.
+//! Reads and writes the frames between a supervisor and its child. A frame is a length of four
+//! bytes (little endian) and a protobuf message. This module does not use the content of messages,
+//! and starts no process.
 
 use std::io::{self, Read, Write};
 
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// Largest frame. `Setup` carries the frozen job, which is below a `ConfigMap`'s 1 MiB.
+/// How many bytes a frame has at most. The largest message, `Setup`, contains the frozen job, which
+/// is smaller than the 1 MiB of a `ConfigMap`.
 const MAX_FRAME_BYTES: usize = 4 * 1024 * 1024;
-/// Bytes of the length.
+/// How many bytes the length takes.
 const LENGTH_BYTES: usize = 4;
 
 /// Why frames cannot be exchanged.
@@ -21,7 +23,7 @@ pub(super) enum FrameError {
         #[source]
         source: io::Error,
     },
-    /// Another writer wrote into the pipe.
+    /// The length is too large, so another writer wrote into the pipe.
     #[error(
         "read a frame of the task's process: its length is {length}; at most {MAX_FRAME_BYTES} bytes are"
     )]
@@ -76,8 +78,8 @@ pub(super) async fn write(
     pipe_end.flush().await.map_err(pipe)
 }
 
-/// Reads one frame; `None` at the end. Must not be cancelled, because bytes that were read would be
-/// lost.
+/// Reads one frame. Returns `None` at the end. Must not be cancelled, because bytes that were read
+/// would be lost.
 pub(super) async fn read<M: Message + Default>(
     pipe_end: &mut (impl AsyncRead + Unpin),
 ) -> Result<Option<M>, FrameError> {
@@ -92,7 +94,7 @@ pub(super) async fn read<M: Message + Default>(
     decode(&frame).map(Some)
 }
 
-/// Writes one frame; for the child's plain threads.
+/// Writes one frame. This is for the child's threads without a runtime.
 pub(super) fn write_blocking(
     pipe_end: &mut impl Write,
     message: &impl Message,
@@ -101,7 +103,7 @@ pub(super) fn write_blocking(
     pipe_end.flush().map_err(pipe)
 }
 
-/// Reads one frame, `None` at the end; for the child's plain threads.
+/// Reads one frame. Returns `None` at the end. This is for the child's threads without a runtime.
 pub(super) fn read_blocking<M: Message + Default>(
     pipe_end: &mut impl Read,
 ) -> Result<Option<M>, FrameError> {

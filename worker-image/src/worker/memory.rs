@@ -1,5 +1,4 @@
-//! The memory data of the kernel's control groups for this process: the number of OOM kills so far.
-//! Reads only.
+//! Reads how many OOM kills the kernel has counted in this process's control group.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +10,7 @@ pub(super) struct OomCounter {
 }
 
 impl OomCounter {
-    /// Finds the file, in either version of control groups. Outside Linux there is no such file.
+    /// Finds the file, in version 1 or 2 of control groups. Outside Linux there is no such file.
     pub(super) fn find() -> Self {
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         Self {
@@ -21,14 +20,14 @@ impl OomCounter {
         }
     }
 
-    /// OOM kills so far; 0 if there is no such file.
+    /// Returns the number of OOM kills so far, or 0 if there is no such file.
     pub(super) fn read(&self) -> u64 {
         self.file.as_deref().and_then(count).unwrap_or(0)
     }
 }
 
-/// In a container with its own view of the control groups the file is at the root; otherwise it is
-/// below the path of this process.
+/// Returns the paths at which the file may be. In a container with its own view of the control
+/// groups the file is at the root; otherwise it is below the path of this process.
 fn candidates(own: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for line in own.lines() {
@@ -58,7 +57,7 @@ fn count(path: &Path) -> Option<u64> {
     parse(&fs::read_to_string(path).ok()?)
 }
 
-/// Both versions have a line `oom_kill <number>`.
+/// Returns the number in the line `oom_kill <number>`, which the files of both versions have.
 fn parse(text: &str) -> Option<u64> {
     text.lines()
         .find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())

@@ -1,31 +1,33 @@
-//! Decides to end the largest task process of a worker shortly before the container's memory is
-//! used up. Otherwise the kernel would often end the whole container (`memory.oom.group`),
-//! including the supervisor and all other tasks. Only measures and compares: the slot kills.
+//! Decides when the largest task process of a worker must end: shortly before the container's
+//! memory is used up. Otherwise the kernel would often end the whole container
+//! (`memory.oom.group`), including the supervisor and all other tasks. This module does not kill
+//! the process; the slot does.
 
 use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The reserve as a share of the limit (one part in this number): a process is ended when less
-/// memory than this is left. A process that fills memory as fast as possible needs longer for the
-/// reserve than the interval between two measurements.
+/// The reserve is the memory limit divided by this number. When less memory than the reserve is
+/// left, a process is ended. Even a process that fills memory as fast as possible does not fill the
+/// reserve between two measurements.
 const RESERVE_SHARE: u64 = 10;
-/// The reserve of a small container.
+/// How many bytes the reserve has at least, in a small container.
 const MIN_RESERVE_BYTES: u64 = 32 * 1024 * 1024;
-/// The interval between measurements while there is plenty of memory, and after half of the limit
-/// is used.
+/// The interval between measurements while less than half of the limit is used. After that the
+/// interval is `LOOK_OFTEN`.
 const LOOK_SELDOM: Duration = Duration::from_millis(250);
 const LOOK_OFTEN: Duration = Duration::from_millis(10);
-/// The unit of `statm`. All supported platforms have pages of this size.
+/// How many bytes a page of memory has. `statm` counts pages. All supported platforms have pages of
+/// this size.
 const PAGE_BYTES: u64 = 4096;
 
-/// Memory of the task processes of one worker.
+/// Knows how much memory each task process of one worker uses.
 pub(super) struct MemoryWatch {
     limit_bytes: u64,
     used: Vec<AtomicU64>,
 }
 
-/// The next action of a slot.
+/// What a slot must do after a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finding {
     /// Measure again after this time.
@@ -35,7 +37,7 @@ pub(super) enum Finding {
 }
 
 impl MemoryWatch {
-    /// A watch of this number of slots. A limit of 0 means that there is no limit.
+    /// Returns a watch of `slots` slots. A limit of 0 means that there is no limit.
     pub(super) fn new(limit_bytes: u64, slots: u32) -> Self {
         Self {
             limit_bytes,
@@ -43,7 +45,8 @@ impl MemoryWatch {
         }
     }
 
-    /// Measures a slot's process; `None` means that there is no process.
+    /// Measures a slot's process, and returns what to do. `process` is `None` if there is no
+    /// process.
     pub(super) fn look(&self, slot: u32, process: Option<u32>) -> Finding {
         if self.limit_bytes == 0 {
             return Finding::Fine(LOOK_SELDOM);
@@ -53,7 +56,7 @@ impl MemoryWatch {
         self.judge(slot, bytes, own)
     }
 
-    /// Whether a process without a task keeps more than half of a slot's share.
+    /// Returns whether a process without a task keeps more than half of a slot's share.
     pub(super) fn holds_too_much(&self, slot: u32, process: Option<u32>) -> bool {
         if self.limit_bytes == 0 {
             return false;
@@ -63,7 +66,7 @@ impl MemoryWatch {
         bytes > self.limit_bytes / (self.used.len() as u64).max(1) / 2
     }
 
-    /// Records that the slot has no process any more.
+    /// Records that the slot no longer has a process.
     pub(super) fn forget(&self, slot: u32) {
         self.note(slot, 0);
     }
@@ -92,12 +95,14 @@ impl MemoryWatch {
     }
 }
 
-/// Memory of a process that is not backed by a file, which the kernel cannot reclaim.
+/// Returns how much memory of a process is not backed by files. The kernel cannot reclaim this
+/// memory.
 fn anonymous_bytes(process: u32) -> Option<u64> {
     parse(&fs::read_to_string(format!("/proc/{process}/statm")).ok()?)
 }
 
-/// Fields are size, resident, shared …, in pages.
+/// Reads the memory that is resident but not shared. The fields of `statm` are size, resident,
+/// shared …, in pages.
 fn parse(statm: &str) -> Option<u64> {
     let mut fields = statm.split_whitespace().skip(1);
     let resident: u64 = fields.next()?.parse().ok()?;

@@ -1,4 +1,5 @@
-//! The settings of a worker, and its visible state. Reads no environment: `main` and `local` do.
+//! Defines the settings of a worker, and its visible state. `main` and `local` read the
+//! environment; this module does not.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,27 +22,27 @@ pub struct WorkerOptions {
     pub pod_uid: String,
     /// Its pod's name, for people.
     pub pod_name: String,
-    /// Number of child processes; at least 1.
+    /// How many child processes the worker has; at least 1.
     pub slots: u32,
-    /// Memory that all tasks together may use; 0 if it is not known.
+    /// How many bytes of memory all tasks together may use; 0 if this is not known.
     pub memory_bytes: u64,
     /// Whether `memory_bytes` is the container's limit, above which the kernel ends processes.
     pub memory_is_limited: bool,
-    /// How much of its node's disk the pod may use; 0 if there is no limit.
+    /// How many bytes of its node's disk the pod may use; 0 if there is no limit.
     pub disk_limit_bytes: u64,
     /// The executable of child processes; default: this executable. It must begin with
     /// [`child_main_if_requested`](crate::child_main_if_requested).
     pub executable: Option<PathBuf>,
-    /// The folder for spilling, and the only place to which the pod writes; each slot has its own
-    /// folder in it.
+    /// The folder for data that does not fit into memory. The pod writes nowhere else. Each slot
+    /// has its own folder in it.
     pub spill_directory: PathBuf,
     /// Counters for `/metrics`.
     pub metrics: WorkerMetrics,
 }
 
-/// The number of task slots of a worker: the requested number, or one for each processor if 0 is
-/// requested. It is limited, because a machine may have more processors than a coordinator accepts
-/// slots.
+/// Returns the number of task slots of a worker: the requested number, or one for each processor if
+/// 0 is requested. The number is limited, because a machine may have more processors than a
+/// coordinator accepts slots.
 pub fn task_slots(asked_for: u32, processors: u32) -> u32 {
     match asked_for {
         0 => processors.clamp(1, MAX_SLOTS),
@@ -54,11 +55,11 @@ pub fn task_slots(asked_for: u32, processors: u32) -> u32 {
 pub enum Readiness {
     /// There is no session with the coordinator.
     NoSession,
-    /// A session with the newest epoch is open.
+    /// A session with the coordinator of the newest epoch is open.
     Ready,
-    /// It was asked to terminate.
+    /// The worker was asked to terminate.
     Draining,
-    /// It cannot work for this coordinator, with the reason.
+    /// The worker cannot work for this coordinator, for this reason.
     Refused(String),
 }
 

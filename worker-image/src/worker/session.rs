@@ -1,5 +1,6 @@
-//! The worker's session. It has its own thread and runtime, so that the supervisor cannot delay a
-//! heartbeat. Reconnects forever. Handles tasks only as messages.
+//! Keeps the worker's session with the coordinator, and reconnects forever. The session has its own
+//! thread and runtime, so that the supervisor cannot delay a heartbeat. This module does not run
+//! tasks; it only sends and receives messages about them.
 
 use std::time::Duration;
 
@@ -19,15 +20,15 @@ use crate::convert::identity::{RunIdentity, WireError, epoch};
 use crate::transport::client::{ConnectError, Connection, connect};
 use crate::transport::token::Token;
 
-/// First and longest wait before the next try to connect.
+/// The first wait before the next try to connect. The waits grow up to `MAX_BACKOFF`.
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
-/// Outgoing messages of the session; further ones wait in the supervisor, which keeps them in any
-/// case.
+/// How many outgoing messages wait in the session. Further messages wait in the supervisor, which
+/// must keep them anyway.
 const OUTBOUND_QUEUED: usize = 64;
-/// Heartbeat interval until the coordinator has sent its own.
+/// The interval of heartbeats until the coordinator has sent its own.
 const HEARTBEAT_INTERVAL_FIRST: Duration = Duration::from_secs(5);
-/// Bounds for the interval that the coordinator sends.
+/// The shortest interval of heartbeats, if the coordinator sends a shorter one.
 const MIN_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(100);
 const MAX_HEARTBEAT_INTERVAL: Duration = Duration::from_mins(1);
 
@@ -41,7 +42,7 @@ pub(super) struct SessionOptions {
     pub token: Token,
 }
 
-/// The way to reach a coordinator.
+/// A way to connect to a coordinator.
 pub(crate) trait Line: Send + 'static {
     /// A connection on which no session is open yet.
     type Connection: Send;
@@ -51,14 +52,14 @@ pub(crate) trait Line: Send + 'static {
     /// Connects to the coordinator.
     fn connect(&self) -> impl Future<Output = Result<Self::Connection, ConnectError>> + Send;
 
-    /// Opens a session with this first message of the worker.
+    /// Opens a session. `hello` is the first message of the worker.
     fn open(
         connection: Self::Connection,
         outbound: ReceiverStream<WorkerMessage>,
     ) -> impl Future<Output = Result<Self::Inbound, Status>> + Send;
 }
 
-/// Reaches a coordinator by gRPC.
+/// Connects to a coordinator by gRPC.
 struct Grpc {
     address: String,
     token: Token,
@@ -91,21 +92,23 @@ impl Line for Grpc {
     }
 }
 
-/// The supervisor's input for a new connection.
+/// What the supervisor provides for a new session.
 pub(crate) struct Opening {
-    /// The worker's identity, and its running attempts.
+    /// The first message, with the worker's identity and its running attempts.
     pub hello: Hello,
-    /// Further messages, in order. If the channel closes, the session ends.
+    /// The further messages, in order. If the channel closes, the session ends.
     pub outbound: mpsc::Receiver<worker_message::Message>,
 }
 
-/// An event from the session for the supervisor, in the order in which they happened.
+/// An event that the session sends to the supervisor. Events arrive in the order in which they
+/// happened.
 pub(crate) enum FromSession {
     /// There is a connection, and the first message is needed.
     Connected(oneshot::Sender<Opening>),
-    /// A message of the coordinator of this epoch, which is the newest one seen.
+    /// A message of the coordinator with this epoch, which is the newest epoch that the session has
+    /// seen.
     Received(Epoch, coordinator_message::Message),
-    /// The session is over. Another one is being opened.
+    /// The session has ended. Another one is being opened.
     Over,
 }
 
@@ -136,7 +139,7 @@ pub struct StartSessionError {
     source: std::io::Error,
 }
 
-/// Starts the thread. It ends when the supervisor's end of `events` is dropped.
+/// Starts the thread. The thread ends when the receiver of `events` is dropped.
 pub(super) fn start(
     options: SessionOptions,
     events: mpsc::Sender<FromSession>,
@@ -169,7 +172,7 @@ pub(crate) struct Session<L> {
 }
 
 impl<L: Line> Session<L> {
-    /// A session that has not seen an epoch yet.
+    /// Returns a session that has not seen an epoch yet.
     pub(crate) fn new(
         line: L,
         identity: RunIdentity,
@@ -304,7 +307,7 @@ struct Settings {
     heartbeat: Duration,
 }
 
-/// Sends heartbeats in their interval, and the supervisor's messages.
+/// Sends heartbeats at their interval, and the supervisor's messages.
 async fn speak(
     identity: RunIdentity,
     mut outbound: mpsc::Receiver<worker_message::Message>,

@@ -1,5 +1,5 @@
-//! One task slot: a child process that is reused, killed if a task hangs, and replaced if it died.
-//! Reports to the supervisor; knows no coordinator.
+//! Runs one task slot. Its child process is reused, killed if a task hangs, and replaced if it
+//! died. The slot reports to the supervisor, and has no connection to the coordinator.
 
 use std::future::pending;
 use std::path::PathBuf;
@@ -21,27 +21,28 @@ use super::memory_watch::{Finding, MemoryWatch};
 use crate::convert::wire;
 use crate::task::TaskFailure;
 
-/// Wait before a failed start of a process is reported, so that a worker with problems does not
-/// fail all tasks of a stage within a moment.
+/// How long to wait before a failed start of a process is reported. So a worker that cannot start
+/// processes does not quickly fail all tasks of a stage.
 const START_FAILED_WAIT: Duration = Duration::from_secs(2);
 
-/// After a task that took longer than this, the memory of its process is measured at once. In a
-/// series of shorter tasks, it is measured this long after the first of them. In this time a
-/// process cannot take more than some tens of MiB.
+/// How long a process may run without a measurement of its memory. If a task took longer than this,
+/// the memory is measured directly after the task. In a series of shorter tasks, it is measured
+/// this long after the first of them. In this time a process cannot allocate more than some tens of
+/// MiB.
 const MAX_UNSEEN: Duration = Duration::from_millis(20);
 
 /// A command for a slot.
 pub(crate) enum SlotCommand {
     /// Run this task. Only sent while the slot is idle.
     Run {
-        /// Which attempt it is.
+        /// The attempt.
         task: TaskAttempt,
         /// The assignment as it came from the coordinator.
         run: RunTask,
         /// The setup for a new child.
         setup: Arc<Setup>,
     },
-    /// Stop the running task, without a report about it. Answered by `Stopped`.
+    /// Stop the running task, and send no report about it. The slot answers with `Stopped`.
     Stop,
 }
 
@@ -57,7 +58,7 @@ pub(crate) enum SlotEvent {
     Stopped,
 }
 
-/// The state that the slots of one worker share.
+/// The settings and the state that the slots of one worker share.
 pub(super) struct SlotOptions {
     /// The executable of child processes.
     pub executable: PathBuf,
@@ -65,7 +66,7 @@ pub(super) struct SlotOptions {
     pub stall_timeout: Duration,
     /// The worker's memory limit; 0 if there is none.
     pub memory_limit_bytes: u64,
-    /// Memory of all task processes of this worker.
+    /// The memory of all task processes of this worker.
     pub(super) memory: MemoryWatch,
     /// The file that counts this process's OOM kills.
     pub oom: OomCounter,
@@ -77,13 +78,13 @@ pub(super) struct Slot {
     pub number: u32,
     /// The shared state.
     pub options: Arc<SlotOptions>,
-    /// OOM kills in this worker before its child process started. If a child is killed between two
-    /// tasks, its death may be noticed only in the second task.
+    /// How many OOM kills there were in this worker before its child process started. If a child is
+    /// killed between two tasks, its death may be noticed only during the second task.
     pub oom_kills_before: u64,
-    /// When the memory of its process is measured while a task runs.
+    /// When the memory of its process is measured next while a task runs.
     pub next_look: Instant,
-    /// When to decide whether the process can be kept; `None` if this was decided after its last
-    /// task.
+    /// When to decide whether the process can be kept, given the memory that it uses. `None` if
+    /// this was already decided after its last task.
     pub keep_until: Option<Instant>,
     /// Its commands.
     pub commands: mpsc::Receiver<SlotCommand>,
@@ -91,15 +92,15 @@ pub(super) struct Slot {
     pub events: mpsc::Sender<(u32, SlotEvent)>,
 }
 
-/// How a run ended, with the child if it can be used again.
+/// How the run of a task ended, with the child if it can be used again.
 enum Outcome {
     Finished(SlotEvent, Option<Box<ChildProcess>>),
-    /// The supervisor is gone.
+    /// The supervisor has ended.
     Abandoned,
 }
 
 impl Slot {
-    /// Works until the supervisor drops its end.
+    /// Executes commands until the supervisor drops its end of the channel.
     pub(super) async fn drive(mut self) {
         let mut child: Option<Box<ChildProcess>> = None;
         loop {
@@ -148,7 +149,8 @@ impl Slot {
         }
     }
 
-    /// A process that keeps more than its share of the memory is not used again.
+    /// Returns the child if it can be used again. A process that keeps more than its share of the
+    /// memory is ended.
     async fn kept(&mut self, child: Option<Box<ChildProcess>>) -> Option<Box<ChildProcess>> {
         self.keep_until = None;
         let process = child.as_ref().and_then(|child| child.id());
@@ -252,7 +254,8 @@ impl Slot {
         Ok(Box::new(child))
     }
 
-    /// Reports a child that is dead, or is killed here because of `cause`.
+    /// Reports the death of a child. If there is a `cause`, the child is still alive and is killed
+    /// here.
     async fn died(
         &self,
         child: Box<ChildProcess>,
@@ -314,8 +317,8 @@ async fn start_failed(task: TaskAttempt, error: &ChildError) -> SlotEvent {
     ))
 }
 
-/// The class of an error of a child. If a worker cannot start processes, the worker has a problem,
-/// and the task is not at fault. If a child refuses the job, the job is at fault.
+/// Returns the class of an error of a child. If a worker cannot start processes, the machine is the
+/// cause, and not the task. If a child refuses the job, the job is the cause.
 fn class_of(error: &ChildError) -> FailureClass {
     match error {
         ChildError::Start { .. }

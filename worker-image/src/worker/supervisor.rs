@@ -1,5 +1,6 @@
-//! The supervisor's loop. Only it knows what is running in which slot, which finished attempts are
-//! not acknowledged, and what the coordinator wants. Runs no task itself and uses no storage.
+//! The supervisor's loop. Only this loop knows which attempt runs in which slot, which finished
+//! attempts are not acknowledged, and which attempts the coordinator wants. It runs no task itself
+//! and uses no storage.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -27,15 +28,18 @@ use crate::job::RunJob;
 use crate::metrics::WorkerMetrics;
 use crate::task::TaskFailure;
 
-/// Most tasks that a worker holds in addition to its slots. The coordinator sends a few for each
-/// slot; more would be a bug.
+/// How many tasks a worker holds at most, in addition to those in its slots. The coordinator sends
+/// only a few tasks for each slot; more would be a bug.
 const MAX_QUEUE: usize = 4096;
-/// Messages that wait for the session; the rest stays here and is sent at the next tick.
+/// How many messages wait for the session. Further messages stay in the supervisor, and are sent at
+/// the next tick.
 const OUTBOUND_QUEUED: usize = 64;
-/// Finished tasks in one message: with the parts of their uploads well below the largest message.
+/// How many finished tasks one message contains. With the parts of their uploads, the message is
+/// still much smaller than allowed.
 const DONE_PER_MESSAGE: usize = 64;
-/// After a report the next reports wait this long and are sent together, because each message costs
-/// the coordinator and this process several switches between threads.
+/// How much time passes at least between two messages with reports. In between, reports are
+/// collected, because each message costs the coordinator and this process several switches between
+/// threads.
 const REPORT_INTERVAL: Duration = Duration::from_millis(1);
 /// How often progress is reported, and unsent messages are tried again.
 const TICK: Duration = Duration::from_millis(500);
@@ -47,7 +51,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Supervisor {
     /// The job.
     pub job: Arc<RunJob>,
-    /// The worker's data for each `Hello`, in which `running` is filled in.
+    /// The `Hello` of this worker. `running` is set for each session.
     pub hello: Hello,
     /// The setup for a child, without the number of source shards.
     pub setup: Setup,
@@ -57,7 +61,7 @@ pub(crate) struct Supervisor {
     pub slots: Vec<mpsc::Sender<SlotCommand>>,
     /// Reports of all slots.
     pub slot_events: mpsc::Receiver<(u32, SlotEvent)>,
-    /// The answer of the readiness probe.
+    /// The readiness, which the readiness probe returns.
     pub readiness: watch::Sender<Readiness>,
     /// Counters for `/metrics`.
     pub metrics: WorkerMetrics,
@@ -68,14 +72,14 @@ pub(crate) struct Supervisor {
 enum Occupation {
     Idle,
     Running(TaskAttempt),
-    /// It was asked to stop; reports before `Stopped` are ignored.
+    /// The slot was asked to stop. Its reports before `Stopped` are ignored.
     Stopping,
 }
 
-/// A finished attempt without an `Ack` so far.
+/// A finished attempt that the coordinator has not acknowledged yet.
 struct Report {
     message: ReportMessage,
-    /// Whether it was reported in the present session.
+    /// Whether it was reported in the current session.
     sent: bool,
 }
 
@@ -90,16 +94,16 @@ struct State {
     queue: VecDeque<(TaskAttempt, RunTask)>,
     reports: BTreeMap<TaskAttempt, Report>,
     progress: BTreeMap<TaskAttempt, TaskProgress>,
-    /// The channel into the present session, once the session is accepted or while it is being
-    /// opened.
+    /// The channel into the current session. Present as soon as the session is being opened.
     outbound: Option<mpsc::Sender<worker_message::Message>>,
     welcomed: bool,
     setup: Option<Arc<Setup>>,
-    /// The time at which waiting ends; set when this worker was asked to terminate.
+    /// When the worker stops waiting for its last messages. Present after this worker was asked to
+    /// terminate.
     draining: Option<Instant>,
     /// No further reports are sent before this time.
     report_not_before: Instant,
-    /// Whether some reports wait for that time.
+    /// Whether reports wait for that time.
     reports_wait: bool,
 }
 
@@ -158,7 +162,8 @@ impl Supervisor {
         }
     }
 
-    /// Returns `true` if there is nothing left to wait for.
+    /// Handles an event of the session. Returns `true` if this worker is terminating and has
+    /// nothing left to wait for.
     fn on_session(&self, state: &mut State, event: FromSession) -> bool {
         match event {
             FromSession::Connected(answer) => {
@@ -261,7 +266,7 @@ impl Supervisor {
         state.say_reports();
     }
 
-    /// Stops an attempt and forgets it. A finished attempt is still reported, because the
+    /// Stops a running attempt, and forgets it. A finished attempt is still reported, because the
     /// coordinator has to delete its file.
     fn forget(&self, state: &mut State, task: TaskAttempt) {
         state.queue.retain(|(queued, _)| *queued != task);
@@ -269,8 +274,8 @@ impl Supervisor {
         for (occupation, slot) in state.occupations.iter_mut().zip(&self.slots) {
             if *occupation == Occupation::Running(task) {
                 *occupation = Occupation::Stopping;
-                // A slot's queue has room for a `Run` and a `Stop`, so it is never full, whether or
-                // not the slot has taken the `Run`.
+                // A slot's queue has room for a `Run` and a `Stop`, so it is never full, even if
+                // the slot has not received the `Run` yet.
                 if slot.try_send(SlotCommand::Stop).is_err() {
                     tracing::error!(%task, "the slot accepts no command; the superseded attempt continues");
                 }
@@ -339,8 +344,8 @@ impl Supervisor {
             .set(i64::try_from(busy).unwrap_or(i64::MAX));
     }
 
-    /// Hands all tasks back: they run elsewhere within a second, while this process terminates.
-    /// Tasks that used too much of the disk are handed back as failed.
+    /// Hands all tasks back, so that they run on another worker within a second while this process
+    /// terminates. Tasks that used too much of the disk are handed back as failed.
     fn drain(&self, state: &mut State, how: Leave) {
         if state.draining.is_some() {
             return;
@@ -381,13 +386,13 @@ impl Supervisor {
             handed_back,
         }));
         state.say(worker_message::Message::Bye(Bye {}));
-        // Closing this channel ends the worker's side of the stream. The coordinator closes the
-        // stream after it has read everything, and the worker waits for that.
+        // When this channel closes, the worker's side of the stream ends. The coordinator closes
+        // the stream after it has read everything, and the worker waits for that.
         state.outbound = None;
     }
 
-    /// Publishes the readiness. Termination is permanent, and a refusal stays valid after the
-    /// session in which it occurred.
+    /// Publishes the readiness. A worker that terminates stays `Draining`, and a refusal stays
+    /// valid after the end of its session.
     fn set_ready(&self, state: &State, readiness: Readiness) {
         let refused = matches!(*self.readiness.borrow(), Readiness::Refused(_));
         if state.draining.is_none() && !(refused && readiness == Readiness::NoSession) {
@@ -397,7 +402,7 @@ impl Supervisor {
 }
 
 impl State {
-    /// Number of attempts in slots.
+    /// Returns the attempts in slots.
     fn in_slots(&self) -> Vec<TaskAttempt> {
         let running = |occupation: &Occupation| match occupation {
             Occupation::Running(task) => Some(*task),
@@ -406,14 +411,15 @@ impl State {
         self.occupations.iter().filter_map(running).collect()
     }
 
-    /// Number of attempts in slots and in the queue.
+    /// Returns the attempts in slots and in the queue.
     fn running(&self) -> Vec<TaskAttempt> {
         let mut running = self.in_slots();
         running.extend(self.queue.iter().map(|(task, _)| *task));
         running
     }
 
-    /// Attempts for which this worker is responsible: running, or finished and not acknowledged.
+    /// Returns the attempts for which this worker is responsible: those that run, and those that
+    /// are finished but not acknowledged.
     fn held(&self) -> Vec<TaskAttempt> {
         let mut held = self.running();
         held.extend(self.reports.keys());
@@ -472,7 +478,8 @@ impl State {
         }
     }
 
-    /// Sends reports that were not sent in this session, as many as the session accepts.
+    /// Sends the reports that were not sent in this session, as many as fit into the session's
+    /// queue.
     fn say_reports(&mut self) {
         self.reports_wait = false;
         let (Some(outbound), true) = (&self.outbound, self.welcomed) else {
@@ -524,7 +531,7 @@ async fn told(terminate: &mut Option<oneshot::Receiver<Leave>>) -> Leave {
             return how;
         }
     }
-    // The sender is gone, so there will be no request. A dropped sender never counts as a request.
+    // The sender was dropped, so there will be no request. This never counts as a request.
     std::future::pending().await
 }
 
