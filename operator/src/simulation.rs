@@ -1,10 +1,10 @@
-//! Complete lives of jobs under every fault. The operator is the real one, from its client to its
-//! controller. The API server is in memory, coordinators are scripted, and the clock is simulated.
-//! A run without faults shows the requests of a scenario; the sweep then makes each of them fail in
-//! every way, and the end must be the same.
+//! Simulates complete lives of jobs under every fault. The operator is the real one, from its
+//! client to its controller. The API server is in memory, coordinators are scripted, and the clock
+//! is simulated. A run without faults shows which requests a scenario makes. Then the sweep makes
+//! each of these requests fail in every way, and the end must be the same.
 //!
-//! It is in this crate because the mistakes that it must find are seeded in the code (`defect.rs`).
-//! It is not compiled into a program.
+//! The simulation is in this crate, because the mistakes that it must find are seeded in the code
+//! (`defect.rs`). It is compiled only for tests.
 
 mod api;
 mod chance;
@@ -25,7 +25,8 @@ mod world;
 use self::runs::Known;
 use self::sweep::Run;
 
-/// Least number of runs of `make test`: every single fault, and pairs up to this number.
+/// How many runs `make test` makes at least: every single fault, and as many pairs of faults as are
+/// needed for this number.
 const RUNS: usize = 3000;
 
 #[test]
@@ -67,7 +68,7 @@ fn a_job_comes_to_the_same_end_after_any_single_fault() {
 }
 
 /// `ZEPHYR_SWEEP=finish:37:crash-after` repeats one run. `ZEPHYR_SWEEP=singles/20` repeats every
-/// twentieth run of the sweep, and `ZEPHYR_SWEEP=singles/queue` the runs of one scenario.
+/// twentieth run of the sweep, and `ZEPHYR_SWEEP=singles/queue` repeats the runs of one scenario.
 /// `ZEPHYR_SEED` repeats the pair or triple of a seed. `ZEPHYR_SEEDS` runs the pairs and triples of
 /// this number of seeds, or of the seeds `500..1000`.
 #[test]
@@ -98,7 +99,7 @@ fn requested_runs_end_correctly() {
     known.expect_all_well(&runs);
 }
 
-/// The seeds that the environment asks for.
+/// Returns the seeds that the environment variables select.
 fn seeds() -> Option<std::ops::Range<u64>> {
     if let Ok(seed) = std::env::var("ZEPHYR_SEED") {
         let seed: u64 = seed.parse().unwrap();

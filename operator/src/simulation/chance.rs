@@ -1,6 +1,6 @@
-//! Random numbers from a seed.
+//! Makes random numbers from a seed.
 
-/// A small generator (splitmix64): the same seed always gives the same numbers.
+/// A generator of random numbers (splitmix64). The same seed always gives the same numbers.
 pub(super) struct Chance(u64);
 
 impl Chance {
@@ -16,7 +16,7 @@ impl Chance {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number from 0 to below `limit`, which must not be 0.
+    /// Returns a number from 0 to `limit` - 1. `limit` must not be 0.
     pub(super) fn below(&mut self, limit: usize) -> usize {
         let limit = u64::try_from(limit.max(1)).unwrap_or(u64::MAX);
         usize::try_from(self.next() % limit).unwrap_or(0)

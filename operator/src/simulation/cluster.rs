@@ -1,6 +1,6 @@
-//! The other components of the cluster, in so far as they affect a job: the controllers of
+//! Simulates the other components of the cluster, as far as they affect a job: the controllers of
 //! Deployments and `StatefulSets`, the scheduler, the kubelets, the node controller and the garbage
-//! collector. Knows no operator.
+//! collector. They do not know the operator.
 
 mod collect;
 mod pods;
@@ -20,7 +20,7 @@ use super::api::ApiServer;
 use super::api::store::Key;
 use super::coordinator::Coordinators;
 
-/// The controllers see a change this much later than all other watchers.
+/// How much later than all other watchers the controllers see a change.
 const REACTION: Duration = Duration::from_millis(20);
 
 /// The cluster around the API server.
@@ -31,16 +31,17 @@ pub(crate) struct Cluster {
     state: Arc<Mutex<State>>,
 }
 
-/// The memory of the controllers, and the behaviour that a scenario sets.
+/// What the controllers remember, and the behaviour that a scenario sets.
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is set by a separate step of scenarios"
 )]
 #[derive(Debug, Default)]
 pub(crate) struct State {
-    /// Pods by uid.
+    /// The life cycles of the pods, by uid.
     lives: BTreeMap<String, Life>,
-    /// Number of pods created so far for each `ReplicaSet` by name, for their names.
+    /// How many pods were created for each `ReplicaSet`, by its name. The number is used in the
+    /// names of pods.
     pods_made: BTreeMap<String, u32>,
     /// Whether coordinators find no node.
     pub(crate) is_full: bool,
@@ -50,7 +51,7 @@ pub(crate) struct State {
     pub(crate) nodes_are_slow: bool,
     /// Whether workers start without becoming ready.
     pub(crate) workers_fail: bool,
-    /// Pods by uid whose node does not answer, with the time since which the node is silent.
+    /// The pods whose node does not answer, by uid, with the time since which the node is silent.
     lost: BTreeMap<String, Instant>,
     collector: Collector,
 }
@@ -78,7 +79,7 @@ impl Cluster {
         self.coordinators.touch();
     }
 
-    /// From now on the node of this pod does not answer.
+    /// Makes the node of this pod stop answering.
     pub(crate) fn lose_node_of(&self, pod_uid: &str) {
         let now = Instant::now();
         self.set(|state| {
@@ -86,7 +87,7 @@ impl Cluster {
         });
     }
 
-    /// Works until it is dropped.
+    /// Works until the future is dropped.
     pub(crate) async fn work(self) {
         let mut changed = self.server.subscribe();
         let mut told = self.coordinators.subscribe();

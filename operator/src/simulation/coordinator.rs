@@ -1,6 +1,6 @@
-//! Scripted coordinators instead of processes behind gRPC: one run per job, whose ledger survives
-//! its coordinators. A newer epoch fences the older one. They report the state of the run that a
-//! scenario sets.
+//! Scripted coordinators, in place of processes behind gRPC. Each job has one run, whose ledger
+//! survives its coordinators. A newer epoch fences the older one. The coordinators report the state
+//! of the run that a scenario sets.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -45,7 +45,7 @@ pub(crate) struct Run {
     pub(crate) is_storage_away: bool,
     pub(crate) result: Option<RunResult>,
     newest_epoch: u64,
-    /// The workers' incarnations, by the uids of their pods.
+    /// The coordinators' incarnations, by the uids of their pods.
     incarnations: BTreeMap<String, Incarnation>,
 }
 
@@ -83,7 +83,7 @@ impl Coordinators {
         result
     }
 
-    /// A coordinator's pod is ready: its process has opened the next epoch.
+    /// Records that a coordinator's pod is ready: its process has opened the next epoch.
     pub(crate) fn pod_ready(&self, pod: &Value) {
         let Some((job_uid, generation)) = generation_of(pod) else {
             return;
@@ -115,7 +115,7 @@ impl Coordinators {
         }
     }
 
-    /// The generations that opened an epoch of a job, with the times.
+    /// Returns which generation of which job opened an epoch, and when.
     pub(crate) fn openings(&self) -> Vec<(String, u32, Timestamp)> {
         self.openings
             .lock()
@@ -123,7 +123,7 @@ impl Coordinators {
             .clone()
     }
 
-    /// A pod is gone, or cannot be reached any more.
+    /// Records that a pod has disappeared, or can no longer be reached.
     pub(crate) fn pod_gone(&self, uid: &str) {
         let mut is_new = false;
         for run in self.lock().values_mut() {
@@ -141,7 +141,7 @@ impl Coordinators {
         }
     }
 
-    /// Whether a worker's coordinator is up; otherwise the time since which it is not.
+    /// Returns whether a worker's coordinator works, and if not, the time since which it does not.
     pub(crate) fn serves_workers_of(&self, pod: &Value) -> (bool, Option<Instant>) {
         let Some((job_uid, generation)) = generation_of(pod) else {
             return (false, None);
@@ -163,7 +163,7 @@ impl Coordinators {
         (false, last)
     }
 
-    /// The epoch of the generation's reachable coordinator, if it is the newest.
+    /// Returns the epoch of the generation's reachable coordinator, if it is the newest.
     fn reachable(&self, job_uid: &str, generation: u32) -> Option<u64> {
         let runs = self.lock();
         let run = runs.get(job_uid)?;
@@ -263,7 +263,8 @@ impl Dial for Coordinators {
 }
 
 impl Stream {
-    /// The next report, as soon as something changes; the end if the coordinator is gone or fenced.
+    /// Returns the next report as soon as something changes. Returns `None` if the coordinator has
+    /// ended or is fenced.
     async fn advance(mut self) -> Option<(Result<RunReport, Error>, Self)> {
         loop {
             let uid = &self.target.job.uid;
@@ -278,8 +279,8 @@ impl Stream {
             tokio::select! {
                             biased;
             message = self.messages.recv() => {
-                                // Of the operator's messages only the request to end the run has an
-                                // effect here.
+                                // Of the operator's messages, only the request to end the run has
+                                // an effect in the simulation.
                                 if let Message::EndRun { reason, message } = message? {
                                     let mut runs = self.coordinators.lock();
                                     let run = runs.entry(uid.clone()).or_default();

@@ -1,4 +1,5 @@
-//! Tests of the tests: the responsible judge finds each mistake that is seeded in the operator.
+//! Tests that the simulation finds mistakes: each mistake that is seeded in the operator must be
+//! found by the judge that is responsible for it.
 
 use super::faults::{Fault, Span};
 use super::judges::Judge;
@@ -6,11 +7,11 @@ use super::runs::Known;
 use super::sweep::Run;
 use crate::defect::Defect;
 
-/// Runs that find a mistake, and the judge that must report it.
+/// A mistake, the runs that find it, and the judge that must report it.
 struct Case {
     defect: Defect,
     scenario: &'static str,
-    /// The faults that are made, besides the run without faults.
+    /// Returns the runs with faults, in addition to the run without faults.
     faults: fn(&Known, usize) -> Vec<Run>,
     judge: Judge,
 }
@@ -26,7 +27,7 @@ const CASES: [Case; 7] = [
         defect: Defect::NameWithoutGeneration,
         scenario: "next-generation",
         faults: none,
-        // An object with another name does not count as the generation's own.
+        // The operator ignores an object whose name it does not expect, so it never becomes idle.
         judge: Judge::Convergence,
     },
     Case {
@@ -98,7 +99,7 @@ fn conflicts(known: &Known, scenario: usize) -> Vec<Run> {
     singles(known, scenario, |fault| fault == Fault::Status(409))
 }
 
-/// From one of the writes of status on, all of them fail for a long time.
+/// Returns runs in which all writes of status fail for a long time, beginning with one of them.
 fn refused_status(known: &Known, scenario: usize) -> Vec<Run> {
     let requests = known.learned[scenario].requests.iter().enumerate();
     requests
@@ -114,7 +115,7 @@ fn crashes(known: &Known, scenario: usize) -> Vec<Run> {
     singles(known, scenario, |fault| fault == Fault::CrashAfter)
 }
 
-/// The watch of jobs becomes silent after one line, two lines, and so on.
+/// Returns runs in which the watch of jobs becomes silent after one line, two lines, and so on.
 fn deaf_watches(known: &Known, scenario: usize) -> Vec<Run> {
     let watch = known.learned[scenario]
         .requests
@@ -129,7 +130,7 @@ fn deaf_watches(known: &Known, scenario: usize) -> Vec<Run> {
         .collect()
 }
 
-/// The single faults of a scenario that `is_meant` selects.
+/// Returns the runs of a scenario with one fault that `is_meant` selects.
 fn singles(known: &Known, scenario: usize, is_meant: fn(Fault) -> bool) -> Vec<Run> {
     let alone = &known.learned[scenario..=scenario];
     Run::singles(alone)

@@ -1,5 +1,5 @@
-//! The fault layer between the operator's client and the API server: applies faults to requests,
-//! and keeps the journal of all requests. Knows no scenario and judges nothing.
+//! The fault layer between the operator's client and the API server. It applies faults to requests,
+//! and keeps the journal of all requests. It knows no scenario and judges nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,7 +18,8 @@ use super::api::request::{ApiRequest, Verb};
 pub(crate) struct Signature {
     pub(crate) verb: Verb,
     pub(crate) kind: &'static str,
-    /// The object; a star for events, whose names contain the time. Empty for lists.
+    /// The name of the object. It is a star for events, whose names contain the time, and empty for
+    /// lists.
     pub(crate) name: String,
     pub(crate) subresource: String,
 }
@@ -34,11 +35,11 @@ pub(crate) enum Fault {
     ReplyLost,
     /// The connection breaks before the request arrives.
     Reset,
-    /// There is no answer for as long as a client waits.
+    /// There is no answer until the client gives up.
     Hang,
-    /// This answer, without any effect.
+    /// The answer is an error with this code, and the request has no effect.
     Status(u16),
-    /// 429 with this many seconds in `Retry-After`.
+    /// The answer is 429 with this number of seconds in `Retry-After`.
     TooMany(u32),
     /// The answer shows the state from this number of versions ago.
     Stale(u64),
@@ -54,7 +55,7 @@ pub(crate) enum Fault {
     Expire,
 }
 
-/// When a fault happens.
+/// For which requests a fault happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Span {
     Once,
@@ -71,19 +72,19 @@ pub(crate) struct Rule {
     pub(crate) fault: Fault,
 }
 
-/// One request and its result.
+/// One request, and its result.
 #[derive(Clone, Debug)]
 pub(crate) struct Exchange {
     pub(crate) process: u32,
     pub(crate) at: Timestamp,
     pub(crate) signature: Signature,
     pub(crate) nth: u32,
-    /// Whether it concerns one job's objects, unlike a list of all jobs' objects.
+    /// Whether the request is about the objects of one job, unlike a list of all jobs' objects.
     pub(crate) is_for_job: bool,
     /// The body of a deletion.
     pub(crate) options: Value,
-    /// The server's answer, whether it arrived or not; absent if the request never reached the
-    /// server.
+    /// The code of the server's answer, even if the answer did not arrive. Absent if the request
+    /// never reached the server.
     pub(crate) code: Option<u16>,
     pub(crate) fault: Option<Fault>,
 }
@@ -95,10 +96,10 @@ pub(crate) struct Faults(Arc<Mutex<State>>, watch::Sender<u32>);
 #[derive(Debug, Default)]
 struct State {
     rules: Vec<Rule>,
-    /// The rules that stay active for a time, with their end.
+    /// The rules that stay active for some time, each with its end.
     storms: Vec<(Rule, Instant)>,
     journal: Vec<Exchange>,
-    /// The number of requests of each signature so far.
+    /// How many requests of each signature there were so far.
     counts: BTreeMap<Signature, u32>,
 }
 
@@ -111,7 +112,7 @@ impl Faults {
         Self(Arc::new(Mutex::new(state)), watch::Sender::new(0))
     }
 
-    /// Records a request, and returns its number in the journal with its fault.
+    /// Records a request. Returns its number in the journal, and its fault.
     pub(super) fn meet(
         &self,
         process: u32,
@@ -166,7 +167,7 @@ impl Faults {
         }
     }
 
-    /// The operator's process dies.
+    /// Makes the operator's process die.
     pub(super) fn crash(&self, process: u32) {
         self.1.send_if_modified(|newest| {
             let is_new = process > *newest;
@@ -175,10 +176,10 @@ impl Faults {
         });
     }
 
-    /// Waits until the process is to die.
+    /// Waits until the process must die.
     pub(crate) async fn crashed(&self, process: u32) {
         let mut died = self.1.subscribe();
-        // The sender exists as long as `self`.
+        // The result is ignored, because the sender exists as long as `self`.
         drop(died.wait_for(|newest| *newest >= process).await);
     }
 
@@ -186,7 +187,7 @@ impl Faults {
         self.lock().journal.clone()
     }
 
-    /// When the operator last tried to write anything.
+    /// Returns when the operator last tried to write anything.
     pub(crate) fn last_write(&self) -> Option<Timestamp> {
         self.lock()
             .journal
@@ -196,20 +197,21 @@ impl Faults {
             .map(|one| one.at)
     }
 
-    /// When the last request met a fault.
+    /// Returns when the last request met a fault.
     pub(crate) fn last_fault(&self) -> Option<Timestamp> {
         let state = self.lock();
         let mut met = state.journal.iter().rev().filter(|one| one.fault.is_some());
         met.next().map(|one| one.at)
     }
 
-    /// Whether a request waits for an answer that does not come, or a watch for lines.
+    /// Returns whether a request waits for an answer that does not arrive, or a watch waits for
+    /// lines that do not arrive.
     pub(crate) fn keeps_waiting(&self) -> bool {
         let waits = |fault| matches!(fault, Some(Fault::Hang | Fault::Hold(_) | Fault::Deaf(_)));
         self.lock().journal.iter().any(|one| waits(one.fault))
     }
 
-    /// Whether no fault is active.
+    /// Returns whether no fault is active.
     pub(crate) fn is_over(&self) -> bool {
         let now = Instant::now();
         self.lock().storms.iter().all(|(_, ends)| now >= *ends)

@@ -1,4 +1,5 @@
-//! The conditions that every run must satisfy, whatever failed in it. Reads records only.
+//! Checks the conditions that every run must satisfy, whatever failed in it. The judges only read
+//! the record of a run.
 
 mod end;
 mod generations;
@@ -11,10 +12,10 @@ use super::world::Record;
 
 pub(super) use self::end::normal;
 
-/// The judge that reports a problem.
+/// The judges. Each reports one kind of problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Judge {
-    /// A step did not complete, or the operator did not stop writing.
+    /// A step did not complete, or the operator did not become idle.
     Convergence,
     /// The end differs from that of the run without faults.
     EndState,
@@ -24,11 +25,11 @@ pub(super) enum Judge {
     Generations,
     /// Two generations used the same name.
     Names,
-    /// A deletion did not identify its object.
+    /// A deletion did not contain the uid of its object.
     Preconditions,
-    /// Too many requests while they fail.
+    /// Too many requests were made while they failed.
     Budget,
-    /// Status is written too often.
+    /// Status was written too often.
     WriteFloor,
     /// Status does not describe the actual state.
     Truth,
@@ -51,7 +52,8 @@ pub(super) struct Reference {
 }
 
 impl Reference {
-    /// If `has_any_number` is set, the number of the generation is ignored.
+    /// Extracts the result from a record. If `has_any_number` is set, the number of the generation
+    /// is ignored.
     pub(super) fn of(record: &Record, has_any_number: bool) -> Self {
         Self {
             end: normal(record, has_any_number),
@@ -61,7 +63,7 @@ impl Reference {
     }
 }
 
-/// All violations in a run; `reference` is absent for the run without faults.
+/// Returns all violations in a run. `reference` is absent for the run without faults.
 pub(super) fn judge(
     record: &Record,
     reference: Option<&Reference>,

@@ -1,5 +1,5 @@
-//! Faults that the sweep has found and that are fixed. Each is repeated at every request of the
-//! kind at which it was found, whatever the number of the request is now.
+//! Repeats faults whose effects the sweep has found and that are fixed. Each is repeated at every
+//! request of the kind at which it was found, because the number of the request may have changed.
 
 use jiff::SignedDuration;
 
@@ -132,8 +132,8 @@ fn a_coordinator_that_was_ready_is_lost_in_time_although_no_status_says_so() {
         let number = number.unwrap_or_else(|| panic!("no {request} any more"));
         (number, fault, Span::Once)
     };
-    // The first two faults delay the writes so much that the coordinator is gone when the operator
-    // is back.
+    // The first two faults delay the writes so much that the coordinator has ended when the
+    // operator works again.
     let run = Run {
         scenario,
         faults: vec![

@@ -15,12 +15,12 @@ use super::scenario::{Condition, Pod, Step};
 use super::world::{JOB, NAMESPACE, OTHER_JOB, World};
 use crate::run_report::RunResult;
 
-/// A step that waits longer than this is stuck. The longest regular wait is a loss of all workers
-/// during an outage of the API server, and it is shorter.
+/// How long a step may wait. If it waits longer, it counts as stuck. The longest regular wait, for
+/// the loss of all workers during an outage of the API server, is shorter.
 const WITHIN: Duration = Duration::from_mins(40);
 
 impl World {
-    /// Executes `step` for the scenario's job; an error says what did not happen.
+    /// Executes `step` for the scenario's job. The error says what did not happen.
     pub(super) async fn play(&self, step: &Step) -> Result<(), String> {
         if let Step::Other(step) = step {
             self.play_for(OTHER_JOB, step).await
@@ -138,7 +138,7 @@ impl World {
         let holds = async {
             let mut changed = self.server.subscribe();
             while !self.holds(job, condition) {
-                // The server lives as long as the world.
+                // The result is ignored, because the server exists as long as the world.
                 drop(changed.changed().await);
             }
         };
@@ -197,7 +197,7 @@ impl World {
         Ok(())
     }
 
-    /// The object of a job and a kind with the highest generation in its label.
+    /// Returns the object of this job and kind that has the highest generation in its label.
     fn newest(&self, job: &str, kind: Kind) -> Option<Key> {
         let store = self.server.lock();
         store
@@ -216,7 +216,7 @@ impl World {
         .ok_or_else(|| format!("{pod:?} has no pod"))
     }
 
-    /// Sends a request of the user, which must succeed.
+    /// Sends a request as the user. The request must succeed.
     fn ask(
         &self,
         verb: Verb,
@@ -246,7 +246,7 @@ impl World {
     }
 }
 
-/// A small job of four tasks at most, with short waits.
+/// Returns a small job of at most four tasks, with short waits.
 fn usual_job(name: &str) -> Value {
     json!({
         "apiVersion": "zephyr.dev/v1alpha1", "kind": "ZephyrJob",

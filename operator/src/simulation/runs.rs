@@ -14,15 +14,15 @@ use super::sweep::{Learned, Run};
 use super::world::{self, Record};
 use crate::defect::{self, Defect};
 
-/// Most failed runs that are shown.
+/// How many failed runs are shown at most.
 const SHOWN: usize = 40;
 
-/// All scenarios, with their requests and ends without faults.
+/// All scenarios, with their requests and their ends if there are no faults.
 pub(super) struct Known {
     pub(super) scenarios: Vec<Scenario>,
     pub(super) learned: Vec<Learned>,
     references: Vec<Reference>,
-    /// The duration of each scenario without faults.
+    /// How long each scenario takes without faults.
     took: Vec<Duration>,
 }
 
@@ -35,13 +35,14 @@ pub(super) struct Failed {
 }
 
 impl Known {
-    /// The value that all tests share, because running every scenario takes seconds.
+    /// Returns the value that all tests share. It is computed only once, because running every
+    /// scenario takes seconds.
     pub(super) fn shared() -> &'static Self {
         static KNOWN: LazyLock<Known> = LazyLock::new(Known::learn);
         &KNOWN
     }
 
-    /// Runs every scenario without faults. There must be no violation.
+    /// Runs every scenario without faults. No run may have a violation.
     pub(super) fn learn() -> Self {
         let scenarios = Scenario::all();
         let mut known = Self {
@@ -53,7 +54,7 @@ impl Known {
         let mut wrong = String::new();
         for scenario in &scenarios {
             let (mut record, panics) = carry_out(scenario, Vec::new());
-            // Watches that began together end together, in any order.
+            // Watches that began at the same time end at the same time, in any order.
             let order = |one: &Exchange| (one.at, one.signature.to_string());
             record.exchanges.sort_by_key(order);
             let violations = judge(&record, None, &panics);
@@ -80,7 +81,7 @@ impl Known {
         known
     }
 
-    /// Executes all `runs`; there must be no violation.
+    /// Executes all `runs`. None may have a violation.
     pub(super) fn expect_all_well(&self, runs: &[Run]) {
         let began = tokio::time::Instant::now();
         let failed = self.judge_all(runs);
@@ -99,7 +100,7 @@ impl Known {
         );
     }
 
-    /// The number of the scenario with this name.
+    /// Returns the number of the scenario with this name.
     pub(super) fn scenario(&self, name: &str) -> usize {
         let named = |learned: &Learned| learned.name == name;
         self.learned
@@ -108,17 +109,17 @@ impl Known {
             .unwrap_or_else(|| panic!("no scenario {name}"))
     }
 
-    /// The violations in a run.
+    /// Returns the violations in a run.
     pub(super) fn judge(&self, run: &Run) -> Vec<Complaint> {
         self.carry_out(run).1
     }
 
-    /// The events of a run, and its violations.
+    /// Executes a run. Returns its events and its violations.
     pub(super) fn carry_out(&self, run: &Run) -> (Record, Vec<Complaint>) {
         self.carry_out_with(run, None)
     }
 
-    /// The judges that report a run if the operator makes a mistake.
+    /// Returns the judges that report a run if the operator makes the mistake `defect`.
     pub(super) fn judges_of(&self, run: &Run, defect: Defect) -> BTreeSet<Judge> {
         let violations = self.carry_out_with(run, Some(defect)).1;
         violations.iter().map(|one| one.judge).collect()
@@ -143,7 +144,7 @@ impl Known {
                     while let Some(run) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let violations = self.judge(run);
                         if !violations.is_empty() {
-                            // Printed at once, because a long sweep takes time.
+                            // The violation is printed at once, because a long sweep takes time.
                             let failed_run = Failed {
                                 name: run.name(&self.learned),
                                 rules: run
@@ -168,7 +169,7 @@ impl Known {
         failed
     }
 
-    /// Executes the run with this name, and prints all of it.
+    /// Executes the run with this name, and prints all its requests.
     pub(super) fn show(&self, name: &str) {
         let run = Run::read(name, &self.learned).unwrap_or_else(|| panic!("{name} is no run"));
         for rule in run.rules(&self.learned) {
@@ -209,7 +210,7 @@ fn words(violations: &[Complaint]) -> String {
     lines.concat()
 }
 
-/// The requests with their results, and how processes ended.
+/// Returns the requests with their results, and how processes ended, as text.
 fn journal(record: &Record) -> String {
     let exchanges = record.exchanges.iter().enumerate().map(|(number, one)| {
         let fault = one.fault.map(|fault| format!(" !{fault}"));
@@ -230,7 +231,7 @@ fn journal(record: &Record) -> String {
     exchanges.chain(ends).collect::<Vec<_>>().concat()
 }
 
-/// One run on a simulated clock, and the panics in it.
+/// Executes one run on a simulated clock. Returns its events, and the panics in it.
 fn carry_out(scenario: &Scenario, rules: Vec<Rule>) -> (Record, Vec<String>) {
     watch_panics();
     PANICS.with_borrow_mut(|panics| *panics = Some(Vec::new()));

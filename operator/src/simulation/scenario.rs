@@ -1,12 +1,12 @@
-//! Scenarios describe what happens to a job, as text with one step per line. Parses them; the world
-//! executes them.
+//! Parses scenarios. A scenario describes what happens to a job, as text with one step per line.
+//! `world.rs` executes the steps.
 
 use std::time::Duration;
 
 use serde_json::Value;
 
-/// All scenarios, by name. If a scenario needs a feature that does not exist yet, it says so and
-/// uses the closest alternative.
+/// The texts of all scenarios, by name. If a scenario needs a feature that the operator does not
+/// have, its text says so and uses the closest alternative.
 pub(super) const SCENARIOS: [(&str, &str); 23] = [
     ("create", include_str!("scenarios/create.txt")),
     ("scale", include_str!("scenarios/scale.txt")),
@@ -49,13 +49,13 @@ pub(super) const SCENARIOS: [(&str, &str); 23] = [
 #[derive(Clone, Debug)]
 pub(super) struct Scenario {
     pub(super) name: &'static str,
-    /// Whether the number of the generation at the end depends on which objects of an earlier job
-    /// still exist.
+    /// Whether the number of the generation at the end may vary, because it depends on which
+    /// objects of an earlier job still exist.
     pub(super) has_any_number: bool,
-    /// Whether the sweep of this scenario has only crashes and lost answers of writes. Random runs
-    /// add errors.
+    /// Whether the sweep tries only crashes and lost answers of writes in this scenario. Random
+    /// runs also add errors.
     pub(super) has_cuts_only: bool,
-    /// Jobs that may start at once.
+    /// How many jobs may start at the same time.
     pub(super) max_starting_jobs: usize,
     pub(super) steps: Vec<(&'static str, Step)>,
 }
@@ -63,7 +63,7 @@ pub(super) struct Scenario {
 /// One step.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Step {
-    /// The user creates the job, with these changes to the usual one.
+    /// The user creates the job. The value contains the changes to the usual job.
     Apply(Value),
     /// The user edits the job.
     Edit(Value),
@@ -71,24 +71,24 @@ pub(super) enum Step {
     DeleteJob,
     /// Somebody deletes the root of the newest generation.
     DeleteRoot,
-    /// Somebody takes the labels off the root of the newest generation.
+    /// Somebody removes the labels from the root of the newest generation.
     UnlabelRoot,
     /// The coordinator has made its plan.
     Plan {
         shards: u32,
         tasks: u64,
     },
-    /// This number of tasks are committed.
+    /// The coordinator reports that this number of tasks is committed.
     Done(u64),
-    /// This number of workers are still useful.
+    /// The coordinator reports that this number of workers is still useful.
     Useful(u32),
     Succeed,
     Fail(String),
     /// Whether the store does not answer.
     StorageAway(bool),
-    /// A pod is gone at once.
+    /// A pod disappears at once.
     Kill(Pod),
-    /// A pod's node does not answer any more.
+    /// A pod's node stops answering.
     LoseNode(Pod),
     /// Whether coordinators find no node.
     Full(bool),
@@ -120,9 +120,9 @@ pub(super) enum Condition {
     Reason(String),
     /// `replicas` of the newest workers' `StatefulSet`.
     Replicas(u64),
-    /// The job is gone.
+    /// The job no longer exists.
     Gone,
-    /// No object of any generation exists any more.
+    /// No object of any generation exists.
     NoChildren,
 }
 
@@ -161,7 +161,7 @@ impl Scenario {
     }
 }
 
-/// The number in `N start at once`.
+/// Returns the number in `N start at once`.
 fn at_once(line: &str) -> Option<usize> {
     line.strip_suffix(" start at once")?.parse().ok()
 }

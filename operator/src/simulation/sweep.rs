@@ -1,6 +1,6 @@
-//! The list of runs: every fault at every request that a scenario makes, and random combinations. A
-//! run has a name, `SCENARIO:REQUEST:FAULT+REQUEST:FAULT…`, by which it can be repeated; requests
-//! are numbered as in the run without faults.
+//! Makes the list of runs: every fault at every request that a scenario makes, and random
+//! combinations. A run has a name, `SCENARIO:REQUEST:FAULT+REQUEST:FAULT…`, with which it can be
+//! repeated. Requests are numbered as in the run without faults.
 
 use std::collections::BTreeSet;
 use std::collections::hash_map::DefaultHasher;
@@ -11,7 +11,7 @@ use super::api::request::Verb;
 use super::chance::Chance;
 use super::faults::{Exchange, Fault, Rule, Span};
 
-/// Faults for every request: the eight errors.
+/// The faults for every request: eight errors.
 const ERRORS: [Fault; 8] = [
     Fault::Status(409),
     Fault::Status(422),
@@ -32,14 +32,14 @@ const OF_WATCHES: [Fault; 5] = [
     Fault::Deaf(5),
     Fault::Expire,
 ];
-/// The age of a stale list, in versions.
+/// A list that shows the state from this number of versions ago.
 const STALE: Fault = Fault::Stale(8);
 /// Faults of a write that last for a long time.
 const STORMS: [Fault; 2] = [Fault::Status(503), Fault::TooMany(30)];
 /// How long such faults last, in seconds.
 const STORM_SECONDS: u32 = 600;
 
-/// One run: a scenario by its index, and faults at its requests.
+/// One run: the index of a scenario, and the faults at its requests.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Run {
     pub(super) scenario: usize,
@@ -50,15 +50,15 @@ pub(super) struct Run {
 pub(super) struct Learned {
     pub(super) name: &'static str,
     pub(super) requests: Vec<Exchange>,
-    /// Whether the scenario gets only crashes and lost answers of writes, because two jobs make
-    /// twice as many requests.
+    /// Whether the sweep tries only crashes and lost answers of writes, because the scenario has
+    /// two jobs and makes twice as many requests.
     pub(super) has_cuts_only: bool,
 }
 
 impl Run {
-    /// Every fault at every request of every scenario. Scenarios begin alike. Errors at requests of
-    /// a common beginning are tried in only one scenario; crashes and lost answers of writes are
-    /// tried in all scenarios.
+    /// Returns runs with every fault at every request of every scenario. Scenarios begin with the
+    /// same requests. Errors at these requests are tried in only one scenario; crashes and lost
+    /// answers of writes are tried in all scenarios.
     pub(super) fn singles(all: &[Learned]) -> Vec<Self> {
         let mut known = BTreeSet::new();
         let mut runs = Vec::new();
@@ -86,7 +86,7 @@ impl Run {
         runs
     }
 
-    /// `count` random faults in a random scenario.
+    /// Returns a run with `count` random faults in a random scenario.
     pub(super) fn by_chance(seed: u64, count: usize, all: &[Learned]) -> Self {
         let mut chance = Chance::new(seed);
         let scenario = chance.below(all.len());
@@ -103,7 +103,7 @@ impl Run {
         Self { scenario, faults }
     }
 
-    /// The rules of this run.
+    /// Returns the rules of this run.
     pub(super) fn rules(&self, all: &[Learned]) -> Vec<Rule> {
         self.faults
             .iter()
@@ -119,7 +119,7 @@ impl Run {
             .collect()
     }
 
-    /// The run with this name.
+    /// Returns the run with this name.
     pub(super) fn read(name: &str, all: &[Learned]) -> Option<Self> {
         let (scenario, faults) = name.split_once(':').unwrap_or((name, ""));
         let scenario = all.iter().position(|learned| learned.name == scenario)?;
@@ -163,7 +163,7 @@ fn possible(exchange: &Exchange) -> Vec<Fault> {
 }
 
 impl Fault {
-    /// The fault with this name in a run's name.
+    /// Returns the fault that has this text in a run's name.
     fn read(text: &str) -> Option<Self> {
         let number = |prefix: &str| text.strip_prefix(prefix)?.parse::<u32>().ok();
         let plain = [

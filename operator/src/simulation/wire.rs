@@ -25,15 +25,15 @@ use crate::startup::fake;
 /// The schema of our group, as the API server publishes it.
 static PUBLISHED: LazyLock<String> = LazyLock::new(|| fake::published().to_string());
 
-/// Delay from the client to the server, and back.
+/// The delay from the client to the server, and also back.
 const TRAVEL: Duration = Duration::from_millis(1);
-/// How long a client waits for bytes that do not come: the default of `kube::Config`.
+/// How long a client waits for bytes that do not arrive: the default of `kube::Config`.
 const READ_TIMEOUT: Duration = Duration::from_secs(295);
 
 /// How long a silent watch stays silent.
 const DEAF: Duration = Duration::from_mins(2);
 
-/// One process's connection. It dies with the process.
+/// The connection of one process. It ends with the process.
 #[derive(Clone)]
 pub(super) struct Wire {
     pub(super) server: ApiServer,
@@ -84,8 +84,8 @@ impl Wire {
         }
     }
 
-    /// The request takes effect, and its fault applies to the answer. Faults of watches do not
-    /// affect other requests.
+    /// Executes the request, and applies its fault to the answer. Faults of watches do not affect
+    /// other requests.
     async fn arrive(
         &self,
         number: usize,
@@ -93,7 +93,7 @@ impl Wire {
         fault: Option<Fault>,
     ) -> Result<Response<Body>, BoxError> {
         let answer = match fault {
-            // A watch that is not read has no effect.
+            // If a watch is not read, it has no effect.
             _ if request.verb == Verb::Watch => None,
             Some(Fault::Stale(versions)) if request.verb == Verb::List => {
                 Some(self.server.old_list(request, versions))
@@ -115,7 +115,7 @@ impl Wire {
         }
     }
 
-    /// Opens a watch, with its fault.
+    /// Opens a watch, and applies its fault.
     fn watch(&self, request: &ApiRequest, fault: Option<Fault>) -> Response<Body> {
         let lines = match watch::open(&self.server, request) {
             Ok(lines) => lines.map(Ok).boxed(),
@@ -176,16 +176,16 @@ impl Wire {
         response
     }
 
-    /// The process ends here.
+    /// Ends the process.
     async fn die(&self) -> Result<Response<Body>, BoxError> {
         self.faults.crash(self.process);
         std::future::pending().await
     }
 }
 
-/// Changes the request as an operator with a seeded mistake would send it: with the mistake,
-/// objects of all generations have the same names. The names are made in another crate, in which no
-/// mistakes can be seeded.
+/// Changes the request into the one that an operator with a seeded mistake would send. With this
+/// mistake, objects of all generations have the same names. It cannot be seeded where the names are
+/// made, because that is another crate.
 fn with_its_mistake(mut request: ApiRequest) -> ApiRequest {
     let is_child = [CONFIG_MAPS, DEPLOYMENTS, STATEFUL_SETS].contains(&request.kind);
     if defect::is(Defect::NameWithoutGeneration) && is_child {
@@ -209,7 +209,7 @@ fn broken(what: &'static str) -> BoxError {
     ))
 }
 
-/// An error in the words of the API server or of a proxy before it.
+/// Returns an error in the words of the API server, or of a proxy in front of it.
 fn refusal(code: u16, request: &ApiRequest, retry_after: Option<u32>) -> Answer {
     let name = request
         .name
@@ -217,7 +217,7 @@ fn refusal(code: u16, request: &ApiRequest, retry_after: Option<u32>) -> Answer 
         .or_else(|| request.body["metadata"]["name"].as_str())
         .unwrap_or("");
     let mut answer = match code {
-        // Quota is counted in a separate object, so concurrent changes conflict.
+        // Quota is counted in a separate object, so a creation can conflict with another one.
         409 if request.verb == Verb::Create => Answer::fail(
             409,
             "Conflict",

@@ -1,5 +1,5 @@
-//! One run: a scenario, the real operator, an API server, a cluster and scripted coordinators on a
-//! simulated clock. Returns what happened; judges nothing.
+//! Executes one run: a scenario, the real operator, an API server, a cluster and scripted
+//! coordinators on a simulated clock. Returns what happened, and judges nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,24 +28,24 @@ use crate::metrics::Metrics;
 use crate::progress::token::SigningKey;
 use crate::startup::{Setup, serve};
 
-/// The job of every scenario.
+/// The namespace of the jobs.
 pub(super) const NAMESPACE: &str = "team";
 pub(super) const JOB: &str = "count";
 /// The second job, in scenarios in which jobs wait for each other.
 pub(super) const OTHER_JOB: &str = "other";
 /// The time at which every run begins: 2027-01-01, later than any real time in the tests.
 const BEGIN: i64 = 1_798_761_600;
-/// The time from the death of a process to the start of the next one.
+/// How long after the death of a process the next one starts.
 const RESTART: Duration = Duration::from_secs(1);
-/// The wait after a process that ended by itself, as the kubelet does it.
+/// How long after a process ended by itself the next one starts. The kubelet also waits then.
 const CRASH_LOOP: Duration = Duration::from_secs(10);
-/// After this time without a write the operator counts as idle.
+/// After how long without a write the operator counts as idle.
 pub(super) const QUIET: SignedDuration = SignedDuration::from_secs(60);
 /// The longest time for which the operator may wait after a fault before it is idle.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_secs(75 + 60);
-/// The time after which a client gives up a silent watch or a request without an answer.
+/// After how long a client gives up a silent watch or a request without an answer.
 const SILENCE: SignedDuration = SignedDuration::from_secs(330);
-/// The time after the last step and the last fault within which the operator must be idle.
+/// How long after the last step and the last fault the operator must be idle.
 const QUIET_WITHIN: Duration = Duration::from_mins(40);
 
 /// The events of a run.
@@ -57,9 +57,9 @@ pub(super) struct Record {
     pub(super) end: Vec<(Key, Arc<Value>)>,
     /// Which generation's coordinator opened an epoch, and when.
     pub(super) openings: Vec<(String, u32, Timestamp)>,
-    /// A step that did not complete, or an operator that did not become idle.
+    /// The step that did not complete, or a sentence that the operator did not become idle.
     pub(super) stuck: Option<String>,
-    /// How operator processes ended by themselves.
+    /// How operator processes ended, if they ended by themselves.
     pub(super) ends: Vec<String>,
     pub(super) took: Duration,
 }
@@ -150,8 +150,8 @@ impl World {
             .change(|store, now| store.add(key, object, Actor::User, now));
     }
 
-    /// Waits until the operator has written nothing for a while, all waits after failures are over,
-    /// and silent watches have been restarted. Then no fault can still have an effect.
+    /// Waits until the operator has written nothing for a while, all waits after failures have
+    /// ended, and silent watches have been restarted. After that no fault can still have an effect.
     async fn rest(&self) {
         let began = self.clock.now();
         loop {
@@ -176,7 +176,7 @@ impl World {
         }
     }
 
-    /// A pod of the newest generation of a job.
+    /// Returns a pod of the newest generation of a job.
     pub(super) fn pod(
         &self,
         job: &str,
@@ -197,7 +197,7 @@ impl World {
     }
 }
 
-/// Processes of the operator, one after the other.
+/// Runs the processes of the operator, one after the other.
 async fn operate(
     server: ApiServer,
     faults: Faults,

@@ -1,4 +1,4 @@
-//! Tests that the checks of whole runs can fail: each forbidden event is caused here once.
+//! Tests that the checks of whole runs can fail: each forbidden event is made to happen here once.
 
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ fn done(task: TaskAttempt, upload: &str) -> LogRecord {
     }
 }
 
-/// A ledger in which attempt 1 of shard 0 is committed, with the expected facts.
+/// Returns a ledger in which attempt 1 of shard 0 is committed, with the expected facts.
 async fn committed() -> (Journal, Arc<Truth>, Arc<Server>) {
     let journal = Journal::new(false);
     let truth = Arc::new(Truth::new(journal.clone()));

@@ -1,6 +1,6 @@
-//! The store client of a simulated process: its calls take time, pause together with the process,
-//! and end in the way that was drawn for them. Calls that are in progress when the process dies may
-//! still be executed. Decides nothing.
+//! The store client of a simulated process. Its calls take time, pause together with the process,
+//! and end in the way that the seed chooses. Calls that are in progress when the process dies may
+//! still be executed. This module decides nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,18 +27,18 @@ use super::process::Process;
 use super::store::{Server, answered, flipped, unavailable, with_bytes};
 use crate::defect::{self, Defect};
 
-/// A process's client.
+/// The store client of one process.
 #[derive(Clone)]
 pub(super) struct Client {
     server: Arc<Server>,
-    /// The process; `None` for the thread of a task, on which no time passes.
+    /// The process. `None` for the thread of a task, on which no simulated time passes.
     process: Option<Process>,
-    /// Puts that were answered but not executed. There are none, unless a mistake is seeded.
+    /// Puts that were answered but not executed. This happens only if a mistake is seeded.
     deferred_puts: DeferredPuts,
 }
 
 impl Client {
-    /// Executes the put, then answers.
+    /// Executes the put, and then answers.
     pub(super) async fn put_honestly(
         &self,
         path: &Path,
@@ -327,7 +327,7 @@ impl MultipartStore for Client {
     }
 }
 
-/// The clients of one process: each bucket of `buckets` is this server.
+/// Returns the clients of one process. All `buckets` are served by this server.
 pub(super) fn stores(
     server: &Arc<Server>,
     process: Option<&Process>,
@@ -336,7 +336,7 @@ pub(super) fn stores(
 ) -> Stores {
     let stores = match process {
         Some(_) => Stores::new(BTreeMap::new()),
-        // The pauses of these clients use real time.
+        // For the thread of a task, the pauses between tries use real time.
         None => Stores::in_memory(),
     };
     let stores = stores.with_chance(chance);

@@ -1,5 +1,6 @@
-//! A whole job in one thread on a simulated clock: real coordinators, real workers, the faults that
-//! affect them, and the expected result. The faults are those of a seed's settings.
+//! Simulates a whole job in one thread on a simulated clock, with real coordinators, real workers,
+//! the faults that affect them, and the expected result. The settings of the seed determine the
+//! faults.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,10 +37,11 @@ use crate::metrics::CoordinatorMetrics;
 
 /// The interval between two checks of which processes have ended and which actions are due.
 const STEP: Duration = Duration::from_millis(100);
-/// How long a job may take after the last fault: a hundred tasks of half a minute, and all waits
-/// for silence.
+/// How long a job may take after the last fault. This is enough for a hundred tasks of half a
+/// minute each, and for all timeouts.
 const MAX_HEALED: Duration = Duration::from_mins(30);
-/// How long late messages may still do harm.
+/// How long the simulation continues after the end of the job, because late messages could still do
+/// harm.
 const AFTERWARDS: Duration = Duration::from_mins(3);
 
 /// The shared state of a run.
@@ -55,15 +57,15 @@ pub(super) struct World {
     is_healed: AtomicBool,
 }
 
-/// The processes, and the actions that are due.
+/// The processes, and the actions that become due later.
 pub(super) struct Fleet {
     pub(super) world: Arc<World>,
     pub(super) rng: Rng,
     pub(super) coordinators: Vec<Coordinator>,
     pub(super) workers: Vec<Worker>,
-    /// Paused processes, with the end of the pause.
+    /// The paused processes, each with the end of its pause.
     pub(super) stalled: Vec<(Instant, Process)>,
-    /// Ordinals of workers whose pod starts at the given time.
+    /// The ordinals of workers whose pods will start, each with its time.
     pub(super) starting: Vec<(Instant, u64)>,
     pub(super) coordinator_starts: Option<Instant>,
     pub(super) next_pod: u64,
@@ -77,26 +79,27 @@ pub(super) struct Outcome {
     pub(super) trace: u64,
     pub(super) lines: u64,
     pub(super) epochs: usize,
-    /// Number of reported failures of tasks, and number of failures that were charged to a task.
+    /// How many failures of tasks were reported. `charged` is how many of them were charged to a
+    /// task.
     pub(super) failures: usize,
     pub(super) charged: usize,
     /// Whether tasks read parts of files, or several files.
     pub(super) has_parts: bool,
-    /// The final files.
+    /// The final files, by name.
     pub(super) files: BTreeMap<String, Bytes>,
 }
 
-/// Runs a seed; returns the result, or the error.
+/// Runs the job of a seed with its faults. Returns the result, or the error.
 pub(super) fn run(seed: u64, is_printing: bool) -> Result<Outcome, String> {
     run_with(seed, Settings::draw(seed), is_printing)
 }
 
-/// Runs the job of this shape without any fault.
+/// Runs the job with this shape without faults.
 pub(super) fn calm(shape: u64) -> Result<Outcome, String> {
     run_with(shape, Settings::calm(), false)
 }
 
-/// A run with given settings instead of those of a seed.
+/// Runs a job with the given settings instead of those of a seed.
 pub(super) fn run_with(
     seed: u64,
     settings: Settings,
@@ -178,7 +181,7 @@ impl World {
         self.is_healed.load(Ordering::Relaxed)
     }
 
-    /// The attempts whose shuffle files are valid, with their objects.
+    /// Returns the attempts whose shuffle files are valid, with their objects.
     pub(super) fn committed_shuffles(&self) -> Vec<(TaskAttempt, String)> {
         let mut shuffles = self.truth.committed_shuffles();
         for (_, path) in &mut shuffles {
@@ -256,7 +259,7 @@ impl World {
 }
 
 /// Plans the job before the run, on a separate clock, because a simulated clock does not wait for
-/// the thread that compiles expressions. The first coordinator does this, and ends then. Returns
+/// the thread that compiles expressions. A first coordinator makes the plan and then ends. Returns
 /// the planned source and the files of the tables.
 fn keep_plan(job: &SimulatedJob, server: &Arc<Server>) -> (PlannedSource, TableFiles) {
     let job = job.on(server, None, Chance::from_seed(0), Duration::from_secs(1));

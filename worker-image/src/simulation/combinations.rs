@@ -1,5 +1,6 @@
-//! Random jobs in one process: the real validation, coordinator, workers and tasks with a store in
-//! memory that never fails. Generates no jobs and computes no expected results.
+//! Runs random jobs in one process: the real validation, coordinator, workers and tasks, with a
+//! store in memory that never fails. This module does not generate the jobs, and does not compute
+//! their expected results.
 
 #[path = "../../tests/combinations/mod.rs"]
 mod drawn;
@@ -16,7 +17,7 @@ use super::job::SimulatedJob;
 
 /// The bucket of the job's folders.
 const ROOT: &str = "s3://in";
-/// Jobs in every CI run.
+/// How many jobs each CI run tests.
 const CI_JOBS: u64 = 2_000;
 
 fn run(seed: u64) -> Result<bool, String> {
@@ -49,7 +50,7 @@ fn run(seed: u64) -> Result<bool, String> {
     Ok(matches!(ended, Ended::Succeeded))
 }
 
-/// Runs the jobs of these seeds on all processors; returns how many succeeded.
+/// Runs the jobs of these seeds on all processors. Returns how many succeeded.
 fn run_all(seeds: std::ops::Range<u64>) -> Result<usize, String> {
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     drawn::run_all(seeds, threads, run)
@@ -58,11 +59,11 @@ fn run_all(seeds: std::ops::Range<u64>) -> Result<usize, String> {
 #[test]
 fn random_jobs_end_with_the_computed_records_or_are_refused_before_they_start() {
     let succeeded = run_all(0..CI_JOBS).unwrap_or_else(|wrong| panic!("{wrong}"));
-    // Otherwise the refusals would hide what the jobs compute.
+    // If most jobs were refused, the test would not check what jobs compute.
     assert!(succeeded > 600, "{succeeded} of {CI_JOBS} succeeded");
 }
 
-/// `make soak` asks for more of them, or `ZEPHYR_COMBINATION=17` for one.
+/// `make soak` runs more jobs, and `ZEPHYR_COMBINATION=17` runs only the job of that seed.
 #[test]
 fn requested_runs_end_correctly() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().unwrap());

@@ -1,5 +1,5 @@
 //! A simulated coordinator: the real planning, loop, effects and ledger in a process that can die,
-//! pause and resume. Decides nothing.
+//! pause and resume. This module decides nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -20,7 +20,7 @@ use crate::metrics::CoordinatorMetrics;
 /// The same value as in a real coordinator.
 const STORAGE_RETRY_TIME: Duration = Duration::from_secs(10);
 
-/// A process.
+/// A coordinator's process.
 pub(super) struct Coordinator {
     endpoint: Arc<Endpoint>,
     /// Whether Kubernetes has started another process in its place.
@@ -81,12 +81,12 @@ impl Coordinator {
         &self.endpoint.process
     }
 
-    /// Whether its process has ended.
+    /// Returns whether its process has ended.
     pub(super) fn is_over(&self) -> bool {
         self.task.is_finished()
     }
 
-    /// Whether it shows how the job ended.
+    /// Returns whether it shows how the job ended.
     pub(super) fn shows_result(&self) -> bool {
         self.status.borrow().result.is_some()
     }

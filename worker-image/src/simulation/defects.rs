@@ -1,10 +1,10 @@
-//! Tests of the tests: a check that never failed proves nothing. So each of these mistakes is
-//! turned on, and the random runs of CI must find it.
+//! Tests that the simulation finds mistakes, because a check that never failed proves nothing. Each
+//! of these mistakes is turned on, and the random runs of CI must find it.
 
 use super::{CI_LEDGER_SEEDS, CI_SEEDS, cluster, failures_by_short_reads, ledger};
 use crate::defect::{self, Defect};
 
-/// The first seed that finds the mistake.
+/// Returns the first of `seeds` seeds that finds the mistake.
 fn found_by(defect: Defect, seeds: u64, run: impl Fn(u64) -> Result<(), String>) -> Option<u64> {
     let found = (0..seeds).find_map(|seed| {
         let wrong = defect::with(defect, || run(seed)).err()?;

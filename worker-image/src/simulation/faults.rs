@@ -1,28 +1,28 @@
-//! The faults of calls to the store. They are drawn from the run's seed, the kind of call, its
-//! object and the number of earlier calls of this kind. So they depend on no other event. Executes
-//! nothing.
+//! Chooses the faults of calls to the store. A fault depends only on the run's seed, the kind of
+//! call, its object and the number of earlier calls of this kind, and on no other event. This
+//! module executes nothing.
 
 use std::time::Duration;
 
 use super::rng::Rng;
 
-/// How long a call hangs before the client gives it up: the same as for the real client.
+/// How long a call hangs before the client gives up: the same time as for the real client.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How often each fault happens, per thousand calls.
+/// How often each fault happens, as a number per thousand calls.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Faults {
-    /// The longest delay of a call to the store, and of its answer.
+    /// The longest delay of a call to the store, and of its answer, in milliseconds.
     pub(super) latency_ms_max: u64,
-    /// Calls that do not reach the store: 503.
+    /// Calls that do not reach the store. The client gets 503.
     pub(super) refused: u64,
-    /// Calls that are executed and whose answer is lost: 500.
+    /// Calls that are executed, but whose answer is lost. The client gets 500.
     pub(super) replies_lost: u64,
     /// Conditional puts that are answered with "already exists", whether or not they were executed.
     pub(super) falsely_there: u64,
-    /// Calls that hang until the client gives them up; half of them are executed some time later.
+    /// Calls that hang until the client gives up. Half of them are executed some time later.
     pub(super) hung: u64,
-    /// Listings without the newest objects.
+    /// Listings that lack the newest objects.
     pub(super) stale: u64,
     /// Reads with a flipped bit.
     pub(super) damaged: u64,
@@ -56,23 +56,23 @@ pub(super) enum Outcome {
     Answered,
     Refused,
     ReplyLost,
-    /// The answer is "already exists"; the call may be executed or not.
+    /// The answer is "already exists". The call may be executed or not.
     FalselyThere {
         lands: bool,
     },
-    /// There is no answer; the call is executed after this long, or never.
+    /// There is no answer. The call is executed after this time, or never.
     Hung {
         lands_after: Option<Duration>,
     },
-    /// A listing without this number of the newest objects.
+    /// The listing lacks this number of the newest objects.
     Stale(usize),
-    /// One bit of the read data is flipped; the number determines which.
+    /// One bit of the read data is flipped. The number determines which one.
     Damaged(u64),
-    /// The read data end in the middle.
+    /// The read data ends in the middle.
     Short,
 }
 
-/// The fault of one call, and its duration.
+/// The fault of one call, and how long the call takes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fate {
     pub(super) there: Duration,
@@ -81,7 +81,7 @@ pub(super) struct Fate {
 }
 
 impl Faults {
-    /// The fault of a call of this kind for this object.
+    /// Chooses the fault of a call of this kind for this object.
     pub(super) fn fate(&self, rng: &mut Rng, kind: Kind, path: &str) -> Fate {
         let way = |rng: &mut Rng| Duration::from_millis(rng.between(1, self.latency_ms_max.max(1)));
         Fate {

@@ -1,6 +1,6 @@
-//! The jobs of the simulation, and their expected output, which is computed here without the
-//! engine. The jobs are small, and every record that is lost, doubled or mixed up changes their
-//! output. Runs nothing.
+//! Defines the jobs of the simulation, and computes their expected output without the engine. The
+//! jobs are small, and their output changes if any record is lost, doubled or damaged. This module
+//! runs nothing.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,15 +21,15 @@ use super::rng::Rng;
 use super::store::Server;
 use crate::job::RunJob;
 
-/// Different jobs: each is run by several seeds.
+/// How many different jobs there are. Several seeds run each of them.
 pub(super) const SHAPES: u64 = 12;
-/// The place of the final files in the store.
+/// The folder of the final files in the store.
 pub(super) const OUTPUT: &str = "out";
 
 const UID: &str = "5d1a7c00-0000-4000-8000-000000000001";
 const BUCKETS: [&str; 3] = ["s3://b", "s3://in", "s3://out"];
 
-/// A file in the output's folder that belongs to no output.
+/// A file in the output's folder that no job wrote.
 pub(super) const FOREIGN: &str = "out/notes.txt";
 
 /// A job with its input.
@@ -37,21 +37,21 @@ pub(super) struct SimulatedJob {
     frozen: FrozenJob,
     /// The content of each object that exists before the run, by name.
     files: BTreeMap<String, Vec<u8>>,
-    /// The plan's source; of a job that is not planned yet, nothing.
+    /// The source of the plan. Empty if the job is not planned yet.
     pub(super) source: PlannedSource,
     pub(super) tables: TableFiles,
     /// The lines of all final files together.
     pub(super) lines: Vec<String>,
 }
 
-/// One record: some keys are frequent, and some records are equal.
+/// Returns one random record. Some keys are frequent, and some records are equal.
 fn draw_record(rng: &mut Rng) -> (u64, u64) {
     let key = rng.between(0, rng.clone().between(1, 12));
     (key, rng.between(0, 30))
 }
 
-/// The finished output of an older job, with a file that has one of our names and is not in its
-/// manifest.
+/// Returns the finished output of an older job. It contains a file that is not in its manifest and
+/// has a name that this job also uses.
 fn old_output() -> BTreeMap<String, Vec<u8>> {
     let listed = ["out/part-000.jsonl", "out/part-900.jsonl", "out/legacy.txt"];
     let uris = listed.map(|key| json!({"uri": format!("s3://out/{key}"), "bytes": 4}));
@@ -169,8 +169,8 @@ impl SimulatedJob {
         }
     }
 
-    /// A job with this `spec`, whose bucket contains these objects. Its lines and shards are not
-    /// known.
+    /// Returns a job with this `spec`, whose bucket contains these objects. Its expected lines and
+    /// its shards are not known.
     pub(super) fn of_spec(spec: &Value, files: BTreeMap<String, Vec<u8>>) -> Self {
         Self {
             frozen: frozen(spec),
@@ -181,19 +181,20 @@ impl SimulatedJob {
         }
     }
 
-    /// The store's name of an object of the job's folder.
+    /// Returns the store's name of an object in the job's folder.
     pub(super) fn object(path: &str) -> String {
         format!("jobs/{UID}/{path}")
     }
 
-    /// Puts the input at the place from which the job reads it.
+    /// Puts the input into the store, where the job reads it.
     pub(super) fn put_input(&self, server: &Server) {
         for (path, content) in &self.files {
             server.place(path, Bytes::from(content.clone()));
         }
     }
 
-    /// The job as one process sees it: `None` is a task's thread, for which no time passes.
+    /// Returns the job with the store clients of one process. `None` stands for a task's thread,
+    /// for which no simulated time passes.
     pub(super) fn on(
         &self,
         server: &Arc<Server>,

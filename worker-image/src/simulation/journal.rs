@@ -1,6 +1,6 @@
-//! All events of a run, in order, as lines; two runs can be compared by the hash of their lines.
-//! Also keeps the errors that were found, because panics of tasks would otherwise be lost. Judges
-//! nothing itself.
+//! Keeps all events of a run, in order, as lines. The hash of the lines shows whether two runs are
+//! equal. Also keeps the errors that were found, because panics of tasks would otherwise be lost.
+//! This module judges nothing itself.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::rng::Hash;
 
-/// Most errors that are kept; the first ones are the most useful.
+/// How many errors are kept at most. The first ones are the most useful.
 const MAX_VIOLATIONS: usize = 5;
 
 /// The journal of a run. Cheap to clone.
@@ -28,7 +28,7 @@ struct Lines {
 }
 
 impl Journal {
-    /// An empty journal of a run that begins now.
+    /// Returns an empty journal of a run that begins now.
     pub(super) fn new(is_printing: bool) -> Self {
         Self(Arc::new(Inner {
             began: Instant::now(),
@@ -41,7 +41,7 @@ impl Journal {
         }))
     }
 
-    /// Milliseconds since the run began.
+    /// Returns the milliseconds since the run began.
     pub(super) fn now_ms(&self) -> u64 {
         u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -68,17 +68,17 @@ impl Journal {
         }
     }
 
-    /// The errors found up to now.
+    /// Returns the errors found up to now.
     pub(super) fn violations(&self) -> Vec<String> {
         self.lines().violations.clone()
     }
 
-    /// Hash of all lines.
+    /// Returns the hash of all lines.
     pub(super) fn trace(&self) -> u64 {
         self.lines().hash.value()
     }
 
-    /// The number of lines.
+    /// Returns the number of lines.
     pub(super) fn count(&self) -> u64 {
         self.lines().count
     }

@@ -1,6 +1,6 @@
-//! The real ledger with several coordinators at the same time on a store that fails: they take
-//! over, append, are killed at any moment, pause, and resume after others have replaced them. Their
-//! records have no meaning.
+//! Simulates the real ledger on a store that fails, with several coordinators at the same time.
+//! They take over, append, are killed at any moment, pause, and resume after others have replaced
+//! them. The content of their records has no meaning.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,7 +22,7 @@ use super::process::Process;
 use super::rng::Rng;
 use super::store::{Applied, Server};
 
-/// Most coordinators that live at the same time: one that works, and superseded ones.
+/// How many coordinators live at the same time at most: one that works, and superseded ones.
 const MAX_ALIVE: usize = 4;
 /// How long it may take after the last fault until exactly one coordinator can append.
 const MAX_HEALED: Duration = Duration::from_mins(10);
@@ -81,7 +81,7 @@ struct World {
     server: Arc<Server>,
     journal: Journal,
     book: Arc<Mutex<LedgerBook>>,
-    /// The next record's number.
+    /// The number of the next record.
     next: Mutex<u32>,
 }
 
@@ -91,7 +91,7 @@ struct Running {
     task: JoinHandle<()>,
 }
 
-/// Runs a seed; returns the hash of all events, or the error.
+/// Runs a seed. Returns the hash of all events, or the error.
 pub(super) fn run(seed: u64, is_printing: bool) -> Result<u64, String> {
     let settings = Settings::draw(seed);
     let shown = format!("make simulate SEED={seed}: the ledger, {settings:?}");
@@ -162,7 +162,8 @@ impl World {
         for running in &alive {
             running.process.stall(false);
         }
-        // Live coordinators continue. All except one must find that they are fenced.
+        // Coordinators that are still alive continue. All except one must notice that they are
+        // fenced.
         alive.push(self.start(started));
         let deadline = Instant::now() + MAX_HEALED;
         while self.journal.violations().is_empty() {
@@ -222,7 +223,7 @@ impl World {
         }
     }
 
-    /// The calls of a coordinator to its ledger, from its start until it is fenced.
+    /// Makes the calls of a coordinator to its ledger, from its start until it is fenced.
     async fn coordinate(&self, number: u64, process: &Process) {
         let name = process.name();
         let seed = Rng::of(self.seed, name).next();
@@ -246,7 +247,7 @@ impl World {
             match self.take_over(&storage, &writer).await {
                 Ok(taken) => break taken,
                 Err(LedgerError::Unavailable(_)) => {}
-                // Data may be damaged in transit; the stored data are not.
+                // The data may have been damaged in transit; the stored data is not damaged.
                 Err(LedgerError::Refused { .. })
                     if self.settings.faults.damages == Damages::Ledger
                         && refused < LEDGER_READS =>
@@ -284,7 +285,7 @@ impl World {
                         self.journal.note(&format!("{name} is fenced by {by}"));
                         return;
                     }
-                    // The seal itself is read, and may be damaged in transit.
+                    // The data of the seal may have been damaged in transit when it was read.
                     Err(LedgerError::Refused { .. })
                         if self.settings.faults.damages == Damages::Ledger =>
                     {
@@ -314,7 +315,7 @@ impl World {
             .await
     }
 
-    /// Unique records; they contain the coordinator's number.
+    /// Returns random unique records, which contain the coordinator's number.
     fn draw_records(&self, rng: &mut Rng, number: u64) -> Vec<LogRecord> {
         let count = rng.between(1, self.settings.records_max);
         let one = |_| {
@@ -341,7 +342,7 @@ impl World {
         (0..count).map(one).collect()
     }
 
-    /// Whether the ledger contains anything written by this coordinator.
+    /// Returns whether the ledger contains anything written by this coordinator.
     fn has_appended(&self, number: u64) -> bool {
         let book = self.book();
         book.known_to(u64::MAX - 1).any(|record| match record {

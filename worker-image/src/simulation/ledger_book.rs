@@ -1,5 +1,6 @@
-//! The contents of the ledger at any moment, read from each object when it is put, with the
-//! conditions that must hold. Puts nothing, and does not ask coordinators.
+//! Knows the contents of the ledger at any moment, and checks the conditions that must hold. It
+//! reads each object when the object is put. This module puts nothing, and does not ask
+//! coordinators.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +13,7 @@ use zephyr_store::ledger::{Kind, decode, decode_snapshot};
 struct EpochBook {
     writer: String,
     log: Vec<Vec<LogRecord>>,
-    /// The writer.
+    /// The coordinator that wrote it.
     sealed: Option<u64>,
 }
 
@@ -20,17 +21,18 @@ struct EpochBook {
 #[derive(Default)]
 pub(super) struct LedgerBook {
     epochs: BTreeMap<u64, EpochBook>,
-    /// Number of records in each merged object.
+    /// How many records each merged object contains.
     merged: BTreeMap<String, usize>,
-    /// Epochs with a snapshot, which says where all earlier records are.
+    /// The epochs that have a snapshot, which says where all earlier records are.
     based: BTreeSet<u64>,
-    /// The records that the last take-over replayed, with its epoch: every later one begins with
-    /// them.
+    /// The epoch of the last take-over, and the records that it replayed. The records of every
+    /// later take-over must begin with them.
     replayed: (u64, Vec<LogRecord>),
 }
 
 impl LedgerBook {
-    /// Handles an object of the ledger and ignores others. Returns the error in it.
+    /// Checks and stores an object of the ledger, and ignores other objects. Returns the error in
+    /// the object, if there is one.
     pub(super) fn put(&mut self, path: &str, bytes: &[u8]) -> Result<(), String> {
         let Some((_, path)) = path.split_once("/epochs/") else {
             return Ok(());
@@ -88,8 +90,8 @@ impl LedgerBook {
         Ok(())
     }
 
-    /// A snapshot must be complete when it becomes visible: its merged objects exist, and contain
-    /// all earlier records.
+    /// Checks that a snapshot is complete when it becomes visible: its merged objects exist, and
+    /// contain all earlier records.
     fn put_snapshot(&mut self, epoch: u64, seq: u64, bytes: &[u8]) -> Result<(), String> {
         let mut named = 0;
         for part in decode_snapshot(bytes)?.records {
@@ -118,23 +120,24 @@ impl LedgerBook {
         }
     }
 
-    /// All records of epochs before this one.
+    /// Returns all records of epochs before this one.
     pub(super) fn before(&self, epoch: u64) -> impl Iterator<Item = &LogRecord> {
         let older = self.epochs.range(..epoch);
         older.flat_map(|(_, book)| book.log.iter().flatten())
     }
 
-    /// All records of epochs up to this one.
+    /// Returns all records of epochs up to this one.
     pub(super) fn known_to(&self, epoch: u64) -> impl Iterator<Item = &LogRecord> {
         self.before(epoch + 1)
     }
 
-    /// All records.
+    /// Returns all records.
     pub(super) fn all(&self) -> impl Iterator<Item = &LogRecord> {
         self.before(u64::MAX)
     }
 
-    /// Whether this epoch may dispatch: all earlier epochs are sealed, and its snapshot exists.
+    /// Returns an error if this epoch may not dispatch yet: all earlier epochs must be sealed, and
+    /// its snapshot must exist.
     pub(super) fn expect_taken_over(&self, epoch: u64) -> Result<(), String> {
         if !self.based.contains(&epoch) {
             return Err(format!("epoch {epoch} acts and has no snapshot"));
@@ -151,7 +154,7 @@ impl LedgerBook {
         }
     }
 
-    /// A coordinator reports the records with which its epoch begins.
+    /// Checks the records with which a coordinator's epoch begins.
     pub(super) fn took_over(&mut self, epoch: u64, records: &[LogRecord]) -> Result<(), String> {
         self.expect_taken_over(epoch)?;
         let expected: Vec<&LogRecord> = self.before(epoch).collect();
@@ -179,7 +182,8 @@ impl LedgerBook {
         Ok(())
     }
 
-    /// A coordinator reports these records as durable: they must be in its own log.
+    /// Checks records that a coordinator reports as durable: they must be in the log of its own
+    /// epoch.
     pub(super) fn acknowledged(&self, epoch: u64, records: &[LogRecord]) -> Result<(), String> {
         let book = self.epochs.get(&epoch);
         let log = book.map(|book| &book.log[..]).unwrap_or_default();

@@ -1,5 +1,6 @@
-//! Mistakes of a ledger. The client that executes the ledger's calls makes them: it answers that an
-//! object was put although it was not, or not yet. It makes a mistake only if a test seeds it.
+//! Defines mistakes of a ledger. The store client makes them in place of the ledger: it answers
+//! that an object was put although it was not, or not yet. It makes a mistake only if a test seeds
+//! the mistake.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use zephyr_store::ledger::{Kind, decode};
 use super::client::Client;
 use crate::defect::{self, Defect};
 
-/// How often a put that was answered early is tried.
+/// How often a put that was already answered is tried.
 const TRIES: u32 = 20;
 /// The pause between two of these tries.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -26,7 +27,7 @@ pub(super) struct DeferredPut {
     options: PutOptions,
 }
 
-/// Puts of one process that were answered and not executed.
+/// The puts of one process that were answered but not executed.
 #[derive(Clone, Default)]
 pub(super) struct DeferredPuts(Arc<Mutex<Vec<DeferredPut>>>);
 
@@ -41,12 +42,12 @@ pub(super) enum Conduct {
     AnsweredFirst,
     /// It is answered, and executed after the next snapshot.
     Held,
-    /// It is executed, followed by the delayed puts.
+    /// It is executed, and after it the delayed puts.
     Releasing,
 }
 
 impl Conduct {
-    /// The effect of the seeded mistake, if any, on this put.
+    /// Returns the effect that the seeded mistake, if any, has on this put.
     pub(super) fn of(path: &Path, payload: &PutPayload) -> Self {
         let folder = path.as_ref().split_once("/epochs/");
         let folder = folder.and_then(|(_, object)| object.split('/').nth(1));
@@ -101,7 +102,7 @@ impl DeferredPuts {
     }
 }
 
-/// The answer to a put that was not executed.
+/// Returns the answer to a put that was not executed.
 pub(super) fn as_if_put() -> PutResult {
     PutResult {
         e_tag: None,

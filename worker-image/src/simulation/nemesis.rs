@@ -1,5 +1,5 @@
-//! The faults of coordinators, workers, streams and the store. A run's settings determine which of
-//! them happen, and how often.
+//! Causes the faults of coordinators, workers, streams and the store. A run's settings determine
+//! which faults happen, and how often.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use super::network::KEEPALIVE;
 use super::process::Process;
 use super::settings::Nemesis;
 
-/// Most losses of one task's output: more would rightly end the job.
+/// How often the output of one task is lost at most. If it were lost more often, the job would have
+/// to fail.
 const MAX_LOSSES: u64 = 2;
 
 impl Fleet {
@@ -21,7 +22,7 @@ impl Fleet {
         };
         let seconds = self.rng.between(1, 90);
         let until = heals_at.min(now + Duration::from_secs(seconds));
-        // These faults are rarer, because each of them affects all processes.
+        // Large faults are rarer, because each of them affects all processes.
         let is_large_fault = self.rng.percent(20);
         match nemesis {
             Nemesis::CoordinatorDies => self.coordinator_dies(),

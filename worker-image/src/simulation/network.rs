@@ -1,6 +1,6 @@
-//! The network between workers and coordinators: delays, streams that break or become silent, and a
-//! service name that resolves to one of the running coordinators, usually the newest. Carries real
-//! messages and changes none.
+//! Simulates the network between workers and coordinators: delays, streams that break or become
+//! silent, and a service name that resolves to one of the running coordinators, usually the newest.
+//! It delivers the real messages, and changes none.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,20 +21,20 @@ use crate::coordinator::{OutboundMessages, WorkerSessions};
 use crate::transport::client::ConnectError;
 use crate::worker::Line;
 
-/// After this time without an answer a side considers its stream broken: the transport's own
-/// keepalive.
+/// After how long without an answer a side considers its stream broken. In a real network, this is
+/// the keepalive of the transport.
 pub(super) const KEEPALIVE: Duration = Duration::from_secs(30);
-/// Messages in transit in one direction.
+/// How many messages may be in transit in one direction.
 const MAX_UNDER_WAY: usize = 1024;
 
 type FromWorker = Result<WorkerMessage, Status>;
 type FromCoordinator = Result<CoordinatorMessage, Status>;
 
-/// A coordinator in the view of others.
+/// A coordinator, as other processes see it.
 pub(super) struct Endpoint {
     pub(super) process: Process,
     pub(super) sessions: WorkerSessions,
-    /// Its process has ended.
+    /// Cancelled when its process has ended.
     pub(super) gone: CancellationToken,
 }
 
@@ -49,9 +49,9 @@ impl Endpoint {
 struct Wire {
     pod: u64,
     coordinator: Process,
-    /// The worker learns that it has ended.
+    /// Cancelled when the worker is informed that the stream has ended.
     broken_for_worker: CancellationToken,
-    /// The coordinator learns that it has ended.
+    /// Cancelled when the coordinator is informed that the stream has ended.
     broken_for_coordinator: CancellationToken,
     drops_up: AtomicBool,
     drops_down: AtomicBool,
@@ -66,7 +66,7 @@ pub(super) struct Network {
 struct State {
     rng: Rng,
     message_ms_max: u64,
-    /// The newest is the last.
+    /// The coordinators. The newest is the last.
     endpoints: Vec<Arc<Endpoint>>,
     wires: Vec<Arc<Wire>>,
 }
@@ -100,8 +100,8 @@ impl Network {
         Duration::from_millis(state.rng.between(1, longest))
     }
 
-    /// The coordinator to which the service's name leads. Sometimes this is still a replaced
-    /// coordinator.
+    /// Returns the coordinator to which the service's name resolves. Sometimes this is a
+    /// coordinator that was already replaced.
     fn dialled(&self) -> Option<Arc<Endpoint>> {
         const OLD_ONES_PERCENT: u64 = 15;
         let mut state = self.state();
@@ -113,7 +113,7 @@ impl Network {
         endpoints.last().cloned()
     }
 
-    /// Breaks the stream of a pod. A side that is not informed notices the silence.
+    /// Breaks the stream of a pod. A side that is not informed notices the silence later.
     pub(super) fn breaks(&self, pod: u64, worker_knows: bool, coordinator_knows: bool) {
         for wire in self.wires(|wire| wire.pod == pod) {
             wire.drops_up.store(true, Ordering::Relaxed);
@@ -122,8 +122,8 @@ impl Network {
         }
     }
 
-    /// Makes the stream of a pod carry nothing in these directions, until the keepalive of both
-    /// sides notices.
+    /// Makes the stream of a pod lose all messages in these directions, until the keepalives of
+    /// both sides notice it.
     pub(super) fn drops_messages(&self, pod: u64, up: bool, down: bool) {
         for wire in self.wires(|wire| wire.pod == pod) {
             wire.drops_up.fetch_or(up, Ordering::Relaxed);
@@ -135,7 +135,7 @@ impl Network {
         }
     }
 
-    /// Ends the streams of a coordinator that is gone, or was paused for too long.
+    /// Ends the streams of a coordinator that has ended, or was paused for too long.
     pub(super) fn leaves(&self, coordinator: &Process) {
         for wire in self.wires(|wire| wire.coordinator.name() == coordinator.name()) {
             wire.end(true, false);
@@ -237,7 +237,7 @@ struct SimulatedStream {
 }
 
 impl SimulatedStream {
-    /// The worker's messages, in order and delayed.
+    /// Delivers the worker's messages, in order and with delays.
     async fn carry_up(
         self: Arc<Self>,
         mut sent: ReceiverStream<WorkerMessage>,
@@ -260,7 +260,7 @@ impl SimulatedStream {
             let next = tokio::select! {
                 biased;
                 () = broken.cancelled() => {
-                    // The reader may be gone already.
+                    // The reader may have ended already.
                     let status = Status::unavailable("the stream broke");
                     let _gone = to_coordinator.send(Err(status)).await;
                     return;
@@ -288,7 +288,7 @@ impl SimulatedStream {
         }
     }
 
-    /// Opens the session at the coordinator and carries its messages back.
+    /// Opens the session at the coordinator, and delivers the coordinator's messages to the worker.
     async fn serve(
         self: Arc<Self>,
         received: mpsc::Receiver<FromWorker>,
@@ -320,7 +320,7 @@ impl SimulatedStream {
         }
     }
 
-    /// Observes the coordinator's messages when they are sent.
+    /// Records the coordinator's messages when they are sent.
     async fn listen(
         self: Arc<Self>,
         mut sent: OutboundMessages,
@@ -355,7 +355,7 @@ impl SimulatedStream {
             let next = tokio::select! {
                 biased;
                 () = broken.cancelled() => {
-                    // The worker may be gone already.
+                    // The worker may have ended already.
                     let status = Status::unavailable("the stream broke");
                     let _gone = to_worker.send(Err(status)).await;
                     return;

@@ -1,6 +1,6 @@
-//! A simulated process in the view of its environment. It may pause: then it neither sends,
-//! receives nor does anything, and later resumes with everything that it was about to do. It ends
-//! with its tasks.
+//! A simulated process, as its environment sees it. It may pause: then it does not send, receive or
+//! do anything, and later it resumes with everything that it was about to do. When the process
+//! ends, its tasks end too.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +14,8 @@ use tokio::sync::Notify;
 pub(super) struct Process {
     name: Arc<str>,
     stands_still: Arc<AtomicBool>,
-    /// Waiting tasks are woken in the order in which they came, which a `watch` does not guarantee.
+    /// Wakes waiting tasks in the order in which they began to wait, which a `watch` does not
+    /// guarantee.
     goes_on: Arc<Notify>,
 }
 
@@ -43,7 +44,7 @@ impl Process {
         self.stands_still.load(Ordering::Relaxed)
     }
 
-    /// Waits until it resumes: everything that arrives or leaves waits here.
+    /// Waits while the process is paused. Everything that the process sends or receives waits here.
     pub(super) async fn awake(&self) {
         loop {
             let goes_on = self.goes_on.notified();
@@ -54,7 +55,7 @@ impl Process {
         }
     }
 
-    /// Wraps work so that it pauses with the process.
+    /// Wraps `work` so that it pauses together with the process.
     pub(super) fn run<F: Future + Send + 'static>(&self, work: F) -> Stalling<F> {
         Stalling {
             process: self.clone(),

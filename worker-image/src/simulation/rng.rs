@@ -1,10 +1,10 @@
-//! Random numbers from a seed, the same on every machine, and a hash of events. Must not be used
-//! for secrets.
+//! Makes random numbers from a seed, which are the same on every machine, and a hash of events.
+//! They must not be used for secrets.
 
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0100_0000_01b3;
 
-/// splitmix64.
+/// A generator of random numbers (splitmix64).
 #[derive(Clone)]
 pub(super) struct Rng(u64);
 
@@ -13,8 +13,8 @@ impl Rng {
         Self(seed)
     }
 
-    /// A separate generator for one purpose, so that draws for one purpose do not shift those for
-    /// another.
+    /// Returns a separate generator for one purpose, so that the numbers for one purpose do not
+    /// depend on how many are used for another.
     pub(super) fn of(seed: u64, purpose: &str) -> Self {
         let mut hash = Hash::new();
         hash.bytes(purpose.as_bytes());
@@ -29,7 +29,7 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number from `low` to `high`, both included.
+    /// Returns a number from `low` to `high`, both included.
     pub(super) fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.next() % (high - low + 1)
     }
@@ -49,7 +49,7 @@ impl Rng {
     }
 }
 
-/// FNV-1a.
+/// A hash (FNV-1a).
 pub(super) struct Hash(u64);
 
 impl Hash {

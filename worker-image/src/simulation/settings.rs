@@ -1,6 +1,6 @@
-//! The choices of a seed before its run begins: the fleet, the kinds of faults and their frequency.
-//! A seed has only some kinds, because one kind can hide the effect of another. The job is drawn
-//! separately.
+//! Chooses the settings of a seed before its run begins: the processes, the kinds of faults and
+//! their frequency. A seed has only some kinds of faults, because one kind can hide the effect of
+//! another. The job is chosen separately.
 
 use std::time::Duration;
 
@@ -10,24 +10,25 @@ use super::rng::Rng;
 /// A kind of fault, besides those of single calls to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Nemesis {
-    /// The coordinator's process ends, and another begins some seconds later.
+    /// The coordinator's process ends, and another process starts some seconds later.
     CoordinatorDies,
     /// The coordinator pauses for some time.
     CoordinatorStalls,
     /// The coordinator pauses, is replaced, and resumes.
     CoordinatorIsReplacedAlive,
-    /// A pod is gone at once, and another one starts.
+    /// A pod disappears at once, and another one starts.
     WorkerDies,
     /// A pod is asked to terminate.
     WorkerDrains,
     WorkerStalls,
     /// A session's stream breaks.
     StreamBreaks,
-    /// A session's stream carries nothing in one direction, or in both, until a keepalive notices.
+    /// A session's stream loses all messages in one direction, or in both, until a keepalive
+    /// notices it.
     StreamDropsMessages,
     /// No call to the store is answered for some time.
     StoreIsAway,
-    /// A committed shuffle file vanishes or is damaged in the store.
+    /// A committed shuffle file disappears from the store, or is damaged there.
     OutputIsLost,
 }
 
@@ -44,23 +45,23 @@ const ALL: [Nemesis; 10] = [
     Nemesis::OutputIsLost,
 ];
 
-/// How long a call of a task is retried: longer than the sum of the faults of a seed.
+/// How long a call of a task is retried. This is longer than all faults of a seed together.
 const TASK_RETRY_TIME: Duration = Duration::from_mins(1);
 
-/// The choices of one seed.
+/// The settings of one seed.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) workers: u64,
     pub(super) slots: u32,
-    /// The longest duration of a task.
+    /// The longest duration of a task, in milliseconds.
     pub(super) task_ms_max: u64,
-    /// The longest delay of a message.
+    /// The longest delay of a message, in milliseconds.
     pub(super) message_ms_max: u64,
-    /// Tasks in a hundred that fail by themselves.
+    /// How many of a hundred tasks fail by themselves.
     pub(super) failures: u64,
     /// The faults of the coordinators' calls to the store.
     pub(super) faults: Faults,
-    /// The faults of the tasks' calls, during which no time passes.
+    /// The faults of the tasks' calls to the store, during which no simulated time passes.
     pub(super) task_faults: Faults,
     /// How long a task's call is retried, in real time.
     pub(super) task_retry_time: Duration,
@@ -106,7 +107,7 @@ impl Settings {
         }
     }
 
-    /// Settings without any fault.
+    /// Returns settings without any fault.
     pub(super) fn calm() -> Self {
         Self {
             workers: 2,

@@ -1,6 +1,6 @@
-//! An object store in memory that is slow, fails, gives false answers and damages data, all
-//! determined by a seed. It reports every executed change in order, so its contents at any moment
-//! are known without asking it. Knows nothing about ledgers and tasks.
+//! An object store in memory that is slow, fails, gives false answers and damages data. A seed
+//! determines all of this. The store reports every executed change in order, so the simulation
+//! knows its contents at any moment without reading it. It knows nothing about ledgers and tasks.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,7 +20,7 @@ use super::faults::{Fate, Faults, Kind, Outcome};
 use super::journal::Journal;
 use super::rng::{Hash, Rng};
 
-/// A change that was executed and is visible to everybody from now on.
+/// A change that was executed. It is visible to all clients from now on.
 pub(super) enum Applied<'a> {
     /// An object exists under its name.
     Put { path: &'a str, bytes: &'a Bytes },
@@ -32,7 +32,7 @@ pub(super) enum Applied<'a> {
 
 type Observer = Box<dyn Fn(&Applied<'_>) + Send + Sync>;
 
-/// The store itself, of which each process has clients.
+/// The store itself. Each process has clients of it.
 pub(super) struct Server {
     seed: u64,
     journal: Journal,
@@ -43,7 +43,7 @@ pub(super) struct Server {
 
 struct State {
     faults: Faults,
-    /// The faults of calls during which no time passes.
+    /// The faults of calls during which no simulated time passes.
     task_faults: Faults,
     /// How often each call was made.
     calls: BTreeMap<(&'static str, String), u64>,
@@ -60,7 +60,7 @@ pub(super) fn unavailable(status: &str) -> object_store::Error {
 }
 
 impl Server {
-    /// An empty store; `observer` is called for each change when it happens.
+    /// Returns an empty store. `observer` is called for each change when it happens.
     pub(super) fn new(seed: u64, faults: Faults, journal: Journal, observer: Observer) -> Self {
         Self {
             seed,
@@ -126,7 +126,7 @@ impl Server {
         hash.bytes(&count.to_le_bytes());
         let mut rng = Rng::new(self.seed ^ hash.value());
         let faults = if is_out {
-            // The caller waits until its timeout, or gets the error at once.
+            // During an outage, the caller waits until its timeout, or gets an error at once.
             Faults {
                 refused: if takes_time { 700 } else { 1_000 },
                 hung: 1_000,
@@ -160,7 +160,7 @@ impl Server {
         at_once(self.inner.get_opts(path, options))
     }
 
-    /// A listing without this number of the newest objects.
+    /// Returns a listing that lacks the newest `hidden` objects.
     pub(super) fn list(&self, prefix: Option<&Path>, hidden: usize) -> ListResult {
         let root = Path::default();
         let prefix = prefix.unwrap_or(&root);
@@ -192,14 +192,14 @@ impl Server {
         listed
     }
 
-    /// All objects in a folder, by name.
+    /// Returns all objects in a folder, ordered by name.
     pub(super) fn all(&self, prefix: &Path) -> Vec<ObjectMeta> {
         let listed = self.inner.list(Some(prefix)).collect::<Vec<_>>();
         let listed = listed.now_or_never().unwrap_or_default();
         listed.into_iter().flatten().collect()
     }
 
-    /// The bytes of an object.
+    /// Returns the bytes of an object.
     pub(super) fn bytes(&self, path: &Path) -> Option<Bytes> {
         let found = self.get(path, GetOptions::default()).ok()?;
         found.bytes().now_or_never()?.ok()
@@ -212,7 +212,7 @@ impl Server {
         self.state().order.remove(path.as_ref());
     }
 
-    /// Puts an object before the run begins: the observer is not called.
+    /// Puts an object before the run begins: the observer is not called for it.
     pub(super) fn place(&self, path: &str, bytes: Bytes) {
         let (path, payload) = (Path::parse(path).unwrap(), PutPayload::from(bytes));
         let _put = at_once(self.inner.put_opts(&path, payload, PutOptions::default()));
@@ -277,13 +277,13 @@ impl Server {
     }
 }
 
-/// The store in memory never waits.
+/// Returns the result of a call to the store in memory, which never waits.
 fn at_once<T>(call: impl Future<Output = Result<T>>) -> Result<T> {
     call.now_or_never()
         .unwrap_or_else(|| Err(unavailable("500 the store in memory waits")))
 }
 
-/// The result of a call with this `answer`, if it was executed.
+/// Returns what the client gets if the call ends with `answer`.
 pub(super) fn answered<T>(
     outcome: Outcome,
     path: &str,
@@ -315,7 +315,7 @@ pub(super) fn answered<T>(
     }
 }
 
-/// The answer with other bytes.
+/// Returns the answer with other bytes.
 pub(super) fn with_bytes(
     answer: GetResult,
     change: impl FnOnce(&Bytes) -> Bytes,
@@ -333,7 +333,7 @@ pub(super) fn with_bytes(
     })
 }
 
-/// The bytes with one bit flipped.
+/// Returns the bytes with one bit flipped.
 pub(super) fn flipped(bytes: &Bytes, which: u64) -> Bytes {
     let mut bytes = bytes.to_vec();
     let position = usize::try_from(which % (bytes.len() as u64).max(1)).unwrap_or(0);

@@ -1,6 +1,6 @@
-//! Runs the real task, with its own threads, while the simulation waits and its clock stands still,
-//! so the result depends on nothing else that happens. Its calls to the store fail according to the
-//! seed, and take no time.
+//! Runs the real task, with its own threads, while the simulation waits and its clock is paused. So
+//! the result does not depend on other events. Its calls to the store fail according to the seed,
+//! and take no time.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -17,8 +17,8 @@ use crate::defect;
 use crate::task::{ProgressCounters, TaskContext, TaskFailure, TaskSetup, run};
 use crate::worker::SlotEvent;
 
-/// The runtime for the store calls of all tasks of all runs: the calls take no time, but the pauses
-/// between them do.
+/// The runtime for the store calls of all tasks of all runs. The calls take no time, but the pauses
+/// between tries need a runtime.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -30,11 +30,11 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
 /// Runs tasks of one job.
 pub(super) struct Tasks {
     context: TaskContext,
-    /// The context during an outage of the store. Tasks do not wait for its end, because no time
-    /// passes.
+    /// The context during an outage of the store. Tasks do not retry then, because no simulated
+    /// time passes while they run.
     without_retries: TaskContext,
     server: Arc<Server>,
-    /// The folder for data that does not fit into memory. Such data does not occur here.
+    /// The folder for data that does not fit into memory. The jobs here have no such data.
     _spill: tempfile::TempDir,
 }
 
@@ -72,8 +72,8 @@ impl Tasks {
             &self.context
         };
         let counters = Arc::new(ProgressCounters::default());
-        // The task does not run on this thread: the thread belongs to the simulation's runtime, and
-        // tasks block.
+        // The task runs on another thread, because this thread belongs to the simulation's runtime,
+        // and tasks block.
         let work = defect::inherited(|| run(context, &assignment, &counters, None));
         let outcome = std::thread::scope(|scope| scope.spawn(work).join().unwrap());
         match outcome {
@@ -83,7 +83,7 @@ impl Tasks {
     }
 }
 
-/// A failure that is the task's own.
+/// Returns a failure that the task itself causes.
 pub(super) fn own_failure() -> TaskFailure {
     TaskFailure {
         class: FailureClass::Application,

@@ -1,5 +1,5 @@
-//! The facts of a run, observed in the store and on the wire, and the messages and actions that
-//! would contradict them. Asks neither coordinators nor workers.
+//! Records the facts of a run, as observed in the store and in messages, and reports every message
+//! or action that contradicts them. It asks neither coordinators nor workers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -41,11 +41,11 @@ pub(super) struct Truth {
 struct State {
     book: LedgerBook,
     reports: BTreeMap<TaskAttempt, Report>,
-    /// The results that have reached each epoch.
+    /// The attempts whose results have reached the coordinator of each epoch.
     received: BTreeMap<u64, BTreeSet<TaskAttempt>>,
     /// Attempts whose output was found to be lost.
     lost: BTreeSet<TaskAttempt>,
-    /// The last dispatched attempt of each task, and those that were revoked.
+    /// The last dispatched attempt of each task. `revoked` contains the attempts that were revoked.
     newest: BTreeMap<TaskId, TaskAttempt>,
     cancelled: BTreeSet<TaskAttempt>,
 }
@@ -96,7 +96,7 @@ impl Truth {
         self.expect(is_right);
     }
 
-    /// A worker's message reaches the coordinator of this epoch.
+    /// Records a worker's message when it reaches the coordinator of this epoch.
     pub(super) fn received(&self, epoch: Option<u64>, message: &WorkerMessage) {
         let mut state = self.state();
         let epoch = epoch.unwrap_or_default();
@@ -147,7 +147,7 @@ impl Truth {
         }
     }
 
-    /// A coordinator sends a message.
+    /// Records a message when a coordinator sends it.
     pub(super) fn sent(&self, message: &CoordinatorMessage) {
         let mut state = self.state();
         let epoch = message.epoch;
@@ -193,7 +193,7 @@ impl Truth {
         }
     }
 
-    /// The attempts whose shuffle files are valid, with their paths.
+    /// Returns the attempts whose shuffle files are valid, with their paths.
     pub(super) fn committed_shuffles(&self) -> Vec<(TaskAttempt, String)> {
         let state = self.state();
         let winners = state.winners(u64::MAX - 1);
@@ -204,7 +204,7 @@ impl Truth {
         shuffled.collect()
     }
 
-    /// How the job ended, if that is durable.
+    /// Returns how the job ended, if the result is durable.
     pub(super) fn result(&self) -> Option<JobResult> {
         let state = self.state();
         state.book.all().find_map(|record| match record {
@@ -217,7 +217,7 @@ impl Truth {
         })
     }
 
-    /// Failures that are charged to a task.
+    /// Returns how many failures are charged to a task.
     pub(super) fn charged(&self) -> usize {
         let state = self.state();
         let charged = state.book.all().filter(|record| {
@@ -227,7 +227,7 @@ impl Truth {
         charged.count()
     }
 
-    /// Failures that were reported.
+    /// Returns how many failures were reported.
     pub(super) fn failures(&self) -> usize {
         let state = self.state();
         let failed = |report: &&Report| matches!(report, Report::Failed { .. });
@@ -240,7 +240,7 @@ impl Truth {
 }
 
 impl State {
-    /// The tasks that the coordinator of this epoch knows to be committed.
+    /// Returns the tasks that the coordinator of this epoch knows to be committed.
     fn winners(&self, epoch: u64) -> BTreeMap<TaskId, (TaskAttempt, TaskOutput)> {
         let mut winners = BTreeMap::new();
         for record in self.book.known_to(epoch) {
@@ -270,7 +270,8 @@ impl State {
         }
     }
 
-    /// A worker forgets what is acknowledged: if the result counts, it must be in the ledger.
+    /// Checks an acknowledgement. The worker forgets the result afterwards, so a result that counts
+    /// must be in the ledger.
     fn expect_acknowledgement(&self, epoch: u64, task: TaskAttempt) -> Result<(), String> {
         let is_dealt_with = self.book.known_to(epoch).any(|record| match record {
             // If another attempt has won, this attempt is superseded.
@@ -281,7 +282,8 @@ impl State {
             LogRecord::Result(_) => true,
             LogRecord::StageFinished { .. } | LogRecord::Finalized { .. } => false,
         });
-        // The first of two results is not durable yet. Its own worker keeps it until it is durable.
+        // The first of two results may not be durable yet. The worker that reported it keeps it
+        // until it is durable.
         let is_superseded = self.received.get(&epoch).is_some_and(|received| {
             let mut results = received.iter().filter(|other| other.task == task.task);
             results.any(|other| *other != task)
@@ -302,21 +304,21 @@ impl State {
         }
     }
 
-    /// Whether the attempt is superseded, so that its failure counts for no task.
+    /// Returns whether the attempt is superseded, so that its failure counts for no task.
     fn is_given_up(&self, task: TaskAttempt) -> bool {
         let newest = self.newest.get(&task.task);
         self.cancelled.contains(&task) || newest.is_some_and(|newest| *newest != task)
     }
 }
 
-/// The wire's number for it.
+/// The number of this class in messages.
 const DISRUPTION: i32 = FailureClass::Disruption as i32;
 
 fn is_final(path: &str) -> bool {
     path.split('/').next() == Some(OUTPUT)
 }
 
-/// The claim that jobs write into the folder.
+/// Returns whether this is the claim that jobs write into the folder.
 fn is_mark(path: &str) -> bool {
     path.ends_with(MANIFEST_NAME) || path.ends_with(STARTED_NAME)
 }

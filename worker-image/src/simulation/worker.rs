@@ -1,5 +1,5 @@
-//! A simulated worker: the real supervisor and the real session, with slots that run the real task
-//! at one moment of its simulated duration. Decides nothing.
+//! A simulated worker: the real supervisor and the real session, with simulated slots. A slot runs
+//! the real task at one moment of the task's simulated duration. This module decides nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,13 +26,13 @@ use crate::worker::{Leave, Readiness, Session, SlotCommand, SlotEvent, Superviso
 const EVENTS_QUEUED: usize = 256;
 /// The same value as in a real worker.
 const COMMANDS_QUEUED: usize = 4;
-/// Its calls to the store are those of its tasks; the worker itself makes none.
+/// How long the worker itself retries calls to the store. It makes none; only its tasks do.
 const NO_RETRY_TIME: Duration = Duration::ZERO;
 
 /// A pod with its process.
 pub(super) struct Worker {
     pub(super) pod: u64,
-    /// Its ordinal, which a replacement takes over.
+    /// Its ordinal, which its replacement also gets.
     pub(super) ordinal: u64,
     pub(super) process: Process,
     supervisor: JoinHandle<()>,
@@ -107,15 +107,15 @@ impl Worker {
         }
     }
 
-    /// Asks it to terminate.
+    /// Asks the worker to terminate.
     pub(super) fn terminate(&mut self) {
         if let Some(terminate) = self.terminate.take() {
-            // It may be gone already.
+            // The worker may have ended already.
             let _gone = terminate.send(Leave::Disrupted);
         }
     }
 
-    /// Whether its process has ended by itself.
+    /// Returns whether its process has ended by itself.
     pub(super) fn is_over(&self) -> bool {
         self.supervisor.is_finished()
     }
@@ -166,7 +166,7 @@ impl Slot {
             bytes: 1,
             written: 1,
         };
-        // The supervisor always receives what its slots send.
+        // The supervisor receives everything that its slots send.
         let _taken = self
             .events
             .send((self.number, SlotEvent::Progress(progress)))
@@ -188,7 +188,7 @@ impl Slot {
         }
     }
 
-    /// Works for this long, unless it is asked to stop.
+    /// Works for this time, unless it is asked to stop. Returns whether it was asked to stop.
     async fn is_stopped_within(&mut self, time: Duration) -> bool {
         tokio::select! {
             biased;

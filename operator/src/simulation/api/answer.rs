@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::kinds::{Kind, KindFacts};
 use super::request::ApiRequest;
 
-/// An answer that is not a watch.
+/// An answer to a request that is not a watch.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Answer {
     pub(crate) code: u16,
@@ -34,7 +34,7 @@ impl Answer {
         change(Arc::make_mut(&mut self.body));
     }
 
-    /// An error that names an object.
+    /// Returns an error that names an object.
     pub(crate) fn refuse(code: u16, reason: &str, kind: Kind, name: &str, message: &str) -> Self {
         let facts = kind.facts();
         let mut details = json!({"name": name, "kind": facts.plural});
@@ -44,7 +44,7 @@ impl Answer {
         Self::error(code, reason, message, &details)
     }
 
-    /// An error that names no object.
+    /// Returns an error that names no object.
     pub(crate) fn fail(code: u16, reason: &str, message: &str) -> Self {
         Self::error(code, reason, message, &Value::Null)
     }
@@ -81,7 +81,8 @@ impl Answer {
         Self::refuse(409, "Conflict", kind, name, &message)
     }
 
-    /// A failed precondition of a deletion. It names the kind and not the resource.
+    /// Returns the error for a failed precondition of a deletion. It names the kind and not the
+    /// resource.
     pub(crate) fn precondition(kind: Kind, name: &str, why: &str) -> Self {
         let qualified = kind.facts().qualified_kind();
         let message = format!("Operation cannot be fulfilled on {qualified} \"{name}\": {why}");
@@ -90,7 +91,7 @@ impl Answer {
         answer
     }
 
-    /// The field `path` of an object is invalid, for the reason `cause`.
+    /// Returns the error for an invalid field `path` of an object, with the reason `cause`.
     pub(crate) fn invalid(kind: Kind, name: &str, path: &str, cause: &str, why: &str) -> Self {
         let qualified = kind.facts().qualified_kind();
         let message = format!("{qualified} \"{name}\" is invalid: {path}: {why}");
@@ -110,7 +111,7 @@ impl Answer {
         Self::fail(410, "Expired", message)
     }
 
-    /// The answer of most kinds to a deletion.
+    /// Returns the answer of most kinds to a deletion.
     pub(crate) fn deleted(kind: Kind, name: &str, uid: &Value) -> Self {
         let facts = kind.facts();
         let mut details = json!({"name": name, "kind": facts.plural, "uid": uid});
@@ -123,7 +124,7 @@ impl Answer {
     }
 }
 
-/// An object in the format that `request` asks for. A stored object contains its kind.
+/// Returns an object in the format that `request` asks for. Stored objects contain their kind.
 pub(crate) fn view(request: &ApiRequest, object: &Arc<Value>) -> Arc<Value> {
     if request.is_partial {
         return Arc::new(json!({
@@ -136,8 +137,8 @@ pub(crate) fn view(request: &ApiRequest, object: &Arc<Value>) -> Arc<Value> {
     Arc::clone(object)
 }
 
-/// One page of a list. `next` contains the token of the next page and, if known, the number of
-/// remaining objects.
+/// Returns one page of a list. `next` contains the token of the next page and, if known, the number
+/// of remaining objects.
 pub(crate) fn list(
     request: &ApiRequest,
     items: &[Arc<Value>],
@@ -180,7 +181,7 @@ pub(crate) fn list(
     body
 }
 
-/// One line of a watch.
+/// Returns one line of a watch.
 pub(crate) fn event_line(what: &str, object: &Value) -> Vec<u8> {
     format!("{{\"type\":\"{what}\",\"object\":{object}}}\n").into_bytes()
 }
@@ -192,7 +193,7 @@ fn without_kind(object: &mut Value) {
     }
 }
 
-/// An event of `events.k8s.io` as `v1` shows it.
+/// Converts an event of `events.k8s.io` into the form in which `v1` shows it.
 fn core_event(object: &Value) -> Value {
     let mut event = json!({
         "kind": "Event", "apiVersion": "v1", "metadata": object["metadata"],

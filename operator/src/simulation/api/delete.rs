@@ -1,4 +1,5 @@
-//! Deletions: at once, or after finalizers and the grace period. Knows no HTTP.
+//! Implements deletions: at once, or after finalizers and the grace period. This module does not
+//! handle HTTP.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use super::request::ApiRequest;
 use super::store::{Actor, Store, whole_seconds};
 use super::write::target;
 
-/// Grace period in seconds of a pod that sets none.
+/// The grace period, in seconds, of a pod that sets none.
 const USUAL_GRACE: i64 = 30;
 /// The finalizer of an object that is deleted after its dependents.
 pub(crate) const FOREGROUND: &str = "foregroundDeletion";
@@ -43,7 +44,7 @@ pub(crate) fn delete(store: &mut Store, request: &ApiRequest, by: Actor, now: Ti
             return Answer::precondition(request.kind, &name, &why);
         }
     }
-    // Parameters are used only if there is no body.
+    // The parameters of the address are used only if there is no body.
     let is_dry_run = if options.is_null() {
         request.query.is_dry_run
     } else {
@@ -74,8 +75,8 @@ pub(crate) fn delete(store: &mut Store, request: &ApiRequest, by: Actor, now: Ti
     Answer::ok(view(request, &removed.unwrap_or(stored)))
 }
 
-/// Marks an object's metadata as being deleted. If they are marked already, they change only if the
-/// grace period becomes shorter.
+/// Marks an object's metadata as being deleted. If the metadata is already marked, it changes only
+/// if the grace period becomes shorter.
 fn mark(metadata: &mut Value, grace: i64, now: Timestamp) {
     let asked_before = text(&metadata["deletionTimestamp"]).parse().ok();
     let grace_before = metadata["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
@@ -94,7 +95,7 @@ fn plus(time: Timestamp, seconds: i64) -> Timestamp {
         .unwrap_or(time)
 }
 
-/// Adds the finalizers of the requested propagation, and counts all of them.
+/// Adds the finalizers of the requested propagation. Returns how many finalizers the object has.
 fn ending_finalizers(ending: &mut Value, options: &Value) -> usize {
     let wanted = match options["propagationPolicy"].as_str() {
         Some("Foreground") => Some(FOREGROUND),
@@ -118,7 +119,8 @@ fn ending_finalizers(ending: &mut Value, options: &Value) -> usize {
     count
 }
 
-/// Grace period of a pod in seconds; 0 if no kubelet knows the pod, or if the pod has ended.
+/// Returns the grace period of a pod in seconds. It is 0 if no kubelet knows the pod, or if the pod
+/// has ended.
 fn pod_grace(pod: &Value, options: &Value) -> i64 {
     let is_over = matches!(
         pod["status"]["phase"].as_str(),

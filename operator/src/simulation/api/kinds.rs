@@ -1,4 +1,4 @@
-//! The kinds of objects that the server knows. Holds no object.
+//! Defines the kinds of objects that the server knows. This module contains no objects.
 
 /// One kind, as the API server serves it.
 #[expect(
@@ -11,7 +11,7 @@ pub(crate) struct KindFacts {
     pub(crate) version: &'static str,
     pub(crate) plural: &'static str,
     pub(crate) kind: &'static str,
-    /// Whether it has a status subresource: then a write to the object does not change the status.
+    /// Whether it has a status subresource. Then a write to the object does not change the status.
     pub(crate) has_status: bool,
     /// Whether the server increments `metadata.generation` with each change of the spec.
     pub(crate) counts_generation: bool,
@@ -104,12 +104,12 @@ const fn built_in(group: &'static str, plural: &'static str, kind: &'static str)
 }
 
 impl Kind {
-    /// The kind with this group, version and plural.
+    /// Returns the kind with this group, version and plural.
     pub(crate) fn find(group: &str, version: &str, plural: &str) -> Option<Self> {
         let index = KINDS
             .iter()
             .position(|one| one.group == group && one.version == version && one.plural == plural)?;
-        // Both APIs of events show the same objects.
+        // The two APIs of events show the same objects.
         Some(if Self(index).facts().plural == "events" {
             EVENTS
         } else {
@@ -117,7 +117,7 @@ impl Kind {
         })
     }
 
-    /// The kind in an owner reference.
+    /// Returns the kind in an owner reference.
     pub(crate) fn of_owner(api_version: &str, kind: &str) -> Option<Self> {
         KINDS
             .iter()
@@ -139,12 +139,12 @@ impl KindFacts {
         }
     }
 
-    /// Its name in messages: `statefulsets.apps`.
+    /// Returns its name in messages, such as `statefulsets.apps`.
     pub(crate) fn qualified(&self) -> String {
         self.in_group(self.plural)
     }
 
-    /// Its name in messages about one field: `StatefulSet.apps`.
+    /// Returns its name in messages about one field, such as `StatefulSet.apps`.
     pub(crate) fn qualified_kind(&self) -> String {
         self.in_group(self.kind)
     }

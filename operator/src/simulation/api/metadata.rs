@@ -1,5 +1,5 @@
-//! How the server treats the metadata of every object: the fields that it drops, and those that no
-//! writer may change.
+//! Handles the metadata of every object as the API server does: it drops some fields, and lets no
+//! writer change others.
 
 use serde_json::{Map, Value};
 
@@ -59,7 +59,7 @@ pub(super) fn refuse_change(
     let (before, after) = (&before["metadata"], &after["metadata"]);
     for field in ["deletionTimestamp", "uid"] {
         let given = &after[field];
-        // A missing field stays unchanged.
+        // If the field is missing in the write, it stays unchanged.
         if text(given).is_empty() || *given == before[field] {
             continue;
         }
@@ -98,7 +98,7 @@ pub(super) fn refuse_change(
     ))
 }
 
-/// A text, or none.
+/// Returns the text of a value, or an empty text if the value is not a text.
 pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("")
 }

@@ -1,5 +1,5 @@
-//! A small API server in memory, as a tower service: the part of the real one that the operator and
-//! its clients use, with the same answers. It knows nothing about jobs.
+//! A small API server in memory, as a tower service. It implements the part of the real API server
+//! that the operator and its clients use, with the same answers. It knows nothing about jobs.
 
 pub(crate) mod answer;
 pub(crate) mod delete;
@@ -25,7 +25,7 @@ use self::answer::Answer;
 use self::request::{ApiRequest, Verb};
 use self::store::{Actor, Store};
 
-/// The server. Its clones are the same server.
+/// The server. Clones refer to the same server.
 #[derive(Clone)]
 pub(crate) struct ApiServer {
     store: Arc<Mutex<Store>>,
@@ -34,7 +34,7 @@ pub(crate) struct ApiServer {
 }
 
 impl ApiServer {
-    /// An empty server; `now` returns the time that it writes into objects.
+    /// Returns an empty server. `now` returns the time that it writes into objects.
     pub(crate) fn new(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         Self {
             store: Arc::default(),
@@ -43,12 +43,12 @@ impl ApiServer {
         }
     }
 
-    /// The current time.
+    /// Returns the current time.
     pub(crate) fn now(&self) -> Timestamp {
         (self.now)()
     }
 
-    /// The store, for reading.
+    /// Locks the store, for reading.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Store> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -68,7 +68,7 @@ impl ApiServer {
         result
     }
 
-    /// Notifies of changes.
+    /// Returns a receiver that is notified of changes.
     pub(crate) fn subscribe(&self) -> signal::Receiver<u64> {
         self.changed.subscribe()
     }
@@ -86,7 +86,7 @@ impl ApiServer {
         })
     }
 
-    /// The list of `request` as it was the given number of versions ago.
+    /// Returns the list of `request` as it was `versions_ago` versions ago.
     pub(crate) fn old_list(&self, request: &ApiRequest, versions_ago: u64) -> Answer {
         self.change(|store, _| {
             let version = store.version().saturating_sub(versions_ago);
@@ -95,7 +95,7 @@ impl ApiServer {
     }
 }
 
-/// An answer as HTTP.
+/// Converts an answer into an HTTP response.
 pub(crate) fn respond(answer: &Answer) -> Response<Body> {
     let mut response = Response::new(Body::from(answer.body.to_string()));
     *response.status_mut() =

@@ -1,4 +1,4 @@
-//! Get and list. Changes nothing.
+//! Implements get and list. This module changes nothing.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use super::request::ApiRequest;
 use super::store::{Key, Store};
 use super::write::scale_of;
 
-/// The error for the rest of a list that has become too old.
+/// The message of the error for the next page of a list that has become too old.
 const PAGES_GONE: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
 
-/// One object, or its scale.
+/// Returns one object, or its scale.
 pub(crate) fn get(store: &Store, request: &ApiRequest) -> Answer {
     let name = request.name.as_deref().unwrap_or("");
     let key = Key::new(
@@ -29,7 +29,8 @@ pub(crate) fn get(store: &Store, request: &ApiRequest) -> Answer {
     }
 }
 
-/// A page of a list, as it is now or as it was when its first page was read.
+/// Returns a page of a list: the first page as the list is now, further pages as the list was when
+/// its first page was read.
 pub(crate) fn list(store: &Store, request: &ApiRequest) -> Answer {
     if let Some(refusal) = request.query.selector.refuse(request.kind) {
         return refusal;
@@ -43,7 +44,7 @@ pub(crate) fn list(store: &Store, request: &ApiRequest) -> Answer {
     };
     if version < store.oldest() {
         let mut answer = Answer::gone(PAGES_GONE);
-        // With this token the rest could be read in its current state.
+        // With this token a client could read the rest in its current state.
         answer.set(|body| body["metadata"]["continue"] = json!(write_token(0, &start)));
         return answer;
     }
@@ -52,12 +53,12 @@ pub(crate) fn list(store: &Store, request: &ApiRequest) -> Answer {
     page(request, version, items)
 }
 
-/// The list as it was when `version` was the newest.
+/// Returns the list as it was when `version` was the newest.
 pub(crate) fn list_at(store: &Store, request: &ApiRequest, version: u64) -> Answer {
     page(request, version, meant_at(store, request, version))
 }
 
-/// The objects that match the request's namespace and selectors, in the order of names.
+/// Returns the objects that match the request's namespace and selectors, in the order of names.
 pub(crate) fn meant(store: &Store, request: &ApiRequest) -> Vec<(Key, Arc<Value>)> {
     let all = store
         .all(request.kind)
@@ -72,7 +73,7 @@ fn meant_at(store: &Store, request: &ApiRequest, version: u64) -> Vec<(Key, Arc<
         .collect()
 }
 
-/// Whether the object matches the request's namespace and selectors.
+/// Returns whether the object matches the request's namespace and selectors.
 pub(crate) fn is_meant(request: &ApiRequest, key: &Key, object: &Value) -> bool {
     let namespace = request.namespace.as_ref();
     namespace.is_none_or(|namespace| *namespace == key.namespace)
@@ -91,13 +92,13 @@ fn page(request: &ApiRequest, version: u64, mut items: Vec<(Key, Arc<Value>)>) -
     Answer::ok(list_body(request, &items, version, next))
 }
 
-/// The position of an object in the order of names.
+/// Returns the position of an object in the order of names.
 fn place(key: &Key) -> String {
     format!("{}/{}", key.namespace, key.name)
 }
 
-/// A token contains the version of the whole list and the position of its last object that was
-/// shown.
+/// Returns the token of the next page. It contains the version of the list, and the position of the
+/// last object that was shown.
 pub(crate) fn write_token(version: u64, start: &str) -> String {
     format!("page-{version}-{start}")
 }

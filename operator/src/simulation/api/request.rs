@@ -1,4 +1,4 @@
-//! Parses one request. Decides nothing.
+//! Parses one request. This module decides nothing.
 
 use std::collections::BTreeMap;
 
@@ -73,7 +73,7 @@ impl Verb {
 }
 
 impl ApiRequest {
-    /// Parses a request; an unsupported request is an error with a sentence.
+    /// Parses a request. An unsupported request is an error with a sentence.
     pub(crate) fn read(parts: &Parts, body: &[u8]) -> Result<Self, String> {
         let path = parts.uri.path();
         let unknown = || format!("{} {path} is not served here", parts.method);
@@ -176,7 +176,7 @@ fn parameters(query: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Decodes the escapes of a query.
+/// Decodes the percent escapes of a query.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,12 +1,12 @@
-//! Label and field selectors, in the forms that are used; any other form is an error with a
-//! sentence.
+//! Implements label and field selectors, in the forms that are used in the simulation. Any other
+//! form is an error with a sentence.
 
 use serde_json::Value;
 
 use super::answer::Answer;
 use super::kinds::{EVENTS, Kind, PODS};
 
-/// The fields by which objects can be selected.
+/// The fields by which objects of all kinds can be selected.
 const OF_ALL: [&str; 2] = ["metadata.name", "metadata.namespace"];
 const OF_PODS: [&str; 3] = ["spec.nodeName", "spec.schedulerName", "status.phase"];
 const OF_EVENTS: [&str; 8] = [
@@ -20,7 +20,7 @@ const OF_EVENTS: [&str; 8] = [
     "type",
 ];
 
-/// Selects objects.
+/// A selector of objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Selector {
     labels: Vec<LabelTerm>,
@@ -129,7 +129,7 @@ impl LabelTerm {
     }
 }
 
-/// Splits at commas outside of brackets.
+/// Splits a text at commas outside of brackets.
 fn terms(text: &str) -> Vec<String> {
     let mut all = vec![String::new()];
     let mut depth = 0_u32;
@@ -149,7 +149,8 @@ fn terms(text: &str) -> Vec<String> {
     all
 }
 
-/// The value of a field. Events have two formats, and both name the object that they concern.
+/// Returns the value of a field. Events have two formats, and both name the object that the event
+/// is about.
 fn field(object: &Value, path: &str) -> String {
     let path = path.replacen("involvedObject.", "regarding.", 1);
     let found = path.split('.').fold(object, |value, part| &value[part]);

@@ -1,4 +1,5 @@
-//! The objects, every change to them, and the author of each change. Knows nothing about requests.
+//! Stores the objects, every change to them, and the author of each change. It knows nothing about
+//! requests.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::kinds::{self, Kind};
 
-/// The key of an object: kind, namespace (empty for cluster-wide objects), name.
+/// The key of an object: its kind, its namespace (empty for cluster-wide objects) and its name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
     pub(crate) kind: Kind,
@@ -35,7 +36,7 @@ pub(crate) enum What {
     Deleted,
 }
 
-/// One change. All of them are kept, because watches, old lists and the judges read them.
+/// One change. All changes are kept, because watches, old lists and the judges read them.
 #[derive(Clone, Debug)]
 pub(crate) struct Change {
     pub(crate) version: u64,
@@ -54,7 +55,8 @@ pub(crate) struct Store {
     objects: BTreeMap<Key, Arc<Value>>,
     changes: Vec<Change>,
     version: u64,
-    /// Watches and lists of older versions are answered with 410.
+    /// The oldest version for which watches and lists are answered. Older versions are answered
+    /// with 410.
     oldest: u64,
     next_uid: u64,
 }
@@ -91,7 +93,7 @@ impl Store {
         self.oldest
     }
 
-    /// Drops the history for watches: their clients have to list again.
+    /// Drops the history for watches, so that their clients have to list again.
     pub(crate) fn compact(&mut self) {
         self.oldest = self.version;
     }
@@ -104,7 +106,7 @@ impl Store {
         self.objects.get(key)
     }
 
-    /// All objects of a kind, in the order of their names.
+    /// Returns all objects of a kind, in the order of their names.
     pub(crate) fn all(&self, kind: Kind) -> impl Iterator<Item = (&Key, &Arc<Value>)> {
         self.objects.iter().filter(move |(key, _)| key.kind == kind)
     }
@@ -113,7 +115,7 @@ impl Store {
         self.objects.iter()
     }
 
-    /// The objects of a kind as they were when `version` was the newest.
+    /// Returns the objects of a kind as they were when `version` was the newest.
     pub(crate) fn all_at(&self, kind: Kind, version: u64) -> BTreeMap<Key, Arc<Value>> {
         let mut found = BTreeMap::new();
         for change in self.changes.iter().filter(|change| change.key.kind == kind) {
@@ -138,11 +140,12 @@ impl Store {
         self.note(key, named, What::Added, by, now)
     }
 
-    /// An object as it would be stored, without its version.
+    /// Returns an object as it would be stored, except for its version.
     pub(crate) fn named(&mut self, key: &Key, mut object: Value, now: Timestamp) -> Value {
         self.next_uid += 1;
         let number = self.next_uid;
-        // The first characters differ between objects, because the operator builds names from them.
+        // The first characters of uids must differ between objects, because the operator builds
+        // names from them.
         let mixed = number.wrapping_mul(0x9e37_79b9) & 0xffff_ffff;
         let facts = key.kind.facts();
         object["kind"] = json!(facts.kind);
@@ -155,8 +158,8 @@ impl Store {
         object
     }
 
-    /// Stores another version of an object. If it does not differ, no version is created, as in
-    /// etcd.
+    /// Stores another version of an object. If the object does not differ, no new version is
+    /// created, as in etcd.
     pub(crate) fn replace(
         &mut self,
         key: &Key,
@@ -188,7 +191,7 @@ impl Store {
             && (key.kind != kinds::PODS
                 || object["metadata"]["deletionGracePeriodSeconds"] == json!(0));
         if is_let_go {
-            // The writer sees the new object. All others still see the old one.
+            // The writer gets the new object. Watches get the old object.
             self.note(key.clone(), Value::clone(&before), What::Deleted, by, now);
             return Arc::new(object);
         }
@@ -234,19 +237,19 @@ impl Store {
     }
 }
 
-/// Whether anything except metadata and status differs.
+/// Returns whether anything except metadata and status differs.
 fn differs_in_spec(one: &Value, other: &Value) -> bool {
     let is_ending = |object: &Value| !object["metadata"]["deletionTimestamp"].is_null();
     is_ending(one) != is_ending(other) || !fields(one).eq(fields(other))
 }
 
-/// All fields except metadata and status.
+/// Returns all fields except metadata and status.
 fn fields(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
     let all = object.as_object().into_iter().flatten();
     all.filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status"))
 }
 
-/// A time as objects show it.
+/// Returns a time as objects show it.
 pub(crate) fn whole_seconds(time: Timestamp) -> String {
     Timestamp::from_second(time.as_second())
         .map_or_else(|_| time.to_string(), |time| time.to_string())

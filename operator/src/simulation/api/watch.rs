@@ -1,4 +1,5 @@
-//! Watches: bodies that stay open until their time is over. Changes nothing.
+//! Implements watches: answers whose bodies stay open until their time is over. This module changes
+//! nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +17,11 @@ use super::store::{Change, Store, What};
 
 /// The duration of a watch if its request sets none.
 const USUAL_TIMEOUT: u64 = 1800;
-/// Interval between bookmarks of a watch.
+/// How much time passes between two bookmarks of a watch.
 const BOOKMARK_INTERVAL: Duration = Duration::from_mins(1);
 /// How long before its end a watch sends its last bookmark.
 const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
-/// Delay of an event between the store and the watch.
+/// How long after a change a watch gets its event.
 const DELAY: Duration = Duration::from_millis(2);
 
 /// An open watch.
@@ -78,7 +79,8 @@ pub(crate) fn open(
         .right_stream())
 }
 
-/// When a watch sends its next bookmark: at a fixed interval, and once more before it ends.
+/// Returns when a watch sends its next bookmark. It sends bookmarks at a fixed interval, and one
+/// more before it ends.
 fn next_bookmark(now: Instant, ends: Instant) -> Instant {
     let last = ends.checked_sub(BOOKMARK_BEFORE_END);
     let usual = now + BOOKMARK_INTERVAL;
@@ -86,7 +88,7 @@ fn next_bookmark(now: Instant, ends: Instant) -> Instant {
         .map_or(usual, |last| last.min(usual))
 }
 
-/// A body that consists of lines.
+/// Returns a body that consists of lines.
 pub(crate) fn body(
     lines: impl Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static,
 ) -> Body {
@@ -94,11 +96,11 @@ pub(crate) fn body(
 }
 
 impl Watching {
-    /// The next lines, and the watch after them.
+    /// Waits for the next lines. Returns them, and the watch as it is after them.
     async fn advance(mut self) -> Option<(Bytes, Self)> {
         let mut changed = self.server.subscribe();
         loop {
-            // The writer gets its answer before watches get the event.
+            // The writer of a change gets its answer before watches get the event.
             let lines = self.take_lines();
             if !lines.is_empty() {
                 sleep_until(Instant::now() + DELAY).await;
@@ -114,7 +116,8 @@ impl Watching {
                     return Some((Bytes::from(self.bookmark_line()), self));
                 }
             }
-            // Either something changes, or a time has come: both are checked above.
+            // It does not matter whether something has changed or a time has come: the loop checks
+            // both.
             drop(timeout_at(self.ends.min(self.bookmark), changed.changed()).await);
         }
     }
@@ -135,8 +138,8 @@ impl Watching {
     }
 }
 
-/// The meaning of a change for this watch: an object that no longer matches is deleted, and one
-/// that begins to match is new.
+/// Returns the event of a change for this watch. If an object no longer matches, the event is a
+/// deletion. If it begins to match, the event is an addition.
 fn line_of(request: &ApiRequest, change: &Change) -> Option<Vec<u8>> {
     let is_meant = |object: &Value| is_meant(request, &change.key, object);
     if change.key.kind != request.kind {
@@ -154,7 +157,7 @@ fn line_of(request: &ApiRequest, change: &Change) -> Option<Vec<u8>> {
         (false, false) => return None,
     };
     let object = match &change.before {
-        // If it no longer matches, the watch gets its last matching state.
+        // If the object no longer matches, the watch gets its last matching state.
         Some(before) if !is_now => {
             let mut last = Value::clone(before);
             last["metadata"]["resourceVersion"] =
@@ -166,7 +169,7 @@ fn line_of(request: &ApiRequest, change: &Change) -> Option<Vec<u8>> {
     Some(event_line(what, &view(request, &object)))
 }
 
-/// All existing objects, and the bookmark that ends them.
+/// Returns events for all existing objects, and the bookmark after them.
 fn initial_events(store: &Store, request: &ApiRequest) -> Vec<Vec<u8>> {
     let mut lines: Vec<Vec<u8>> = meant(store, request)
         .iter()
@@ -193,7 +196,7 @@ fn bookmark(request: &ApiRequest, version: u64, ends_initial: bool) -> Value {
     json!({"kind": facts.kind, "apiVersion": facts.api_version(), "metadata": metadata})
 }
 
-/// The event that ends a watch whose version is too old.
+/// Returns the event that ends a watch whose version is too old.
 pub(crate) fn expired_line(version: u64, oldest: u64) -> Vec<u8> {
     let answer = Answer::gone(&format!("too old resource version: {version} ({oldest})"));
     event_line("ERROR", &answer.body)

@@ -1,4 +1,5 @@
-//! Create, update, patch and delete, with the checks of the API server. Knows no HTTP.
+//! Implements create, update and patch, with the checks of the API server. This module does not
+//! handle HTTP.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use super::metadata::{refuse_change, remove, text, tidy};
 use super::request::ApiRequest;
 use super::store::{Actor, Key, Store};
 
-/// The error for a write that is based on an older version.
+/// The message of the error for a write that is based on an older version.
 const MODIFIED: &str =
     "the object has been modified; please apply your changes to the latest version and try again";
 
@@ -74,7 +75,7 @@ pub(crate) fn create(store: &mut Store, request: &ApiRequest, by: Actor, now: Ti
     Answer::with(201, view(request, &stored))
 }
 
-/// The initial values of an object before any controller handles it.
+/// Sets the initial values of an object, before any controller handles it.
 fn begin(kind: Kind, object: &mut Value) {
     let facts = kind.facts();
     if facts.has_status {
@@ -122,7 +123,7 @@ pub(crate) fn update(store: &mut Store, request: &ApiRequest, by: Actor, now: Ti
     store_change(store, request, &key, &before, body.clone(), by, now)
 }
 
-/// An update without a version. The error names the resource and not the kind.
+/// Returns the error for an update without a version. It names the resource and not the kind.
 fn without_version(kind: Kind, name: &str) -> Answer {
     let facts = kind.facts();
     let why = "Invalid value: 0: must be specified for an update";
@@ -165,15 +166,16 @@ pub(crate) fn patch(store: &mut Store, request: &ApiRequest, by: Actor, now: Tim
     }
 }
 
-/// A patch in another format than a merge patch. Nobody here sends one.
+/// Returns the error for a patch in another format than a merge patch. No client in the simulation
+/// sends one.
 fn unknown_patch() -> Answer {
-    // The server sends this message for custom resources. For built-in kinds it would accept more
-    // formats.
+    // The server sends this message for custom resources. For built-in kinds the server would
+    // accept more formats.
     let message = "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
     Answer::fail(415, "UnsupportedMediaType", message)
 }
 
-/// Refuses a body whose object is not the one in the address.
+/// Refuses a body whose object is not the object in the address of the request.
 fn other_name(request: &ApiRequest, name: &str, body: &Value) -> Option<Answer> {
     let given = text(&body["metadata"]["name"]);
     (request.subresource.as_deref() != Some("scale") && !given.is_empty() && given != name).then(
@@ -196,14 +198,14 @@ fn other_namespace(request: &ApiRequest, body: &Value) -> Option<Answer> {
     })
 }
 
-/// If the object's metadata contain a version, it must be the newest.
+/// Refuses a write with a version that is not the newest. A write without a version is accepted.
 fn conflict(request: &ApiRequest, name: &str, before: &Value, after: &Value) -> Option<Answer> {
     let version = text(&after["metadata"]["resourceVersion"]);
     let is_old = !version.is_empty() && version != text(&before["metadata"]["resourceVersion"]);
     is_old.then(|| Answer::conflict(request.kind, name, MODIFIED))
 }
 
-/// The key in etcd, which some messages contain.
+/// Returns the key of an object in etcd, which some messages contain.
 fn stored_under(key: &Key) -> String {
     let facts = key.kind.facts();
     let resource = if facts.is_built_in {
@@ -281,7 +283,7 @@ fn store_change(
     Answer::ok(view(request, &stored))
 }
 
-/// The scale subresource of a Deployment or `StatefulSet`.
+/// Returns the scale subresource of a Deployment or `StatefulSet`.
 pub(crate) fn scale_of(object: &Value) -> Value {
     let metadata = &object["metadata"];
     let mut scale = json!({
@@ -293,14 +295,14 @@ pub(crate) fn scale_of(object: &Value) -> Value {
         "spec": {},
         "status": {"replicas": object["status"]["replicas"].as_i64().unwrap_or(0)},
     });
-    // A missing value is not shown.
+    // A value of 0 is not shown.
     if object["spec"]["replicas"] != json!(0) {
         scale["spec"]["replicas"] = object["spec"]["replicas"].clone();
     }
     scale
 }
 
-/// A JSON merge patch (RFC 7396).
+/// Applies a JSON merge patch (RFC 7396).
 pub(crate) fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(fields) = patch else {
         *target = patch.clone();
@@ -318,14 +320,14 @@ pub(crate) fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-/// The object that a request names.
+/// Returns the object that a request names.
 pub(super) fn target(request: &ApiRequest) -> (Key, String) {
     let name = request.name.clone().unwrap_or_default();
     let namespace = request.namespace.as_deref().unwrap_or("");
     (Key::new(request.kind, namespace, &name), name)
 }
 
-/// The name of a new object; a generated name contains the version of the store.
+/// Returns the name of a new object. A generated name contains the version of the store.
 fn name_of(store: &Store, object: &Value) -> Option<String> {
     let metadata = &object["metadata"];
     if let Some(name) = metadata["name"].as_str().filter(|name| !name.is_empty()) {
@@ -335,7 +337,7 @@ fn name_of(store: &Store, object: &Value) -> Option<String> {
     Some(format!("{prefix}{:05}", store.version() + 1))
 }
 
-/// Nothing can be created in a namespace that is being deleted or does not exist.
+/// Returns the error for a creation in a namespace that is being deleted or does not exist.
 fn ending_namespace(
     store: &Store,
     request: &ApiRequest,

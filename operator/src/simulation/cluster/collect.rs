@@ -1,4 +1,5 @@
-//! The garbage collector: deletes objects whose owners are gone. Uses only the API server.
+//! Simulates the garbage collector, which deletes objects whose owners no longer exist. It uses
+//! only the API server.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,23 +14,23 @@ use crate::simulation::api::kinds::Kind;
 use crate::simulation::api::request::{ApiRequest, Query, Verb};
 use crate::simulation::api::store::{Actor, Key, Store};
 
-/// Delay until the collector finds what is due.
+/// How long it takes until the collector notices that an action is due.
 const DELAY: Duration = Duration::from_millis(300);
 
-/// The memory of the collector.
+/// What the collector remembers.
 #[derive(Debug, Default)]
 pub(crate) struct Collector {
-    /// Objects by uid for which an action is due, with its time.
+    /// The objects for which an action is due, by uid, with the time of the action.
     due: BTreeMap<String, Instant>,
 }
 
 /// The action that is due for an object.
 #[derive(Debug)]
 enum Due {
-    /// Delete it with this propagation: it has no owner any more, or all its owners wait for its
-    /// deletion.
+    /// Delete the object with this propagation. It no longer has an owner, or all its owners wait
+    /// for its deletion.
     Delete(&'static str),
-    /// Remove the owners with these uids: it keeps another owner.
+    /// Remove the references to the owners with these uids. The object keeps another owner.
     LetGo(Vec<Value>),
 }
 
@@ -38,7 +39,7 @@ enum Due {
 enum Owner {
     There,
     Absent,
-    /// It is deleted after its dependents.
+    /// The owner is being deleted, and waits for its dependents.
     Waiting,
 }
 
@@ -90,7 +91,7 @@ pub(crate) fn delete(server: &ApiServer, key: &Key, options: &Value) {
         content_type: String::new(),
         body: options.clone(),
     };
-    // It is already gone, which is fine.
+    // An error means that the object no longer exists, which is fine.
     drop(server.answer(&request, Actor::Cluster));
 }
 
@@ -129,7 +130,7 @@ fn due(store: &Store, object: &Value) -> Option<Due> {
 fn owner(store: &Store, namespace: &str, reference: &Value) -> Owner {
     let text = |field: &str| reference[field].as_str().unwrap_or("");
     let Some(kind) = Kind::of_owner(text("apiVersion"), text("kind")) else {
-        // It is not known whether the owner exists.
+        // It is not known whether the owner exists, so nothing is deleted.
         return Owner::There;
     };
     let namespace = if kind.facts().is_namespaced {
@@ -195,7 +196,8 @@ fn let_go(server: &ApiServer, key: &Key, owner_uids: &[Value]) {
     });
 }
 
-/// The dependents of an object, and whether its deletion waits for them.
+/// Returns the dependents of an object, and whether the deletion of the object waits for each of
+/// them.
 fn owned_by(store: &Store, owner: &Value) -> Vec<(Key, bool)> {
     let all = store.everything().filter_map(|(key, object)| {
         let mut owners = object["metadata"]["ownerReferences"].as_array()?.iter();

@@ -1,4 +1,5 @@
-//! The scheduler, the kubelets and the node controller: the life of a pod.
+//! Simulates the scheduler, the kubelets and the node controller, which determine the life of a
+//! pod.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,20 +14,21 @@ use crate::simulation::api::kinds::{NODES, PODS};
 use crate::simulation::api::store::{Actor, Key, whole_seconds};
 use crate::simulation::marks::component_of;
 
-/// Time from its creation until its containers start.
+/// How long after the creation of a pod its containers start.
 const STARTS_AFTER: Duration = Duration::from_millis(700);
-/// Time from its creation until it is ready: later than the container's start, by whole seconds.
+/// How long after its creation a pod is ready. This must be more than a second after the start of
+/// the container, because times have whole seconds.
 const READY_AFTER: Duration = Duration::from_millis(2500);
-/// Time that a container takes to end after a request.
+/// How long a container takes to end after a request.
 const ENDS_AFTER: Duration = Duration::from_millis(1200);
-/// After this time without an answer from its node a pod counts as not ready.
+/// After how long without an answer from its node a pod counts as not ready.
 const NODE_SILENT_AFTER: Duration = Duration::from_secs(40);
-/// After this additional time the pod is deleted: the toleration of our pods.
+/// After how much more time the pod is deleted, according to the toleration of our pods.
 const NODE_LOST_AFTER: Duration = Duration::from_secs(70);
 /// How long a worker without its coordinator stays ready.
 const SESSION_LOST_AFTER: Duration = Duration::from_secs(3);
 
-/// The next change of a pod, or its time.
+/// The next change of a pod, or the time of the next change.
 enum Due {
     Change(Value),
     Remove,
@@ -162,7 +164,7 @@ impl Cluster {
         ready(pod, should_be_ready, self.server.now())
     }
 
-    /// Each pod has its own node, which is ready as long as it answers.
+    /// Updates the node of a pod. Each pod has its own node, which is ready as long as it answers.
     fn inform_node(&self, pod: &Value) {
         let Some(name) = pod["spec"]["nodeName"].as_str() else {
             return;
@@ -220,7 +222,8 @@ impl Cluster {
     }
 }
 
-/// The node controller writes the time of its check.
+/// Returns the next change of a pod on a lost node. The node controller writes the time of its
+/// check.
 fn due_on_lost_node(
     pod: &Value,
     lost: Instant,
@@ -266,7 +269,7 @@ fn unschedulable(pod: &Value) -> Due {
     Due::Change(changed)
 }
 
-/// The pod has a node, which has not started its container.
+/// Returns the change after which the pod has a node that has not started its container.
 fn creating(pod: &Value, now: jiff::Timestamp) -> Due {
     if !pod["spec"]["nodeName"].is_null() {
         return Due::Nothing;
@@ -279,7 +282,7 @@ fn creating(pod: &Value, now: jiff::Timestamp) -> Due {
     Due::Change(changed)
 }
 
-/// The pod on a node of its own.
+/// Returns the pod with a node of its own.
 fn with_node(pod: &Value) -> Value {
     let mut changed = pod.clone();
     let uid = pod["metadata"]["uid"].as_str().unwrap_or("");
@@ -287,7 +290,7 @@ fn with_node(pod: &Value) -> Value {
     changed
 }
 
-/// The pod has a node, and its container runs.
+/// Returns the change after which the pod has a node, and its container runs.
 fn started(pod: &Value, now: jiff::Timestamp) -> Due {
     let time = whole_seconds(now);
     let mut changed = with_node(pod);
@@ -305,7 +308,7 @@ fn started(pod: &Value, now: jiff::Timestamp) -> Due {
     Due::Change(changed)
 }
 
-/// Sets whether the pod is ready.
+/// Returns the change that sets whether the pod is ready.
 fn ready(pod: &Value, wanted: bool, now: jiff::Timestamp) -> Due {
     if is_ready(pod) == wanted {
         return Due::Nothing;

@@ -1,5 +1,5 @@
-//! The controllers of Deployments (with a minimal `ReplicaSet`) and `StatefulSets`: they create and
-//! delete pods, and count them.
+//! Simulates the controllers of Deployments (with a minimal `ReplicaSet`) and of `StatefulSets`.
+//! They create and delete pods, and count them.
 
 use std::sync::Arc;
 
@@ -41,7 +41,8 @@ impl Cluster {
         None
     }
 
-    /// A pod that is being deleted, or has ended, does not count.
+    /// Adjusts the number of pods of a Deployment. A pod that is being deleted, or has ended, does
+    /// not count.
     fn step_deployment(&self, key: &Key, deployment: &Value, pods: &[Arc<Value>]) {
         let wanted = deployment["spec"]["replicas"].as_u64().unwrap_or(1);
         let Some(replica_set) = self.replica_set(key, deployment) else {
@@ -62,7 +63,7 @@ impl Cluster {
         }
     }
 
-    /// The Deployment's `ReplicaSet`, created if it is missing.
+    /// Returns the Deployment's `ReplicaSet`. It is created if it is missing.
     fn replica_set(&self, key: &Key, deployment: &Value) -> Option<Arc<Value>> {
         let key = Key::new(
             REPLICA_SETS,
@@ -92,7 +93,8 @@ impl Cluster {
         })
     }
 
-    /// One pod for each ordinal: a name is reused only after its pod is gone.
+    /// Adjusts the number of pods of a `StatefulSet`. There is one pod for each ordinal, and a name
+    /// is used again only after the pod with that name no longer exists.
     fn step_stateful_set(&self, key: &Key, set: &Value, pods: &[Arc<Value>]) {
         let wanted = set["spec"]["replicas"].as_u64().unwrap_or(1);
         for ordinal in 0..wanted {
@@ -185,7 +187,7 @@ impl Cluster {
     }
 }
 
-/// The pods that a Deployment or `StatefulSet` owns, directly or through its `ReplicaSet`.
+/// Returns the pods that a Deployment or `StatefulSet` owns, directly or through its `ReplicaSet`.
 fn pods_of(store: &Store, set: &Value) -> Vec<Arc<Value>> {
     let mut uids = vec![&set["metadata"]["uid"]];
     uids.extend(
@@ -212,7 +214,7 @@ fn is_active(pod: &Value) -> bool {
     pod["metadata"]["deletionTimestamp"].is_null() && !is_over(pod)
 }
 
-/// Whether a pod's condition says that it is ready.
+/// Returns whether a pod's condition says that it is ready.
 pub(crate) fn is_ready(pod: &Value) -> bool {
     pod["status"]["conditions"].as_array().is_some_and(|all| {
         all.iter()

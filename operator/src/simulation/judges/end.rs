@@ -1,4 +1,5 @@
-//! The end of a run: it must be the same as without faults, and status must describe it correctly.
+//! Judges the end of a run: it must be the same as without faults, and status must describe it
+//! correctly.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,11 +13,11 @@ use crate::simulation::marks::component_of;
 use crate::simulation::world::Record;
 use zephyr_crds::names;
 
-/// Most differences that are shown.
+/// How many differences are shown at most.
 const SHOWN: usize = 6;
 
-/// All objects at the end, without the parts that differ between runs: uids, versions, times, the
-/// path to the end.
+/// Returns all objects at the end, without the parts that may differ between runs: uids, versions,
+/// times, and how the end was reached.
 pub(in crate::simulation) fn normal(
     record: &Record,
     has_any_number: bool,
@@ -73,7 +74,7 @@ pub(in crate::simulation) fn normal(
         .collect()
 }
 
-/// An object as it would be in generation N.
+/// Returns an object in which the number of the generation is replaced with N.
 fn without_number(object: &Value, record: &Record) -> Value {
     let mut object = object.clone();
     for field in ["generation", "generations"] {
@@ -85,11 +86,11 @@ fn without_number(object: &Value, record: &Record) -> Value {
     serde_json::from_str(&text).unwrap_or(object)
 }
 
-/// Most pods that one coordinator's `ReplicaSet` makes in a scenario.
+/// How many pods one coordinator's `ReplicaSet` makes in a scenario at most.
 const MAX_PODS: u32 = 9;
 
 /// Replaces the number of the job's generation in a text by N. The number of the coordinator's pod
-/// becomes N too, because after a fault there may have been one pod more.
+/// is also replaced, because after a fault there may have been one more pod.
 pub(super) fn plain_number(text: &str, record: &Record) -> String {
     let job = record.end.iter().find(|(key, _)| key.kind == JOBS);
     let Some(number) = job.and_then(|(_, job)| job["status"]["generation"].as_u64()) else {
@@ -112,7 +113,7 @@ pub(super) fn plain_number(text: &str, record: &Record) -> String {
         )
 }
 
-/// Removes the history from a status: how often and on which path the job reached its state.
+/// Removes the history from a status: how often, and in which steps, the job changed its state.
 fn forget_the_way(status: &mut Value) {
     let last = status["history"]
         .as_array()
@@ -125,7 +126,7 @@ fn forget_the_way(status: &mut Value) {
                 condition["observedGeneration"] = json!(null);
             }
         }
-        // Only the current process of the operator has observed this value.
+        // The value depends on what the current process of the operator has observed.
         status["generationsWithoutProgress"] = json!(null);
         for generation in status["generations"].as_array_mut().into_iter().flatten() {
             for field in ["lostPods", "lastLostPod", "message", "tasksBefore"] {
@@ -152,7 +153,7 @@ fn mask(value: &mut Value, uids: &BTreeSet<String>) {
     }
 }
 
-/// A text without uids, including those of which it contains only the beginning.
+/// Returns a text without uids, including those of which it contains only the beginning.
 fn masked(text: &str, uids: &BTreeSet<String>) -> String {
     let mut text = text.to_owned();
     if !has_digits_of_a_uid(&text) {
@@ -166,7 +167,7 @@ fn masked(text: &str, uids: &BTreeSet<String>) -> String {
     text
 }
 
-/// Whether a text contains eight consecutive hexadecimal digits.
+/// Returns whether a text contains eight consecutive hexadecimal digits.
 fn has_digits_of_a_uid(text: &str) -> bool {
     let mut row = 0;
     text.bytes().any(|byte| {
@@ -175,7 +176,7 @@ fn has_digits_of_a_uid(text: &str) -> bool {
     })
 }
 
-/// The differences between two ends, by path.
+/// Returns the differences between two ends, by path.
 pub(super) fn differences(
     expected: &BTreeMap<String, Value>,
     found: &BTreeMap<String, Value>,
@@ -209,7 +210,7 @@ fn differ(path: &str, expected: &Value, found: &Value, all: &mut Vec<String>) {
     }
 }
 
-/// The differences between a job's status and the actual state at the end.
+/// Returns the differences between a job's status and the actual state at the end.
 pub(super) fn untrue_status(record: &Record) -> Vec<String> {
     let mut all = Vec::new();
     for (key, job) in record.end.iter().filter(|(key, _)| key.kind == JOBS) {

@@ -1,5 +1,5 @@
-//! Generations: only one at a time, its number in status before its objects exist, and unique
-//! names.
+//! Judges the generations of a job: there is only one at a time, its number is in status before its
+//! objects exist, and names are unique.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use crate::simulation::api::store::{Actor, Change, What};
 use crate::simulation::marks::{Generation, generation_of};
 use crate::simulation::world::Record;
 
-/// Objects of a job that have a name which another generation of the job used before.
+/// Returns the objects of a job whose name another generation of the job used before.
 pub(super) fn names_used_twice(record: &Record) -> Vec<String> {
     let mut used: BTreeMap<(String, String), u32> = BTreeMap::new();
     let mut all = Vec::new();
@@ -28,8 +28,8 @@ pub(super) fn names_used_twice(record: &Record) -> Vec<String> {
     all
 }
 
-/// Generations that could dispatch at the same time as another, or whose number was not in status
-/// when their objects were created.
+/// Returns the generations that could dispatch at the same time as another, or whose number was not
+/// in status when their objects were created.
 pub(super) fn wrong_generations(record: &Record) -> Vec<String> {
     let mut all = Vec::new();
     let mut in_status: BTreeMap<String, u32> = BTreeMap::new();
@@ -88,7 +88,7 @@ pub(super) fn wrong_generations(record: &Record) -> Vec<String> {
     all
 }
 
-/// Records the generation in a job's status; it never decreases.
+/// Records the generation in a job's status. It must never decrease.
 fn follow_job(change: &Change, in_status: &mut BTreeMap<String, u32>, all: &mut Vec<String>) {
     let uid = text(&change.object["metadata"]["uid"]).to_owned();
     let Some(number) = change.object["status"]["generation"].as_u64() else {
@@ -108,7 +108,7 @@ fn follow_job(change: &Change, in_status: &mut BTreeMap<String, u32>, all: &mut 
     }
 }
 
-/// Whether a coordinator of a later generation had taken over the ledger before `change`.
+/// Returns whether a coordinator of a later generation had taken over the ledger before `change`.
 fn is_fenced(record: &Record, generation: &Generation, change: &Change) -> bool {
     record
         .openings

@@ -1,4 +1,5 @@
-//! The requests of a run: how many, how often, and with which preconditions.
+//! Judges the requests of a run: how many there are, how often they are made, and with which
+//! preconditions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,16 +12,18 @@ use crate::simulation::faults::{Exchange, Fault};
 use crate::simulation::world::Record;
 use zephyr_crds::names;
 
-/// Most requests for one job within a minute after a failed one, while it keeps failing.
+/// How many requests for one job are allowed within a minute after a failed request, while that
+/// request keeps failing.
 const BUDGET: usize = 10;
 const MINUTE: SignedDuration = SignedDuration::from_secs(60);
-/// Least time between two writes of status: two seconds, minus the duration of the requests.
+/// How much time must pass at least between two writes of status: two seconds, minus the duration
+/// of the requests.
 const FLOOR: SignedDuration = SignedDuration::from_millis(1900);
 
-/// How often the operator created and deleted each object.
+/// Counts how often the operator created and deleted each object.
 pub(super) fn counts(record: &Record, has_any_number: bool) -> BTreeMap<String, u32> {
     let mut counts = BTreeMap::new();
-    // If generation numbers do not matter, a job that is gone at the end is not counted.
+    // If generation numbers do not matter, a job that no longer exists at the end is not counted.
     let last_job = record
         .end
         .iter()
@@ -68,7 +71,7 @@ pub(super) fn counts(record: &Record, has_any_number: bool) -> BTreeMap<String, 
     counts
 }
 
-/// Objects that were created or deleted more or less often than without faults.
+/// Returns the objects that were created or deleted more or less often than without faults.
 pub(super) fn other_counts(
     expected: &BTreeMap<String, u32>,
     found: &BTreeMap<String, u32>,
@@ -89,7 +92,7 @@ pub(super) fn other_counts(
         .collect()
 }
 
-/// Deletions without a uid.
+/// Returns the deletions without a uid.
 pub(super) fn deletions_without_uid(record: &Record) -> Vec<String> {
     record
         .exchanges
@@ -102,8 +105,8 @@ pub(super) fn deletions_without_uid(record: &Record) -> Vec<String> {
 }
 
 /// Finds minutes with more than the allowed number of requests after a failed request and before a
-/// similar request succeeded. Requests that create, scale or delete are normal work; failed
-/// requests, reads and status writes count.
+/// similar request succeeded. Failed requests, reads and status writes count; requests that create,
+/// scale or delete are normal work and do not count.
 pub(super) fn over_budget(record: &Record) -> Vec<String> {
     let counted: Vec<&Exchange> = record
         .exchanges
@@ -111,7 +114,7 @@ pub(super) fn over_budget(record: &Record) -> Vec<String> {
         .filter(|one| is_counted(one) && (is_failure(one) || !is_work(one)))
         .collect();
     for (number, failed) in counted.iter().enumerate() {
-        // An event is published once: a failed one is not retried.
+        // The operator does not retry to publish an event, so such a failure has no back-off.
         if !is_failure(failed) || failed.signature.kind == EVENTS.facts().plural {
             continue;
         }
@@ -127,7 +130,7 @@ pub(super) fn over_budget(record: &Record) -> Vec<String> {
             .filter(|one| !is_beside || one.signature == failed.signature)
             .filter(|one| [job_of(failed), ""].contains(&job_of(one)))
             .collect();
-        // Requests after the last failure are not in back-off.
+        // After the last failure of the request, there is no back-off.
         let again = |one: &&&Exchange| is_failure(one) && one.signature == failed.signature;
         let count = minute.iter().rposition(again).map_or(0, |last| last + 1);
         if count > BUDGET {
@@ -140,13 +143,14 @@ pub(super) fn over_budget(record: &Record) -> Vec<String> {
     Vec::new()
 }
 
-/// The job of a request, by the beginning of the object's name; empty for lists.
+/// Returns the job of a request, which is the beginning of the object's name. Returns an empty text
+/// for lists.
 fn job_of(exchange: &Exchange) -> &str {
     exchange.signature.name.split('-').next().unwrap_or("")
 }
 
-/// Writes of status that follow each other too quickly. A write that begins a generation or ends
-/// the job may follow at once.
+/// Returns the writes of status that follow each other too quickly. A write that begins a
+/// generation or ends the job may follow at once.
 pub(super) fn status_too_often(record: &Record) -> Vec<String> {
     let writes: Vec<&Change> = record
         .changes
@@ -192,7 +196,8 @@ pub(super) fn status_too_often(record: &Record) -> Vec<String> {
         .collect()
 }
 
-/// Watches and the first lists of a process belong to no job.
+/// Returns whether a request counts for a job. Watches and the first lists of a process belong to
+/// no job.
 fn is_counted(exchange: &Exchange) -> bool {
     exchange.signature.verb != Verb::Watch && exchange.is_for_job
 }
@@ -201,7 +206,8 @@ fn is_work(exchange: &Exchange) -> bool {
     exchange.signature.verb.is_write() && exchange.signature.subresource != "status"
 }
 
-/// "It exists already" answers a repeated creation, and is not a failure.
+/// Returns whether a request failed. "Already exists" is the answer to a repeated creation, and is
+/// not a failure.
 fn is_failure(exchange: &Exchange) -> bool {
     exchange.fault.is_some() && exchange.code.is_none_or(|code| code >= 400)
         || matches!(exchange.fault, Some(Fault::ReplyLost))
