@@ -1,8 +1,8 @@
-//! Object storage and local files behind one set of addresses: finite timeouts, retries with
-//! jitter, errors that are sentences.
+//! Object storage and local files, behind one kind of addresses. Every call has finite timeouts and
+//! is retried with jitter, and its errors are sentences.
 //!
-//! Knows nothing of tasks, ledgers or formats. Says whether a failure may pass by itself, but not
-//! whose fault it is.
+//! This module knows nothing about tasks, ledgers or formats. It says whether a failure may pass by
+//! itself, but not whose fault the failure is.
 
 mod answer;
 #[cfg(test)]

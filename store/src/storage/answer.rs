@@ -1,32 +1,32 @@
-//! Reads a store's error answer: the HTTP status, and the code in the body. Reads nothing else,
-//! because the rest of a message may contain names that users chose. Does not decide what the
-//! answer means.
+//! Reads the error answer of a store: the HTTP status, and the code in the body. It reads nothing
+//! else, because the rest of a message may contain names that users chose. This module does not
+//! decide what the answer means.
 
 use std::error::Error;
 
-/// How the client begins the message of an unsuccessful answer. The status and the body follow. One
-/// error in the chain has exactly this message.
+/// The beginning of the client's message about an unsuccessful answer. The status and the body
+/// follow. One error in the chain has exactly this message.
 const NO_SUCCESS: &str = "Server returned non-2xx status code: ";
 
 /// The beginning of the client's message if a body reports a failure although the status is
 /// successful.
 const SUCCESS_THAT_FAILED: &str = "Server returned error response: ";
 
-/// How the client begins the message if one removal of many failed: key, message and `(code: …)`
-/// follow.
+/// The beginning of the client's message if one removal of many failed. Key, message and
+/// `(code: …)` follow.
 const REMOVAL: &str = "DeleteObjects request failed for key ";
 
-/// How the client begins the message of a failed request: method and address follow.
+/// The beginning of the client's message about a failed request. Method and address follow.
 const REQUEST: &str = "Error performing ";
 
 /// A store's answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Answer {
-    /// The HTTP status: 403.
+    /// The HTTP status, such as 403.
     pub(super) status: u16,
-    /// The status with its name: `403 Forbidden`.
+    /// The status with its name, such as `403 Forbidden`.
     pub(super) status_text: String,
-    /// The error code: `AccessDenied`.
+    /// The error code, such as `AccessDenied`.
     pub(super) code: Option<String>,
     /// The error message.
     pub(super) message: Option<String>,
@@ -35,7 +35,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// The answer that an error contains, if there is one.
+    /// Returns the answer that an error contains, if it contains one.
     pub(super) fn of(error: &(dyn Error + 'static)) -> Option<Self> {
         chain(error).find_map(|error| {
             let text = error.to_string();
@@ -88,8 +88,8 @@ pub(super) struct Said {
 }
 
 impl Said {
-    /// Reads the XML of S3, Google and Azure, and the JSON of Google and of token services. Any
-    /// other body yields nothing.
+    /// Reads a body in the XML of S3, Google and Azure, or in the JSON of Google and of token
+    /// services. For any other body, the result is empty.
     pub(super) fn read(body: &str) -> Self {
         let body = body.trim_start_matches('\u{feff}').trim_start();
         if body.starts_with('{') {
@@ -121,7 +121,7 @@ impl Said {
     }
 }
 
-/// Whether the outermost element is an error.
+/// Whether the outermost element of a body is an error.
 pub(super) fn is_xml_error(body: &str) -> bool {
     let body = body.trim_start_matches('\u{feff}').trim_start();
     let body = match body.strip_prefix("<?") {
@@ -133,8 +133,8 @@ pub(super) fn is_xml_error(body: &str) -> bool {
     matches!(name, Some("Error" | "ErrorResponse"))
 }
 
-/// The text of the first element with this name. Text of other elements contains no `<`, so a
-/// user's name is never mistaken for an element.
+/// Returns the text of the first element with this name. The text of other elements contains no
+/// `<`, so a name that a user chose is never mistaken for an element.
 fn element(xml: &str, name: &str) -> Option<String> {
     let (_, rest) = xml.split_once(&format!("<{name}>"))?;
     let (text, _) = rest.split_once(&format!("</{name}>"))?;
@@ -148,7 +148,7 @@ fn element(xml: &str, name: &str) -> Option<String> {
     })
 }
 
-/// The host to which a failed request was sent.
+/// Returns the host to which a failed request was sent.
 pub(super) fn host_of(error: &(dyn Error + 'static)) -> Option<String> {
     chain(error).find_map(|error| {
         let text = error.to_string();
@@ -166,7 +166,7 @@ pub(super) fn host_of(error: &(dyn Error + 'static)) -> Option<String> {
     })
 }
 
-/// An error and its causes, from the outermost on.
+/// Returns an error and its causes, from the outermost one inwards.
 pub(super) fn chain<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {

@@ -1,4 +1,5 @@
-//! Tests: a store that damages received data, with the real client and a real socket.
+//! Tests with a store that damages the data that it receives. They use the real client and a real
+//! socket.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -21,13 +22,13 @@ use crate::storage::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     None,
-    /// A part arrives damaged, this often.
+    /// A part arrives damaged this number of times.
     OnTheWay(usize),
-    /// The finished object is damaged: one byte, the last part, the order of the parts.
+    /// One byte of the finished object is changed.
     Flipped,
     Shortened,
     Reordered,
-    /// No `ETag` is an MD5, because a key of the key service encrypts the object; the answer says
+    /// No `ETag` is an MD5, because a key of the key service encrypts the object. The answer says
     /// so.
     Encrypted,
     /// Like `Encrypted`, and the object is shortened.
@@ -197,7 +198,7 @@ async fn a_file_that_the_store_damaged_never_becomes_final() {
     let uri = "s3://b/k";
     for (fault, stands) in [
         (Fault::None, Some(true)),
-        // It is sent again at once.
+        // The part is sent again at once.
         (Fault::OnTheWay(1), Some(true)),
         (Fault::OnTheWay(usize::MAX), None),
         (Fault::Flipped, Some(false)),

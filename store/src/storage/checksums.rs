@@ -1,9 +1,9 @@
-//! Compares sent data with the checksums that a store reports: MD5, CRC-32C and CRC-64, as far as
-//! the store reports them. Sends and repeats nothing.
+//! Compares sent data with the checksums that a store reports. These are MD5, CRC-32C or CRC-64,
+//! depending on the store. This module sends and repeats nothing.
 //!
 //! On S3 a part's etag is the MD5 of its bytes, unless the part is encrypted with a customer's key.
-//! A finished upload's etag is the MD5 of the MD5s of its parts. Google reports CRC-32C and MD5 of
-//! each object, Azure the MD5 or the CRC-64 of each block.
+//! A finished upload's etag is the MD5 of the MD5s of its parts. Google reports the CRC-32C and the
+//! MD5 of each object. Azure reports the MD5 or the CRC-64 of each block.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -16,18 +16,18 @@ use object_store::client::HttpRequest;
 
 use crate::storage::Scheme;
 
-/// Hexadecimal digits of an MD5.
+/// How many hexadecimal digits an MD5 has.
 const MD5_DIGITS: usize = 32;
 
 /// The reflected polynomial of Azure's CRC-64, which `NVMe` uses too.
 const CRC64_POLYNOMIAL: u64 = 0x9A6C_9329_AC4B_C9B5;
 
-/// Number of bytes that one step of a CRC-64 processes.
+/// How many bytes one step of a CRC-64 processes.
 const CRC64_STEP: usize = 8;
 
 const CRC64_TABLES: [[u64; 256]; CRC64_STEP] = crc64_tables();
 
-/// The store's data differs from the sent data.
+/// The error if the store has other data than was sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the store answered that the data it received has the {kind} {got}, but the data that was sent has {sent}"
@@ -38,12 +38,12 @@ pub(crate) struct WrongChecksum {
     sent: String,
 }
 
-/// What a store reports about a whole object, besides size and etag.
+/// What a store reports about a whole object, in addition to size and etag.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ReportedSums {
-    /// CRC-32C over all bytes.
+    /// The CRC-32C of all bytes.
     pub(super) crc32c: Option<u32>,
-    /// The etag is not made from the bytes, because they are encrypted with a customer's key.
+    /// Whether the etag is not an MD5 of the bytes, because the bytes are encrypted.
     pub(super) etag_is_opaque: bool,
 }
 
@@ -55,8 +55,9 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    /// The data that a request uploads: a part, a block, or a whole object that is put without a
-    /// condition. The caller of a conditional put compares it.
+    /// Returns the data that a request uploads. This is a part, a block, or a whole object that is
+    /// put without a condition. For a conditional put there is no result, because its caller
+    /// compares the object.
     pub(super) fn of(scheme: Scheme, request: &HttpRequest) -> Option<Self> {
         const CONDITIONS: [&str; 4] = [
             "if-match",
@@ -88,9 +89,9 @@ impl Sent {
         })
     }
 
-    /// The value of `Content-MD5`; `None` if the request may not have one. A request that is signed
-    /// already cannot get the header, because the signature would have to cover it. One-zone
-    /// buckets of S3 do not support it.
+    /// Returns the value of `Content-MD5`. `None` if the request must not have this header. A
+    /// request that is signed already must not get it, because the signature would have to cover
+    /// it. One-zone buckets of S3 do not support it.
     pub(super) fn header(&self, request: &HttpRequest) -> Option<String> {
         let headers = request.headers();
         let authorization = headers
@@ -102,7 +103,7 @@ impl Sent {
         may_have.then(|| base64(&self.md5))
     }
 
-    /// Compares with the checksums in the store's answer.
+    /// Compares the data with the checksums in the store's answer.
     pub(super) fn check(&self, answer: &HeaderMap) -> Result<(), WrongChecksum> {
         let differs = |kind, got: &str, sent: String| {
             Err(WrongChecksum {
@@ -167,11 +168,13 @@ impl ReportedSums {
     }
 }
 
-/// The etag of an upload of these parts, if their names are the MD5s of their bytes: `"…-3"`.
+/// Returns the etag, such as `"…-3"`, that an upload of these parts has if the names of the parts
+/// are the MD5s of their bytes.
 pub(super) fn etag_of_parts(parts: &[String]) -> Option<String> {
     let mut md5 = Md5::new();
     for part in parts {
-        // If a part has its own checksum, its name is an element that contains the etag.
+        // If a part has a separate checksum, the name of the part is an XML element that contains
+        // the etag.
         let etag = match part.split_once("<ETag>") {
             Some((_, rest)) => rest.split_once("</ETag>")?.0.replace("&quot;", "\""),
             None => part.clone(),
@@ -181,7 +184,8 @@ pub(super) fn etag_of_parts(parts: &[String]) -> Option<String> {
     (!parts.is_empty()).then(|| format!("\"{}-{}\"", hex(&md5.finalize()), parts.len()))
 }
 
-/// Whether an etag is made from the etags of this number of parts: `"<32 digits>-3"`.
+/// Whether an etag has the form of one that is made from the etags of this number of parts, such as
+/// `"<32 digits>-3"`.
 pub(super) fn is_of_parts(etag: &str, parts: usize) -> bool {
     let bare = etag.trim_matches('"');
     let Some((digits, count)) = bare.split_once('-') else {
@@ -190,7 +194,7 @@ pub(super) fn is_of_parts(etag: &str, parts: usize) -> bool {
     count == parts.to_string() && bytes_of_hex(digits).is_some()
 }
 
-/// Whether the object is encrypted with a customer's key or with a key of the key service: then the
+/// Whether the object is encrypted with a customer's key or with a key of the key service. Then the
 /// etag is not an MD5 of the object's bytes.
 fn is_opaque(answer: &HeaderMap) -> bool {
     let encryption = text(answer, "x-amz-server-side-encryption").unwrap_or_default();
@@ -204,7 +208,8 @@ fn text<'a>(answer: &'a HeaderMap, name: &str) -> Option<&'a str> {
     answer.get(name)?.to_str().ok()
 }
 
-/// One value of `x-goog-hash: crc32c=…,md5=…`. The two values may be in one header or in two.
+/// Returns one value of `x-goog-hash: crc32c=…,md5=…`. The two values may be in one header or in
+/// two.
 fn google_hash<'a>(answer: &'a HeaderMap, kind: &str) -> Option<&'a str> {
     let values = answer.get_all("x-goog-hash").iter();
     let mut hashes = values
@@ -245,7 +250,7 @@ fn crc32c_of_base64(text: &str) -> Option<u32> {
     Some(u32::from_be_bytes(bytes.try_into().ok()?))
 }
 
-/// A request's body, which is in memory, so nothing is copied.
+/// Returns the body of a request in pieces. The body is in memory, so nothing is copied.
 fn chunks_of(request: &HttpRequest) -> Option<Vec<Bytes>> {
     let mut body = request.body().clone();
     let mut context = Context::from_waker(Waker::noop());

@@ -2,9 +2,9 @@
 //!
 //! An error in an answer with status 200 becomes an error. A successful answer with a key such as
 //! `SlowDown.jsonl` stays successful. Codes in a header, or in a redirect without a location, are
-//! moved into the body. Uploaded data is sent with its MD5. An answer with another checksum, or
-//! with another range than the requested one, becomes an error. This module repeats nothing, and
-//! does not decide what an error means for a job.
+//! moved into the body. Uploaded data is sent with its MD5. If an answer has another checksum, or
+//! another range than the requested one, it becomes an error. This module repeats nothing, and does
+//! not decide what an error means for a job.
 
 use std::pin::Pin;
 
@@ -22,11 +22,11 @@ use crate::storage::checksums::{ReportedSums, Sent};
 use crate::storage::error_codes::{Class, class_of, codes};
 use crate::storage::ranges::Asked;
 
-/// Azure's error code, also for answers without a body.
+/// The header with Azure's error code. Answers without a body have it too.
 const AZURE_CODE: &str = "x-ms-error-code";
 
 /// Words that `object_store` treats as an error wherever they occur in a successful answer, even in
-/// a key; and the same words as XML entities.
+/// a key. Each has the text that replaces it, which is the same word with an XML entity.
 const TAKEN_FOR_ERRORS: [(&str, &str); 2] = [
     ("InternalError", "InternalErro&#114;"),
     ("SlowDown", "SlowDow&#110;"),
@@ -109,7 +109,7 @@ impl StoreClient {
     ) -> Result<HttpResponse, HttpError> {
         let status = response.status();
         if status.is_success() {
-            // Only these requests are answered with 200 before the store knows their result.
+            // Only a POST is answered with 200 before the store knows its result.
             return if *method == Method::POST {
                 self.corrected_success(response).await
             } else {
@@ -136,8 +136,8 @@ impl StoreClient {
             parts.status = self.status_of_error(&text);
             return Ok(HttpResponse::from_parts(parts, body.into()));
         }
-        // In the answer to a removal of many objects, errors are listed beside successes, and they
-        // are real errors.
+        // The answer to a removal of many objects lists errors beside successes. These are real
+        // errors, so they are not masked.
         let is_to_mask = TAKEN_FOR_ERRORS.iter().any(|(word, _)| text.contains(word))
             && !text.contains("<Error>");
         if !is_to_mask {
@@ -151,7 +151,8 @@ impl StoreClient {
         Ok(HttpResponse::from_parts(parts, masked.into()))
     }
 
-    /// Some stores and proxies answer a listing with 200 and an error.
+    /// Corrects the answer to a listing. Some stores and proxies answer a listing with 200 and an
+    /// error.
     async fn corrected_listing(&self, response: HttpResponse) -> Result<HttpResponse, HttpError> {
         let (mut parts, body) = response.into_parts();
         let body = body.bytes().await?;
@@ -162,7 +163,8 @@ impl StoreClient {
         Ok(HttpResponse::from_parts(parts, body.into()))
     }
 
-    /// The status that the error should have had. An unknown error is the store's fault.
+    /// Returns the status that an error in an answer with status 200 should have. An unknown error
+    /// counts as a fault of the store.
     fn status_of_error(&self, body: &str) -> StatusCode {
         let code = Said::read(body).code;
         let known = codes(self.scheme)
@@ -170,13 +172,14 @@ impl StoreClient {
             .find(|known| Some(known.code) == code.as_deref());
         let class = class_of(self.scheme, code.as_deref(), 500);
         let status = known.map_or(500, |known| known.status);
-        // The status is 500 and not, for instance, 400, because the client itself retries a call
+        // The status is 500 and not the documented one, because the client itself retries a call
         // after a 500.
         let status = if class == Class::Busy { 500 } else { status };
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// The client would discard the body, which contains the reason.
+    /// Corrects a redirect without a location. The client would discard its body, which contains
+    /// the reason.
     async fn corrected_redirect(response: HttpResponse) -> Result<HttpResponse, HttpError> {
         let (mut parts, body) = response.into_parts();
         let body = body.bytes().await?;

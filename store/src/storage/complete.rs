@@ -1,5 +1,5 @@
-//! Turns uploaded bytes into a file under its final name, or deletes them. Does not decide whose
-//! upload it is.
+//! Turns uploaded bytes into a file under its final name, or deletes them. This module does not
+//! decide to which attempt an upload belongs.
 
 use std::io;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::storage::{Cause, Location, StorageError, Stores, UploadPlace, empty_f
 pub enum Completed {
     /// The file exists under its name.
     Stands,
-    /// There is no such upload: it was completed before, or aborted.
+    /// There is no such upload, because it was completed earlier or aborted.
     Gone,
 }
 
@@ -45,7 +45,7 @@ pub async fn complete(
         UploadPlace::Staged(staged) => {
             on_disk(location, staged, |from, to| {
                 std::fs::rename(from, to)?;
-                // The rename survives a loss of power only together with its folder.
+                // The rename survives a loss of power only if the folder is synced too.
                 to.parent()
                     .map_or(Ok(()), |folder| std::fs::File::open(folder)?.sync_all())
             })

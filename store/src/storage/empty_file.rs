@@ -1,17 +1,17 @@
-//! Files without bytes in stores that accept no empty part: Azure. Nothing is uploaded for them.
-//! Completing puts the file, and does so only once, as for an upload. Stores that accept empty
-//! parts do not need this module.
+//! Files without bytes, for stores that accept no empty part. Only Azure is such a store. Nothing
+//! is uploaded for such a file. The file is put when it is completed. As with an upload, only the
+//! first completion has an effect.
 //!
-//! Instead of an upload, the file has the tag of the object that existed under its name when its
-//! attempt ended, and is put only while that object is unchanged. So an empty file of a losing
-//! attempt never replaces the winner's file.
+//! Instead of the id of an upload, the attempt stores the tag of the object that existed under the
+//! file's name when the attempt ended. The file is put only while that object is unchanged. So an
+//! empty file of a losing attempt never replaces the winner's file.
 
 use object_store::multipart::MultipartStore;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion};
 
 use crate::storage::{Cause, Location, Scheme, StorageError, Stores, persist};
 
-/// Whether the store accepts a part without bytes.
+/// Whether the store of this location accepts a part without bytes.
 pub(super) fn can_be_a_part(location: &Location) -> bool {
     match location.scheme() {
         Scheme::S3 | Scheme::Gs | Scheme::File => true,
@@ -19,7 +19,7 @@ pub(super) fn can_be_a_part(location: &Location) -> bool {
     }
 }
 
-/// The tag of the object under a name; empty if there is none.
+/// Returns the tag of the object under a name. Empty if there is no object.
 pub(super) async fn replaceable(
     stores: &Stores,
     location: &Location,
@@ -35,8 +35,8 @@ pub(super) async fn replaceable(
     }
 }
 
-/// Puts the file in place of the object that [`replaceable`] returned. If another object is there
-/// by now, the result is that there is no such upload.
+/// Puts the file in place of the object whose tag [`replaceable`] returned. If another object is
+/// under the name now, the result is that there is no such upload.
 pub(super) async fn put(
     stores: &Stores,
     location: &Location,
@@ -56,8 +56,8 @@ pub(super) async fn put(
     if replaceable(stores, location).await? != replaced {
         return Err(StorageError::new(CALL, location, Cause::NoSuchUpload));
     }
-    // The obstacle is not a file but parts that somebody uploaded and never completed. Putting a
-    // file without parts deletes them.
+    // There is no file under the name, but there are parts that somebody uploaded and never
+    // completed. Putting a file without parts deletes them.
     let no_upload = String::new();
     persist(stores, CALL, location, || {
         multipart.complete_multipart(location.path(), &no_upload, Vec::new())

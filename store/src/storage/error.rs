@@ -1,6 +1,7 @@
-//! Errors of storage, as sentences that name the call, the bucket and the key.
+//! Errors of storage. Each error is a sentence that names the call, the bucket and the key.
 //!
-//! Says whether an error may pass by itself; other modules decide whose budget is charged.
+//! This module says whether an error may pass by itself. Other modules decide to which limit an
+//! error is charged.
 
 use std::error::Error;
 use std::fmt;
@@ -22,9 +23,9 @@ use crate::storage::{Location, Need, Scheme, obstacle};
 /// `reading s3://bucket/key: bucket "bucket" does not exist (NoSuchBucket)`.
 #[derive(Debug)]
 pub struct StorageError {
-    /// What was tried: `reading`, `writing`, `listing`.
+    /// The call that was tried, such as `reading`, `writing` or `listing`.
     pub call: &'static str,
-    /// Uri of the object.
+    /// The uri of the object.
     pub object: String,
     /// The cause.
     pub cause: Cause,
@@ -33,9 +34,9 @@ pub struct StorageError {
 /// Whether a call changes the store. A store may be unavailable for one kind of call only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallKind {
-    /// It does not change the store.
+    /// The call does not change the store.
     Read,
-    /// It changes the store.
+    /// The call changes the store.
     Write,
 }
 
@@ -44,7 +45,7 @@ pub enum CallKind {
 pub enum Cause {
     /// The bucket or container does not exist.
     NoSuchBucket(String),
-    /// The object does not exist (any more).
+    /// The object does not exist, or no longer exists.
     NotFound,
     /// The object is not the one that was listed.
     Changed,
@@ -52,24 +53,24 @@ pub enum Cause {
     AlreadyExists,
     /// The credentials are missing, wrong, expired, or not allowed to do this.
     Denied(String),
-    /// No answer in time.
+    /// There was no answer in time.
     TimedOut(String),
-    /// No connection.
+    /// There was no connection.
     Unreachable(String),
     /// The store asks to wait, or failed internally: 429, 5xx, `SlowDown`.
     Busy(String),
     /// A local disk is full.
     NoSpace(String),
-    /// A local disk cannot be written: read-only.
+    /// A local disk is read-only.
     ReadOnly(String),
-    /// Something else is at a name on a local disk that is read or written, such as a folder or a
-    /// dead link.
+    /// On a local disk, something other than a file is under the name that is read or written, such
+    /// as a folder or a dead link.
     Misplaced(String),
-    /// The multipart upload does not exist (any more).
+    /// The multipart upload does not exist, or no longer exists.
     NoSuchUpload,
-    /// The object differs from what was written: damaged.
+    /// The object differs from what was written, so it is damaged.
     Damaged(String),
-    /// The store cannot use the configuration.
+    /// The configuration is wrong for the store.
     Configuration(String),
     /// Any other error, in the store's words.
     Other(String),
@@ -86,8 +87,8 @@ const READING_CALLS: [&str; 7] = [
     "opening",
 ];
 
-/// Calls on a single object, which is a file on a local disk. All other calls work on folders, or
-/// on either.
+/// The names of calls on a single object. On a local disk it is a file. All other calls are on
+/// folders, or on either.
 const FILE_CALLS: [&str; 6] = [
     "reading",
     "writing",
@@ -97,8 +98,8 @@ const FILE_CALLS: [&str; 6] = [
     "deleting",
 ];
 
-/// What a call needs at its name. `None` if the call only asks whether there is a file, because
-/// then anything else means no.
+/// Returns what a call needs under its name. `None` if the call only asks whether there is a file,
+/// because then anything else means that there is none.
 fn need_of(call: &str) -> Option<Need> {
     if call == "looking for" {
         None
@@ -109,11 +110,11 @@ fn need_of(call: &str) -> Option<Need> {
     }
 }
 
-/// Longest text that is copied from a store's answer.
+/// How many characters are copied from a store's answer at most.
 const MAX_DETAIL_CHARS: usize = 300;
 
 impl StorageError {
-    /// The error of a call on an object.
+    /// Makes the error of a call on an object.
     pub fn new(call: &'static str, object: &Location, cause: Cause) -> Self {
         Self {
             call,
@@ -122,17 +123,17 @@ impl StorageError {
         }
     }
 
-    /// Reads an error of a store.
+    /// Makes the error from an error of a store.
     pub fn from_store(call: &'static str, object: &Location, error: &object_store::Error) -> Self {
         Self::new(call, object, classify(call, object, error))
     }
 
-    /// Reads an error of the file system.
+    /// Makes the error from an error of the file system.
     pub fn from_io(call: &'static str, object: &Location, error: &std::io::Error) -> Self {
         Self::of_io(call, object, need_of(call), error)
     }
 
-    /// Reads an error of the file system about something in a folder.
+    /// Makes the error from an error of the file system about something in a folder.
     pub fn from_io_in(call: &'static str, folder: &Location, error: &std::io::Error) -> Self {
         Self::of_io(call, folder, Some(Need::Folder), error)
     }
@@ -152,7 +153,7 @@ impl StorageError {
         )
     }
 
-    /// The effect of the call on the store.
+    /// Whether the call changes the store.
     pub fn kind(&self) -> CallKind {
         if READING_CALLS.contains(&self.call) {
             CallKind::Read
@@ -161,12 +162,14 @@ impl StorageError {
         }
     }
 
-    /// Whether a local disk is full. Waiting does not help if the waiting process fills it.
+    /// Whether a local disk is full. Waiting does not help if the waiting process itself fills the
+    /// disk.
     pub fn is_full_disk(&self) -> bool {
         matches!(self.cause, Cause::NoSpace(_))
     }
 
-    /// Whether something else is at the name on a local disk: only a person can repair that.
+    /// Whether something other than a file is under the name on a local disk. Only a person can
+    /// repair that.
     pub fn is_misplaced(&self) -> bool {
         matches!(self.cause, Cause::Misplaced(_))
     }
@@ -181,7 +184,7 @@ impl StorageError {
         self
     }
 
-    /// The error of a call that was given up after this number of failures in this time.
+    /// Adds to the error that the call was given up after this number of failures in this time.
     #[must_use]
     pub(crate) fn after(mut self, failures: u32, since: Duration) -> Self {
         if failures > 1
@@ -256,7 +259,7 @@ const NO_UPLOAD_IN_MEMORY: &str = "MultipartUpload not found";
 /// The beginning of the client's message if it got no token.
 const NO_TOKEN: &str = "Error performing token request";
 
-/// The services of machines that are asked for credentials if none were given.
+/// The hosts of the machine's own services that the client asks for credentials if none were given.
 const CREDENTIAL_HOSTS: [&str; 4] = [
     "169.254.169.254",
     "169.254.170.2",
@@ -266,10 +269,11 @@ const CREDENTIAL_HOSTS: [&str; 4] = [
 
 const OTHER_REGION: &str = "the bucket is in another region than the configured one (aws_region)";
 
-/// Classifies by status, code and kind. Of a message it compares only the beginning that the client
-/// itself writes, or the whole text, because the rest may contain names that users chose.
+/// Finds the cause of an error from its status, code and kind. It compares a message only as a
+/// whole, or the beginning that the client itself writes, because the rest may contain names that
+/// users chose.
 fn classify(call: &str, object: &Location, error: &object_store::Error) -> Cause {
-    // I/O errors of a connection have other meanings than those of a disk.
+    // An I/O error of a connection has another meaning than the same error of a disk.
     if let Some(path) = object.local_path() {
         let on_disk = chain(error).find_map(|e| e.downcast_ref::<std::io::Error>());
         if let Some(cause) = on_disk.and_then(|e| classify_io(&path, need_of(call), e)) {
@@ -302,7 +306,8 @@ fn classify(call: &str, object: &Location, error: &object_store::Error) -> Cause
     }
 }
 
-/// Neither the environment nor the machine has credentials. `secret` is the Secret that was given.
+/// Returns the message if neither the environment nor the machine has credentials. `secret` is the
+/// Secret that the job names.
 fn no_credentials(scheme: Scheme, secret: Option<&str>) -> String {
     let keys = match scheme {
         Scheme::Gs => "GOOGLE_SERVICE_ACCOUNT_KEY",
@@ -338,7 +343,7 @@ fn classify_answer(object: &Location, error: &object_store::Error, answer: &Answ
     }
 }
 
-/// The result of a failed condition; the client knows which condition it was.
+/// Returns the cause if a condition of the call failed. The client knows which condition it was.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "the client's errors are not exhaustive"
@@ -354,8 +359,8 @@ fn by_call(error: &object_store::Error) -> Option<Cause> {
     }
 }
 
-/// Errors that are not an answer of a store: the client's own errors, a connection, the store in
-/// memory.
+/// Returns the cause of an error that is not an answer of a store. Such errors come from the client
+/// itself, from a connection, or from the store in memory.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "the client's errors are not exhaustive; others are reported in its words"
@@ -396,7 +401,8 @@ fn classify_rest(object: &Location, error: &object_store::Error) -> Cause {
     }
 }
 
-/// The message of an error without the words that the client puts before it (`Generic S3 error: `).
+/// Returns the message of an error without the words that the client puts before it
+/// (`Generic S3 error: `).
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "the client's errors are not exhaustive; the others have words of their own"
@@ -411,12 +417,13 @@ pub(super) fn own_words(error: &object_store::Error) -> String {
     }
 }
 
-/// Whether an error of the chain has a message with this beginning.
+/// Whether the message of an error in the chain begins with this text.
 fn begins(error: &object_store::Error, with: &str) -> bool {
     chain(error).any(|error| error.to_string().starts_with(with))
 }
 
-/// Reads an error of the file system about a file; nothing for errors without a special meaning.
+/// Returns the cause of an error of the file system about a file. `None` if the error has no
+/// special meaning.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "the kinds are not exhaustive; the others say nothing special"
@@ -437,7 +444,7 @@ fn classify_io(path: &Path, need: Option<Need>, error: &std::io::Error) -> Optio
     }
 }
 
-/// Errors that are caused by something at the name or on the path to it, with the cause.
+/// Returns the cause if the error is caused by something under the name or on the path to it.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "the kinds are not exhaustive; the others say nothing of names"
@@ -459,7 +466,7 @@ fn misplaced(path: &Path, need: Need, error: &std::io::Error) -> Option<Cause> {
     Some(Cause::Misplaced(detail))
 }
 
-/// The size of the file system of a path, and its free space; nothing if they are not known.
+/// Returns the size of the file system of a path, and its free space. Empty if they are not known.
 fn room_on(path: &Path) -> String {
     let there = path.ancestors().find(|path| path.exists());
     let Some(Ok(disk)) = there.map(rustix::fs::statvfs) else {
@@ -475,7 +482,7 @@ fn room_on(path: &Path) -> String {
     format!(" ({} in all, {} free)", size_text(all), size_text(free))
 }
 
-/// `1.5 MiB`
+/// Returns a size as text, such as `1.5 MiB`.
 fn size_text(bytes: u64) -> String {
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
     let unit = units.into_iter().find(|(bits, _)| bytes >> bits > 0);
@@ -488,7 +495,8 @@ fn size_text(bytes: u64) -> String {
     )
 }
 
-/// Where the file system of a path is mounted: the file system is full, not the path.
+/// Returns where the file system of a path is mounted. An error names this place, because the file
+/// system is full and not the path.
 fn mount_of(path: &Path) -> String {
     let device = |path: &Path| path.metadata().ok().map(|metadata| metadata.dev());
     let mut there = path.ancestors().filter(|path| device(path).is_some());

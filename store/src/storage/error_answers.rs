@@ -1,5 +1,5 @@
-//! Tests: how every documented answer of a store is classified, with the real client and a real
-//! socket.
+//! Tests of how every documented answer of a store is classified. They use the real client and a
+//! real socket.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +11,7 @@ use crate::storage::error_codes::{Class, codes};
 use crate::storage::fake_http::{FakeHttp, Reply, Request};
 use crate::storage::{Location, Scheme, Stores, persist, size_of};
 
-/// A server whose next answer is set from outside.
+/// Starts a server. The test sets its next answer.
 async fn answering() -> (FakeHttp, Arc<Mutex<Reply>>) {
     let next = Arc::new(Mutex::new(Reply::new(500, "")));
     let answer = Arc::clone(&next);
@@ -54,7 +54,7 @@ fn location(scheme: Scheme, key: &str) -> Location {
 
 #[tokio::test]
 async fn every_documented_error_has_its_class_whatever_the_name_of_the_object() {
-    // Names that contain words of other answers.
+    // These keys contain words of error answers.
     const KEYS: [&str; 5] = [
         "k",
         "SlowDown/InternalError.jsonl",
@@ -82,7 +82,7 @@ async fn every_documented_error_has_its_class_whatever_the_name_of_the_object() 
             };
             *next.lock().unwrap() = reply;
             let error = read(&stores, &location(scheme, key)).await.unwrap_err();
-            // Such an answer must not have a body.
+            // An answer with status 304 must not have a body.
             let expected = if row.status == 304 {
                 Class::Changed
             } else {
@@ -217,7 +217,7 @@ async fn an_error_in_the_body_of_a_200_is_an_error_but_a_key_like_an_error_is_no
             ("EntityTooSmall", Class::Permanent),
             ("AccessDenied", Class::Denied),
         ] {
-            // S3 keeps the connection alive with spaces until then.
+            // S3 sends spaces to keep the connection alive until it knows the result.
             let body = format!(
                 "\n  \n<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>M.</Message></Error>"
             );

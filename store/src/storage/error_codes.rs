@@ -1,5 +1,5 @@
-//! The error codes that S3, Google Cloud Storage and Azure Blob Storage document, each with its
-//! class. Data only.
+//! The error codes that S3, Google Cloud Storage and Azure Blob Storage document. Each code has a
+//! class. This module contains only data.
 //!
 //! The codes are from these lists. Amazon S3: "Error responses" of the API reference, with the
 //! codes of KMS (`KMS.`), of the token service, and of `MinIO` and Ceph. Google: "HTTP status and
@@ -12,8 +12,8 @@ use crate::storage::Scheme;
 /// The meaning of a store's answer for the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
-    /// The same call may succeed later: overload, a fault inside the store, a race of two writers,
-    /// bytes that were lost or damaged in transit.
+    /// The same call may succeed later. Examples are an overload, a fault inside the store, a race
+    /// of two writers, and bytes that were lost or damaged in transit.
     Busy,
     /// The credentials are missing, wrong or expired, or do not allow this.
     Denied,
@@ -23,12 +23,12 @@ pub(super) enum Class {
     NoSuchBucket,
     /// There is no such upload, or its parts were deleted.
     NoSuchUpload,
-    /// The object is a different or a shorter one than the call expects.
+    /// The object differs from the one that the call expects, or is shorter.
     Changed,
     /// The object exists already.
     AlreadyExists,
-    /// A condition of the call does not hold: the call determines whether that means "exists
-    /// already" or "changed".
+    /// A condition of the call does not hold. The kind of call determines whether this means
+    /// "exists already" or "changed".
     ByCall,
     /// Endpoint, region, keys or options do not fit the store.
     Configuration,
@@ -43,14 +43,15 @@ pub(super) struct ErrorCode {
     pub(super) code: &'static str,
     /// The HTTP status that it comes with.
     pub(super) status: u16,
-    /// Its meaning.
+    /// The meaning of the code.
     pub(super) class: Class,
 }
 
-/// The key service has many codes, and all of them concern keys.
+/// The prefix of the codes of the key service. There are many such codes, and all of them concern
+/// keys.
 const KEY_SERVICE: &str = "KMS.";
 
-/// The class of an answer: determined by its code, or else by its status.
+/// Returns the class of an answer. The code determines it, or the status if the code is unknown.
 pub(super) fn class_of(scheme: Scheme, code: Option<&str>, status: u16) -> Class {
     let Some(code) = code else {
         return class_of_status(status);
@@ -64,7 +65,7 @@ pub(super) fn class_of(scheme: Scheme, code: Option<&str>, status: u16) -> Class
     }
 }
 
-/// The documented codes of a store.
+/// Returns the documented codes of a store.
 pub(super) fn codes(scheme: Scheme) -> &'static [ErrorCode] {
     match scheme {
         Scheme::S3 => S3,
@@ -81,8 +82,8 @@ fn class_of_status(status: u16) -> Class {
         304 | 409 | 412 => Class::ByCall,
         416 => Class::Changed,
         301 | 308 | 501 => Class::Configuration,
-        // A server that is slow (408, 425), asks to wait (429), or is broken now. A proxy that gave
-        // up (499).
+        // The server is slow (408, 425), asks to wait (429), or is broken at the moment. Or a proxy
+        // gave up (499).
         302 | 303 | 307 | 408 | 425 | 429 | 499 | 500 | 502.. => Class::Busy,
         _ => Class::Permanent,
     }

@@ -1,9 +1,10 @@
-//! Put-if-absent with a clear outcome, on stores whose own answer is not clear.
+//! Puts an object only if there is none, with a reliable result. The answers of stores alone are
+//! not reliable.
 //!
 //! A store may answer "already exists" to the retry of a write that succeeded, and after a conflict
-//! in which nothing was written. So that answer is followed by a read. Equal bytes were written by
-//! this writer, because they carry its token. Other bytes belong to another writer. If there is no
-//! object, the put is tried again.
+//! in which nothing was written. Therefore the object is read after this answer. If its bytes are
+//! equal, this writer wrote them, because they contain its token. If they differ, another writer
+//! wrote them. If there is no object, the put is tried again.
 
 use bytes::Bytes;
 use object_store::{ObjectStore, PutMode, PutOptions, PutPayload};
@@ -12,18 +13,18 @@ use crate::storage::read::whole;
 use crate::storage::retry::Pauses;
 use crate::storage::{Cause, Location, StorageError, Stores};
 
-/// The writer of the object under the name.
+/// Which writer wrote the object under the name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Placed {
     /// This writer.
     Mine,
-    /// Another writer, earlier.
+    /// Another writer was earlier. These are its bytes.
     Theirs(Bytes),
 }
 
-/// Puts an object only if there is none. `bytes` must carry the writer's token, so that no other
-/// writer can put the same bytes. After an error it is not known whether the object was put;
-/// repeating the same call determines it.
+/// Puts an object only if there is none. `bytes` must contain the writer's token, so that no other
+/// writer can put the same bytes. After an error, it is not known whether the object was put.
+/// Repeating the same call determines it.
 pub async fn put_if_absent(
     stores: &Stores,
     location: &Location,
@@ -47,7 +48,8 @@ pub async fn put_if_absent(
             match whole(&*store, location.path()).await {
                 Ok(found) if found == bytes => return Ok(Placed::Mine),
                 Ok(found) => return Ok(Placed::Theirs(found)),
-                // The object neither exists nor was put: a conflict in which both writers lost.
+                // The object neither exists nor was put, because of a conflict in which both
+                // writers failed.
                 Err(object_store::Error::NotFound { .. }) => StorageError::new(
                     "writing",
                     location,

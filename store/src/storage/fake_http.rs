@@ -1,5 +1,5 @@
-//! A small HTTP server for tests on a real socket. It gives prepared answers, including wrong ones.
-//! Never part of a program.
+//! A small HTTP server for tests, on a real socket. It gives prepared answers, including wrong
+//! ones. It is never part of a program.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -28,7 +28,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// A parameter of the query.
+    /// Returns a parameter of the query.
     pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         self.query.split('&').find_map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -36,7 +36,7 @@ impl Request {
         })
     }
 
-    /// The requested range: the first byte and the one after the last.
+    /// Returns the requested range: the first byte, and the byte after the last one.
     pub(crate) fn range(&self) -> Option<(usize, usize)> {
         let range = self.headers.get("range")?.strip_prefix("bytes=")?;
         let (first, last) = range.split_once('-')?;
@@ -50,11 +50,11 @@ pub(crate) struct Reply {
     pub(crate) status: u16,
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Bytes,
-    /// This number of bytes of the body are sent, and then the connection ends.
+    /// How many bytes of the body are sent before the connection ends, if it ends early.
     pub(crate) cut_after: Option<usize>,
-    /// The store pauses this long in the middle of the body.
+    /// How long the store pauses in the middle of the body.
     pub(crate) pause: Duration,
-    /// Whether the connection is reset instead of an answer.
+    /// Whether the connection is reset without an answer.
     pub(crate) reset: bool,
 }
 
@@ -72,7 +72,7 @@ impl Reply {
         self
     }
 
-    /// An error in the format of S3, Google's XML and Azure.
+    /// Makes an error in the XML format of S3, Google and Azure.
     pub(crate) fn error(status: u16, code: &str) -> Self {
         let body = format!(
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>M.</Message></Error>"
@@ -83,7 +83,7 @@ impl Reply {
 
 type Handler = Arc<dyn Fn(&Request) -> Reply + Send + Sync>;
 
-/// The server; it stops when this value is dropped.
+/// The server. It stops when this value is dropped.
 pub(crate) struct FakeHttp {
     address: SocketAddr,
     _serving: AbortOnDropHandle<()>,
@@ -106,12 +106,12 @@ impl FakeHttp {
         }
     }
 
-    /// Its address.
+    /// Returns the address of the server.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Clients that use this server as S3, as Google and as Azure, and retry nothing.
+    /// Returns clients that use this server as S3, as Google and as Azure. They retry nothing.
     pub(crate) fn stores(&self) -> Stores {
         let endpoint = self.url();
         let google =
@@ -141,7 +141,7 @@ impl FakeHttp {
 }
 
 async fn serve(stream: TcpStream, handler: Handler) {
-    // If a client disconnects, only its own connection ends.
+    // If a client disconnects, only this connection ends.
     let _ = talk(stream, &handler).await;
 }
 

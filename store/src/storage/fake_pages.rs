@@ -1,5 +1,5 @@
-//! Listings for tests: some fail, some lead in circles, and some have keys that no test server
-//! accepts. Never part of a program.
+//! Listings for tests. Some fail, some lead in circles, and some have keys that no test server
+//! accepts. They are never part of a program.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use crate::storage::{Store, Stores};
 /// The requests that a store received.
 pub(crate) type Asked = Arc<Mutex<Vec<Ask>>>;
 
-/// Answers with these pages in order, and repeats the last one.
+/// A store that answers with these pages in order, and repeats the last one.
 pub(crate) struct FakePages {
     answers: Mutex<VecDeque<Result<Page, &'static str>>>,
     asked: Asked,
@@ -36,7 +36,7 @@ impl ListPages for FakePages {
     }
 }
 
-/// An object with this number of bytes.
+/// Makes an entry of an object with this number of bytes.
 pub(crate) fn entry(key: &[u8], size: u64) -> Entry {
     Entry {
         key: key.to_vec(),
@@ -47,7 +47,7 @@ pub(crate) fn entry(key: &[u8], size: u64) -> Entry {
     }
 }
 
-/// A folder in Azure's listing: an object without bytes.
+/// Makes an entry of a folder in Azure's listing, which is an object without bytes.
 pub(crate) fn folder(key: &[u8]) -> Entry {
     Entry {
         is_folder: true,
@@ -55,7 +55,7 @@ pub(crate) fn folder(key: &[u8]) -> Entry {
     }
 }
 
-/// A page with these objects, and the token of the next one.
+/// Makes a page with these objects and the token of the next page.
 #[expect(
     clippy::unnecessary_wraps,
     reason = "all pages of a test have this type, and some fail"
@@ -68,7 +68,7 @@ pub(crate) fn page(entries: &[Entry], next: Option<&str>) -> Result<Page, &'stat
     })
 }
 
-/// Stores in which `s3://b` has this listing, with the received requests.
+/// Makes stores in which `s3://b` has this listing. Also returns the requests that it receives.
 pub(crate) fn listing(answers: Vec<Result<Page, &'static str>>) -> (Stores, Asked) {
     let asked = Asked::default();
     let pages = FakePages {

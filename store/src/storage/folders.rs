@@ -1,8 +1,8 @@
 //! Lists the folders below an address, and everything in one folder, with sizes and with times of
-//! the store's own clock. Removes nothing. Never follows a symbolic link, because its target may
-//! belong to another program. Does not judge what it finds.
+//! the store's own clock. This module never follows a symbolic link, because its target may belong
+//! to another program. It removes nothing, and does not judge what it finds.
 //!
-//! A key that cannot be represented as an address does not break a listing. Objects that only mark
+//! If a key cannot be represented as an address, the listing does not fail. Objects that only mark
 //! a folder are not shown.
 
 use std::fs::{DirEntry, Metadata};
@@ -16,24 +16,24 @@ use tokio::sync::mpsc;
 use crate::storage::pages::{Ask, Listing, on_one_line};
 use crate::storage::{Cause, Location, Scheme, StorageError, Stores, persist};
 
-/// Entries of a local folder that are buffered for the reader.
+/// How many entries of a local folder are buffered for the reader.
 const ENTRIES_AHEAD: usize = 1024;
 
-/// Most pages that are read in search of enough names. A page has 1000 keys or folders.
+/// How many pages are read at most to find enough names. A page has 1000 keys or folders.
 const MAX_PAGES: usize = 10_000;
 
 /// Something in a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FolderEntry {
-    /// Its path below the folder. If the key cannot be represented as an address, unprintable bytes
-    /// are escaped.
+    /// The entry's path below the folder. If the key cannot be represented as an address,
+    /// unprintable bytes are escaped.
     pub path: String,
-    /// Its size in bytes.
+    /// The entry's size in bytes.
     pub bytes: u64,
-    /// When it was written, by the clock of the store or of the disk.
+    /// When the entry was written, by the clock of the store or of the disk.
     pub modified: SystemTime,
-    /// Whether it is an object that has an address, or a regular file. A symbolic link or a device
-    /// is not.
+    /// Whether the entry is an object that has an address, or a regular file. It is false for a
+    /// symbolic link or a device.
     pub is_file: bool,
 }
 
@@ -73,7 +73,8 @@ async fn remote_subfolders(
 ) -> Result<Vec<String>, StorageError> {
     let all = Ask::below(parent);
     let prefix = all.prefix.clone();
-    // '0' follows '/', so all keys in that folder come before. Azure has no such start position.
+    // '0' is the character after '/', so all keys in that folder come before this position. Azure
+    // has no such start position.
     let offset = format!("{prefix}{after}0");
     let ask = Ask {
         one_folder: true,
@@ -102,7 +103,7 @@ async fn remote_subfolders(
     Ok(names)
 }
 
-/// Whether a folder with this name can have an address: an empty name and `..` cannot.
+/// Whether a folder with this name can have an address. An empty name and `..` cannot.
 fn is_address(parent: &Location, name: &str) -> bool {
     !name.is_empty()
         && parent
@@ -114,7 +115,7 @@ fn local_subfolders(folder: &DiskPath, wanted: impl Fn(&str) -> bool) -> io::Res
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        // This is the type of the entry itself: a link to a folder is a link.
+        // This is the type of the entry itself, so a link to a folder counts as a link.
         if entry.file_type()?.is_dir()
             && let Some(name) = entry.file_name().to_str().filter(|name| wanted(name))
         {
@@ -162,7 +163,7 @@ where
                     on_one_line(below)
                 },
                 bytes: entry.size,
-                // An entry without a time is never considered old.
+                // An entry without a time counts as new, so that it is never considered old.
                 modified: entry.modified.unwrap_or_else(SystemTime::now),
                 is_file: has_address,
             });
@@ -171,8 +172,8 @@ where
     Ok(())
 }
 
-/// The current time by the store's clock. An object is written into the folder to read its time,
-/// and is then removed.
+/// Returns the current time by the store's clock. For this, an object is written into the folder,
+/// its time is read, and it is removed.
 pub async fn server_time(stores: &Stores, folder: &Location) -> Result<SystemTime, StorageError> {
     let name = format!(".zephyr-clock-{:032x}", stores.chance().unique());
     let probe = folder.with_path(folder.path().clone().join(name));
@@ -207,7 +208,7 @@ pub(super) fn local_walk(folder: &DiskPath, visit: &mut Visit<'_>) -> io::Result
         };
         for entry in entries {
             let entry: DirEntry = entry?;
-            // An entry may have been removed since; a link is not followed.
+            // The entry may have been removed in the meantime. This does not follow a link.
             let Some(metadata) = not_found_is_none(entry.metadata())? else {
                 continue;
             };

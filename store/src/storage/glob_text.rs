@@ -1,11 +1,12 @@
-//! Parses the text of a pattern and expands its braces. Matches nothing.
+//! Parses the text of a pattern and expands its braces. This module matches no names.
 
 use crate::storage::pattern::Token;
 
-/// The greatest nesting of braces, because the parser is recursive.
+/// How deep braces may nest. There is a limit because the parser is recursive.
 const MAX_DEPTH: usize = 32;
 
-/// The alternatives that a pattern expands to, up to a limit.
+/// Returns the alternatives to which a pattern expands. Fails if there are more than
+/// `alternatives_max`.
 pub(super) fn parse(text: &str, alternatives_max: usize) -> Result<Vec<Vec<Token>>, String> {
     let mut reader = Reader {
         rest: text.chars().collect::<Vec<_>>().into_iter(),
@@ -30,7 +31,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// Reads up to the end, or to the comma or brace that ends a branch.
+    /// Reads up to the end of the text, or to the comma or brace that ends a branch.
     fn sequence(&mut self, depth: usize) -> Result<(Vec<Vec<Token>>, End), String> {
         let mut alternatives = vec![Vec::new()];
         loop {
@@ -101,8 +102,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads a class up to its `]`, which stands for itself if it is the first character. A `-`
-    /// stands for itself if it is first or last.
+    /// Reads a class up to its `]`. A `]` as the first character means itself, and so does a `-` as
+    /// the first or last character.
     fn class(&mut self) -> Result<Token, String> {
         let open = || "a [ is not closed".to_owned();
         let mut next = self.rest.next().ok_or_else(open)?;

@@ -1,4 +1,5 @@
-//! The location of a job's own objects: `{storage.uri}/{job uid}/`. Reads and writes nothing.
+//! The folder of a job's own objects, `{storage.uri}/{job uid}/`. This module reads and writes
+//! nothing.
 
 use zephyr_engine::id::JobUid;
 
@@ -13,28 +14,28 @@ pub struct JobStorage {
 }
 
 impl JobStorage {
-    /// The folder of a job under `spec.storage.uri`.
+    /// Returns the folder of a job under `spec.storage.uri`.
     pub fn new(stores: Stores, storage_uri: &str, job: JobUid) -> Result<Self, LocationError> {
         let root = Location::parse_local(storage_uri)?.join(job.as_str())?;
         Ok(Self { stores, root, job })
     }
 
-    /// The clients.
+    /// Returns the clients.
     pub fn stores(&self) -> &Stores {
         &self.stores
     }
 
-    /// The folder.
+    /// Returns the address of the folder.
     pub fn root(&self) -> &Location {
         &self.root
     }
 
-    /// The uid of the job.
+    /// Returns the uid of the job.
     pub fn job(&self) -> &JobUid {
         &self.job
     }
 
-    /// The address of an object in it.
+    /// Returns the address of an object in the folder.
     pub fn at(&self, relative: &str) -> Result<Location, LocationError> {
         self.root.join(relative)
     }

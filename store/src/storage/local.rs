@@ -1,7 +1,7 @@
-//! Finds the files of a local disk that match a pattern. Opens none of them.
+//! Finds the files of a local disk that match a pattern. This module opens no files.
 //!
-//! Only folders in which something can match are read. Symbolic links are followed; a folder that
-//! contains itself is entered again only while that leads to new names.
+//! Only folders in which something can match are read. Symbolic links are followed. If a link leads
+//! back to a folder on the path, the folder is entered again only while that leads to new names.
 
 use std::fs::{FileType, Metadata};
 use std::io;
@@ -18,9 +18,9 @@ use crate::storage::{Cause, Location, StorageError};
 
 /// A name that matches.
 pub(super) struct Found {
-    /// The file with that name.
+    /// The file with the name.
     pub(super) entry: Entry,
-    /// Why it cannot be read.
+    /// Why the file cannot be read.
     pub(super) problem: Option<&'static str>,
 }
 
@@ -145,8 +145,8 @@ fn names_in(folder: &Path) -> io::Result<Vec<(PathBuf, Option<FileType>)>> {
         .collect()
 }
 
-/// Enters the folder, unless it is already on the path and the same names could match there. In
-/// that case its files are found there.
+/// Enters a folder. Does not enter it if the same folder is already on the path and the same names
+/// could match there, because its files are found there.
 fn enter(
     path: PathBuf,
     places: Places,
@@ -186,8 +186,8 @@ fn found(path: &Path, metadata: &Metadata) -> Found {
     }
 }
 
-/// What happens to an entry that cannot be examined: it is ignored if it is gone or could only have
-/// been a folder.
+/// Decides what happens to an entry that cannot be examined. It is ignored if it no longer exists,
+/// or if it could only have been a folder.
 fn unseen(path: &Path, is_match: bool, error: &io::Error) -> Result<Option<Found>, StorageError> {
     let is_link = path.symlink_metadata().is_ok_and(|it| it.is_symlink());
     if error.kind() == io::ErrorKind::PermissionDenied || (!is_link && !is_gone(error)) {
@@ -361,7 +361,7 @@ mod tests {
             names(root, "in/**/*.txt").await,
             ["in/a.txt", "in/c.txt", "in/link/b.txt"]
         );
-        // These names match only through the loop.
+        // These names match only through the loop of links.
         assert_eq!(
             names(root, "in/*/*.txt").await,
             ["in/link/b.txt", "in/loop/a.txt", "in/loop/c.txt"]
@@ -373,7 +373,7 @@ mod tests {
         assert_eq!(names(root, "*/loop/**/b.txt").await, ["in/loop/link/b.txt"]);
     }
 
-    /// Files that a walk finds if these folders cannot be read.
+    /// Returns how many files a walk finds if these folders cannot be read.
     fn without(root: &Path, pattern: &str, unreadable: &[&str]) -> Result<usize, StorageError> {
         let key = root.join(pattern);
         let pattern = Pattern::parse(&key.to_str().unwrap()[1..]).unwrap();

@@ -1,8 +1,8 @@
-//! The local disk as a store: files are read by exactly their names. `object_store` implements
-//! writes and removals.
+//! The local disk as a store. Files are read by exactly their names. `object_store` does writes and
+//! removals.
 //!
-//! `object_store` converts names to urls and uses some names, such as `x#1`, for its own unfinished
-//! writes, so it is not used for reading here.
+//! `object_store` is not used for reading here. It converts names to urls, and uses some names,
+//! such as `x#1`, for its own unfinished writes.
 
 use std::fmt;
 use std::fs::Metadata;
@@ -20,7 +20,7 @@ use object_store::{
     PutResult, Result,
 };
 
-/// The local disk, from its root on.
+/// The whole local disk, from its root.
 #[derive(Debug)]
 pub(super) struct LocalFiles(pub(super) LocalFileSystem);
 
@@ -30,8 +30,8 @@ impl fmt::Display for LocalFiles {
     }
 }
 
-/// A value that changes when a file changes: made from its identity, its modification time and its
-/// length.
+/// Returns a value that changes when a file changes. It is made from the file's identity,
+/// modification time and length.
 pub(super) fn etag(metadata: &Metadata) -> String {
     let modified = metadata.modified().ok();
     let modified = modified.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
@@ -76,7 +76,7 @@ fn open(path: &Path, options: &GetOptions) -> Result<GetResult> {
         version: None,
     };
     options.check_preconditions(&meta)?;
-    // The requested range was beyond the end of a longer file.
+    // The file may be shorter now, so that the requested range is beyond its end.
     let range = options.range.as_ref();
     let range = range.map_or(Ok(0..meta.size), |range| range.as_range(meta.size));
     let range = range.map_err(|error| object_store::Error::Precondition {

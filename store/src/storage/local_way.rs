@@ -1,6 +1,6 @@
-//! Finds obstacles on the path of a local file or folder: a folder instead of a file, a file
-//! instead of a folder, a dead link. None of these disappears by itself. Reads names only; opens,
-//! creates and removes nothing.
+//! Finds obstacles on the path of a local file or folder. An obstacle is a folder instead of a
+//! file, a file instead of a folder, or a dead link. No obstacle disappears by itself. This module
+//! only examines names. It opens, creates and removes nothing.
 
 use std::fs;
 use std::io;
@@ -11,9 +11,9 @@ use rustix::io::Errno;
 /// What is needed at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// A file, or nothing yet.
+    /// A file, or a name that does not exist yet.
     File,
-    /// A folder, or nothing yet: it is created when it is needed.
+    /// A folder, or a name that does not exist yet. The folder is created when it is needed.
     Folder,
 }
 
@@ -27,12 +27,12 @@ enum Seen {
     DeadLink,
     /// A pipe, a socket or a device.
     Special,
-    /// This process may not read it.
+    /// The process may not examine the path.
     Unknown,
 }
 
-/// Why `path` cannot be used as needed, with the path of the obstacle. `None` if the path can be
-/// used, or if that is not known.
+/// Returns why `path` cannot be used as needed, with the path of the obstacle. `None` if the path
+/// can be used, or if this is not known.
 pub fn obstacle(path: &Path, need: Need) -> Option<String> {
     let mut way: Vec<&Path> = path.ancestors().collect();
     way.reverse();
@@ -47,7 +47,8 @@ pub fn obstacle(path: &Path, need: Need) -> Option<String> {
     judge(path, need, &seen)
 }
 
-/// Checks the components of a path from its root on; only the last one is not a folder. Pure.
+/// Checks the components of a path from its root. All of them except the last one must be folders.
+/// Pure.
 fn judge(path: &Path, need: Need, seen: &[(PathBuf, Seen)]) -> Option<String> {
     let (step, found) = seen.last()?;
     let need = if step == path { need } else { Need::Folder };

@@ -1,4 +1,4 @@
-//! Addresses of objects: parsing and printing. Opens nothing.
+//! Parses and prints the addresses of objects. This module opens nothing.
 //!
 //! An address is literal text: `%2F`, `?` and `#` are characters of a key like any other.
 
@@ -14,14 +14,14 @@ pub enum Scheme {
     S3,
     /// Google Cloud Storage.
     Gs,
-    /// Azure Blob Storage; the bucket is the container.
+    /// Azure Blob Storage. A container counts as a bucket.
     Az,
     /// Local files.
     File,
 }
 
 impl Scheme {
-    /// The scheme as it is written in an address, without `://`.
+    /// Returns the scheme as it is written in an address, without `://`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::S3 => "s3",
@@ -48,19 +48,19 @@ pub struct Location {
 pub struct LocationError {
     /// The text, cut to 256 characters.
     pub text: String,
-    /// What is wrong with it.
+    /// What is wrong with the text.
     pub problem: String,
 }
 
-/// The most bytes a key may have: the limit of S3 and of Google Cloud Storage.
+/// How many bytes a key may have. This is the limit of S3 and of Google Cloud Storage.
 const MAX_KEY_BYTES: usize = 1024;
 
-/// The most bytes a local path may have: Linux's `PATH_MAX`.
+/// How many bytes a local path may have. This is Linux's `PATH_MAX`.
 const MAX_LOCAL_PATH_BYTES: usize = 4096;
 
 impl Location {
     /// Parses an address with its scheme. `.` and `..` segments are refused. Empty segments are
-    /// refused in a key, because `a//b` and `a/b` are different keys. On a local disk doubled
+    /// refused in a key, because `a//b` and `a/b` are different keys. On a local disk, several
     /// slashes count as one. A trailing slash makes no difference.
     pub fn parse(uri: &str) -> Result<Self, LocationError> {
         let refuse = |problem: &str| LocationError {
@@ -133,7 +133,7 @@ impl Location {
         Self::parse(&format!("file://{absolute}"))
     }
 
-    /// The address of something below this one.
+    /// Returns the address of something below this address.
     pub fn join(&self, relative: &str) -> Result<Self, LocationError> {
         let relative = relative.trim_start_matches('/');
         if self.path.as_ref().is_empty() {
@@ -142,7 +142,7 @@ impl Location {
         Self::parse(&format!("{self}/{relative}"))
     }
 
-    /// The folder that contains the object; for the root, the root itself.
+    /// Returns the folder that contains the object. For the root it is the root itself.
     #[must_use]
     pub fn parent(&self) -> Self {
         let path = self.path.parent().unwrap_or_default();
@@ -153,7 +153,7 @@ impl Location {
         }
     }
 
-    /// Another object in the same store.
+    /// Returns the address of another object in the same store.
     #[must_use]
     pub fn with_path(&self, path: Path) -> Self {
         Self {
@@ -163,32 +163,32 @@ impl Location {
         }
     }
 
-    /// Which kind of store.
+    /// Returns the kind of store.
     pub fn scheme(&self) -> Scheme {
         self.scheme
     }
 
-    /// The bucket or container; empty for local files.
+    /// Returns the bucket or container. Empty for local files.
     pub fn bucket(&self) -> &str {
         &self.bucket
     }
 
-    /// The object's path in its store.
+    /// Returns the object's path in its store.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The last segment.
+    /// Returns the last segment of the path.
     pub fn file_name(&self) -> &str {
         self.path.filename().unwrap_or_default()
     }
 
-    /// The path of a local file.
+    /// Returns the path of a local file. `None` for any other address.
     pub fn local_path(&self) -> Option<PathBuf> {
         (self.scheme == Scheme::File).then(|| PathBuf::from("/").join(self.path.as_ref()))
     }
 
-    /// The part of the address that names the store: `s3://bucket`.
+    /// Returns the part of the address that names the store, such as `s3://bucket`.
     pub fn store_key(&self) -> String {
         format!("{}://{}", self.scheme.as_str(), self.bucket)
     }

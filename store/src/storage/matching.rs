@@ -1,8 +1,9 @@
-//! Finds the existing files with names that a template can produce: the template's text with any
-//! numbers in it. Removes nothing, and does not judge what it finds.
+//! Finds existing files whose names a template can produce. Such a name is the template's text with
+//! any numbers in place of its placeholders. This module removes nothing, and does not judge what
+//! it finds.
 //!
-//! Other files in the folder cost time but no memory. No foreign name breaks the listing, not even
-//! a name that cannot be represented as an address.
+//! Other files in the folder cost time but no memory. The listing does not fail because of a
+//! foreign name, even if that name cannot be represented as an address.
 
 use std::ops::{ControlFlow, Range};
 use std::path::{Path as DiskPath, PathBuf};
@@ -20,7 +21,7 @@ enum Piece {
     Number,
 }
 
-/// A pattern of names with numbers in them.
+/// A pattern of names that contain numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamePattern {
     /// The template as an address.
@@ -29,7 +30,7 @@ pub struct NamePattern {
 }
 
 impl NamePattern {
-    /// Parses a template: each pair of braces in its path stands for a number.
+    /// Parses a template. Each pair of braces in its path means a number.
     pub fn new(template: Location) -> Self {
         let segments = template.path().as_ref().split('/').map(pieces).collect();
         Self { template, segments }
@@ -40,7 +41,7 @@ impl NamePattern {
         &self.template
     }
 
-    /// Whether a path in the same store is such a name.
+    /// Whether a path in the same store matches the pattern.
     pub fn matches(&self, path: &str) -> bool {
         let mut names = path.split('/');
         self.segments
@@ -59,7 +60,7 @@ impl NamePattern {
             .any(|piece| *piece == Piece::Number)
     }
 
-    /// The pattern of files with this name in the same folders.
+    /// Returns the pattern of files with this name in the same folders.
     #[must_use]
     pub fn beside(&self, name: &str) -> Self {
         let mut segments = self.segments.clone();
@@ -72,7 +73,7 @@ impl NamePattern {
         }
     }
 
-    /// The number of leading segments without a number.
+    /// Returns how many segments at the beginning contain no number.
     fn literal_segments(&self) -> usize {
         let folders = self.segments.len().saturating_sub(1);
         let is_literal = |segment: &&Vec<Piece>| !segment.contains(&Piece::Number);
@@ -83,8 +84,8 @@ impl NamePattern {
             .count()
     }
 
-    /// The common beginning of all such names: the text before the first number. Without a number
-    /// it is the whole name.
+    /// Returns the common beginning of all matching names, which is the text before the first
+    /// number. If there is no number, it is the whole name.
     pub fn prefix(&self) -> String {
         let mut prefix = String::new();
         for (index, segment) in self.segments.iter().enumerate() {
@@ -101,8 +102,8 @@ impl NamePattern {
         prefix
     }
 
-    /// The match of a listed entry, if its name matches. A name that is not text or cannot be
-    /// represented as an address never matches.
+    /// Returns the match of a listed entry, if its name matches. A name that is not text, or that
+    /// cannot be represented as an address, never matches.
     fn matched(&self, entry: &Entry) -> Option<Match> {
         let key = std::str::from_utf8(&entry.key).ok()?;
         if !self.matches(key) {
@@ -146,8 +147,8 @@ fn pieces(segment: &str) -> Vec<Piece> {
     pieces
 }
 
-/// Whether a name matches. Follows all ways to read the name at the same time, because a number may
-/// be followed by text that begins with a digit.
+/// Whether a name matches. It follows all ways to read the name at the same time, because the text
+/// after a number may begin with a digit.
 fn matches(pieces: &[Piece], name: &str) -> bool {
     let bytes = name.as_bytes();
     let mut reached = vec![false; bytes.len() + 1];
@@ -182,34 +183,34 @@ pub(crate) enum MatchKind {
     File,
     /// A folder of a local disk or of Azure.
     Folder,
-    /// A file below a symbolic link to a folder: it is stored elsewhere.
+    /// A file below a symbolic link to a folder. It is stored in another place.
     BeyondLink,
 }
 
 /// One match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Match {
-    /// Its address.
+    /// The address of the match.
     pub(crate) location: Location,
-    /// Its size; 0 for a folder.
+    /// The size in bytes. 0 for a folder.
     pub(crate) size: u64,
-    /// Whether it is a file or a folder, and whether a link leads to it.
+    /// Whether the match is a file or a folder, and whether a link leads to it.
     pub(crate) kind: MatchKind,
 }
 
 /// The matches that were found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sight {
-    /// Matches, in no particular order.
+    /// The matches, in no particular order.
     pub(crate) entries: Vec<Match>,
     /// The number of matches, including those that are not in `entries`.
     pub(crate) count: u64,
 }
 
-/// Called for each match; returns whether it is of interest.
+/// A function that says whether the caller wants a match.
 pub(crate) type Wanted = dyn Fn(&Match) -> bool + Send + Sync;
 
-/// Lists wanted matches of a pattern; keeps at most `kept_max` of them.
+/// Lists the wanted matches of a pattern. Keeps at most `kept_max` of them, and counts all.
 pub(crate) async fn list_matching(
     stores: &Stores,
     pattern: &NamePattern,
@@ -221,7 +222,7 @@ pub(crate) async fn list_matching(
     }
     let folder = Path::parse(pattern.literal_folder()).unwrap_or_default();
     let mut sight = Sight::default();
-    // A key that ends in a slash differs from the key without it, and is not a file.
+    // A key that ends in a slash is not a file. It differs from the key without the slash.
     let see = |entry: Entry| {
         if let Some(found) = pattern.matched(&entry) {
             sight.note(found, kept_max, &*wanted);
@@ -229,8 +230,7 @@ pub(crate) async fn list_matching(
         ControlFlow::Continue(())
     };
     let listed = list_prefix(stores, &pattern.template, &pattern.prefix(), see).await;
-    // The place that the credentials must allow is shown as a folder, not as the beginning of a
-    // name.
+    // The error names the folder that the credentials must allow, and not the beginning of a name.
     listed.map_err(|error| StorageError {
         object: pattern.template.with_path(folder).to_string(),
         ..error
@@ -280,8 +280,8 @@ async fn on_disk(
     }
 }
 
-/// A walk over a local disk that enters only folders in which a match is possible. It is as deep as
-/// the pattern, so a loop of links is not followed twice.
+/// A walk over a local disk that enters only folders in which a match is possible. It is never
+/// deeper than the pattern, so it does not follow a loop of links without end.
 struct Walk<'a> {
     pattern: &'a NamePattern,
     kept_max: usize,
@@ -322,7 +322,8 @@ impl Walk<'_> {
                 format!("{path}/{name}")
             };
             let is_link = entry.file_type()?.is_symlink();
-            // The target of a link; for a dangling link, the link itself.
+            // If the entry is a link, this is its target. If the target does not exist, it is the
+            // link itself.
             let Ok(metadata) = entry.path().metadata().or_else(|_| entry.metadata()) else {
                 continue;
             };

@@ -1,5 +1,5 @@
-//! Writes one whole object from a thread that may block: a small one with one call, a large one in
-//! parts. Only this writer uses the name, so no other object is replaced.
+//! Writes one whole object from a thread that may block. A small object is written with one call, a
+//! large one in parts. Only this writer uses the name, so no other object is replaced.
 
 use std::io::{self, Write};
 
@@ -11,7 +11,7 @@ use crate::storage::{
     Cause, Completed, Location, PartUpload, StorageError, Stores, complete, persist,
 };
 
-/// An object being written. Nothing appears under its name before [`ObjectWriter::finish`].
+/// An object that is being written. Nothing appears under its name before [`ObjectWriter::finish`].
 pub struct ObjectWriter {
     runtime: Handle,
     stores: Stores,
@@ -21,7 +21,7 @@ pub struct ObjectWriter {
 }
 
 impl ObjectWriter {
-    /// Begins an object under a name that nobody else writes.
+    /// Begins an object. No other writer may use its name.
     pub fn new(runtime: &Handle, stores: &Stores, location: &Location) -> Self {
         Self {
             runtime: runtime.clone(),
@@ -32,7 +32,7 @@ impl ObjectWriter {
         }
     }
 
-    /// Ends the object; returns its size and CRC-32C once it is stored.
+    /// Ends the object. Returns its size and CRC-32C after it is stored.
     pub fn finish(self) -> Result<(u64, u32), StorageError> {
         let Some(upload) = self.large else {
             let (bytes, crc32c) = (self.small.len() as u64, crc32c::crc32c(&self.small));
@@ -51,8 +51,7 @@ impl ObjectWriter {
             self.runtime
                 .block_on(complete(&self.stores, &self.location, &uploaded.place))?;
         if completed == Completed::Gone {
-            // The upload was completed by a call whose answer was lost, or was aborted by a
-            // clean-up.
+            // Either a call whose answer was lost completed the upload, or a clean-up aborted it.
             let size = self
                 .runtime
                 .block_on(crate::storage::size_of(&self.stores, &self.location))?;

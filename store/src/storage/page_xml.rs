@@ -1,8 +1,8 @@
-//! Parses the listings of S3, Google Cloud Storage and Azure, with keys byte by byte. Sends no
-//! request.
+//! Parses the listings of S3, Google Cloud Storage and Azure. It keeps keys byte by byte. This
+//! module sends no request.
 //!
-//! The client of `object_store` converts keys to paths and refuses a page with a key that cannot be
-//! converted; here every key is kept.
+//! The client of `object_store` converts keys to paths, and refuses a whole page if it has a key
+//! that cannot be converted. Here every key is kept.
 
 use std::time::SystemTime;
 
@@ -11,11 +11,11 @@ use quick_xml::events::{BytesStart, Event};
 
 use crate::storage::pages::{Entry, Page};
 
-/// The greatest nesting that is read: `EnumerationResults/Blobs/Blob/Properties/Etag` has five
-/// levels.
+/// How deep the elements of a page may nest. `EnumerationResults/Blobs/Blob/Properties/Etag` has
+/// five levels.
 const MAX_DEPTH: usize = 32;
 
-/// Parses a page; the error says why the page is not understood.
+/// Parses a page. The error says why the page is not understood.
 pub(super) fn parse(body: &[u8]) -> Result<Page, String> {
     let mut reader = Reader::from_reader(body);
     reader.config_mut().expand_empty_elements = true;
@@ -45,7 +45,7 @@ fn not_understood(problem: &dyn std::fmt::Display) -> String {
 #[derive(Default)]
 struct Object {
     key: Option<Vec<u8>>,
-    /// Whether its name is encoded. Azure reports this for each name.
+    /// Whether the object's name is encoded. Azure reports this for each name.
     is_encoded: bool,
     size: Option<u64>,
     etag: Option<String>,
@@ -55,13 +55,13 @@ struct Object {
 
 #[derive(Default)]
 struct Answer {
-    /// Names of the elements that are open.
+    /// The names of the elements that are open.
     open: Vec<Vec<u8>>,
     text: Vec<u8>,
     was_root_seen: bool,
     object: Object,
     objects: Vec<Object>,
-    /// Only their keys are read.
+    /// The folders of the page. Only their keys are read.
     folders: Vec<Object>,
     /// Whether keys are encoded. S3 reports this once for all keys.
     is_encoded: bool,
@@ -195,7 +195,7 @@ impl Answer {
 }
 
 impl Object {
-    /// The key byte by byte.
+    /// Returns the key byte by byte.
     fn take_key(&mut self, are_encoded: bool) -> Result<Vec<u8>, String> {
         let key = self.key.take();
         let key = key.ok_or_else(|| not_understood(&"an object has no key"))?;
@@ -209,7 +209,7 @@ impl Object {
     }
 }
 
-/// A time in the format of S3 and Google, or of Azure; nothing for other text.
+/// Parses a time in the format of S3 and Google, or of Azure. `None` for any other text.
 fn time(text: &str) -> Option<SystemTime> {
     let text = text.trim();
     if let Ok(time) = text.parse::<jiff::Timestamp>() {
@@ -219,8 +219,8 @@ fn time(text: &str) -> Option<SystemTime> {
     time.ok().map(SystemTime::from)
 }
 
-/// The character of `#10` or `#xA`. Control characters are accepted too: XML does not allow them,
-/// but stores send them.
+/// Returns the character of a reference such as `#10` or `#xA`. Control characters are accepted
+/// too. XML does not allow them, but stores send them.
 fn numbered(name: &[u8]) -> Option<char> {
     let digits = std::str::from_utf8(name).ok()?.strip_prefix('#')?;
     let number = match digits.strip_prefix(['x', 'X']) {
@@ -230,7 +230,8 @@ fn numbered(name: &[u8]) -> Option<char> {
     char::from_u32(number.ok()?)
 }
 
-/// Decodes percent signs with two digits into bytes; S3 writes a space as `+`.
+/// Decodes percent signs with two digits into bytes. If `plus_is_space`, decodes `+` into a space,
+/// as S3 writes it.
 fn decoded(key: &[u8], plus_is_space: bool) -> Vec<u8> {
     let hex = |digit: &u8| {
         char::from(*digit)
