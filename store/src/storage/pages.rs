@@ -1,6 +1,6 @@
-//! Lists the contents of a store page by page, with the original keys, including those that no path
-//! can represent. A page that fails is requested again, never the whole listing. Does not judge
-//! what is listed.
+//! Lists the contents of a store page by page. It returns the original keys, including keys that no
+//! path can represent. If a page fails, only this page is requested again, and not the whole
+//! listing. This module does not judge what it lists.
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -14,21 +14,21 @@ use object_store::path::Path;
 
 use crate::storage::{Cause, Location, Scheme, StorageError, Stores, local, persist};
 
-/// The most consecutive pages without an entry. A bucket has some after many deletions; an endless
-/// number of them is a fault of the store. In a real bucket each such page represents a thousand or
-/// more deleted objects.
+/// How many pages without an entry may follow each other. A bucket has such pages after many
+/// deletions, and each of them represents a thousand or more deleted objects. An endless number of
+/// them is a fault of the store.
 const MAX_EMPTY_PAGES: u32 = 1_000;
 
 /// An entry in a store's listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Its key, byte by byte; for a local file its path without the first slash.
+    /// The key, byte by byte. For a local file, it is the path without the first slash.
     pub key: Vec<u8>,
-    /// Its size in bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// A value that changes when the object changes; some stores have none.
+    /// A value that changes when the object changes. Some stores have none.
     pub etag: Option<String>,
-    /// When it was written, by the store's clock; nothing if the store does not report it.
+    /// When the object was written, by the store's clock. `None` if the store does not report it.
     pub modified: Option<SystemTime>,
     /// Whether the store says that the entry represents a folder.
     pub is_folder: bool,
@@ -39,45 +39,48 @@ pub struct Entry {
 pub struct Page {
     /// The objects, in the store's order.
     pub entries: Vec<Entry>,
-    /// In a listing of one folder: the common beginnings of keys up to and including the next
-    /// slash, byte by byte.
+    /// The folders, if the listing shows one folder only. Each is the beginning of keys up to and
+    /// including the next slash, byte by byte.
     pub folders: Vec<Vec<u8>>,
-    /// The token for the next page; nothing on the last page.
+    /// The token for the next page. `None` on the last page.
     pub next: Option<String>,
 }
 
 /// The page to request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ask {
-    /// The beginning of the keys.
+    /// The text with which the listed keys begin.
     pub prefix: String,
-    /// Whether keys with another slash after the prefix are shown only as folders.
+    /// Whether the listing shows one folder only. Then keys with another slash after the prefix are
+    /// shown only as folders.
     pub one_folder: bool,
-    /// The first page begins after this key.
+    /// The key after which the first page begins.
     pub after: Option<String>,
-    /// The page to which this token leads; without a token the first one.
+    /// The token that leads to the page. Without a token, it is the first page.
     pub token: Option<String>,
 }
 
 /// A store that lists page by page.
 #[async_trait::async_trait]
 pub trait ListPages: Send + Sync {
-    /// The requested page.
+    /// Requests a page.
     async fn page(&self, ask: &Ask) -> object_store::Result<Page>;
 }
 
 impl Entry {
-    /// The key as text; invalid UTF-8 is shown as replacement characters.
+    /// Returns the key as text. Invalid UTF-8 is shown as replacement characters.
     pub fn name(&self) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(&self.key)
     }
 
-    /// Whether it is an empty marker of a folder, as consoles create them: `folder/` without bytes.
+    /// Whether the entry is the marker of a folder, `folder/` without bytes. The web consoles of
+    /// stores create such markers.
     pub fn is_marker(&self) -> bool {
         self.is_folder || (self.size == 0 && self.key.ends_with(b"/"))
     }
 
-    /// Its address in the store of `place`; the error says why its key cannot be an address.
+    /// Returns the entry's address in the store of `place`. The error says why the key cannot be an
+    /// address.
     pub fn location(&self, place: &Location) -> Result<Location, &'static str> {
         let key = std::str::from_utf8(&self.key).map_err(|_| "its name is not UTF-8")?;
         if key.ends_with('/') {
@@ -105,9 +108,9 @@ impl Entry {
     }
 }
 
-/// Shows every object in the store of `place` whose key begins with `prefix`, until `visit` stops.
-/// Marker files, folder markers and keys that no path can represent are shown like all others. On a
-/// local disk these are the files.
+/// Calls `visit` for every object in the store of `place` whose key begins with `prefix`, until
+/// `visit` stops the listing. Marker files, folder markers and keys that no path can represent are
+/// shown too. On a local disk, all files are shown.
 pub async fn list_prefix<V>(
     stores: &Stores,
     place: &Location,
@@ -132,7 +135,7 @@ where
 }
 
 impl Ask {
-    /// For all keys with this beginning.
+    /// Makes a request for all keys that begin with `prefix`.
     pub(super) fn beginning_with(prefix: &str) -> Self {
         Self {
             prefix: prefix.to_owned(),
@@ -140,7 +143,7 @@ impl Ask {
         }
     }
 
-    /// For all keys in a folder, at any depth.
+    /// Makes a request for all keys in a folder, at any depth.
     pub(super) fn below(folder: &Location) -> Self {
         Self::beginning_with(&match folder.path().as_ref() {
             "" => String::new(),
@@ -153,7 +156,7 @@ impl Ask {
 pub(super) struct Listing<'a> {
     stores: &'a Stores,
     place: &'a Location,
-    /// The place that errors name.
+    /// The address that errors name.
     shown: Location,
     pages: Arc<dyn ListPages>,
     way: Way,
@@ -196,7 +199,7 @@ impl<'a> Listing<'a> {
     }
 }
 
-/// A key for people: whole, on one line.
+/// Returns a whole key on one line, for messages.
 pub(super) fn on_one_line(key: &[u8]) -> String {
     match std::str::from_utf8(key) {
         Ok(key) => key.escape_debug().to_string(),
@@ -204,8 +207,8 @@ pub(super) fn on_one_line(key: &[u8]) -> String {
     }
 }
 
-/// Turns "not found" into the error of a missing bucket: a listing without matching keys is empty
-/// and not an error.
+/// Converts "not found" to the error of a missing bucket. If no key matches, a listing is empty and
+/// not an error, so only the bucket can be missing.
 fn without_bucket(place: &Location, error: StorageError) -> StorageError {
     let says_404 = matches!(&error.cause, Cause::Other(detail) if detail.starts_with("404"));
     let is_404 = says_404 || error.cause == Cause::NotFound;
@@ -217,7 +220,7 @@ fn without_bucket(place: &Location, error: StorageError) -> StorageError {
     }
 }
 
-/// The number of pages seen so far, to detect a store whose pages lead in a circle.
+/// What was seen of the pages so far, to detect a store whose pages lead in a circle.
 #[derive(Default)]
 struct Way {
     tokens: BTreeSet<u64>,
@@ -225,7 +228,7 @@ struct Way {
 }
 
 impl Way {
-    /// The token of the next page, if there is one.
+    /// Returns the token of the next page, if there is one.
     fn follow(&mut self, page: &Page) -> Result<Option<String>, String> {
         let is_empty = page.entries.is_empty() && page.folders.is_empty();
         self.empty_in_a_row = if is_empty { self.empty_in_a_row + 1 } else { 0 };
@@ -248,7 +251,8 @@ impl Way {
     }
 }
 
-/// A store that can only list everything at once, such as one in memory: one page.
+/// A store that can only list everything at once, such as a store in memory. Its listing has one
+/// page.
 pub(crate) struct WholeListing(pub(crate) Arc<dyn ObjectStore>);
 
 #[async_trait::async_trait]

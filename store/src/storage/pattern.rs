@@ -1,22 +1,22 @@
-//! Patterns of file names: which names they match, and what can match below a folder. Lists nothing
-//! and opens nothing.
+//! Patterns of file names. They say which names match, and whether anything below a folder can
+//! match. This module lists nothing and opens nothing.
 //!
-//! A pattern is a list of alternatives (its expanded braces), each of which is a list of segments.
-//! A name is read segment by segment, and [`Places`] holds the possible positions in the pattern
-//! after the segments read so far.
+//! A pattern is a list of alternatives, which are its expanded braces. Each alternative is a list
+//! of segments. A name is read segment by segment, and [`Places`] holds the possible positions in
+//! the pattern after the segments read so far.
 
 use std::collections::BTreeSet;
 
 use crate::storage::glob_text;
 
-/// The most alternatives to which the braces of one pattern may expand: each is compared with each
-/// name.
+/// How many alternatives the braces of one pattern may expand to. Each name is compared with each
+/// alternative.
 const MAX_ALTERNATIVES: usize = 1_000;
 
 /// What a pattern requires of one segment of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Segment {
-    /// `**`: any number of segments; at the end of a pattern at least one.
+    /// `**`: any number of segments. At the end of a pattern, at least one segment.
     Anywhere,
     /// One segment.
     Name(Vec<Token>),
@@ -51,20 +51,20 @@ pub(crate) struct Pattern {
     reads_hidden: bool,
 }
 
-/// The possible positions in a pattern after the segments read so far: alternative and segment. If
-/// empty, nothing that follows can match.
+/// The possible positions in a pattern after the segments read so far. Each position is an
+/// alternative and a segment of it. If there is no position, nothing that follows can match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Places(BTreeSet<(usize, usize)>);
 
 impl Pattern {
-    /// Parses a pattern: `* ** ? [..] [!..] {a,b}`, and `\` before a character that stands for
+    /// Parses a pattern. It may contain `* ** ? [..] [!..] {a,b}`. A character after `\` means
     /// itself.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let alternatives = glob_text::parse(text, MAX_ALTERNATIVES)?;
         Self::of(&alternatives, false)
     }
 
-    /// A pattern for every name that begins with `prefix`, including marker files.
+    /// Makes a pattern for every name that begins with `prefix`, including marker files.
     pub(crate) fn beginning_with(prefix: &str) -> Result<Self, String> {
         let mut name: Vec<Token> = prefix.chars().map(literally).collect();
         name.push(Token::Many);
@@ -100,12 +100,13 @@ impl Pattern {
         })
     }
 
-    /// The only name that the pattern matches, if it has no wildcard; without its backslashes.
+    /// Returns the only name that the pattern matches, without backslashes. `None` if the pattern
+    /// has a wildcard.
     pub(crate) fn literal(&self) -> Option<&str> {
         self.literal.as_deref()
     }
 
-    /// The common beginning of all matching names, which may end within a segment.
+    /// Returns the common beginning of all matching names. It may end within a segment.
     pub(crate) fn prefix(&self) -> &str {
         &self.prefix
     }
@@ -122,7 +123,7 @@ impl Pattern {
         self.accepts(&places)
     }
 
-    /// The places before the first segment.
+    /// Returns the positions before the first segment.
     pub(crate) fn start(&self) -> Places {
         let mut places = Places::default();
         for alternative in 0..self.alternatives.len() {
@@ -131,7 +132,7 @@ impl Pattern {
         places
     }
 
-    /// Advances by one segment of a name.
+    /// Returns the positions after one more segment of a name.
     pub(crate) fn step(&self, places: &Places, name: &str) -> Places {
         let mut next = Places::default();
         let characters: Vec<char> = name.chars().collect();
@@ -164,7 +165,8 @@ impl Pattern {
             .any(|&(alternative, at)| self.segment(alternative, at).is_none())
     }
 
-    /// Whether anything in a folder at these positions can match.
+    /// Whether anything inside a folder can match, if these are the positions after the folder's
+    /// name.
     pub(crate) fn goes_on(&self, places: &Places) -> bool {
         places
             .0
@@ -172,7 +174,8 @@ impl Pattern {
             .any(|&(alternative, at)| self.segment(alternative, at).is_some())
     }
 
-    /// The only names that can follow, if no wildcard follows: then the folder need not be listed.
+    /// Returns the only names that can follow, if no wildcard follows. Then the folder need not be
+    /// listed.
     pub(crate) fn only_names(&self, places: &Places) -> Option<BTreeSet<String>> {
         let mut names = BTreeSet::new();
         for &(alternative, at) in &places.0 {
@@ -203,12 +206,12 @@ impl Pattern {
 }
 
 impl Places {
-    /// Whether nothing that follows can match.
+    /// Whether there is no position, so that nothing that follows can match.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether all of these positions are among the others.
+    /// Whether all of these positions are among the positions of `others`.
     pub(crate) fn are_among(&self, others: &Self) -> bool {
         self.0.is_subset(&others.0)
     }
@@ -241,7 +244,7 @@ fn segment(tokens: &[Token]) -> Segment {
     Segment::Name(tokens)
 }
 
-/// The text before the first wildcard, and whether that is the whole pattern.
+/// Returns the text before the first wildcard, and whether this text is the whole pattern.
 fn text_of(tokens: &[Token]) -> (String, bool) {
     let mut text = String::new();
     for token in tokens {
@@ -254,7 +257,7 @@ fn text_of(tokens: &[Token]) -> (String, bool) {
     (text, true)
 }
 
-/// The text of the tokens, if there is no wildcard among them.
+/// Returns the text of the tokens, if there is no wildcard among them.
 fn literal_of(tokens: &[Token]) -> Option<String> {
     let (text, is_all) = text_of(tokens);
     is_all.then_some(text)
@@ -265,8 +268,8 @@ fn common(a: &str, b: &str) -> String {
     pairs.take_while(|(a, b)| a == b).map(|(a, _)| a).collect()
 }
 
-/// Whether one segment matches. Whenever the text after a `*` does not match, the last `*` takes
-/// one more character.
+/// Whether one segment matches. Each time the text after a `*` does not match, the last `*` is
+/// tried with one more character.
 fn name_matches(tokens: &[Token], name: &[char]) -> bool {
     let (mut token, mut character) = (0, 0);
     let mut star = None;
@@ -434,8 +437,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-        /// The names here begin with letters; globset compares `?` with bytes, and `[!a]` with
-        /// slashes too.
+        /// All names here begin with letters, because globset compares `?` with a byte, and `[!a]`
+        /// matches a slash in it.
         #[test]
         fn patterns_match_as_in_globset(
             pattern in "(\\*\\*|([ab*?]|\\[[ab]\\]|\\{a,b\\*\\}|\\{ab,b/a\\}){1,3})(/(\\*\\*|([ab*?]|\\[[ab]\\]){1,3})){0,3}",

@@ -1,8 +1,8 @@
-//! Tests whether a store answers calls like one that failed, to distinguish an outage from a single
-//! unreachable object. An outage may affect writes only, or one prefix of a bucket only. So a
-//! failed read is compared with a read of a neighbouring object, and a failed write with a write of
-//! a neighbouring object and with one in the job's own folder. Each test call is made once, and
-//! written test objects are removed.
+//! Distinguishes an outage of a store from a single object that cannot be reached. After a failed
+//! call, it tests whether the store answers similar calls. An outage may affect only writes, or
+//! only one prefix of a bucket. So after a failed read it reads a neighbouring object. After a
+//! failed write it writes a neighbouring object, and an object in the job's own folder. Each test
+//! call is made once, and the written objects are removed.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use tokio::time::timeout;
 
 use crate::storage::{CallKind, Location, StorageError, Stores, remove_object};
 
-/// How long one answer may take: a slower store counts as unavailable for everybody.
+/// How long one answer may take. If the store is slower, it counts as unavailable for all objects.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The neighbouring object that is read, so that the same part of the store has to answer. An
-/// answer that it does not exist is an answer.
+/// The name of the neighbouring object that is read. It is in the same folder, so the same part of
+/// the store has to answer. "It does not exist" counts as an answer.
 const READ_NAME: &str = "_zephyr-is-the-store-there";
 
-/// The beginning of the name of an object that is written and removed at once. A name with `_` is
-/// neither input nor output.
+/// The beginning of the name of an object that is written and removed at once. A name that begins
+/// with `_` is neither input nor output.
 const WRITE_NAME: &str = "_zephyr-write-";
 
-/// The content that is written.
+/// The content of the object that is written.
 const WRITTEN: &[u8] = b"written to test whether the store accepts writes; it may be removed\n";
 
 /// The result of one test call.
@@ -32,7 +32,8 @@ enum Answer {
     Given,
     /// The store refused permanently, for example because the credentials do not allow the call.
     Refused,
-    /// No answer in time, or a temporary error: the store fails here as it did for the failed call.
+    /// There was no answer in time, or a temporary error. So the store fails for this call as it
+    /// did for the failed call.
     Missing,
 }
 
@@ -41,13 +42,14 @@ enum Answer {
 struct Answers {
     /// The answer to a call of the same kind on a neighbouring object.
     beside: Answer,
-    /// A write in the job's own folder. There is none for a failed read.
+    /// The answer to a write in the job's own folder. After a failed read, there is no such call.
     in_storage: Option<Answer>,
 }
 
 impl Answers {
-    /// Whether only this object cannot be reached, so that waiting for its store is useless. A
-    /// refusal counts as an answer, because the credentials may allow no other name there.
+    /// Whether the answers mean that only this object cannot be reached. Then it is useless to wait
+    /// for the store. A refusal counts as an answer, because the credentials may not allow other
+    /// names in that folder.
     fn mean_object_alone(self) -> bool {
         let is_answered = |answer| match answer {
             Answer::Given | Answer::Refused => true,
@@ -57,9 +59,9 @@ impl Answers {
     }
 }
 
-/// Whether only this object cannot be reached. For this the store must answer the same kind of call
-/// on a neighbouring object. After a failed write it must also accept writes in the job's own
-/// folder.
+/// Whether only this object cannot be reached. This is so if the store answers the same kind of
+/// call on a neighbouring object. After a failed write, it must also accept a write in the job's
+/// own folder.
 pub async fn is_object_alone(
     stores: &Stores,
     job_folder: &Location,
@@ -86,7 +88,8 @@ pub async fn is_object_alone(
     answers.mean_object_alone()
 }
 
-/// Whether a name is that of an object that is written to test whether a store accepts writes.
+/// Whether this is the name of an object that is written only to test whether a store accepts
+/// writes.
 pub fn is_write_question(name: &str) -> bool {
     let number = name.strip_prefix(WRITE_NAME);
     number.is_some_and(|number| {
@@ -120,7 +123,7 @@ async fn ask_to_write(stores: &Stores, folder: &Location) -> Answer {
         Ok(Err(error)) => refusal(&StorageError::from_store("writing", &asked, &error)),
         Err(_) => Answer::Missing,
     };
-    // Whatever the answer was, the write may have been carried out.
+    // The write may have been carried out, whatever the answer was. So the object is removed.
     let removed = timeout(ANSWER_TIMEOUT, remove_object(stores, &asked)).await;
     if !matches!(removed, Ok(Ok(()))) {
         tracing::debug!(object = %asked, "a test object may remain in the store");
@@ -175,14 +178,15 @@ mod tests {
         }
     }
 
-    /// A way in which a store fails, and whether a failed read or write is then the fault of a
-    /// single object.
+    /// A way in which a store fails, and the expected results.
     struct Outage {
         name: &'static str,
-        /// Returns the store's answer instead of the normal one.
+        /// Returns the answer that the store gives instead of the normal one, if it fails for this
+        /// call.
         fails: fn(method: &str, path: &str) -> Option<Reply>,
-        /// Whether the object alone is at fault, in three cases: after a failed read of `OBJECT`,
-        /// after a failed write of it, and after a failed write in the job's own folder.
+        /// Whether only the object cannot be reached, in three cases: after a failed read of
+        /// `OBJECT`, after a failed write of `OBJECT`, and after a failed write in the job's own
+        /// folder.
         alone: [bool; 3],
     }
 

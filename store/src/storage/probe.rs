@@ -1,8 +1,8 @@
-//! Tests, before a job begins, whether its storage is reliable: it must refuse to overwrite an
-//! object if asked to.
+//! Tests the storage of a job before the job begins. The storage must be able to refuse to
+//! overwrite an object.
 //!
-//! Epochs, the log and the plan rely on put-if-absent. A store in which two writers can win is
-//! refused.
+//! Epochs, the log and the plan rely on put-if-absent. If two writers can put the same object
+//! successfully, the store is refused.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,21 +10,21 @@ use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use crate::storage::{Cause, JobStorage, LocationError, StorageError, meta_of, persist};
 
-/// Time between two signs of life of a coordinator, each of which is one small write. A clean-up
-/// leaves a folder alone if the last sign is at most a quarter of an hour old, whatever the job is
-/// waiting for.
+/// The time between two signs of life of a coordinator. Each sign is one small write. A clean-up
+/// does not remove a folder if the last sign is at most a quarter of an hour old, whatever the job
+/// waits for.
 pub const SIGN_OF_LIFE_INTERVAL: Duration = Duration::from_mins(2);
 
 /// The content of the probe object.
 const PROBE: &[u8] = b"zephyr probe\n";
 
-/// Why the storage cannot be used, or not now.
+/// Why the storage cannot be used, or cannot be used now.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// The probe's address is too long.
     #[error("spec.storage.uri: {0}")]
     Address(#[source] LocationError),
-    /// A call failed.
+    /// A call to the store failed.
     #[error("spec.storage.uri: {0}")]
     Store(#[source] StorageError),
     /// The store overwrote an object that it should have kept.
@@ -32,7 +32,7 @@ pub enum ProbeError {
         "spec.storage.uri: {store} lacks conditional writes (If-None-Match): an object was overwritten that was to be written only if absent; allowed are stores that have them"
     )]
     LacksConditionalWrites {
-        /// The store: `s3://bucket`.
+        /// The store, such as `s3://bucket`.
         store: String,
     },
 }
@@ -59,8 +59,8 @@ pub async fn touch(storage: &JobStorage) -> Result<(), ProbeError> {
         .map_err(ProbeError::Store)
 }
 
-/// When a coordinator of the job last showed that it is alive, by the store's clock; nothing if
-/// none ever did.
+/// Returns when a coordinator of the job last wrote a sign of life, by the store's clock. `None` if
+/// no coordinator ever wrote one.
 pub async fn last_touched(storage: &JobStorage) -> Result<Option<SystemTime>, ProbeError> {
     let location = storage.at("probe").map_err(ProbeError::Address)?;
     let meta = meta_of(storage.stores(), &location).await;
@@ -69,8 +69,8 @@ pub async fn last_touched(storage: &JobStorage) -> Result<Option<SystemTime>, Pr
         .map(|meta| meta.last_modified.into()))
 }
 
-/// Writes a probe object into the job's folder twice, the second time only if absent. The object
-/// stays and is reused by the next probe.
+/// Writes a probe object into the job's folder twice. The second write must be refused, because it
+/// is a put-if-absent. The object stays, and the next probe writes it again.
 pub async fn probe(storage: &JobStorage) -> Result<(), ProbeError> {
     let location = storage.at("probe").map_err(ProbeError::Address)?;
     let stores = storage.stores();

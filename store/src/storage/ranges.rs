@@ -1,8 +1,9 @@
-//! Checks the answer to a request for a range of an object: it must contain the requested bytes and
-//! state the range.
+//! Checks the answer to a request for a range of an object. The answer must contain the requested
+//! bytes and state the range.
 //!
 //! A store may ignore the range and send the whole object (RFC 9110, 14.2); then the range is cut
-//! out of it. Does not know which object is expected; the reader compares size and version.
+//! out of the answer. This module does not know which object is expected. The reader compares size
+//! and version.
 
 use std::error::Error;
 
@@ -14,14 +15,14 @@ use object_store::client::{HttpError, HttpErrorKind, HttpRequest, HttpResponse};
 
 use crate::storage::answer::chain;
 
-/// The most bytes of a whole object that are skipped to reach a range. Each range costs all bytes
-/// before it, so larger objects would be read many times.
+/// How many bytes of a whole object are skipped at most to reach a range. All bytes before a range
+/// are received too, so a larger object would be received many times.
 const MAX_PASSED_OVER: u64 = 64 << 20;
 
 /// An answer that does not fit the requested range.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum WrongRange {
-    /// It is another range.
+    /// The answer contains another range.
     #[error(
         "the store answered bytes {first} to {last} of {total} instead of bytes {} to {}",
         .asked.first,
@@ -33,29 +34,29 @@ pub(super) enum WrongRange {
         last: u64,
         total: u64,
     },
-    /// It does not state its range.
+    /// The answer does not state its range.
     #[error(
         "the store answered a part of the object and does not say which (Content-Range {0:?}); it must be like \"bytes 0-7/8\""
     )]
     Unnamed(String),
-    /// It is the whole object, and the range starts too far inside it.
+    /// The answer is the whole object, and too many bytes are before the range.
     #[error(
         "the store sends the whole object instead of bytes {} to {}; of a store that cannot send ranges, only the first {} MiB of an object can be read",
         .0.first, .0.last, MAX_PASSED_OVER >> 20
     )]
     Whole(Asked),
-    /// It is neither the whole object nor a part of it.
+    /// The status of the answer belongs neither to a whole object nor to a part of it.
     #[error("the store answered {0} to a request for a range; it must be 206")]
     Status(u16),
 }
 
 impl WrongRange {
-    /// The wrong range that an error is about, if there is one.
+    /// Returns the wrong range that caused an error, if there is one.
     pub(super) fn of<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
         chain(error).find_map(|error| error.downcast_ref())
     }
 
-    /// The size of the object, if the store reported it.
+    /// Returns the size of the object, if the store reported it.
     pub(super) fn total(&self) -> Option<u64> {
         match self {
             Self::Other { total, .. } => Some(*total),
@@ -72,7 +73,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// The range that a request asks for, if both ends are given.
+    /// Returns the range that a request asks for, if the request gives both ends.
     pub(super) fn of(request: &HttpRequest) -> Option<Self> {
         let range = request.headers().get(RANGE)?.to_str().ok()?;
         let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
@@ -80,8 +81,8 @@ impl Asked {
         (*request.method() == Method::GET && first <= last).then_some(Self { first, last })
     }
 
-    /// The answer reduced to exactly this range, up to the end of the object. `response` must be
-    /// successful.
+    /// Cuts the answer to exactly this range, or to the part of it that is in the object.
+    /// `response` must be successful.
     pub(super) async fn cut(self, response: HttpResponse) -> Result<HttpResponse, HttpError> {
         match response.status() {
             StatusCode::PARTIAL_CONTENT => match self.check(response.headers()) {
@@ -113,8 +114,8 @@ impl Asked {
         })
     }
 
-    /// The last byte of the range in an object of this size; nothing if the range begins after its
-    /// end.
+    /// Returns the last byte of the range in an object of this size. `None` if the range begins
+    /// after the end of the object.
     fn last_of(self, total: u64) -> Option<u64> {
         let last = total.checked_sub(1)?;
         (self.first <= last).then_some(self.last.min(last))
@@ -157,7 +158,8 @@ impl Asked {
         Ok(HttpResponse::from_parts(parts, range.freeze().into()))
     }
 
-    /// The part of the bytes beginning at `start` that is inside the range.
+    /// Returns the part of `bytes` that is inside the range. `start` is the position of `bytes` in
+    /// the object.
     fn part_of(self, start: u64, bytes: &Bytes) -> Bytes {
         let position = |at: u64| {
             let inside = at.saturating_sub(start).min(bytes.len() as u64);
@@ -167,7 +169,7 @@ impl Asked {
     }
 }
 
-/// First byte, last byte and size of `bytes 0-7/8`.
+/// Parses a header such as `bytes 0-7/8`. Returns the first byte, the last byte and the size.
 fn parse(header: &str) -> Option<(u64, u64, u64)> {
     let (range, total) = header.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;

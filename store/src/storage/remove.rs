@@ -1,4 +1,4 @@
-//! Removes the contents of a folder. The caller decides whether the folder may be removed.
+//! Removes the contents of a folder. The caller decides whether they may be removed.
 
 use std::path::{Path as DiskPath, PathBuf};
 
@@ -9,16 +9,16 @@ use crate::storage::folders::{local_walk, not_found_is_none, on_disk};
 use crate::storage::pages::{Ask, Listing, on_one_line};
 use crate::storage::{Location, Scheme, StorageError, Stores};
 
-/// Removes every object in a folder, and returns their number. Objects that are put there at the
-/// same time may stay.
+/// Removes every object in a folder, and returns the number of removed objects. An object that is
+/// put there at the same time may stay.
 pub async fn remove_folder(stores: &Stores, folder: &Location) -> Result<u64, StorageError> {
     remove_chosen(stores, folder, |_| true).await
 }
 
-/// Removes the objects of a folder whose path below it `is_chosen` accepts, and on a local disk the
-/// folders that are empty afterwards. Returns the number of objects. Holds one page of names at a
-/// time. A key that cannot be represented as an address stays, and the log names it: no release
-/// writes such a key. A symbolic link stays, too.
+/// Removes the objects of a folder whose path below the folder `is_chosen` accepts. On a local
+/// disk, also removes the folders that are empty afterwards. Returns the number of removed objects.
+/// Holds one page of names in memory at a time. A key that cannot be represented as an address
+/// stays, because no release writes such a key. The log names it. A symbolic link stays too.
 pub async fn remove_chosen(
     stores: &Stores,
     folder: &Location,
@@ -50,7 +50,7 @@ pub async fn remove_chosen(
         while let Some(removal) = removals.next().await {
             match removal {
                 Ok(_) => removed += 1,
-                // Another process removed it.
+                // Another process removed the object.
                 Err(object_store::Error::NotFound { .. }) => {}
                 Err(error) => return Err(StorageError::from_store("removing", folder, &error)),
             }
@@ -72,7 +72,7 @@ fn local_removal(folder: &DiskPath, is_chosen: fn(&str) -> bool) -> std::io::Res
     Ok(removed)
 }
 
-/// Removes a folder and the folders in it, except those that contain a file.
+/// Removes a folder and the folders in it. A folder that contains a file stays.
 fn remove_empty_folders(folder: &DiskPath) {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return;

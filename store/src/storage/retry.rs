@@ -1,8 +1,8 @@
-//! Retries: which errors are retried, for how long, and how often this is logged. Holds no
-//! connection.
+//! Retries of calls. This module decides which errors are retried, for how long, and how often this
+//! is logged. It holds no connection.
 //!
-//! The time counts from the first failure of a call. The duration of a slow call, and the time
-//! before its answer is awaited, do not count.
+//! The time counts from the first failure of a call. The duration of the first try does not count,
+//! even if it is slow or its answer is awaited late.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use tokio::time::Instant;
 use crate::chance::Chance;
 use crate::storage::{Location, StorageError, Stores};
 
-/// The longest pause, so that the recovery of a store is noticed soon.
+/// How long a pause is at most, so that the recovery of a store is noticed soon.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// The time between two mentions in the log of a store that stays unavailable.
+/// How long a store must stay unavailable before the log mentions it again.
 const WARNING_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Makes a call until it succeeds, fails for a permanent reason, or has failed for longer than the
@@ -42,12 +42,12 @@ where
     }
 }
 
-/// When a lasting problem is mentioned in the log: at once, and then once a minute.
+/// Decides when a lasting problem is mentioned in the log: at once, and then once a minute.
 #[derive(Debug, Default)]
 pub struct Reminder(Option<Instant>);
 
 impl Reminder {
-    /// Whether the problem is to be mentioned now.
+    /// Returns whether the problem must be mentioned now. If so, notes the time.
     pub fn is_due(&mut self, now: Instant) -> bool {
         let is_due = self
             .0
@@ -59,7 +59,7 @@ impl Reminder {
     }
 }
 
-/// Pauses between attempts: doubling, with jitter, until the retry time is used up.
+/// The pauses between tries of a call. They double, with jitter, until the retry time is used up.
 pub(crate) struct Pauses {
     chance: Chance,
     first_failure: Option<Instant>,
@@ -86,10 +86,10 @@ impl Pauses {
         }
     }
 
-    /// How long to wait before the next attempt; nothing if it is time to give up, or if waiting is
-    /// useless.
+    /// Returns how long to wait before the next try. `None` if the retry time is used up, or if
+    /// waiting is useless.
     pub(crate) fn next(&mut self, error: &StorageError) -> Option<Duration> {
-        // The waiting process itself may be what fills the disk.
+        // Waiting is useless if the disk is full, because the waiting process itself may fill it.
         if !error.is_transient() || error.is_full_disk() {
             return None;
         }
@@ -101,7 +101,7 @@ impl Pauses {
         Some(pause)
     }
 
-    /// The last error of a call that is given up, with the number of tries and their duration.
+    /// Adds the number of tries and their duration to the last error of a call that is given up.
     pub(crate) fn give_up(&self, error: StorageError) -> StorageError {
         let since = self.first_failure.map(|first| first.elapsed());
         error.after(self.failures, since.unwrap_or_default())
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(calls.load(Ordering::SeqCst), 6);
     }
 
-    /// Fails each call after the given time.
+    /// Makes calls that fail after the given time. Returns the number of tries, and the error.
     async fn failing(stores: &Stores, call_lasts: Duration) -> (u32, String) {
         let location = Location::parse("s3://b/k").unwrap();
         let mut calls = 0;
@@ -195,7 +195,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn retry_time_counts_from_the_first_failure_and_its_end_is_reported() {
         let stores = Stores::in_memory().with_retry_time(Duration::from_mins(2));
-        // The call takes longer than the whole retry time, and is still made once more.
+        // The call takes longer than the whole retry time. It is still tried once more.
         let (calls, error) = failing(&stores, Duration::from_mins(10)).await;
         assert_eq!(calls, 2);
         assert_eq!(

@@ -1,8 +1,8 @@
 //! One client for each bucket, made on first use, with finite timeouts.
 //!
 //! Options come from the frozen job, which contains the installation's settings, and from the
-//! environment, which contains the job's own Secret. The installation's settings win; the
-//! environment adds other settings, such as credentials.
+//! environment, which contains the job's own Secret. If both have the same setting, the
+//! installation's setting is used. The environment adds other settings, such as credentials.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,20 +26,21 @@ use crate::storage::pages::{ListPages, WholeListing};
 use crate::storage::tap::{TapConnector, TappedStore};
 use crate::storage::{Cause, Location, Scheme, StorageError};
 
-/// How long the parts of one call may take, and how often the client itself repeats it.
+/// How long the parts of one call may take, and how often the client itself repeats the call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
-    /// A store in the same cluster or cloud answers the handshake in milliseconds.
+    /// How long a connection may take. A store in the same cluster or cloud answers the handshake
+    /// in milliseconds.
     pub(crate) connect: Duration,
-    /// No single request is larger than a part (8 MiB), so a connection below 140 kB/s counts as
-    /// dead.
+    /// How long one request may take. No request is larger than a part (8 MiB), so a connection
+    /// slower than 140 kB/s counts as dead.
     pub(crate) request: Duration,
-    /// Longest silence in the middle of an answer.
+    /// How long the store may send nothing in the middle of an answer.
     pub(crate) silence: Duration,
-    /// The client itself retries only a few times; afterwards `retry::persist` continues with new
-    /// signatures and credentials.
+    /// How often the client itself retries a request. This is only a few times. Afterwards,
+    /// `retry::persist` continues with new signatures and credentials.
     pub(crate) client_retries: usize,
-    /// No further client retry after this time.
+    /// How long the client itself retries a request.
     pub(crate) client_retry_time: Duration,
 }
 
@@ -58,26 +59,26 @@ impl Default for Times {
 /// How long a call is tried in total, by default.
 const RETRY_TIME: Duration = Duration::from_mins(2);
 
-/// The pause before the first retry; each further pause is twice as long.
+/// The pause before the first retry. Each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The first pause for a store in memory. It can be short, because no other process uses that
 /// store.
 const FIRST_PAUSE_IN_MEMORY: Duration = Duration::from_millis(1);
 
-/// One bucket's client, or the local disk's.
+/// The client of one bucket, or of the local disk.
 #[derive(Clone)]
 pub struct Store {
-    /// For everything but multipart uploads.
+    /// The client for everything except multipart uploads.
     pub objects: Arc<dyn ObjectStore>,
     /// The same client, but every write that it reports as done survives a loss of power.
     pub durable: Arc<dyn ObjectStore>,
-    /// Multipart uploads that another process completes; local disks have none.
+    /// The client for multipart uploads that another process completes. A local disk has none.
     pub multipart: Option<Arc<dyn MultipartStore>>,
-    /// Signs requests that the client does not support, such as the list of uncompleted uploads; S3
-    /// only.
+    /// Signs requests that the client does not support, such as the list of uncompleted uploads.
+    /// Only S3 has a signer.
     pub signer: Option<Arc<dyn Signer>>,
-    /// Listings with keys that no path can represent.
+    /// Lists pages, also with keys that no path can represent.
     pub pages: Arc<dyn ListPages>,
 }
 
@@ -94,9 +95,9 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// Clients with these options: keys as in `object_store`, such as `aws_endpoint`. The
-    /// environment (`AWS_ACCESS_KEY_ID`, `GOOGLE_…`, `AZURE_…`) is read too, and adds settings that
-    /// the options do not contain.
+    /// Makes clients with these options. The keys are those of `object_store`, such as
+    /// `aws_endpoint`. The environment (`AWS_ACCESS_KEY_ID`, `GOOGLE_…`, `AZURE_…`) is read too,
+    /// and adds settings that the options do not contain.
     pub fn new(options: BTreeMap<String, String>) -> Self {
         Self {
             options: Arc::new(options),
@@ -109,7 +110,8 @@ impl Stores {
         }
     }
 
-    /// Every bucket is an empty one in memory; local files are local files.
+    /// Makes clients for tests. Every bucket is in memory and empty at first. Local files are read
+    /// and written as usual.
     pub fn in_memory() -> Self {
         Self {
             in_memory: true,
@@ -117,7 +119,7 @@ impl Stores {
         }
     }
 
-    /// Clients that use only these options, whatever the environment of the test.
+    /// Makes clients that use only these options, whatever is in the environment of the test.
     #[cfg(test)]
     pub(crate) fn of_options(options: BTreeMap<String, String>) -> Self {
         Self {
@@ -132,19 +134,19 @@ impl Stores {
         Self { retry_time, ..self }
     }
 
-    /// These clients with other timeouts for each call.
+    /// Returns these clients with other timeouts for each call.
     #[cfg(test)]
     pub(crate) fn with_times(self, times: Times) -> Self {
         Self { times, ..self }
     }
 
-    /// These clients with random numbers from this source.
+    /// Returns these clients with random numbers from this source.
     #[must_use]
     pub fn with_chance(self, chance: Chance) -> Self {
         Self { chance, ..self }
     }
 
-    /// These clients, with this client for one bucket: `s3://bucket`.
+    /// Returns these clients, with this client for one bucket, such as `s3://bucket`.
     #[must_use]
     pub fn with_store(self, store_key: &str, store: Store) -> Self {
         self.lock().insert(store_key.to_owned(), store);
@@ -156,7 +158,7 @@ impl Stores {
         self.retry_time
     }
 
-    /// The source of random numbers of this process.
+    /// Returns the source of random numbers.
     pub fn chance(&self) -> &Chance {
         &self.chance
     }
@@ -169,7 +171,7 @@ impl Stores {
         }
     }
 
-    /// The client for an address.
+    /// Returns the client for an address.
     pub fn open(&self, location: &Location) -> Result<Store, StorageError> {
         let key = location.store_key();
         if let Some(store) = self.lock().get(&key) {
@@ -260,7 +262,7 @@ impl Stores {
         }
     }
 
-    /// An unknown option is reported as an error and not ignored.
+    /// Fails if an option is unknown, so that it is not ignored silently.
     fn check_options(&self) -> Result<(), String> {
         let known = |key: &str| {
             key.parse::<AmazonS3ConfigKey>().is_ok()
@@ -279,7 +281,7 @@ impl Stores {
         }
     }
 
-    /// These options, and the settings that the environment adds.
+    /// Returns these options, and the settings that the environment adds.
     fn settings(&self, prefix: &'static str) -> impl Iterator<Item = (String, String)> {
         let environment = std::env::vars_os()
             .filter(|_| self.reads_environment)
@@ -295,16 +297,16 @@ impl Stores {
     }
 }
 
-/// Settings of one kind of store.
+/// The settings of one kind of store.
 #[derive(Debug, Default)]
 struct Merged {
     settings: Vec<(String, String)>,
-    /// Variables that contradict the installation's settings.
+    /// The variables that contradict the installation's settings.
     passed_over: Vec<String>,
 }
 
-/// The installation's options, and those of the environment's variables with `prefix` for which the
-/// installation has no setting: one setting may have many names.
+/// Merges the installation's options with the environment's variables that begin with `prefix`. A
+/// variable is left out if the installation has the same setting, which may have another name.
 fn merge(
     options: &BTreeMap<String, String>,
     environment: impl Iterator<Item = (String, String)>,
@@ -340,23 +342,24 @@ fn merge(
     merged
 }
 
-/// The two names of S3's endpoint. The name for S3 alone would override the general name.
+/// The two names of the setting for S3's endpoint. If both were set, the client would use the
+/// second one, which is for S3 alone.
 const S3_ENDPOINTS: [&str; 2] = ["aws_endpoint", "aws_endpoint_url_s3"];
 
-/// Settings that are meant for one endpoint and wrong for another.
+/// Settings that belong to one endpoint. They would be wrong for another endpoint.
 const GOES_WITH_S3_ENDPOINT: [&str; 3] = [
     "aws_allow_http",
     "aws_s3_express",
     "aws_virtual_hosted_style_request",
 ];
 
-/// The canonical name of a setting, such as `aws_endpoint` for `aws_endpoint_url`.
+/// Returns the canonical name of a setting, such as `aws_endpoint` for `aws_endpoint_url`.
 fn setting(key: &str) -> String {
     let of = |provider: &str, name: &str| {
         if name.starts_with(provider) {
             name.to_owned()
         } else {
-            // Settings of the HTTP client have the same name for every provider.
+            // A setting of the HTTP client has the same name for every provider.
             format!("{provider}{name}")
         }
     };
@@ -390,14 +393,14 @@ impl fmt::Debug for Stores {
 }
 
 impl Store {
-    /// A remote store: every write that it reports as done is durable, and it has multipart
-    /// uploads.
+    /// Makes the client of a remote store. Every write that such a store reports as done is
+    /// durable, and it has multipart uploads.
     pub fn remote<S: ObjectStore + MultipartStore>(store: Arc<S>) -> Self {
         let objects: Arc<dyn ObjectStore> = Arc::clone(&store) as _;
         Self::new(Arc::clone(&objects), objects, Some(store))
     }
 
-    /// A store that returns each listing as one page.
+    /// Makes a client that returns each listing as one page.
     pub fn new(
         objects: Arc<dyn ObjectStore>,
         durable: Arc<dyn ObjectStore>,
@@ -412,7 +415,7 @@ impl Store {
         }
     }
 
-    /// This client with a signer.
+    /// Returns this client with a signer.
     #[must_use]
     pub fn with_signer(self, signer: Arc<dyn Signer>) -> Self {
         Self {
@@ -421,14 +424,15 @@ impl Store {
         }
     }
 
-    /// This client with another source of listings.
+    /// Returns this client with another source of listings.
     #[must_use]
     pub fn with_pages(self, pages: Arc<dyn ListPages>) -> Self {
         Self { pages, ..self }
     }
 }
 
-/// The account is not part of an address, so it is easily forgotten.
+/// Makes the message for an error of the Azure client. The account is not part of an address, so
+/// users easily forget it.
 fn azure_problem(said: &str) -> String {
     if said.contains("Account must be specified") {
         "no storage account is named; set AZURE_STORAGE_ACCOUNT_NAME".to_owned()
@@ -468,7 +472,7 @@ mod tests {
             .collect()
     }
 
-    /// The value that an S3 client gets for this setting.
+    /// Returns the value that an S3 client gets for this setting.
     fn taken(options: &[(&str, &str)], environment: &[(&str, &str)], key: &str) -> Option<String> {
         let merged = merge(&pairs(options), pairs(environment).into_iter(), "AWS_");
         let builder = merged
@@ -532,13 +536,13 @@ mod tests {
         let merged = merge(&pairs(&[]), pairs(&environment).into_iter(), "AWS_");
         assert_eq!(merged.passed_over, [""; 0]);
         assert_eq!(merged.settings.len(), 4, "{merged:?}");
-        // Plain HTTP alone says nothing about where the store is.
+        // The permission to use plain HTTP does not say where the store is.
         let allowed = [("aws_allow_http", "true")];
         assert_eq!(
             taken(&allowed, &environment, "aws_endpoint").as_deref(),
             Some("http://theirs")
         );
-        // The same value under another name is not worth a message.
+        // If both have the same value, there is no contradiction to report.
         let same = [("aws_endpoint", "http://theirs")];
         let endpoint = [("AWS_ENDPOINT_URL", "http://theirs")];
         let merged = merge(&pairs(&same), pairs(&endpoint).into_iter(), "AWS_");

@@ -1,5 +1,6 @@
-//! Lists pages through the clients of `object_store`, which know address, credentials and options,
-//! and intercepts each answer before they convert its keys to paths. Sends no request of its own.
+//! Lists pages through the clients of `object_store`, which know address, credentials and options.
+//! It intercepts each answer before the clients convert its keys to paths. This module sends no
+//! requests itself.
 //!
 //! The connector is between client and network. It passes every call through, except those that
 //! carry a [`Tap`].
@@ -19,21 +20,22 @@ use object_store::{ClientOptions, Extensions};
 use crate::storage::page_xml;
 use crate::storage::pages::{Ask, ListPages, Page};
 
-/// How often an unreadable page is requested: a proxy may have answered, or truncated it.
+/// How often a page is requested if it cannot be parsed. A proxy may have answered instead of the
+/// store, or may have truncated the page.
 const MAX_READS: u32 = 5;
 
-/// The pause before such a page is requested again; each further pause is twice as long, 1.5 s in
-/// total.
+/// The pause before such a page is requested again. Each further pause is twice as long. All pauses
+/// together take 1.5 s.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The answer that replaces an intercepted page: an empty listing without a next page.
 const EMPTY_S3: &[u8] = b"<ListBucketResult></ListBucketResult>";
 const EMPTY_AZURE: &[u8] = b"<EnumerationResults><Blobs></Blobs></EnumerationResults>";
 
-/// Receives the answer of the call that carries it.
+/// Receives the answer to one call. The call carries this value.
 #[derive(Clone)]
 struct Tap {
-    /// The data with which a call to S3 is signed again.
+    /// The credentials with which a call to S3 is signed again.
     credentials: Option<AwsCredentialProvider>,
     empty: &'static [u8],
     answer: Arc<Mutex<Option<Result<Page, String>>>>,
@@ -48,8 +50,8 @@ pub(super) struct TappedStore<S> {
 }
 
 impl TappedStore<AmazonS3> {
-    /// S3: keys are requested in encoded form. Its directory buckets support only prefixes that are
-    /// folders.
+    /// Makes the client for S3. It requests keys in encoded form. Directory buckets of S3 support
+    /// only prefixes that are folders.
     pub(super) fn s3(store: Arc<AmazonS3>, bucket: &str) -> Self {
         Self {
             credentials: Some(Arc::clone(store.credentials())),
@@ -61,12 +63,12 @@ impl TappedStore<AmazonS3> {
 }
 
 impl<S> TappedStore<S> {
-    /// Google Cloud Storage: its listings are those of S3.
+    /// Makes the client for Google Cloud Storage. Its listings have the format of S3.
     pub(super) fn google(store: Arc<S>) -> Self {
         Self::with(store, EMPTY_S3)
     }
 
-    /// Azure: it encodes the names that need it.
+    /// Makes the client for Azure, which encodes the names that need it.
     pub(super) fn azure(store: Arc<S>) -> Self {
         Self::with(store, EMPTY_AZURE)
     }
@@ -101,7 +103,7 @@ impl<S: PaginatedListStore> ListPages for TappedStore<S> {
                 answer: Arc::clone(&answer),
             });
             let options = PaginatedListOptions {
-                // Only the first page has a start key: for the others the token says where they
+                // Only the first page has a start key. For other pages, the token says where they
                 // start.
                 offset: ask.after.clone().filter(|_| ask.token.is_none()),
                 delimiter: ask.one_folder.then_some("/".into()),
@@ -129,8 +131,8 @@ impl<S: PaginatedListStore> ListPages for TappedStore<S> {
     }
 }
 
-/// Makes clients with listings that can be intercepted, from the clients that another connector
-/// makes.
+/// A connector that makes HTTP clients whose listings can be intercepted. It wraps the clients that
+/// another connector makes.
 #[derive(Debug)]
 pub(super) struct TapConnector<C>(pub(super) C);
 
@@ -180,7 +182,8 @@ async fn ask_for_encoded_keys(
 ) -> Result<(), HttpError> {
     let scope = scope_of(request);
     if scope.as_ref().is_some_and(|(_, service)| service != "s3") {
-        // A session of a directory bucket is signed with credentials that only the client has.
+        // A call to a directory bucket is not changed. It is signed with the credentials of a
+        // session, and only the client has these credentials.
         return Ok(());
     }
     let uri = format!("{}&encoding-type=url", request.uri());
@@ -199,11 +202,11 @@ async fn ask_for_encoded_keys(
         .map_err(failed)
 }
 
-/// The region and service of a signed call; nothing if it is not signed.
+/// Returns the region and the service of a signed call. `None` if the call is not signed.
 fn scope_of(request: &HttpRequest) -> Option<(String, String)> {
     let signed = request.headers().get("authorization")?.to_str().ok()?;
     let (_, scope) = signed.split_once("Credential=")?;
-    // A key may contain slashes, so the scope is read from its end.
+    // The access key may contain slashes, so the scope is read from its end.
     let mut parts = scope.split_once(',')?.0.rsplit('/').skip(1);
     let service = parts.next()?.to_owned();
     Some((parts.next()?.to_owned(), service))
@@ -219,7 +222,8 @@ mod tests {
     use super::*;
     use crate::storage::{Stores, list_inputs};
 
-    /// A server that answers with these statuses and bodies in order, and the received requests.
+    /// A server that answers with prepared statuses and bodies in order, and keeps the received
+    /// requests.
     struct FakeServer {
         address: String,
         asked: Arc<Mutex<Vec<(String, HeaderMap)>>>,

@@ -1,8 +1,8 @@
-//! Writing objects as a stream of parts, from a thread that may block.
+//! Writes objects as a stream of parts, from a thread that may block.
 //!
 //! On stores with multipart uploads, the parts are uploaded and another process completes them. On
 //! local disks the bytes go to a staged file beside the final one, and another process renames it.
-//! Nothing appears under the final name here.
+//! This module never creates the file under its final name.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -18,16 +18,17 @@ use tokio::sync::mpsc;
 
 use crate::storage::{Cause, Location, StorageError, Stores, empty_file, persist};
 
-/// Size of every part except the last. Stores require at least 5 MiB, and some require equal parts.
+/// How many bytes every part except the last one has. Stores require at least 5 MiB, and some
+/// stores require equal parts.
 pub(crate) const PART_BYTES: usize = 8 << 20;
 
-/// The most parts that stores accept in one upload, so a file has at most 78 GiB.
+/// How many parts stores accept in one upload. So a file has at most 78 GiB.
 const MAX_PARTS: usize = 10_000;
 
-/// Number of parts of one file that are sent at the same time.
+/// How many parts of one file are sent at the same time.
 const PARTS_IN_FLIGHT: usize = 2;
 
-/// An upload under way.
+/// An upload that has begun.
 pub struct PartUpload {
     location: Location,
     target: Target,
@@ -52,7 +53,7 @@ enum Target {
 }
 
 /// A local file that an attempt writes. It is removed unless the attempt succeeds, so that it does
-/// not keep a disk full. The file of a killed process stays until the job's end.
+/// not keep a disk full. If the process is killed, the file stays until the job's end.
 struct StagedFile {
     file: File,
     path: PathBuf,
@@ -89,14 +90,14 @@ impl Drop for StagedFile {
     }
 }
 
-/// What was uploaded.
+/// The description of what was uploaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uploaded {
-    /// Size of all parts.
+    /// The size of all parts together.
     pub bytes: u64,
-    /// CRC-32C over all bytes.
+    /// The CRC-32C of all bytes.
     pub crc32c: u32,
-    /// The place of the uploaded bytes.
+    /// Where the uploaded bytes are.
     pub place: UploadPlace,
 }
 
@@ -105,10 +106,10 @@ pub struct Uploaded {
 pub enum UploadPlace {
     /// An uncompleted multipart upload.
     Multipart {
-        /// The store's name of the upload. For an empty file without parts: the tag of the object
-        /// under the file's name.
+        /// The store's id of the upload. For an empty file without parts, it is the tag of the
+        /// object under the file's name.
         upload: String,
-        /// The store's names of the parts, in order; none if the file is empty and the store
+        /// The store's names of the parts, in order. Empty if the file is empty and the store
         /// accepts no empty part.
         parts: Vec<String>,
     },
@@ -167,8 +168,8 @@ impl PartUpload {
 
     fn begin_staged(location: &Location, writer: &str) -> Result<Target, StorageError> {
         let failed = |error: io::Error| StorageError::from_io("writing", location, &error);
-        // This does not use `Path::join`, which percent-encodes: the name must be the one that the
-        // coordinator expects.
+        // This does not use `Path::join`, because it percent-encodes names. The name must be the
+        // one that the coordinator expects.
         let staged = location
             .parent()
             .join(&format!(".{}.{writer}", location.file_name()))
@@ -190,7 +191,7 @@ impl PartUpload {
         Ok(Target::Staged { file, staged })
     }
 
-    /// Ends the stream and waits until all of it is stored.
+    /// Ends the stream, and waits until all bytes are stored.
     pub fn finish(mut self) -> Result<Uploaded, StorageError> {
         let last = Bytes::from(std::mem::take(&mut self.buffer));
         let (bytes, crc32c) = (self.bytes, self.crc32c);
@@ -203,14 +204,14 @@ impl PartUpload {
                 task,
                 sent,
             } => {
-                // An upload without parts cannot be completed, so an empty file is one empty part,
+                // An upload without parts cannot be completed. So an empty file has one empty part,
                 // if the store accepts that.
                 let is_empty = last.is_empty() && sent == 0;
                 let has_no_part = is_empty && !empty_file::can_be_a_part(&self.location);
                 if let Some(sender) = sender
                     && (!last.is_empty() || is_empty && !has_no_part)
                 {
-                    // If the receiver is gone, the task's own error says why.
+                    // If the receiver no longer exists, the error of its task says why.
                     let _ = sender.blocking_send(last);
                 }
                 let parts = join(&runtime, task, &self.location)?;
@@ -320,7 +321,7 @@ impl Write for PartUpload {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        // Parts have equal sizes, so nothing is sent before a part is full.
+        // All parts have equal sizes, so nothing is sent before a part is full.
         Ok(())
     }
 }
@@ -377,7 +378,7 @@ mod tests {
 
     type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 
-    /// Gives this answer for each part.
+    /// A store that gives this answer for each part.
     struct PartStore(fn(usize) -> Answer<'static, PartId>);
 
     impl MultipartStore for PartStore {
@@ -442,7 +443,7 @@ mod tests {
         PartId { content_id }
     }
 
-    /// Accepts one part and refuses all others.
+    /// Accepts the first part and refuses all others.
     fn only_the_first(index: usize) -> Answer<'static, PartId> {
         let denied = object_store::Error::PermissionDenied {
             path: "k".to_owned(),
@@ -565,7 +566,8 @@ mod tests {
             room.contains(" in all, ") && room.contains(" free)"),
             "{text}"
         );
-        // The device represents the attempt's file, which must not keep the disk full.
+        // The link to the device is in place of the attempt's file. It must be removed, so that it
+        // does not keep the disk full.
         assert!(!folder.path().join(".out.w").is_symlink());
         assert!(
             room.ends_with("; the task had at least 4 bytes to write"),

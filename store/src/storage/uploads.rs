@@ -1,5 +1,6 @@
-//! Lists uncompleted multipart uploads, and aborts one. Only S3 lists them; the client has no such
-//! call, so it only signs the request, which is sent here. Does not decide whose upload it is.
+//! Lists uncompleted multipart uploads, and aborts one. Only S3 can list them. The client has no
+//! such call, so it only signs the request, and this module sends it. This module does not decide
+//! to which job an upload belongs.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -10,28 +11,29 @@ use object_store::signer::{Method, SignedUrlOptions, Signer};
 use crate::storage::pages::Ask;
 use crate::storage::{Cause, Location, StorageError, Stores, persist};
 
-/// How long a signed request is valid: the clocks of this machine and of the store may differ by
+/// How long a signed request is valid. The clocks of this machine and of the store may differ by
 /// some minutes.
 const SIGNATURE_VALIDITY: Duration = Duration::from_mins(5);
 
 /// How long one page may take.
 const PAGE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Most pages of 1000 uploads that are read; a bucket with more needs a lifecycle rule.
+/// How many pages of 1000 uploads are read at most. A bucket with more uploads needs a lifecycle
+/// rule.
 const MAX_PAGES: usize = 100;
 
 /// An uncompleted upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnfinishedUpload {
-    /// The key under which it would become an object.
+    /// The key of the object that the upload would create.
     pub key: String,
-    /// The store's name of the upload.
+    /// The store's id of the upload.
     pub upload: String,
-    /// When it began, by the store's clock.
+    /// When the upload began, by the store's clock.
     pub initiated: SystemTime,
 }
 
-/// Lists the uncompleted uploads below a folder; nothing if the store cannot list them.
+/// Lists the uncompleted uploads below a folder. `None` if the store cannot list uploads.
 pub async fn unfinished_uploads(
     stores: &Stores,
     folder: &Location,
@@ -42,7 +44,7 @@ pub async fn unfinished_uploads(
     }
 }
 
-/// Lists the uncompleted uploads of one store, over one client.
+/// Lists the uncompleted uploads of one store, with one HTTP client.
 pub(crate) struct UploadLister<'a> {
     stores: &'a Stores,
     place: &'a Location,
@@ -51,7 +53,7 @@ pub(crate) struct UploadLister<'a> {
 }
 
 impl<'a> UploadLister<'a> {
-    /// A lister of the store of `place`; nothing if that store cannot list uploads.
+    /// Makes a lister for the store of `place`. `None` if this store cannot list uploads.
     pub(crate) fn of(
         stores: &'a Stores,
         place: &'a Location,
@@ -114,7 +116,7 @@ impl<'a> UploadLister<'a> {
     }
 }
 
-/// Aborts an upload. If it no longer exists, that is fine.
+/// Aborts an upload. Succeeds if the upload no longer exists.
 pub async fn abort_upload(
     stores: &Stores,
     place: &Location,
@@ -142,7 +144,7 @@ fn generic(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> object
     }
 }
 
-/// The upload after which the next page begins.
+/// The position after which the next page begins.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Next {
     key: String,
@@ -155,7 +157,7 @@ struct UploadsPage {
     next: Option<Next>,
 }
 
-/// Parses an answer. Keys are encoded as in addresses, so no value contains an angle bracket.
+/// Parses a page. Keys are percent-encoded, so no value contains an angle bracket.
 fn read_page(text: &str) -> Result<UploadsPage, String> {
     if !text.contains("<ListMultipartUploadsResult") {
         return Err("the answer is not a list of uploads".to_owned());
@@ -197,7 +199,8 @@ fn read_page(text: &str) -> Result<UploadsPage, String> {
         });
     }
     let marker = |name| text_of(text, name).unwrap_or_default();
-    // A list that cannot be continued ends here: the rest is found after these uploads are gone.
+    // If the next key cannot be decoded, the list ends here. The rest is found after these uploads
+    // were removed.
     let next = decode(marker("NextKeyMarker")).map(|key| Next {
         key,
         upload: from_xml(marker("NextUploadIdMarker")),
@@ -232,7 +235,7 @@ fn from_xml(text: &str) -> String {
     plain.replace("&amp;", "&")
 }
 
-/// Decodes a key that is encoded as in the query of an address.
+/// Decodes a key that is percent-encoded as in the query of a URL.
 fn from_address(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();

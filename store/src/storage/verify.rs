@@ -1,5 +1,5 @@
-//! Checks whether a file that was just completed is what was written. Writes nothing, and does not
-//! decide what follows.
+//! Checks whether a file that was just completed is what was written. This module writes nothing,
+//! and does not decide what happens if the file differs.
 
 use object_store::GetOptions;
 
@@ -9,15 +9,16 @@ use crate::storage::{Cause, Location, StorageError, Stores, UploadPlace, persist
 /// The result of checking a finished file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verified {
-    /// It has the size of what was written, and also its checksum if the store reports one.
+    /// The file has the size of what was written, and also the checksum if the store reports one.
     Same,
-    /// It differs, with the difference.
+    /// The file differs. This is the difference.
     Other(String),
-    /// The store's checksum may be of an unknown kind: only reading the file can decide.
+    /// The store's checksum may be of an unknown kind, so the file must be read to decide.
     Unclear,
 }
 
-/// Compares a finished file with what was written: one request for its size and checksum.
+/// Compares a finished file with what was written. This takes one request, for the size and the
+/// checksum of the file.
 pub async fn verify(
     stores: &Stores,
     location: &Location,

@@ -1,6 +1,6 @@
-//! Small objects that several processes read and only one process at a time changes. They are read
-//! with their version, replaced only if they are unchanged since then, and removed. Does not decide
-//! who may do that.
+//! Reads, replaces and removes small objects that several processes read, and that only one process
+//! at a time may change. An object is read with its version, and is replaced only if it is
+//! unchanged since then. This module does not decide which process may change an object.
 
 use bytes::Bytes;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion};
@@ -11,7 +11,7 @@ use crate::storage::{Cause, Location, Scheme, StorageError, Stores, persist};
 /// An object and the version that identifies it.
 #[derive(Clone, Debug)]
 pub struct Versioned {
-    /// The whole content.
+    /// The whole content of the object.
     pub bytes: Bytes,
     version: UpdateVersion,
 }
@@ -21,12 +21,12 @@ pub struct Versioned {
 pub enum Replaced {
     /// The new bytes are stored.
     Done,
-    /// The object is another one than the one that was read, or is missing. Nothing was written.
+    /// The object is missing or differs from the one that was read. Nothing was written.
     Changed,
 }
 
-/// Reads a whole object of at most `bytes_max`; nothing if there is none. `Cause::Other` if it is
-/// larger.
+/// Reads a whole object. `None` if there is no object. Fails with `Cause::Other` if it has more
+/// than `bytes_max` bytes.
 pub async fn read_versioned(
     stores: &Stores,
     location: &Location,
@@ -63,9 +63,9 @@ pub async fn read_versioned(
     }
 }
 
-/// Puts `bytes` in place of `found`, but only if that is unchanged. A local disk has no such write:
-/// there the object is read once more directly before it is overwritten, so that the unprotected
-/// interval is short.
+/// Puts `bytes` in place of `found`, but only if `found` is unchanged. A local disk has no such
+/// write. There the object is read once more directly before it is overwritten. If another process
+/// writes between these two steps, its change is lost.
 pub async fn replace(
     stores: &Stores,
     location: &Location,
@@ -87,7 +87,7 @@ pub async fn replace(
                 cause: Cause::Changed | Cause::NotFound | Cause::AlreadyExists,
                 ..
             }) => {
-                // The answer to a first try may have been lost.
+                // The first try may have succeeded although its answer was lost.
                 let now = read_versioned(stores, location, bytes.len() as u64).await;
                 let is_mine = matches!(now, Ok(Some(now)) if now.bytes == bytes);
                 Ok(if is_mine {
@@ -161,7 +161,7 @@ mod tests {
             let done = replace(&stores, &at, &first, next("second")).await.unwrap();
             assert_eq!(done, Replaced::Done);
             assert_eq!(text().await.unwrap(), "second");
-            // Repeated after a lost answer.
+            // The same call is repeated, as after a lost answer.
             let again = replace(&stores, &at, &first, next("second")).await.unwrap();
             assert!(again == Replaced::Done || uri.starts_with("file"));
             let late = replace(&stores, &at, &first, next("third")).await.unwrap();
