@@ -160,7 +160,7 @@ pub(super) struct Listing<'a> {
     shown: Location,
     pages: Arc<dyn ListPages>,
     way: Way,
-    /// The next page; nothing after the last one.
+    /// The request for the next page. `None` after the last page.
     ask: Option<Ask>,
 }
 
@@ -180,7 +180,7 @@ impl<'a> Listing<'a> {
         })
     }
 
-    /// The next page; nothing after the last one.
+    /// Returns the next page. `None` after the last page.
     pub(super) async fn next(&mut self) -> Result<Option<Page>, StorageError> {
         let Some(ask) = self.ask.take() else {
             return Ok(None);
