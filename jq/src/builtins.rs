@@ -124,8 +124,8 @@ impl Native {
         }
     }
 
-    /// The index of the argument, of `count` arguments, that is computed at `step` (from 0). The
-    /// outermost argument is computed first.
+    /// Returns the index of the argument that is computed at `step`, if there are `count`
+    /// arguments. Steps and indices count from 0. The outermost argument is computed first.
     pub(crate) fn nth(self, step: usize, count: usize) -> usize {
         match self.outermost {
             Outermost::First => step,

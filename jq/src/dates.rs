@@ -158,7 +158,7 @@ fn is_leap(year: i64) -> bool {
     year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
 }
 
-/// How many days are between the first day of 1970 and the first day of `year`.
+/// Returns how many days are between the first day of 1970 and the first day of `year`.
 fn days_before_year(year: i64) -> i64 {
     let before = year - 1;
     let leap_days = before.div_euclid(4) - before.div_euclid(100) + before.div_euclid(400);

@@ -97,7 +97,7 @@ impl Regex {
         self.global
     }
 
-    /// The names of the groups, from group 1.
+    /// Returns the names of the groups, from group 1.
     pub(crate) fn names(&self) -> impl ExactSizeIterator<Item = Option<&str>> {
         self.names.iter().map(Option::as_deref)
     }
@@ -113,7 +113,7 @@ impl Regex {
         }
     }
 
-    /// All matches if `global`, else the first one.
+    /// Returns all matches if `global`, or else the first one.
     ///
     /// # Errors
     /// jq's sentence if Oniguruma gives up.

@@ -66,7 +66,7 @@ pub(crate) fn check() -> Result<(), Exhausted> {
     meter::step(1)
 }
 
-/// The lowest address that this thread may use.
+/// Returns the lowest address that this thread may use.
 pub(crate) fn floor() -> usize {
     let floor = FLOOR.get();
     if floor != 0 {
@@ -77,7 +77,7 @@ pub(crate) fn floor() -> usize {
     floor
 }
 
-/// The approximate address of the current end of the stack.
+/// Returns the approximate address of the current end of the stack.
 #[inline]
 pub(crate) fn here() -> usize {
     let marker = 0_u8;

@@ -137,7 +137,7 @@ impl<'a> Value<'a> {
         self.kind().name()
     }
 
-    /// False for null and false, true for everything else.
+    /// Whether the value counts as true. Null and false do not; every other value does.
     pub fn is_truthy(&self) -> bool {
         !matches!(self, Self::Null | Self::Boolean(false))
     }
@@ -151,7 +151,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The number of bytes that the value has in the text of the record; 0 if the program made the
+    /// Returns how many bytes the value has in the text of the record. 0 if the program made the
     /// value.
     pub(crate) fn bytes(&self) -> usize {
         match self {
@@ -169,19 +169,19 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// An array of these elements.
+    /// Makes an array of these elements.
     pub(crate) fn array(elements: Vec<Self>) -> Self {
         Self::Array(Rc::new(Elements::from(elements)))
     }
 
-    /// An array of the values of an iterator. Fails if they take too much memory.
+    /// Makes an array of the values of an iterator. Fails if they take too much memory.
     pub(crate) fn collect(values: impl Iterator<Item = Self>) -> Result<Self, Exhausted> {
         let mut elements = Elements::default();
         elements.extend(values)?;
         Ok(Self::Array(Rc::new(elements)))
     }
 
-    /// A count as a number.
+    /// Makes a number of a count.
     pub(crate) fn count(count: usize) -> Self {
         i64::try_from(count).map_or(Self::Float(f64::INFINITY), Self::Integer)
     }
@@ -230,7 +230,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The number of elements or members.
+    /// Returns the number of elements or members.
     pub(crate) fn child_count(&self) -> usize {
         match self {
             Self::Array(elements) => elements.len(),
@@ -280,7 +280,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The member called `name` of an object.
+    /// Returns the member called `name` of an object.
     pub(crate) fn member(&self, name: &str) -> Option<Self> {
         match self {
             Self::Object(object) => object.get(name).cloned(),
@@ -297,7 +297,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The element at `position` of an array.
+    /// Returns the element at `position` of an array.
     pub(crate) fn element(&self, position: usize) -> Option<Self> {
         match self {
             Self::Array(elements) => elements.get(position).cloned(),

@@ -311,8 +311,8 @@ fn iso_week(time: &BrokenDown) -> (i64, i64) {
     (year, days / 7 + 1)
 }
 
-/// How many days have passed since the Monday of the year's first week. Negative before that
-/// Monday.
+/// Returns how many days have passed since the Monday of the year's first week. Negative before
+/// that Monday.
 fn days_of_iso_year(yearday: i64, weekday: i64) -> i64 {
     let monday_of_first_week = (yearday - weekday + 4).rem_euclid(7);
     yearday - monday_of_first_week + 4 - 1

@@ -33,7 +33,7 @@ pub(crate) fn strptime<'t>(text: &'t str, format: &str) -> Result<(BrokenDown, &
     }
 }
 
-/// C's `isspace`.
+/// Whether a byte is white space for C's `isspace`.
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }

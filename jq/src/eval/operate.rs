@@ -144,7 +144,7 @@ fn is_plain(value: &Value<'_>) -> bool {
     !matches!(value.kind(), Type::Array | Type::Object) && !value.is_nan()
 }
 
-/// How many comparisons a search in `count` sorted values takes.
+/// Returns how many comparisons a search in `count` sorted values takes.
 fn searches(count: usize) -> usize {
     count.checked_ilog2().map_or(1, |log| log as usize + 1)
 }

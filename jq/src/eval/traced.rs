@@ -142,7 +142,7 @@ impl<'v> Machine<'_, 'v> {
         })
     }
 
-    /// An assignment with an operator: the path goes through its right side.
+    /// Runs an assignment with an operator. The path goes through the right side of the assignment.
     fn update_with<M: Item<'v>>(
         &self,
         paths: &'v Node,

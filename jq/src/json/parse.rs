@@ -145,7 +145,7 @@ impl<'v> Reader<'_, 'v> {
         Ok(self.value.take())
     }
 
-    /// An error with the line and byte of the last character that was read.
+    /// Makes an error with the line and byte of the last character that was read.
     fn place(&self, refusal: &str) -> String {
         let read = &self.text[..self.position];
         let line = read.matches('\n').count() + 1;

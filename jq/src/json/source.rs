@@ -88,7 +88,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The outermost value.
+    /// Returns the outermost value.
     pub fn root(&'a self) -> View<'a> {
         View {
             source: self,
@@ -96,12 +96,12 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The text.
+    /// Returns the text.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The tape.
+    /// Returns the tape.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
@@ -131,12 +131,12 @@ impl<'a> Source<'a> {
 }
 
 impl<'a> View<'a> {
-    /// The kind of the value.
+    /// Returns the kind of the value.
     pub fn kind(self) -> Kind {
         self.node().kind
     }
 
-    /// The value's text as it is in the source.
+    /// Returns the value's text as it is in the source.
     pub fn text(self) -> &'a str {
         let node = self.node();
         &self.source.text[node.start as usize..node.end as usize]
@@ -162,7 +162,7 @@ impl<'a> View<'a> {
         self.index == 0
     }
 
-    /// The nodes inside this value, in the order of the text.
+    /// Returns the nodes inside this value, in the order of the text.
     pub(crate) fn inside(self) -> &'a [Node] {
         let next = self.node().next;
         &self.source.nodes[self.index as usize + 1..next as usize]
@@ -228,7 +228,8 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The member with the key `name`; for a repeated key the last one, as in jq.
+    /// Returns the member with the key `name`. If the key is repeated, returns the last member, as
+    /// in jq.
     pub fn member(self, name: &str) -> Option<View<'a>> {
         let nodes = self.inner_nodes();
         if nodes > MIN_INDEXED_NODES && !self.source.may_walk(nodes) {
@@ -278,7 +279,8 @@ impl<'a> View<'a> {
         std::ptr::eq(self.source, other.source) && self.index == other.index
     }
 
-    /// The members of an object with each key once: at its first place, with its last value.
+    /// Returns the members of an object, each key once. If a key is repeated, it has its first
+    /// position and its last value.
     pub fn unique_members(self) -> Vec<(Cow<'a, str>, View<'a>)> {
         let members: Vec<(Cow<'a, str>, View<'a>)> = self
             .members()
@@ -396,8 +398,8 @@ impl<'a> Iterator for ElementViews<'a> {
     }
 }
 
-/// Up to this number of keys, each is compared with each: this takes no memory, and lengths nearly
-/// always differ.
+/// Up to this number of keys, each key is compared with every other key. This takes no memory, and
+/// is fast because the lengths nearly always differ.
 const MAX_COMPARED_KEYS: usize = 16;
 
 fn has_repeated<T>(members: &[(Cow<'_, str>, T)]) -> bool {
@@ -413,7 +415,7 @@ fn has_repeated<T>(members: &[(Cow<'_, str>, T)]) -> bool {
     keys.windows(2).any(|pair| pair[0] == pair[1])
 }
 
-/// The checked JSON `text` without white space outside strings.
+/// Returns the checked JSON `text` without white space outside strings.
 pub fn without_space(text: &str) -> String {
     let mut compact = String::with_capacity(text.len());
     let mut rest = text;
@@ -428,7 +430,8 @@ pub fn without_space(text: &str) -> String {
     compact
 }
 
-/// The length of the string at the beginning of `text`, with both quotes; 0 if `text` is empty.
+/// Returns the length of the string at the beginning of `text`, including both quotes. 0 if `text`
+/// is empty.
 fn quoted_length(text: &str) -> usize {
     let mut from = 1;
     loop {

@@ -91,7 +91,7 @@ impl Plain {
         self.regex.is_match(text)
     }
 
-    /// The spans of all matches.
+    /// Returns the spans of all matches.
     #[cfg(test)]
     pub(super) fn matches(&self, text: &str) -> Vec<(usize, usize)> {
         self.regex
@@ -207,7 +207,7 @@ impl Translator<'_> {
         self.repetition(shortest)
     }
 
-    /// An anchor matches no text, so it must not be repeated.
+    /// Writes an anchor. An anchor matches no text, so it must not be repeated.
     fn anchor(&mut self, written: &str) -> Option<usize> {
         self.out.push_str(written);
         if matches!(self.rest.peek(), Some('*' | '+' | '?' | '{')) {

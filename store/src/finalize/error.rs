@@ -159,8 +159,8 @@ impl OutputError {
         matches!(self, Self::Store(error) | Self::Storage(error) if error.is_full_disk())
     }
 
-    /// The store's error, if this is one: a store that refuses a call now may accept it after
-    /// somebody has repaired the cause.
+    /// Returns the error of the store, if this is one. A store that refuses a call now may accept
+    /// it after somebody has repaired the cause.
     pub fn store_error(&self) -> Option<&StorageError> {
         match self {
             Self::Store(error) | Self::Storage(error) | Self::MayNotList(error) => Some(error),

@@ -242,8 +242,8 @@ mod tests {
             }
         }
 
-        /// The keys of the existing uploads. This call also completes each of them, so it can be
-        /// made once.
+        /// Returns the keys of the existing uploads. This also completes each of them, so it can be
+        /// called only once.
         async fn left(&self) -> Vec<&str> {
             let mut left = Vec::new();
             for (key, upload) in &self.uploads {

@@ -180,7 +180,7 @@ impl Decompressor {
         })
     }
 
-    /// How the file is compressed.
+    /// Returns how the file is compressed.
     pub(crate) fn compression(&self) -> Compression {
         match self {
             Self::Gz(_) => Compression::Gz,

@@ -30,13 +30,13 @@ pub struct NamePattern {
 }
 
 impl NamePattern {
-    /// Parses a template. Each pair of braces in its path means a number.
+    /// Makes a pattern from a template. Each pair of braces in the template's path means a number.
     pub fn new(template: Location) -> Self {
         let segments = template.path().as_ref().split('/').map(pieces).collect();
         Self { template, segments }
     }
 
-    /// The template as an address.
+    /// Returns the template as an address.
     pub fn template(&self) -> &Location {
         &self.template
     }

@@ -128,7 +128,7 @@ impl Stores {
         }
     }
 
-    /// How long a call is tried again before it fails.
+    /// Returns these clients with another retry time: how long a failed call is tried again.
     #[must_use]
     pub fn with_retry_time(self, retry_time: Duration) -> Self {
         Self { retry_time, ..self }
@@ -153,7 +153,7 @@ impl Stores {
         self
     }
 
-    /// How long a call is tried again before it fails.
+    /// Returns how long a failed call is tried again.
     pub fn retry_time(&self) -> Duration {
         self.retry_time
     }

@@ -457,8 +457,8 @@ mod tests {
         Box::pin(std::future::ready(answer))
     }
 
-    /// A request that behaves like those of real clients: it has a minute in total, and must be
-    /// polled from time to time.
+    /// Makes a request that behaves like those of real clients. It has a minute in total, and must
+    /// be polled from time to time.
     fn with_a_timer(index: usize) -> Answer<'static, PartId> {
         Box::pin(async move {
             let late = tokio::time::Instant::now() + Duration::from_mins(1);
