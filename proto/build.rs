@@ -1,9 +1,9 @@
-//! Generates the messages and services from the `.proto` files in this folder, without protoc.
-//! Generates nothing else.
+//! Generates the messages and services from the `.proto` files in this folder, without protoc. It
+//! generates nothing else.
 
 use std::error::Error;
 
-/// The protocols on the network.
+/// The protocols that are used over the network.
 const SERVICES: [&str; 2] = ["worker.proto", "run.proto"];
 /// The protocol between a supervisor and its child, which uses the messages above.
 const PIPES: [&str; 1] = ["task.proto"];
@@ -18,8 +18,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_client(false)
         .build_server(false)
         .compile_fds(pipes)?;
-    // This is last, because it writes the services' modules, which the first run knows only as a
-    // path.
+    // The services are compiled last: the compilation above needs only the paths of their modules,
+    // and this one writes the modules.
     let services = protox::compile(SERVICES, ["."])?;
     tonic_prost_build::configure()
         .codec_path("crate::codec::SmallBuffers")

@@ -1,5 +1,5 @@
-//! Encodes messages as tonic does, but with buffers that begin small, because a coordinator holds
-//! two for each of ten thousand streams. Does not know the meaning of messages.
+//! Encodes messages as tonic does, but with smaller initial buffers, because a coordinator has two
+//! buffers for each of ten thousand streams. This module does not use the content of messages.
 
 use std::marker::PhantomData;
 
@@ -7,10 +7,10 @@ use prost::Message;
 use tonic::codec::{BufferSettings, Codec};
 use tonic_prost::ProstCodec;
 
-/// Initial size of a stream's buffers, and the step by which they grow: heartbeats,
-/// acknowledgements and a few tasks fit.
+/// The initial size of a stream's buffers, and the step by which they grow, in bytes. Heartbeats,
+/// acknowledgements and a few tasks fit into such a buffer.
 const BUFFER_BYTES: usize = 1024;
-/// How much is collected before it is sent: tonic's default.
+/// How many bytes are collected before they are sent. This is tonic's default.
 const GATHERED_BYTES: usize = 32 * 1024;
 
 /// The codec of both services.

@@ -1,4 +1,4 @@
-//! The messages and services that `build.rs` generates. Contains no handwritten code.
+//! Includes the messages and services that `build.rs` generates. This file contains no other code.
 
 #![expect(
     clippy::pedantic,
@@ -7,17 +7,17 @@
     reason = "generated code; the proto files carry the documentation"
 )]
 
-/// Operator and coordinator: `run.proto`.
+/// The messages between operator and coordinator, from `run.proto`.
 pub mod run {
     tonic::include_proto!("zephyr.run.v1");
 }
 
-/// Supervisor and child process: `task.proto`.
+/// The messages between supervisor and child process, from `task.proto`.
 pub mod task {
     tonic::include_proto!("zephyr.task.v1");
 }
 
-/// Worker and coordinator: `worker.proto`.
+/// The messages between worker and coordinator, from `worker.proto`.
 pub mod worker {
     tonic::include_proto!("zephyr.worker.v1");
 }

@@ -1,8 +1,8 @@
-//! The messages between the processes of a job and the operator: messages and services generated
-//! from the `.proto` files, their codec, and the reasons for which a run ends.
+//! Defines the messages between the processes of a job and the operator: the messages and services
+//! that are generated from the `.proto` files, their codec, and the reasons for which a run ends.
 //!
-//! Depends on no other crate of this repository. Conversions to types of the engine or of the API
-//! belong to the crates that know both.
+//! This crate depends on no other crate of this repository. Conversions to types of the engine or
+//! of the API are in the crates that use both.
 
 pub mod codec;
 mod generated;

@@ -1,7 +1,8 @@
-//! Why a run ended, as one word in `Result.reason` of `run.proto`. An unknown word of another
-//! release is kept unchanged.
+//! Defines why a run ended, as one word in `Result.reason` of `run.proto`. A word of another
+//! release that is unknown here is kept unchanged.
 //!
-//! On the wire it is a string, so that an older release can still read the report of a newer one.
+//! In the message the reason is a string, so that an older release can still read the report of a
+//! newer one.
 
 use std::fmt;
 
@@ -10,7 +11,7 @@ use std::fmt;
 pub enum EndReason {
     /// The output is complete.
     Succeeded,
-    /// The plan could not be made: an expression, a path, the input.
+    /// The plan could not be made, because of an expression, a path or the input.
     PlanFailed,
     /// A task failed as often as the budget allows.
     TaskFailed,
@@ -20,9 +21,10 @@ pub enum EndReason {
     OutputLost,
     /// The ledger is damaged, or belongs to another job.
     LedgerDamaged,
-    /// From the operator: as many generations as are allowed ended without a result.
+    /// As many generations as are allowed ended without a result. The operator sends this reason.
     GenerationsExhausted,
-    /// From the operator: consecutive generations ended in the same way without progress.
+    /// Several consecutive generations ended in the same way without progress. The operator sends
+    /// this reason.
     NoProgress,
     /// A word that this release does not know.
     Other(String),
@@ -41,7 +43,7 @@ impl EndReason {
         Self::NoProgress,
     ];
 
-    /// The word in a message.
+    /// Returns the word in a message.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Succeeded => "Succeeded",
@@ -57,7 +59,7 @@ impl EndReason {
     }
 }
 
-/// The empty word of a message without a reason.
+/// The default is the empty word, for a message without a reason.
 impl Default for EndReason {
     fn default() -> Self {
         Self::Other(String::new())
