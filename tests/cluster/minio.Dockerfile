@@ -1,4 +1,5 @@
-# A test server only: built from its Go module, run beside the product, never linked into it.
+# A server that is used only by tests. It is built from its Go module and runs as a separate
+# program; the product does not link it.
 FROM scratch
 COPY minio /minio
 USER 10001:10001

@@ -1,5 +1,5 @@
-//! A bucket's folder for one test, reached from this process. Uses the plain S3 client and not our
-//! storage layer.
+//! Reads and writes the objects of a bucket from the process of a test. This module uses the plain
+//! S3 client and not our storage layer.
 
 use std::collections::BTreeMap;
 
@@ -12,9 +12,9 @@ use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::cluster::Environment;
 
-/// The buckets that `make cluster` creates: inputs and outputs; intermediate data and ledgers.
+/// The bucket for inputs and outputs, which `make cluster` creates.
 pub const DATA: &str = "zephyr-data";
-/// See [`DATA`].
+/// The bucket for intermediate data and ledgers, which `make cluster` creates.
 pub const SCRATCH: &str = "zephyr-scratch";
 
 /// A bucket.
@@ -57,7 +57,7 @@ impl Bucket {
         Ok(read.bytes().await?)
     }
 
-    /// All keys below a prefix, in order.
+    /// Returns all keys below a prefix, in order.
     pub async fn keys(&self, prefix: &str) -> Result<Vec<String>> {
         let found: Vec<_> = self
             .store
@@ -72,7 +72,7 @@ impl Bucket {
         Ok(keys)
     }
 
-    /// All objects below a prefix with their bytes, by key.
+    /// Reads all objects below a prefix and returns their bytes, by key.
     pub async fn read_all(&self, prefix: &str) -> Result<BTreeMap<String, Bytes>> {
         let mut all = BTreeMap::new();
         for key in self.keys(prefix).await? {

@@ -1,5 +1,5 @@
-//! The cluster under test, with a namespace for each test. Creates and deletes only its own
-//! namespaces.
+//! Provides the cluster under test, and a namespace for each test. This module creates and deletes
+//! only its own namespaces.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,8 @@ use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, P
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config, ResourceExt};
 
-/// How long a test waits for something that is expected within seconds, on a fully loaded machine.
+/// How long a test waits for something that takes seconds. This is enough on a fully loaded
+/// machine.
 pub const TEST_TIMEOUT: Duration = Duration::from_mins(4);
 
 /// The interval at which conditions that cannot be watched are polled.
@@ -24,11 +25,11 @@ pub struct Environment {
     pub s3_endpoint: String,
     /// The address of the S3 server for this process.
     pub s3_host_endpoint: String,
-    /// Its region.
+    /// The region of the S3 server.
     pub region: String,
-    /// Its access key.
+    /// The access key of the S3 server.
     pub access_key: String,
-    /// Its secret key.
+    /// The secret key of the S3 server.
     pub secret_key: String,
 }
 
@@ -51,10 +52,10 @@ impl Environment {
     }
 }
 
-/// A client of the cluster under test: the context in `ZEPHYR_TEST_KUBECONTEXT`, or the current one
-/// of the kubeconfig.
+/// Returns a client of the cluster under test. This is the cluster of the context in
+/// `ZEPHYR_TEST_KUBECONTEXT`, or of the current context of the kubeconfig.
 pub async fn client() -> Result<Client> {
-    // Another test of this process may already have installed the same provider.
+    // An error means that another test of this process has already installed the same provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let context = std::env::var("ZEPHYR_TEST_KUBECONTEXT")
         .ok()
@@ -92,12 +93,12 @@ where
 }
 
 /// A namespace for one test, with the Secret `s3-credentials`. `finish` deletes it with everything
-/// in it; it is kept for inspection if the test fails.
+/// in it; If the test fails, the namespace is kept for inspection.
 #[derive(Clone)]
 pub struct TestNamespace {
     /// Client of the cluster.
     pub client: Client,
-    /// Its name, new in each run.
+    /// Its name, which is new in each run.
     pub name: String,
     /// The environment of the cluster.
     pub environment: Environment,
@@ -160,9 +161,9 @@ impl TestNamespace {
         Ok(())
     }
 
-    /// Makes jobs that are applied afterwards reach the object store through an HTTP proxy at this
-    /// address. This is needed because the installation sets the store's address, and no job can
-    /// change it.
+    /// Makes jobs that are applied after this call reach the object store through an HTTP proxy at
+    /// the address `proxy`. A proxy is needed, because the installation sets the store's address,
+    /// and no job can change it.
     pub async fn reach_store_through(&self, proxy: &str) -> Result<()> {
         let patch = serde_json::json!({"stringData": {"AWS_PROXY_URL": proxy}});
         self.api::<Secret>()
@@ -175,7 +176,7 @@ impl TestNamespace {
         Ok(())
     }
 
-    /// The API of one kind in this namespace.
+    /// Returns the API of one kind in this namespace.
     pub fn api<K>(&self) -> Api<K>
     where
         K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>,
@@ -184,7 +185,7 @@ impl TestNamespace {
         Api::namespaced(self.client.clone(), &self.name)
     }
 
-    /// Pods of a job with this component (`coordinator` or `worker`), by name.
+    /// Returns the pods of a job with this component (`coordinator` or `worker`), ordered by name.
     pub async fn pods(&self, job: &str, component: &str) -> Result<Vec<Pod>> {
         let selector = format!("zephyr.dev/job={job},app.kubernetes.io/component={component}");
         let mut pods = self
@@ -196,8 +197,8 @@ impl TestNamespace {
         Ok(pods)
     }
 
-    /// Uids of the objects that the operator and Kubernetes created for jobs, by `Kind/name`: those
-    /// with the label of a job that match `selector`.
+    /// Returns the uids of the objects that the operator and Kubernetes created for jobs, by
+    /// `Kind/name`. These are the objects that have the label of a job and match `selector`.
     pub async fn children(&self, selector: &str) -> Result<BTreeMap<String, String>> {
         let mut all = BTreeMap::new();
         self.add_children::<ConfigMap>(selector, &mut all).await?;
@@ -232,7 +233,7 @@ impl TestNamespace {
         Ok(())
     }
 
-    /// Polls until `look` returns a value; a failure reports what is in the namespace.
+    /// Polls until `look` returns a value. The error describes what is in the namespace.
     pub async fn eventually<T, F>(
         &self,
         what: &str,
@@ -248,7 +249,7 @@ impl TestNamespace {
         }
     }
 
-    /// Everything of this namespace that explains a failure: jobs, pods, events.
+    /// Describes everything in this namespace that may explain a failure: jobs, pods and events.
     pub async fn describe(&self) -> String {
         use std::fmt::Write as _;
         let mut text = format!("namespace {}:\n", self.name);
@@ -300,7 +301,7 @@ impl TestNamespace {
         text
     }
 
-    /// Deletes the namespace; does not wait for it.
+    /// Requests the deletion of the namespace, and does not wait for its end.
     pub async fn finish(self) -> Result<()> {
         Api::<Namespace>::all(self.client)
             .delete(&self.name, &DeleteParams::default())

@@ -1,5 +1,5 @@
-//! Jobs as a user would write them: YAML text that is applied and watched until its end. Does not
-//! depend on how the operator works.
+//! Applies jobs as a user would write them, as YAML text, and watches them until their end. This
+//! module does not depend on how the operator works.
 
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ pub async fn apply(namespace: &TestNamespace, manifest: &str) -> Result<AppliedJ
     })
 }
 
-/// The condition of this type, if the status has it.
+/// Returns the condition of this type, if the status has it.
 pub fn condition(job: &ZephyrJob, condition_type: ConditionType) -> Option<&Condition> {
     job.status
         .as_ref()?
@@ -50,7 +50,7 @@ pub fn condition(job: &ZephyrJob, condition_type: ConditionType) -> Option<&Cond
         .find(|condition| condition.r#type == condition_type)
 }
 
-/// Whether a condition is `True`.
+/// Returns whether a condition is `True`.
 pub fn is_true(job: &ZephyrJob, condition_type: ConditionType) -> bool {
     condition(job, condition_type)
         .is_some_and(|condition| condition.status == ConditionStatus::True)
@@ -61,12 +61,12 @@ impl AppliedJob {
         self.namespace.api()
     }
 
-    /// The job as it is now.
+    /// Reads the job as it is now.
     pub async fn get(&self) -> Result<ZephyrJob> {
         Ok(self.api().get(&self.name).await?)
     }
 
-    /// Watches the job until `holds` is true of it.
+    /// Watches the job until `holds` returns true for it.
     pub async fn wait_until(
         &self,
         what: &str,
@@ -96,7 +96,7 @@ impl AppliedJob {
         }
     }
 
-    /// Waits for the end, success or failure.
+    /// Waits for the end of the job, whether it succeeds or fails.
     pub async fn finished(&self, limit: Duration) -> Result<ZephyrJob> {
         self.wait_until("Finished=True", limit, |job| {
             is_true(job, ConditionType::Finished)
@@ -104,7 +104,7 @@ impl AppliedJob {
         .await
     }
 
-    /// Waits for the end and fails unless it is a success.
+    /// Waits for the end of the job. Returns an error unless the job succeeded.
     pub async fn succeeded(&self, limit: Duration) -> Result<ZephyrJob> {
         let job = self.finished(limit).await?;
         if !is_true(&job, ConditionType::Complete) {
@@ -120,8 +120,7 @@ impl AppliedJob {
         Ok(job)
     }
 
-    /// Waits until this number of tasks of any stage are committed, according to the ledger in
-    /// `bucket`.
+    /// Waits until at least `at_least` tasks of any stage are committed, according to `ledger`.
     pub async fn committed(
         &self,
         ledger: &crate::ledger::LedgerView,
@@ -137,7 +136,7 @@ impl AppliedJob {
             .await
     }
 
-    /// Messages of all events about the job.
+    /// Returns the messages of all events about the job.
     pub async fn events(&self) -> Result<Vec<String>> {
         let about = format!("involvedObject.uid={}", self.uid);
         let events = self

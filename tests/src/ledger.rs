@@ -1,7 +1,7 @@
 //! Reads a job's ledger from the bucket: which attempt of which task was committed, and how often.
 //!
-//! Decodes with the worker's own reader, because the format belongs to it. Takes nothing over and
-//! writes nothing.
+//! It decodes the ledger with the store's own reader, because that defines the format. This module
+//! does not take over the ledger, and writes nothing.
 
 use std::collections::BTreeMap;
 
@@ -17,30 +17,32 @@ pub struct LedgerView {
     storage: JobStorage,
 }
 
-/// Its contents at one moment.
+/// The contents of a ledger at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LedgerState {
-    /// Committed attempts by task, in the order of commits; several only if an output was lost and
-    /// written again.
+    /// The committed attempts of each task, in the order of commits. A task has several only if an
+    /// output was lost and written again.
     pub done: BTreeMap<TaskId, Vec<Attempt>>,
     /// Committed attempts whose output was lost.
     pub revoked: Vec<TaskAttempt>,
-    /// Failures charged to the application budget.
+    /// The failures that were charged to the application budget.
     pub application_failures: Vec<String>,
-    /// Losses charged to the disruption budget; none if `retries.taskDisruptions` sets no limit.
+    /// The losses that were charged to the disruption budget. Empty if `retries.taskDisruptions`
+    /// sets no limit.
     pub disruptions: Vec<String>,
     /// The newest epoch.
     pub epoch: u64,
 }
 
 impl LedgerState {
-    /// Tasks that were committed by an attempt other than their first.
+    /// Returns how many tasks were committed by an attempt other than their first.
     pub fn run_again(&self) -> usize {
         let is_again = |attempts: &&Vec<Attempt>| attempts.iter().any(|attempt| attempt.number > 1);
         self.done.values().filter(is_again).count()
     }
 
-    /// Fails if a task that was already committed in `before` has been committed again since.
+    /// Returns an error if a task that was already committed in `before` has been committed again
+    /// since then.
     pub fn repeats_nothing_of(&self, before: &Self) -> Result<()> {
         for (task, attempts) in &before.done {
             anyhow::ensure!(
@@ -61,7 +63,8 @@ impl LedgerState {
 }
 
 impl LedgerView {
-    /// The ledger of the job with this uid under this storage uri, reached from this process.
+    /// Opens the ledger of the job with this uid under this storage URI, from the process of the
+    /// test.
     pub fn open(environment: &Environment, storage_uri: &str, job_uid: &str) -> Result<Self> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let options = [

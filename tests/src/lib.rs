@@ -1,8 +1,8 @@
-//! Shared parts of the tests on a real cluster: a client, separate namespaces, buckets, jobs and
-//! nodes.
+//! Contains the shared parts of the tests on a real cluster: a client, separate namespaces,
+//! buckets, jobs and nodes.
 //!
-//! Uses only a kubeconfig, the S3 server's address and a few hooks on nodes. Contains no assertion
-//! about the product itself.
+//! It uses only a kubeconfig, the S3 server's address and a few commands on nodes. It contains no
+//! assertion about the product itself.
 
 pub mod bucket;
 pub mod cluster;

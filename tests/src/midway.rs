@@ -1,5 +1,5 @@
-//! A job in the middle of its work, for tests that cause a fault at that moment and check the
-//! result. Causes no fault itself.
+//! Provides a job in the middle of its work, for tests that cause a fault at that moment and check
+//! the result. This module causes no fault itself.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use crate::job::{AppliedJob, apply, condition};
 use crate::ledger::{LedgerState, LedgerView};
 use crate::sum_job::SumJob;
 
-/// Committed tasks after which a test causes its fault: the job is then in the middle of its first
-/// stage.
+/// How many committed tasks a test waits for before it causes its fault. Then the job is in the
+/// middle of its first stage.
 const MIDDLE: usize = 8;
 
-/// How long an outage of the object store lasts: longer than any single timeout.
+/// How long an outage of the object store lasts. This is longer than any single timeout.
 const OUTAGE: Duration = Duration::from_mins(1);
 
 /// A job in the middle of its work.
@@ -32,11 +32,11 @@ pub struct Midway {
     pub job: AppliedJob,
     /// Its ledger.
     pub ledger: LedgerView,
-    /// The contents of the ledger at that moment.
+    /// The contents of the ledger when the job was in the middle of its work.
     pub before: LedgerState,
 }
 
-/// Applies a job and waits until it is in the middle.
+/// Applies a job, and waits until it is in the middle of its work.
 pub async fn job_midway(test: &str) -> Result<Midway> {
     let namespace = TestNamespace::create(test).await?;
     job_midway_in(namespace, SumJob::new("sum")).await
@@ -62,19 +62,19 @@ pub async fn job_midway_in(namespace: TestNamespace, sum: SumJob) -> Result<Midw
 }
 
 impl Midway {
-    /// A running worker's pod, with its node.
+    /// Returns a running worker's pod, and its node.
     pub async fn worker(&self) -> Result<(Pod, String)> {
         self.running("worker").await
     }
 
-    /// A running pod of this component, with its node.
+    /// Returns a running pod of this component, and its node.
     pub async fn running(&self, component: &str) -> Result<(Pod, String)> {
         let all = self.all_running(component).await?;
         let last = all.into_iter().next_back();
         last.with_context(|| format!("a {component} runs"))
     }
 
-    /// All running pods of this component, with their nodes.
+    /// Returns all running pods of this component, with their nodes.
     pub async fn all_running(&self, component: &str) -> Result<Vec<(Pod, String)>> {
         let mut pods = self.namespace.pods(&self.sum.name, component).await?;
         pods.retain(|pod| {
@@ -99,7 +99,7 @@ impl Midway {
         Ok(())
     }
 
-    /// Workers that were lost so far, according to status.
+    /// Returns how many workers were lost so far, according to status.
     pub async fn workers_lost(&self) -> Result<i64> {
         let status = self.job.get().await?.status.unwrap_or_default();
         Ok(status.workers.map_or(0, |workers| workers.disruptions))
@@ -123,8 +123,8 @@ impl Midway {
         Ok(())
     }
 
-    /// Fails unless the output is right, nothing was run twice, no budget was used, and the
-    /// generation is still 1.
+    /// Waits for the end of the job. Returns an error unless the output is right, no committed task
+    /// was run twice, no budget was used, and the generation is still 1.
     pub async fn ends_well(self) -> Result<()> {
         let after = self.ends_right().await?;
         anyhow::ensure!(
@@ -135,8 +135,8 @@ impl Midway {
         self.namespace.finish().await
     }
 
-    /// Fails unless the output is right, nothing was run twice, and the generation is still 1.
-    /// Returns the contents of the ledger at the end.
+    /// Waits for the end of the job. Returns the contents of the ledger then, or an error unless
+    /// the output is right, no committed task was run twice, and the generation is still 1.
     pub async fn ends_right(&self) -> Result<LedgerState> {
         let done = self.job.succeeded(TEST_TIMEOUT).await?;
         let after = self.ledger.read().await?;

@@ -1,5 +1,6 @@
-//! Hooks on the nodes of the kind cluster: kill, start, and operations on a pod that only the
-//! node's kernel can do. Only this module knows that a node is a container.
+//! Executes commands on the nodes of the kind cluster: kills and starts nodes, and does things to a
+//! pod that only the node's kernel can do. Only this module uses the fact that a node is a
+//! container.
 
 use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::Node;
@@ -25,14 +26,14 @@ async fn docker(arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Runs a shell script on a node; `arguments` are its `$1`, `$2` …
+/// Runs a shell script on a node. `arguments` are the script's `$1`, `$2` …
 async fn run(node: &str, script: &str, arguments: &[&str]) -> Result<()> {
     let mut all = vec!["exec", node, "sh", "-eu", "-c", script, "script"];
     all.extend(arguments);
     docker(&all).await.map(drop)
 }
 
-/// The nodes on which a job's pods may run, by name.
+/// Returns the nodes on which a job's pods may run, by name.
 pub async fn for_jobs() -> Result<Vec<String>> {
     const CONTROL_PLANE: &str = "!node-role.kubernetes.io/control-plane";
     let nodes: Api<Node> = Api::all(cluster::client().await?);
@@ -43,7 +44,7 @@ pub async fn for_jobs() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Kills a node like a power failure: no signal reaches its pods, and the Node object stays.
+/// Kills a node as a power failure would: no signal reaches its pods, and the Node object remains.
 pub async fn kill(node: &str) -> Result<()> {
     docker(&["kill", node]).await.map(drop)
 }
@@ -53,7 +54,7 @@ pub async fn start(node: &str) -> Result<()> {
     docker(&["start", node]).await.map(drop)
 }
 
-/// The address of this machine on the nodes' network, at which pods can reach it.
+/// Returns the address of this machine on the nodes' network, at which pods can reach this machine.
 pub async fn host_address(node: &str) -> Result<String> {
     const GATEWAYS: &str = "{{range .NetworkSettings.Networks}}{{println .Gateway}}{{end}}";
     let gateways = docker(&["inspect", "-f", GATEWAYS, node]).await?;
@@ -63,8 +64,8 @@ pub async fn host_address(node: &str) -> Result<String> {
         .with_context(|| format!("the network of node {node} has no gateway"))
 }
 
-/// Sends a signal (`KILL`, `STOP`, `CONT`) to the processes of a pod, by the pod's uid and a word
-/// of their command line.
+/// Sends a signal (`KILL`, `STOP`, `CONT`) to the processes of the pod with uid `pod_uid` whose
+/// command line contains `word`.
 pub async fn signal_process(node: &str, pod_uid: &str, word: &str, signal: &str) -> Result<()> {
     run(
         node,
@@ -75,27 +76,27 @@ pub async fn signal_process(node: &str, pod_uid: &str, word: &str, signal: &str)
 }
 
 /// Allocates memory in the control group of a pod's processes, up to the given amount, until the
-/// kernel has killed one of them. The kernel may kill a second process, because the first releases
-/// its memory some milliseconds later.
+/// kernel has killed one of them. The kernel may kill a second process, because the first one
+/// releases its memory only after some milliseconds.
 pub async fn exhaust_memory(node: &str, pod_uid: &str, word: &str, mebibytes: u32) -> Result<()> {
     let script = format!("{PROCESSES_OF_POD}{EXHAUST}");
     run(node, &script, &[pod_uid, word, &mebibytes.to_string()]).await
 }
 
-/// Writes a file of this size, in MiB, into a pod's volume `scratch`.
+/// Writes a file of `mebibytes` MiB into a pod's volume `scratch`.
 pub async fn fill_scratch(node: &str, pod_uid: &str, mebibytes: u32) -> Result<()> {
     let script = format!("{SCRATCH}dd if=/dev/zero of=\"$scratch/filler\" bs=1M count=\"$2\"");
     run(node, &script, &[pod_uid, &mebibytes.to_string()]).await
 }
 
-/// Mounts a file system of this size, in KiB, at the place of a pod's volume `scratch`. The pod's
-/// next container uses it.
+/// Mounts a file system of `kibibytes` KiB over a pod's volume `scratch`. The pod's next container
+/// uses it.
 pub async fn shrink_scratch(node: &str, pod_uid: &str, kibibytes: u32) -> Result<()> {
     let script = format!("{SCRATCH}mount -t tmpfs -o \"size=$2k,mode=1777\" tmpfs \"$scratch\"");
     run(node, &script, &[pod_uid, &kibibytes.to_string()]).await
 }
 
-/// Unmounts that file system, so that the pod can be deleted.
+/// Unmounts the file system of [`shrink_scratch`], so that the pod can be deleted.
 pub async fn restore_scratch(node: &str, pod_uid: &str) -> Result<()> {
     run(
         node,
@@ -109,8 +110,9 @@ const SCRATCH: &str = r"scratch=/var/lib/kubelet/pods/$1/volumes/kubernetes.io~e
 ";
 
 /// Lists the processes of the pod with uid $1 whose command line contains $2. Fails if there is
-/// none for 10 s, because a container that was just restarted has none for a moment. The uid is in
-/// the path of the process's control group, with dashes or underscores depending on the driver.
+/// none for 10 s, because a container that was just restarted has none for a moment. A process
+/// belongs to the pod if the path of its control group contains the uid, with dashes or underscores
+/// depending on the driver.
 const PROCESSES_OF_POD: &str = r#"
 processes=
 uid=$(echo "$1" | tr _ -)
@@ -128,10 +130,10 @@ const SIGNAL: &str = r#"
 kill -s "$3" $processes
 "#;
 
-/// `tail` keeps everything that it reads until its input ends. It has joined the control group,
-/// where the kernel kills the pod's processes first, because the kubelet gives them a score near
-/// 1000 (burstable pods). Its input grows by 1 MiB at a time and ends with the kernel's first kill,
-/// according to the container's own counter.
+/// Fills the memory of a pod. `tail` keeps everything that it reads until its input ends, and has
+/// joined the pod's control group. The kernel kills the pod's processes first, because the kubelet
+/// gives them a score near 1000 (burstable pods). The input of `tail` grows by 1 MiB at a time, and
+/// ends with the kernel's first kill, according to the container's own counter.
 const EXHAUST: &str = r#"
 one=${processes##* }
 for group in $(find /sys/fs/cgroup -name cgroup.procs); do

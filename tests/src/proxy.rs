@@ -1,6 +1,6 @@
-//! A proxy to the object store that can fail on request. It passes everything unchanged, or answers
-//! every request as an overloaded store, or never answers a part of an upload. Understands only as
-//! much HTTP as needed to find the end of a request.
+//! A proxy to the object store that can fail on request. It passes everything on unchanged, or
+//! answers every request like an overloaded store, or never answers a part of an upload. It parses
+//! only as much HTTP as it needs to find the end of a request.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,12 +19,12 @@ const SLOW_DOWN: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>
 /// The text by which the first line of a request for a part of an upload is recognized.
 const PART: &[u8] = b"partNumber=";
 
-/// Largest piece that is passed on at a time.
+/// How many bytes are passed on at a time at most.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// The proxy. It stops when this is dropped.
+/// The proxy. It stops when this value is dropped.
 pub struct Proxy {
-    /// Its address, on all interfaces of this machine.
+    /// Its port, on all interfaces of this machine.
     pub port: u16,
     is_overloaded: watch::Sender<bool>,
     parts_to_drop: Arc<AtomicU32>,
@@ -32,7 +32,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy to `target`, an address of the form `http://host:port`.
+    /// Starts a proxy to `target`, an address of the form `http://host:port`.
     pub async fn start(target: &str) -> Result<Self> {
         let target = target
             .strip_prefix("http://")
@@ -60,23 +60,24 @@ impl Proxy {
         })
     }
 
-    /// From now on every request is answered by 503 `SlowDown`; running requests are cut off.
+    /// From now on, answers every request with 503 `SlowDown`. Closes the connections of running
+    /// requests.
     pub fn overload(&self) {
         self.is_overloaded.send_replace(true);
     }
 
-    /// From now on everything passes.
+    /// From now on, passes everything on.
     pub fn recover(&self) {
         self.is_overloaded.send_replace(false);
     }
 
-    /// The given number of next parts of uploads are accepted and never answered, and their
-    /// connections stay open.
+    /// Accepts the next `count` parts of uploads, but never answers them. Their connections stay
+    /// open.
     pub fn drop_parts(&self, count: u32) {
         self.parts_to_drop.store(count, Ordering::SeqCst);
     }
 
-    /// The number of parts that will still be dropped.
+    /// Returns how many parts will still be dropped.
     pub fn parts_to_drop(&self) -> u32 {
         self.parts_to_drop.load(Ordering::SeqCst)
     }
@@ -102,7 +103,7 @@ async fn accept(listener: TcpListener, way: Way) {
                     _ = way.is_overloaded.changed() => Ok(()),
                 }
             };
-            // The other side notices that the connection was cut off.
+            // An error needs no report: the other side notices that the connection was closed.
             drop(outcome);
         });
         while connections.try_join_next().is_some() {}
@@ -123,7 +124,7 @@ async fn pass(
     }
 }
 
-/// Passes on the client's bytes, except a part that must be swallowed and everything after it.
+/// Passes on the client's bytes, except a part that must be dropped and everything after it.
 async fn ask(
     mut client: ReadHalf<'_>,
     mut store: WriteHalf<'_>,

@@ -1,5 +1,5 @@
-//! A deliberately slow job with an easily computed result: the numbers 1 to n, counted and summed
-//! by their remainder. Each number is one shard and uses a fixed amount of CPU, so that a test can
+//! A deliberately slow job with an easily computed result: it counts and sums the numbers 1 to n by
+//! their remainder. Each number is one shard and uses a fixed amount of CPU, so that a test can
 //! cause a fault in the middle.
 
 use anyhow::{Context, Result, ensure};
@@ -7,13 +7,13 @@ use anyhow::{Context, Result, ensure};
 use crate::bucket::{Bucket, DATA, SCRATCH};
 use crate::cluster::TestNamespace;
 
-/// Number of groups in the result: the remainders of a division by this number.
+/// How many groups the result has. A number's group is its remainder when it is divided by this.
 const GROUPS: u64 = 7;
 
-/// The text that the loops search.
+/// The text that each round of a loop searches.
 const TEXT: &str = r#"("x" * 100000) as $p |"#;
-/// One turn of the loop, which counts as 64 rounds: a search that takes some 160 microseconds of a
-/// CPU, but only a few of the steps that one expression may take.
+/// One turn of the loop, which counts as 64 rounds. It is a search that takes about 160
+/// microseconds of a CPU, but uses only a few of the steps that one expression may use.
 const ROUND: &str = r#"0; . + if ($p | test("[a-w]")) then 0 else 1 end"#;
 
 /// The job's parameters; `manifest` returns the YAML.
@@ -23,18 +23,18 @@ pub struct SumJob {
     pub name: String,
     /// How many numbers there are: the number of shards of the first stage.
     pub numbers: u64,
-    /// Rounds of a loop by which each number is delayed. A round takes 2.5 microseconds of a CPU.
+    /// How many rounds of a loop delay each number. A round takes 2.5 microseconds of a CPU.
     pub rounds: u64,
-    /// Rounds by which the group of the last remainder is delayed after it is summed: the end of
-    /// the last stage.
+    /// How many rounds delay the group of the last remainder after it is summed. This delays the
+    /// end of the last stage.
     pub last_rounds: u64,
-    /// Workers.
+    /// How many workers the job has.
     pub workers: u32,
     /// The CPU limit of a worker, as a quantity.
     pub worker_cpu: String,
     /// Additional limits of a worker, in YAML, each after a comma.
     pub worker_limits: String,
-    /// The node on which its workers run if it has room.
+    /// The node on which its workers run if the node has room.
     pub preferred_node: Option<String>,
     /// `spec.pipeline.sink.files.mode`.
     pub mode: &'static str,
@@ -43,9 +43,9 @@ pub struct SumJob {
 }
 
 impl SumJob {
-    /// A job of forty numbers and three workers. Each number takes about a second, because a worker
-    /// is limited to a quarter of a core. So the job is slow, but leaves the CPU to other jobs and
-    /// to the cluster.
+    /// Returns a job of forty numbers and three workers. Each number takes about a second, because
+    /// a worker is limited to a quarter of a core. So the job is slow, but leaves the CPU to other
+    /// jobs and to the cluster.
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -61,17 +61,17 @@ impl SumJob {
         }
     }
 
-    /// The place of its output in the bucket.
+    /// Returns the folder of its output in the bucket.
     pub fn folder(&self, namespace: &TestNamespace) -> String {
         format!("out/{}/{}", namespace.name, self.name)
     }
 
-    /// The place of its ledger.
+    /// Returns the URI under which its ledger is stored.
     pub fn storage_uri(namespace: &TestNamespace) -> String {
         format!("s3://{SCRATCH}/{}", namespace.name)
     }
 
-    /// The manifest.
+    /// Returns the manifest.
     pub fn manifest(&self, namespace: &TestNamespace) -> String {
         let values: Vec<_> = (1..=self.numbers).map(|n| n.to_string()).collect();
         format!(
@@ -123,7 +123,7 @@ spec:
         )
     }
 
-    /// Fails unless the output is exactly the computed result, in four files.
+    /// Returns an error unless the output is exactly the expected result, in four files.
     pub async fn check_output(&self, namespace: &TestNamespace) -> Result<()> {
         let bucket = Bucket::open(&namespace.environment, DATA)?;
         let files = bucket.read_all(&self.folder(namespace)).await?;
@@ -168,8 +168,8 @@ spec:
     }
 }
 
-/// A line below `spec.workers` with which the scheduler places pods on this node while it has room
-/// for them.
+/// Returns a line below `spec.workers` with which the scheduler places pods on this node while it
+/// has room for them.
 fn prefer(node: &str) -> String {
     let expression = format!("{{ key: kubernetes.io/hostname, operator: In, values: [{node}] }}");
     let term = format!("{{ weight: 100, preference: {{ matchExpressions: [{expression}] }} }}");

@@ -1,4 +1,4 @@
-//! Word counts computed without our own code: `tr`, `grep`, `sort` and `uniq` over the same bytes.
+//! Counts words without our own code: with `tr`, `grep`, `sort` and `uniq` over the same bytes.
 
 use std::fs;
 use std::path::Path;
@@ -6,8 +6,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-/// Counts runs of the letters a to z, ignoring case, in all files of a folder. One line per word,
-/// in byte order: `{"key":"the","count":12}`, the format that `examples/wordcount.yaml` writes.
+/// Counts runs of the letters a to z, ignoring case, in all files of a folder. Returns one line per
+/// word, in byte order, such as `{"key":"the","count":12}`. This is the format that
+/// `examples/wordcount.yaml` writes.
 pub fn count(folder: &Path) -> Result<String> {
     let script = r#"cat -- "$1"/* | LC_ALL=C tr A-Z a-z | LC_ALL=C grep -oE '[a-z]+' | LC_ALL=C sort | LC_ALL=C uniq -c |
         LC_ALL=C awk '{ printf "{\"key\":\"%s\",\"count\":%d}\n", $2, $1 }'"#;
@@ -22,8 +23,8 @@ pub fn count(folder: &Path) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// Lines of several output files as one text in byte order: the canonical form in which two outputs
-/// are compared.
+/// Returns the lines of several output files as one text, in byte order. Two outputs are compared
+/// in this form.
 pub fn canonical(files: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Result<String> {
     let mut lines = Vec::new();
     for file in files {
@@ -39,7 +40,7 @@ pub fn canonical(files: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Result<St
         .collect())
 }
 
-/// Names and bytes of the files of a folder, by name.
+/// Returns the names and bytes of the files in a folder, ordered by name.
 pub fn read_folder(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {

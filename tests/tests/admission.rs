@@ -1,6 +1,6 @@
-//! Sends invalid inputs to the real API server, each in an otherwise valid job. The server refuses
-//! each with a sentence, and the validation of operator and CLI refuses it too. Nothing is stored,
-//! except for one job that the operator does not start.
+//! Sends invalid inputs to the real API server, each in an otherwise valid job. The server must
+//! refuse each with a sentence, and the validation of operator and CLI must refuse it too. Nothing
+//! is stored, except one job that the operator does not start.
 
 #[path = "../../crds/tests/positions/mod.rs"]
 mod positions;
@@ -48,8 +48,8 @@ fn good() -> Value {
     })
 }
 
-/// The object with this value at a path. Missing objects on the path are created; `null` removes
-/// the value.
+/// Returns the object with `value` at `path`. Missing objects on the path are created; `null`
+/// removes the value.
 fn with(mut object: Value, path: &str, value: Value) -> Value {
     let (parent, last) = path.rsplit_once('/').unwrap_or(("", path));
     let mut place = &mut object;
@@ -69,8 +69,8 @@ fn with(mut object: Value, path: &str, value: Value) -> Value {
     object
 }
 
-/// Installs the definition of this source tree in the cluster if it is missing or different. It is
-/// labelled as part of the chart's release, so that the chart can still be installed.
+/// Installs the definition of this source tree in the cluster if it is missing or different. It
+/// gets the labels of the chart's release, so that the chart can still be installed.
 async fn definition_is_installed(client: &Client) -> Result<()> {
     static INSTALLED: OnceCell<()> = OnceCell::const_new();
     INSTALLED
@@ -139,7 +139,8 @@ async fn install_definition(client: &Client) -> Result<()> {
     bail!("the definition of ZephyrJob was not established within {TEST_TIMEOUT:?}")
 }
 
-/// Creates as a dry run with strict field validation; returns the server's message if it refuses.
+/// Creates an object as a dry run with strict field validation. Returns the server's message if it
+/// refuses.
 async fn create(client: &Client, object: &Value) -> Result<Result<Value, String>> {
     let url = format!(
         "{}?dryRun=All&fieldValidation=Strict&fieldManager=zephyr-tests",
@@ -151,7 +152,7 @@ async fn create(client: &Client, object: &Value) -> Result<Result<Value, String>
     answer(client.request::<Value>(request).await)
 }
 
-/// Changes as a dry run with strict field validation.
+/// Changes an object as a dry run with strict field validation.
 async fn change(
     client: &Client,
     namespace: &str,
@@ -186,7 +187,7 @@ fn answer(answer: Result<Value, kube::Error>) -> Result<Result<Value, String>> {
     }
 }
 
-/// The errors that operator and CLI report for an object, if it can be parsed.
+/// Returns the errors that operator and CLI report for an object, if it can be parsed.
 fn sentences(object: &Value, place: Place) -> Result<Vec<String>, serde_json::Error> {
     let spec: ZephyrJobSpec = serde_json::from_value(object["spec"].clone())?;
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
@@ -196,8 +197,8 @@ fn sentences(object: &Value, place: Place) -> Result<Vec<String>, serde_json::Er
         .collect())
 }
 
-/// Every row is refused by the server with the expected text, and by our own validation if the
-/// object can be parsed.
+/// Checks that the server refuses every row with the expected text, and that our own validation
+/// also refuses it if the object can be parsed.
 async fn check(rows: Vec<Row>) -> Result<()> {
     let client = client().await?;
     definition_is_installed(&client).await?;
@@ -605,8 +606,8 @@ async fn names_of_one_character_are_names() -> Result<()> {
     Ok(())
 }
 
-/// Number of places that are compared. For each of them, the server's rules must give the same
-/// result as our function.
+/// How many places are compared. For each of them, the server's rules must give the same result as
+/// our function.
 const PLACES_COMPARED: usize = 1_500;
 
 #[tokio::test]
@@ -754,8 +755,8 @@ async fn settings_of_pods_are_within_what_is_allowed() -> Result<()> {
     .await
 }
 
-/// The server accepts errors that none of its rules can detect or express. Operator and CLI refuse
-/// them with a sentence.
+/// The server's rules cannot detect or express some errors, so the server accepts them. Operator
+/// and CLI must refuse them with a sentence.
 #[tokio::test]
 async fn errors_that_the_server_cannot_express_are_refused_by_operator_and_cli() -> Result<()> {
     let client = client().await?;
@@ -897,8 +898,8 @@ async fn good_jobs_are_accepted_and_get_their_defaults() -> Result<()> {
     Ok(())
 }
 
-/// The stored job has a label that no pod can have. The operator refuses it, so nothing is started
-/// for it.
+/// The stored job has a label that no pod can have. So the operator refuses the job, and starts
+/// nothing for it.
 #[tokio::test]
 async fn pipeline_and_storage_are_immutable_once_the_job_has_begun() -> Result<()> {
     let client = client().await?;
@@ -949,7 +950,7 @@ async fn pipeline_and_storage_are_immutable_once_the_job_has_begun() -> Result<(
         (json!({"storage": {"credentialsSecret": null}}), storage),
     ];
     for (patch, _) in &changes {
-        // A status that the user writes is ignored.
+        // The server ignores a status that the user writes.
         let patch = json!({"spec": patch, "status": {"generation": 1}});
         let answer = change(&client, &namespace, "wordcount", &patch).await?;
         answer

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// The script in the page for users.
+/// Returns the script in the page for users.
 fn script() -> Result<String> {
     let page = std::fs::read_to_string(Path::new(ROOT).join("docs/argocd.md"))?;
     let after = page.split_once("```lua\n").context("no Lua in the page")?.1;
@@ -18,14 +18,15 @@ fn script() -> Result<String> {
     Ok(script.to_owned())
 }
 
-/// A stored job of a real cluster, by the name of its file: `returns.running`.
+/// Returns a stored job of a real cluster. `name` is the name of its file, such as
+/// `returns.running`.
 fn job(name: &str) -> Result<Value> {
     let path = Path::new(ROOT).join(format!("tests/releases/0.1.0/jobs/{name}.json"));
     let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     Ok(serde_json::from_str(&text)?)
 }
 
-/// What Argo CD shows of `object`: status and message.
+/// Returns what Argo CD shows about `object`: status and message.
 fn shown(script: &Path, object: &Value) -> Result<(String, String)> {
     let mut program = Command::new("health")
         .arg(script)
@@ -54,14 +55,14 @@ fn condition<'a>(job: &'a Value, name: &str) -> &'a Value {
         .unwrap_or(&Value::Null)
 }
 
-/// The same job after an edit that the operator has not seen.
+/// Returns the same job after an edit that the operator has not seen.
 fn edited(mut job: Value) -> Value {
     let version = job["metadata"]["generation"].as_i64().unwrap_or(0);
     job["metadata"]["generation"] = json!(version + 1);
     job
 }
 
-/// A job whose tasks are all done, and whose output is not complete yet.
+/// Returns a job whose tasks are all done, and whose output is not complete yet.
 fn succeeding() -> Result<Value> {
     let mut job = job("returns.running")?;
     job["status"]["phase"] = json!("Succeeding");
@@ -74,7 +75,8 @@ fn succeeding() -> Result<Value> {
     Ok(job)
 }
 
-/// A job that ended because its spec was refused: 0.1.0 left it in the phase `Pending`.
+/// Returns a job that ended because its spec was refused. Release 0.1.0 left such a job in the
+/// phase `Pending`.
 fn refused() -> Result<Value> {
     let mut job = job("invalid.refused")?;
     job["status"]["phase"] = json!("Failed");
@@ -92,7 +94,7 @@ fn fault_f33_argo_cd_shows_a_job_in_each_phase_as_its_page_says() -> Result<()> 
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("health.lua");
     std::fs::write(&path, script()?)?;
-    // The job, its phase, what is shown, and the condition whose message is shown.
+    // Each row has the job, its phase, what is shown, and the condition whose message is shown.
     let rows = [
         (job("returns.created")?, "", "Progressing", ""),
         (

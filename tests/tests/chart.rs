@@ -7,10 +7,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/zephyr-operator");
-/// Values with which the chart can be installed.
+/// The least values with which the chart can be installed.
 const WORKING: [&str; 2] = ["image.tag=1.0", "workerImage.tag=1.0"];
 
-/// Helm's output, or its error if it refuses.
+/// Returns Helm's output, or its error if it refuses the values.
 fn render(values: &[&str]) -> Result<Result<Vec<Value>, String>> {
     let mut command = Command::new("helm");
     command.args(["template", "release", CHART, "--namespace", "zephyr-system"]);
@@ -189,7 +189,7 @@ fn the_operator_has_one_pod_without_rights_on_its_node() -> Result<()> {
     Ok(())
 }
 
-/// The operator's pod, and the first of the chart's objects of this kind, if there is one.
+/// Returns the operator's pod, and the first of the chart's objects of this kind, if there is one.
 fn pod_and(kind: &str, values: &[&str]) -> Result<(Value, Option<Value>)> {
     let objects = rendered(values)?;
     let pod = object(&objects, "Deployment")?["spec"]["template"]["spec"].clone();

@@ -7,22 +7,22 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-/// The widest a comment may be: as wide as rustfmt makes code.
+/// How many columns a comment may have: as many as rustfmt allows for code.
 const MAX_COLUMNS: usize = 100;
 
-/// Tests of another crate include this file by its path. Then its submodules are found only if it
-/// is called `mod.rs`.
+/// The only file that must be called `mod.rs`. Tests of another crate include it by its path, and
+/// then its submodules are found only if it has this name.
 const INCLUDED: &str = "operator/src/simulation/api/mod.rs";
 
-/// In these files the docs of fields become the descriptions of the API. A line break would appear
-/// in the descriptions too.
+/// In these files, comments may be wider. They become the descriptions of the API's fields, which
+/// would contain the line breaks.
 const DESCRIPTIONS: [&str; 2] = ["crds/src/job.rs", "crds/src/pipeline.rs"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// All Rust files that git knows, with their text.
+/// Returns all Rust files that git knows, with their text.
 fn sources() -> Result<Vec<(String, String)>> {
     let output = Command::new("git")
         .args([
@@ -39,7 +39,7 @@ fn sources() -> Result<Vec<(String, String)>> {
     let names = String::from_utf8(output.stdout)?;
     let mut sources = Vec::new();
     for name in names.lines() {
-        // A file that was removed and is not committed yet is still listed.
+        // If a file was removed but that is not committed yet, git still lists it.
         if let Ok(text) = std::fs::read_to_string(root().join(name)) {
             sources.push((name.to_owned(), text));
         }
@@ -48,7 +48,7 @@ fn sources() -> Result<Vec<(String, String)>> {
     Ok(sources)
 }
 
-/// Fails with every line, by file and number, that `is_bad` finds.
+/// Returns an error that lists every line for which `is_bad` returns true, by file and number.
 fn check(rule: &str, is_bad: impl Fn(&str, &str) -> bool) -> Result<()> {
     let mut found = Vec::new();
     for (name, text) in sources()? {
@@ -60,7 +60,7 @@ fn check(rule: &str, is_bad: impl Fn(&str, &str) -> bool) -> Result<()> {
     Ok(())
 }
 
-/// The name of the constant that a line declares.
+/// Returns the name of the constant that a line declares.
 fn constant(line: &str) -> Option<&str> {
     let declaration = line.trim_start().trim_start_matches("pub ");
     let declaration = declaration

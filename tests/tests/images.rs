@@ -1,9 +1,9 @@
-//! Checks the contents of the images that `make images` built last: one static program and the
-//! certificate authorities that it trusts, but no shell, no file with special rights and no root
-//! user.
+//! Checks the contents of the images that `make images` built last: each must contain one static
+//! program and the certificate authorities that it trusts, but no shell, no file with special
+//! rights and no root user.
 //!
 //! `make test` checks the images of the test profile, and `make release-check` the images of a
-//! release. Runs nothing in them.
+//! release. They run nothing in the images.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-/// Most bytes of all files of a release image. 24 MB were measured, and a program that grows by
-/// half should be noticed.
+/// How many bytes all files of a release image have at most. 24 MB were measured. If a program
+/// grows by half, somebody should notice it.
 const MAX_RELEASE_BYTES: u64 = 36_000_000;
-/// The user and group of the processes, as the chart and the pods name them.
+/// The user and the group of the processes, as the chart and the pods set them.
 const USER: &str = "65532:65532";
 
 /// A file of an image, as `tar` lists it.
@@ -35,7 +35,7 @@ struct Image {
     files: Vec<File>,
 }
 
-/// What is wrong with an image whose only program is at `program`.
+/// Returns what is wrong with an image whose only program must be at `program`.
 fn mistakes(image: &Image, program: &str, is_release: bool) -> Vec<String> {
     let mut mistakes = Vec::new();
     if image.user != USER {
@@ -65,7 +65,7 @@ fn mistakes(image: &Image, program: &str, is_release: bool) -> Vec<String> {
     mistakes
 }
 
-/// The files in a list of `tar --list --verbose`, without folders.
+/// Returns the files in a list of `tar --list --verbose`, without folders.
 fn files(listing: &str) -> Result<Vec<File>> {
     let mut files = Vec::new();
     for line in listing.lines().filter(|line| !line.starts_with('d')) {
@@ -92,7 +92,7 @@ fn run(program: &str, arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// The file into which `make images` writes the names of the images that it built.
+/// Returns the file into which `make images` writes the names of the images that it built.
 fn names() -> Result<PathBuf> {
     let cache = match std::env::var_os("ZEPHYR_CACHE") {
         Some(cache) => PathBuf::from(cache),
@@ -155,7 +155,7 @@ fn open(name: &str, folder: &Path) -> Result<Image> {
     Ok(image)
 }
 
-/// Whether the program is static: a program that is linked with shared libraries requests a loader.
+/// Returns whether the program is static. A program that needs shared libraries names a loader.
 fn is_static(program: &Path) -> Result<bool> {
     let program = program.to_str().context("a path that is text")?;
     let segments = run("readelf", &["--program-headers", "--wide", program])?;

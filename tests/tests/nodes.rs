@@ -1,5 +1,5 @@
-//! Whole nodes vanish while a job runs. This is a separate program, so that no other test has pods
-//! on them at that time.
+//! Tests that jobs survive if whole nodes disappear while they run. This is a separate program, so
+//! that no other test has pods on these nodes at that time.
 
 use std::collections::BTreeSet;
 
@@ -15,16 +15,16 @@ use zephyr_tests::midway::{Midway, job_midway_in};
 use zephyr_tests::node;
 use zephyr_tests::sum_job::SumJob;
 
-/// There are only a few nodes, which all parts of this test share. So the parts run one after the
-/// other, in this order.
+/// All parts of this test share the same few nodes. So the parts run one after the other, in this
+/// order.
 #[tokio::test]
 async fn vanished_nodes_lose_no_work_whether_their_node_objects_stay_or_go() -> Result<()> {
     Box::pin(one_object_stays_and_one_goes()).await?;
     two_waves().await
 }
 
-/// Kills two nodes, each with a worker of one of two jobs. The scheduler alone would sometimes put
-/// all workers on one node.
+/// Kills two nodes. On each runs a worker of one of two jobs. The test chooses the nodes, because
+/// the scheduler would sometimes put all workers on one node.
 async fn one_object_stays_and_one_goes() -> Result<()> {
     let all = node::for_jobs().await?;
     let [first, second, ..] = all.as_slice() else {
@@ -59,8 +59,8 @@ async fn one_object_stays_and_one_goes() -> Result<()> {
     Ok(())
 }
 
-/// The usual job in the middle of its work, with workers on this node. The job is long enough to be
-/// still running when a second job, which started later, is in the middle of its work.
+/// Returns the usual job in the middle of its work, with workers on this node. The job takes so
+/// long that it still runs when a second job, which started later, is in the middle of its work.
 async fn strike_on(test: &str, node: &str) -> Result<Midway> {
     let mut sum = SumJob::new("sum");
     sum.numbers = 90;
@@ -68,7 +68,7 @@ async fn strike_on(test: &str, node: &str) -> Result<Midway> {
     job_midway_in(TestNamespace::create(test).await?, sum).await
 }
 
-/// Nodes on which a job's workers run.
+/// Returns the nodes on which a job's workers run.
 async fn worker_nodes(midway: &Midway) -> Result<BTreeSet<String>> {
     let pods = midway.namespace.pods(&midway.sum.name, "worker").await?;
     Ok(pods
@@ -77,8 +77,8 @@ async fn worker_nodes(midway: &Midway) -> Result<BTreeSet<String>> {
         .collect())
 }
 
-/// Kills all nodes except one at the same time, and after they are back the last one. The nodes
-/// with workers are in the first wave.
+/// Kills all nodes except one at the same time, and starts them again. Then kills the remaining
+/// node. The nodes with workers are in the first wave.
 async fn two_waves() -> Result<()> {
     let namespace = TestNamespace::create("waves").await?;
     let mut sum = SumJob::new("sum");
@@ -91,7 +91,7 @@ async fn two_waves() -> Result<()> {
     anyhow::ensure!(!first.is_empty(), "only {last} takes pods");
     let outcome = waves(&midway, first, last).await;
     for node in &nodes {
-        // A node that runs already stays as it is.
+        // If a node already runs, this does nothing.
         node::start(node).await?;
     }
     let after = outcome?;
@@ -100,7 +100,8 @@ async fn two_waves() -> Result<()> {
         "charged: {:?}",
         after.application_failures
     );
-    // No number can be asserted: a coordinator that is lost with its node loses its counts.
+    // The test cannot check the number, because a coordinator that is lost with its node loses its
+    // counts.
     eprintln!(
         "two waves: {} workers counted as lost, {} tasks run again in one epoch",
         midway.workers_lost().await?,

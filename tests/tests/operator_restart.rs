@@ -1,5 +1,5 @@
-//! The operator is killed at any moment and comes back: jobs continue, and no child is created
-//! twice.
+//! Tests that jobs continue if the operator is killed at any moment and starts again, and that no
+//! object is created twice.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use zephyr_tests::job::{AppliedJob, apply};
 use zephyr_tests::ledger::LedgerView;
 use zephyr_tests::sum_job::SumJob;
 
-/// The namespace of `make install`.
+/// The namespace into which `make install` installs the operator.
 const OPERATOR_NAMESPACE: &str = "zephyr-system";
 
 /// Selects the objects of all jobs.
@@ -34,8 +34,8 @@ async fn kill_operator(namespace: &TestNamespace) -> Result<()> {
     Ok(())
 }
 
-/// Fails unless all children belong to generation 1, and each child that existed before is still
-/// the same object.
+/// Returns an error unless all objects of the job belong to generation 1, and each object that
+/// existed before is still the same one.
 fn nothing_twice(
     before: &BTreeMap<String, String>,
     after: &BTreeMap<String, String>,
@@ -72,7 +72,7 @@ async fn fault_2967_a_job_continues_though_its_operator_is_killed_again_and_agai
     let sum = SumJob::new("sum");
     let job = apply(&namespace, &sum.manifest(&namespace)).await?;
 
-    // As soon as the first child exists, the others may be incomplete.
+    // The operator is killed as soon as the first object exists, when others may be missing.
     namespace
         .eventually("a first child", TEST_TIMEOUT, || async {
             Ok((!namespace.children(JOBS).await?.is_empty()).then_some(()))

@@ -1,5 +1,5 @@
-//! An object store that stops for a while. This is a separate program, because all other tests need
-//! the store.
+//! Tests an object store that stops for some time. This is a separate program, because all other
+//! tests need the store.
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Pod;
@@ -21,7 +21,7 @@ async fn fault_6487_an_object_store_that_stands_still_is_waited_for_visibly_and_
     midway.ends_well().await
 }
 
-/// The node and the uid of the object store's pod.
+/// Returns the node and the uid of the object store's pod.
 async fn object_store(namespace: &TestNamespace) -> Result<(String, String)> {
     let pods = Api::<Pod>::all(namespace.client.clone())
         .list(&ListParams::default().labels("app=minio"))

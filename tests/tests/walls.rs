@@ -1,7 +1,7 @@
-//! Tests the allowed dependencies between the crates, using `cargo metadata` and, if features
-//! matter, `cargo tree`: which package may depend on which other, at any depth.
+//! Tests that the crates have only the allowed dependencies: which package may depend on which
+//! other, at any depth. It uses `cargo metadata` and, if features matter, `cargo tree`.
 //!
-//! ARCHITECTURE.md lists these rules; a dependency that breaks one fails here at once.
+//! ARCHITECTURE.md lists these rules. If a dependency breaks a rule, a test here fails.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use cargo_metadata::{CargoOpt, DependencyKind, Metadata, MetadataCommand};
 
-/// Cargo's data about the workspace and all of its dependencies.
+/// Returns Cargo's data about the workspace and all of its dependencies.
 fn metadata() -> Result<Metadata> {
     Ok(MetadataCommand::new()
         .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
@@ -19,8 +19,8 @@ fn metadata() -> Result<Metadata> {
         .exec()?)
 }
 
-/// Names of all packages that a package links, at any depth, without those that only tests and
-/// build scripts use.
+/// Returns the names of all packages that a package links, at any depth, without those that only
+/// tests and build scripts use.
 fn reachable_from(package: &str) -> Result<BTreeSet<String>> {
     let metadata = metadata()?;
     let names: BTreeMap<_, _> = metadata
@@ -52,7 +52,7 @@ fn reachable_from(package: &str) -> Result<BTreeSet<String>> {
     Ok(seen)
 }
 
-/// The output of `cargo tree` with these arguments, line by line.
+/// Returns the output of `cargo tree` with these arguments, line by line.
 fn cargo_tree(arguments: &[&str]) -> Result<BTreeSet<String>> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let output = Command::new(cargo)
@@ -72,8 +72,8 @@ fn cargo_tree(arguments: &[&str]) -> Result<BTreeSet<String>> {
         .collect())
 }
 
-/// Names of all packages that a package links when it is built alone. It then has only the features
-/// that it requests, without those that other members of the workspace add.
+/// Returns the names of all packages that a package links when it is built alone. It then has only
+/// the features that it requests, without those that other members of the workspace add.
 fn linked_alone_by(package: &str) -> Result<BTreeSet<String>> {
     let lines = cargo_tree(&["-e", "normal", "-p", package])?;
     let names: BTreeSet<_> = lines
@@ -87,7 +87,7 @@ fn linked_alone_by(package: &str) -> Result<BTreeSet<String>> {
     Ok(names)
 }
 
-/// Fails with every forbidden package on which `package` depends.
+/// Fails with the names of all forbidden packages on which `package` depends.
 fn check(package: &str, reached: &BTreeSet<String>, forbidden: &[&str]) -> Result<()> {
     let broken: Vec<_> = forbidden
         .iter()
@@ -126,8 +126,8 @@ fn the_engine_links_no_runtime_no_network_no_kubernetes_and_no_randomness() -> R
     )
 }
 
-/// Our packages, from the bottom up, each with those of our packages that it may name in
-/// `[dependencies]`. Only `zephyr-tests` may name any package.
+/// Our packages, each with our other packages that it may name in `[dependencies]`. A package comes
+/// after those on which it depends. Only `zephyr-tests` may name any package.
 const FLOORS: [(&str, &[&str]); 9] = [
     ("zephyr-docs", &[]),
     ("zephyr-jq", &[]),
@@ -255,8 +255,8 @@ fn one_tls_provider_is_linked_which_needs_no_cmake() -> Result<()> {
     Ok(())
 }
 
-/// Checks that no dev-dependency alone requests a feature: `cargo test` would compile that package
-/// again, and all packages that link it.
+/// Checks that no feature is requested only by a dev-dependency. Otherwise `cargo test` would
+/// compile the package with this feature again, and all packages that link it.
 #[test]
 fn tests_request_no_features_of_a_package_that_the_programs_do_not() -> Result<()> {
     let units = |edges| cargo_tree(&["--workspace", "-e", edges, "-f", "{p}|{f}"]);
@@ -274,7 +274,7 @@ fn tests_request_no_features_of_a_package_that_the_programs_do_not() -> Result<(
     Ok(())
 }
 
-/// Names of all functions in the Rust files below `folder`.
+/// Returns the names of all functions in the Rust files below `folder`.
 fn functions_below(folder: &Path, names: &mut BTreeSet<String>) -> Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();

@@ -18,10 +18,10 @@ use zephyr_tests::job::apply;
 use crate::installed::{LONGEST, Operator, mebibytes, sum};
 use crate::jobs::{CALLS, small};
 
-/// How long the operator is watched after its start for unnecessary writes.
+/// How long the benchmark counts unnecessary writes after the start of the operator.
 const IDLE: Duration = Duration::from_mins(2);
 
-/// Starts the operator together with unrelated `ConfigMaps` of this size in bytes.
+/// Starts the operator in a cluster with `count` unrelated `ConfigMaps` of `bytes` bytes each.
 pub(crate) async fn foreign(count: usize, bytes: usize) -> Result<()> {
     let operator = Operator::find().await?;
     operator.stop().await?;
@@ -60,7 +60,7 @@ pub(crate) async fn foreign(count: usize, bytes: usize) -> Result<()> {
     namespace.finish().await
 }
 
-/// Starts the operator together with copies of a job that ended.
+/// Starts the operator in a cluster with `count` copies of a job that has ended.
 pub(crate) async fn finished(count: usize) -> Result<()> {
     let operator = Operator::find().await?;
     let namespace = TestNamespace::create("finished").await?;
@@ -93,7 +93,7 @@ pub(crate) async fn finished(count: usize) -> Result<()> {
     namespace.finish().await
 }
 
-/// Creates one more job with the spec and the status of a job that ended.
+/// Creates one more job with the spec and the status of a job that has ended.
 async fn copy(api: &Api<ZephyrJob>, ended: &ZephyrJob, number: usize) -> Result<()> {
     let name = format!("ended-{number}");
     let mut job = ZephyrJob::new(&name, ended.spec.clone());
@@ -105,7 +105,7 @@ async fn copy(api: &Api<ZephyrJob>, ended: &ZephyrJob, number: usize) -> Result<
     Ok(())
 }
 
-/// The version of each job by its name.
+/// Returns the version of each job, by its name.
 async fn versions(api: &Api<ZephyrJob>) -> Result<BTreeMap<String, Option<String>>> {
     let jobs = api.list_metadata(&ListParams::default()).await?.items;
     let version = |job: PartialObjectMeta<ZephyrJob>| (job.name_any(), job.resource_version());

@@ -1,5 +1,4 @@
-//! The installed operator: stops and starts it, and reads its metrics and resource usage. Measures;
-//! decides nothing.
+//! Stops and starts the installed operator, and reads its metrics and resource usage.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,10 +10,10 @@ use kube::api::{Api, GetParams, ListParams, Patch, PatchParams, Request};
 use kube::{Client, ResourceExt};
 use zephyr_tests::cluster::{self, eventually};
 
-/// The namespace of `make install`.
+/// The namespace into which `make install` installs the operator.
 const NAMESPACE: &str = "zephyr-system";
 const NAME: &str = "zephyr-operator";
-/// The longest wait for one step of a measurement, many times the expected duration.
+/// The longest wait for one step of a measurement. It is many times the expected duration.
 pub(crate) const LONGEST: Duration = Duration::from_mins(30);
 
 /// The operator as `make install` installed it.
@@ -51,7 +50,7 @@ impl Operator {
         Ok(())
     }
 
-    /// Stops it, and waits until its pod is gone.
+    /// Stops the operator, and waits until its pod no longer exists.
     pub(crate) async fn stop(&self) -> Result<()> {
         self.scale(0).await?;
         eventually("the operator's pod is gone", LONGEST, || async {
@@ -60,7 +59,7 @@ impl Operator {
         .await
     }
 
-    /// Starts it; returns the time until its pod is ready.
+    /// Starts the operator. Returns the time until its pod is ready.
     pub(crate) async fn start(&self) -> Result<Duration> {
         let began = Instant::now();
         self.scale(1).await?;
@@ -78,7 +77,7 @@ impl Operator {
             .context("an operator that is ready")
     }
 
-    /// Its metrics by name and labels.
+    /// Returns its metrics, by name and labels.
     pub(crate) async fn metrics(&self) -> Result<BTreeMap<String, f64>> {
         let pod = self.pod().await?.name_any();
         let pod = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}:8080/proxy");
@@ -91,8 +90,8 @@ impl Operator {
             .collect())
     }
 
-    /// The memory of its container that is not backed by files, in bytes, as the kubelet reports
-    /// it.
+    /// Returns how much memory of its container is not backed by files, in bytes, as the kubelet
+    /// reports it.
     pub(crate) async fn memory(&self) -> Result<u64> {
         let pod = self.pod().await?;
         let node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
@@ -128,7 +127,7 @@ fn is_ready(pod: &Pod) -> bool {
             .any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
-/// The sum of all metrics whose names begin like this.
+/// Returns the sum of all metrics whose names begin with `name`.
 pub(crate) fn sum(figures: &BTreeMap<String, f64>, name: &str) -> f64 {
     figures
         .iter()
@@ -137,7 +136,7 @@ pub(crate) fn sum(figures: &BTreeMap<String, f64>, name: &str) -> f64 {
         .sum()
 }
 
-/// Bytes in MiB, for people.
+/// Converts bytes to MiB, for people.
 #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
 pub(crate) fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)

@@ -1,4 +1,4 @@
-//! Running jobs: many at the same time, and one whose worker's pod cannot be deleted.
+//! Measures running jobs: many at the same time, and one job whose worker's pod cannot be deleted.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use zephyr_tests::sum_job::SumJob;
 
 use crate::installed::{LONGEST, Operator, mebibytes, sum};
 
-/// Number of concurrent calls. More calls do not make a small API server faster.
+/// How many calls run at the same time. More calls do not make a small API server faster.
 pub(crate) const CALLS: usize = 16;
 /// How often metrics are read while jobs run.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -25,14 +25,14 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const COUNTED: Duration = Duration::from_mins(4);
 const FORCE_DELETES: &str = "zephyr_operator_actions_total{action=\"force_delete_pod\"";
 
-/// A job with one worker that is done as soon as it runs.
+/// Returns a job with one worker. The job ends as soon as the worker runs.
 pub(crate) fn small(name: &str) -> SumJob {
     let mut job = SumJob::new(name);
     (job.numbers, job.rounds, job.workers) = (4, 10, 1);
     job
 }
 
-/// Many jobs at once, to their ends.
+/// Runs `count` jobs at the same time, until all have ended.
 pub(crate) async fn many(count: usize) -> Result<()> {
     let operator = Operator::find().await?;
     operator.stop().await?;
@@ -85,8 +85,8 @@ pub(crate) async fn many(count: usize) -> Result<()> {
     namespace.finish().await
 }
 
-/// Measures a worker's pod with a finalizer on a node that vanishes: how often the pod is deleted,
-/// and whether the job continues.
+/// Measures a worker's pod with a finalizer on a node that is killed: how often the operator
+/// deletes the pod, and whether the job continues.
 pub(crate) async fn stuck() -> Result<()> {
     let operator = Operator::find().await?;
     let nodes = node::for_jobs().await?;

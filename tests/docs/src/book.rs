@@ -1,8 +1,8 @@
-//! The pages of the book, as `docs/SUMMARY.md` lists them, and the folder from which mdBook builds
-//! the book.
+//! Reads the pages of the book, as `docs/SUMMARY.md` lists them, and makes the folder from which
+//! mdBook builds the book.
 //!
-//! The folder has the pages at their paths in the repository, so the same links work here, on
-//! GitHub and in the book. Writes only that folder.
+//! In the folder, the pages have the same paths as in the repository, so the same links work in the
+//! clone, on GitHub and in the book. This module writes only to that folder.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -19,13 +19,13 @@ const SUMMARY: &str = "docs/SUMMARY.md";
 /// The first page. mdBook writes it as `index.html`.
 const FIRST: &str = "README.md";
 
-/// The pages in their order.
+/// The pages of the book, in their order.
 pub(crate) struct Book {
     pub(crate) pages: Vec<String>,
 }
 
 impl Book {
-    /// The book of this repository.
+    /// Returns the book of this repository.
     pub(crate) fn of(repository: &Repository) -> Result<Self> {
         let links = markdown::read(&repository.read(SUMMARY)?).links;
         let pages = links
@@ -36,13 +36,13 @@ impl Book {
         })
     }
 
-    /// Whether the document is a page of the book.
+    /// Returns whether the document is a page of the book.
     pub(crate) fn has(&self, document: &str) -> bool {
         self.pages.iter().any(|page| page == document)
     }
 }
 
-/// Pages that the list lacks, names twice, or has in a wrong place.
+/// Returns the pages that the list lacks, names twice, or has in a wrong place.
 pub(crate) fn mistakes(repository: &Repository, book: &Book) -> Vec<String> {
     let mut mistakes = Vec::new();
     if book.pages.first().map(String::as_str) != Some(FIRST) {
@@ -92,7 +92,7 @@ pub(crate) fn stage(repository: &Repository, folder: &Path) -> Result<String> {
     ))
 }
 
-/// The summary with the paths of its pages relative to the root of the repository.
+/// Returns the summary, with the paths of its pages relative to the root of the repository.
 fn table_of_contents(summary: &str) -> Result<String> {
     let mut text = String::new();
     for line in summary.lines() {

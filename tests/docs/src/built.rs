@@ -1,5 +1,5 @@
-//! Checks that every link of the pages that mdBook wrote leads to an existing file, and to an
-//! existing id in that file. Reads only.
+//! Checks that every link of the pages that mdBook wrote names an existing file, and an existing id
+//! in that file. This module only reads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -93,8 +93,8 @@ fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// The values of these attributes in a page that mdBook wrote. mdBook always writes double quotes,
-/// and a space before the name.
+/// Returns the values of these attributes in a page that mdBook wrote. mdBook always writes double
+/// quotes, and a space before the name.
 fn attributes<'a>(html: &'a str, names: &'a [&str]) -> impl Iterator<Item = &'a str> {
     names.iter().flat_map(move |name| {
         let opening = format!(" {name}=\"");

@@ -1,8 +1,8 @@
-//! The values of the chart as a page: names, defaults and comments of values.yaml, and what its
-//! schema allows. Pure.
+//! Makes the page about the values of the chart: their names, defaults and comments in values.yaml,
+//! and what the schema allows. Pure.
 //!
-//! A comment belongs to the key on the next line. Comments, keys and defaults are read by lines,
-//! since a reader of YAML drops comments.
+//! A comment belongs to the key on the next line. Comments, keys and defaults are read line by
+//! line, because a YAML parser drops comments.
 
 use std::fmt::Write as _;
 
@@ -26,7 +26,7 @@ Others are refused. [Install, upgrade, remove](../install.md) says which ones mo
 | --- | --- | --- | --- |
 ";
 
-/// The page.
+/// Returns the page.
 pub(crate) fn page(values: &str, schema: &Value) -> Result<String> {
     let mut page = HEAD.to_owned();
     let mut parents: Vec<(usize, &str)> = Vec::new();
@@ -59,8 +59,8 @@ pub(crate) fn page(values: &str, schema: &Value) -> Result<String> {
     Ok(page)
 }
 
-/// The values that the schema allows at `path`, in words. Empty if the schema states only the type
-/// of the default.
+/// Returns the values that the schema allows at `path`, in words. Empty if the schema states only
+/// the type of the default.
 fn allowed(schema: &Value, path: &[&str]) -> String {
     let mut place = Some(schema);
     for key in path {

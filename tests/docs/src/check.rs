@@ -1,5 +1,5 @@
-//! Checks that every link of every document leads somewhere, and that `docs/SUMMARY.md` names every
-//! page once. Changes no file and does not use the network.
+//! Checks that the target of every link of every document exists, and that `docs/SUMMARY.md` names
+//! every page once. Changes no file and does not use the network.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::sources;
 /// The beginnings of targets that are not files of the repository.
 const ELSEWHERE: [&str; 3] = ["https://", "http://", "mailto:"];
 
-/// The numbers of checked documents and links.
+/// How many documents and links were checked.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Counts {
     files: usize,

@@ -1,5 +1,5 @@
-//! Writes the commands of the plugin as a page, in the words that the program itself prints. Runs
-//! `kubectl-zephyr --help`.
+//! Makes the page about the commands of the plugin, from the help that the program itself prints.
+//! This module runs `kubectl-zephyr --help`.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -15,7 +15,7 @@ What `kubectl zephyr help` and `kubectl zephyr help VERB` print. [The plugin](..
 what the verbs are for.
 ";
 
-/// The page, from the program at this path.
+/// Returns the page, from the program at this path.
 pub(crate) fn page(program: &Path) -> Result<String> {
     let overview = help(program, &["--help"])?;
     let mut page = HEAD.to_owned();
@@ -44,7 +44,7 @@ fn help(program: &Path, arguments: &[&str]) -> Result<String> {
     Ok(lines.join("\n"))
 }
 
-/// The names under "Commands:", without `help` itself.
+/// Returns the names under "Commands:", without `help` itself.
 fn verbs(overview: &str) -> Vec<&str> {
     let (_, list) = overview.split_once("Commands:\n").unwrap_or_default();
     list.lines()

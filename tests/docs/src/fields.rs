@@ -1,4 +1,5 @@
-//! The fields of a `ZephyrJob` as a page, from the schema of its `CustomResourceDefinition`. Pure.
+//! Makes the page about the fields of a `ZephyrJob`, from the schema of its
+//! `CustomResourceDefinition`. Pure.
 
 use std::fmt::Write as _;
 
@@ -13,7 +14,7 @@ const HEAD: &str = "<!-- Written by `make generate` from crds/zephyrjobs.yaml. C
 is inside each of its elements; `NAME` is any name that you choose. \"Immutable\" fields cannot be changed once the job has begun.
 ";
 
-/// The page.
+/// Returns the page.
 pub(crate) fn page(definition: &Value) -> Result<String> {
     let schema = definition
         .pointer("/spec/versions/0/schema/openAPIV3Schema/properties")
@@ -54,7 +55,7 @@ fn section(page: &mut String, path: &str, about: &str, rows: &[String]) {
     );
 }
 
-/// One row for each field below `schema`, parents before children.
+/// Adds one row for each field below `schema`, parents before children.
 fn walk(path: &str, schema: &Value, rows: &mut Vec<String>) {
     if let Some(items) = schema.get("items") {
         walk(&format!("{path}[]"), items, rows);
@@ -103,7 +104,7 @@ fn row(path: &str, field: &Value, is_required: bool) -> String {
     )
 }
 
-/// The type in words, with the bounds that the schema names.
+/// Returns the type in words, with the bounds that the schema sets.
 fn kind(field: &Value) -> String {
     if let Some(values) = field.get("enum").and_then(Value::as_array) {
         let words = values
@@ -129,7 +130,7 @@ fn kind(field: &Value) -> String {
         Some(other) => other,
         None => "any JSON value",
     };
-    // The schema has bounds as floating-point numbers.
+    // The schema contains bounds as floating-point numbers.
     let amount = |key: &str| {
         let text = field.get(key)?.to_string();
         Some(text.strip_suffix(".0").unwrap_or(&text).to_owned())

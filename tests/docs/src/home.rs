@@ -1,21 +1,21 @@
 //! Checks that every address of this repository and of its images is the one in
 //! `.github/release/home`. The script `.github/release/move-home` writes that address everywhere.
-//! Reads only.
+//! This module only reads.
 
 use anyhow::{Context as _, Result};
 
 use crate::repository::Repository;
 
-/// The file with the address: `OWNER/REPOSITORY` until the repository has one.
+/// The file with the address. It contains `OWNER/REPOSITORY` until the repository has an address.
 const HOME: &str = ".github/release/home";
 
-/// Placeholders for the parts of the address. They are allowed only inside of addresses.
+/// Placeholders for the parts of the address. They are allowed only within addresses.
 const PLACEHOLDERS: [&str; 2] = ["OWNER", "REPOSITORY"];
 
 /// Pages about other things than this repository's address.
 const OTHERS: [&str; 1] = ["CONTRIBUTING.md"];
 
-/// One line for each other address, and for each placeholder outside of an address.
+/// Returns one line for each other address, and for each placeholder outside of an address.
 pub(crate) fn mistakes(repository: &Repository) -> Result<Vec<String>> {
     if !repository.has(HOME) {
         return Ok(Vec::new());
@@ -38,7 +38,7 @@ pub(crate) fn mistakes(repository: &Repository) -> Result<Vec<String>> {
     Ok(mistakes)
 }
 
-/// What is wrong with a line.
+/// Returns what is wrong with a line, if anything is.
 fn mistake(line: &str, owner: &str, home: &str) -> Option<String> {
     let images = if owner == PLACEHOLDERS[0] {
         owner.to_owned()

@@ -1,8 +1,8 @@
-//! `zephyr-docs` checks the documents and writes the generated ones. Arguments and wiring; each
-//! verb has a file of its own.
+//! `zephyr-docs` checks the documents and writes the generated ones. This file contains the
+//! arguments and connects the parts; each verb has its own file.
 //!
-//! Reads and writes files of the repository. Does not use the network: links to other sites are not
-//! followed.
+//! The program reads and writes files of the repository. It does not use the network, so links to
+//! other sites are not followed.
 
 mod book;
 mod built;

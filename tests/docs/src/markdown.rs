@@ -1,14 +1,14 @@
-//! The anchors and links of a page. Reads Markdown as this repository writes it: headings that
-//! begin with `#`, fences of backticks, links in brackets. Opens no file.
+//! Finds the anchors and links of a page. It reads Markdown as it is written in this repository:
+//! headings that begin with `#`, fences of backticks, links in brackets. This module opens no file.
 
 use std::collections::BTreeMap;
 
 /// One link of a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Link {
-    /// The line of its target, from 1.
+    /// The number of the line that contains its target, from 1.
     pub(crate) line: usize,
-    /// What it leads to, as written.
+    /// Its target, as written.
     pub(crate) target: String,
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn read(text: &str) -> Page {
     page
 }
 
-/// The page with empty lines in place of fences, so that line numbers do not change.
+/// Returns the page with empty lines in place of fences, so that line numbers do not change.
 fn without_fences(text: &str) -> String {
     let mut prose = String::with_capacity(text.len());
     let mut fence: Option<usize> = None;
@@ -61,7 +61,8 @@ fn without_fences(text: &str) -> String {
     prose
 }
 
-/// The id of a heading: lower case, letters, digits, `-` and `_`; each space is a `-`.
+/// Returns the id of a heading. It contains only lower-case letters, digits, `-` and `_`; each
+/// space becomes a `-`.
 fn anchor_of(heading: &str) -> String {
     let words = shown(heading.trim());
     let id = words.chars().filter_map(|character| match character {
@@ -73,7 +74,7 @@ fn anchor_of(heading: &str) -> String {
     id.collect::<String>().to_lowercase()
 }
 
-/// The text of a heading without the targets of its links.
+/// Returns the text of a heading without the targets of its links.
 fn shown(heading: &str) -> String {
     let mut text = String::new();
     let mut rest = heading;
@@ -85,7 +86,8 @@ fn shown(heading: &str) -> String {
     text
 }
 
-/// The second heading with the same words has the id `words-1`.
+/// Returns the id of a heading that may not be the first with its words. The second heading with
+/// the same words has the id `words-1`.
 fn numbered(anchor: String, seen: &mut BTreeMap<String, usize>) -> String {
     let count = seen.entry(anchor.clone()).or_insert(0);
     *count += 1;
@@ -96,7 +98,7 @@ fn numbered(anchor: String, seen: &mut BTreeMap<String, usize>) -> String {
     }
 }
 
-/// All links `](target)` and `[name]: target` outside of code.
+/// Returns all links `](target)` and `[name]: target` outside of code.
 fn links(prose: &str) -> Vec<Link> {
     let bytes = prose.as_bytes();
     let mut found = Vec::new();
@@ -121,8 +123,8 @@ fn links(prose: &str) -> Vec<Link> {
     found
 }
 
-/// The position after the code span that opens at `at`, or after its opening backticks if nothing
-/// closes it in its paragraph.
+/// Returns the position after the code span that opens at `at`, or after its opening backticks if
+/// nothing closes it in its paragraph.
 fn behind_code(prose: &str, at: usize) -> usize {
     let ticks = ticks_at(prose, at);
     let paragraph = prose[at..].find("\n\n").map_or(prose.len(), |end| at + end);
@@ -141,8 +143,8 @@ fn ticks_at(prose: &str, at: usize) -> usize {
     prose[at..].bytes().take_while(|byte| *byte == b'`').count()
 }
 
-/// The end of the target that begins at `start`: its closing bracket, a space or the end of the
-/// line.
+/// Returns the end of the target that begins at `start`: its closing bracket, a space or the end of
+/// the line.
 fn target_end(bytes: &[u8], start: usize) -> usize {
     let mut depth = 0_usize;
     for (offset, byte) in bytes[start..].iter().enumerate() {

@@ -1,6 +1,6 @@
 //! Checks that the numbers in the names of tests are defined in the documents: `fault_4200` in
 //! `docs/faults.md`, `fault_f12` in `docs/internals/operator-faults.md`, `promise_e1` in
-//! `docs/promises.md`, and `row_90` of a bad input in `docs/bad-inputs.md`. Reads only.
+//! `docs/promises.md`, and `row_90` of a bad input in `docs/bad-inputs.md`. This module only reads.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,8 +8,8 @@ use anyhow::Result;
 
 use crate::repository::Repository;
 
-/// A word in the name of a test, and the page that defines the numbers after it: its tables begin
-/// their rows with these numbers.
+/// Words in the names of tests, each with the page that defines the numbers after the word. The
+/// rows of the page's tables begin with these numbers.
 const KINDS: [(&str, &str); 5] = [
     ("fault", "docs/faults.md"),
     ("promise", "docs/promises.md"),
@@ -18,10 +18,10 @@ const KINDS: [(&str, &str); 5] = [
     ("rows", "docs/bad-inputs.md"),
 ];
 
-/// Where the faults with the letter F are.
+/// The page that defines the faults with the letter F.
 const OPERATOR_FAULTS: &str = "docs/internals/operator-faults.md";
 
-/// One line for each number that no page defines, and for each promise that no test shows.
+/// Returns one line for each number that no page defines, and for each promise that has no test.
 pub(crate) fn mistakes(repository: &Repository) -> Result<Vec<String>> {
     let mut defined = BTreeMap::new();
     for page in KINDS
@@ -60,8 +60,8 @@ pub(crate) fn mistakes(repository: &Repository) -> Result<Vec<String>> {
     Ok(mistakes)
 }
 
-/// The numbers in the first cells of all rows, in lower case: `4994/5001, 5004 (open there)` has
-/// three.
+/// Returns the numbers in the first cells of all rows, in lower case. For example, the cell
+/// `4994/5001, 5004 (open there)` has three numbers.
 fn defined_in(page: &str) -> BTreeSet<String> {
     page.lines()
         .filter_map(|line| line.strip_prefix("| ")?.split(" |").next())
@@ -71,15 +71,15 @@ fn defined_in(page: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// Digits, after at most one letter.
+/// Returns whether a word consists of digits, after at most one letter.
 fn is_number(word: &str) -> bool {
     let digits = word.strip_prefix(|first: char| first.is_ascii_alphabetic());
     let digits = digits.unwrap_or(word);
     !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// All names in a source file that begin like the name of such a test, including names from which a
-/// macro makes a test.
+/// Returns all names in a source file that begin like the name of such a test. This includes names
+/// from which a macro makes a test.
 fn names(text: &str) -> impl Iterator<Item = &str> {
     text.split(|character: char| !character.is_alphanumeric() && character != '_')
         .filter(|word| {
@@ -90,8 +90,8 @@ fn names(text: &str) -> impl Iterator<Item = &str> {
         })
 }
 
-/// The pages and numbers in a name: the numbers that follow one of the words, up to the next word
-/// that is not a number.
+/// Returns the numbers in a name, each with the page that defines it. These are the numbers that
+/// follow one of the words, up to the next word that is not a number.
 fn numbers(name: &str) -> Vec<(&'static str, String)> {
     let mut found = Vec::new();
     let mut page = None;

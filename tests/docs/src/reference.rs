@@ -1,5 +1,5 @@
-//! The pages of `docs/reference`. They are generated from the CRD, the program and the chart.
-//! Writes these three files only.
+//! Writes the pages of `docs/reference`, which are generated from the CRD, the program and the
+//! chart. This module writes only these three files.
 
 use std::fs;
 use std::path::Path;
@@ -16,8 +16,8 @@ const FIELDS: &str = "docs/reference/zephyrjob.md";
 const COMMANDS: &str = "docs/reference/kubectl-zephyr.md";
 const VALUES: &str = "docs/reference/chart.md";
 
-/// Writes all of them. The program `kubectl-zephyr` is expected beside this one, as cargo leaves
-/// it.
+/// Writes all pages. The program `kubectl-zephyr` must be in the same folder as this program, where
+/// cargo puts it.
 pub(crate) fn write(repository: &Repository) -> Result<String> {
     let own = std::env::current_exe().context("find this program's folder")?;
     let folder = own.parent().unwrap_or(Path::new("."));

@@ -1,4 +1,5 @@
-//! The files of the clone, under paths relative to its root. Reads them; decides nothing.
+//! Finds and reads the files of the clone. Paths are relative to the root of the clone. This module
+//! decides nothing.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-/// Folders that hold no document of ours.
+/// Folders that contain no document of this project.
 const SKIPPED: [&str; 3] = [".git", "target", "node_modules"];
 
 /// A clone, and the paths of all its files.
@@ -16,12 +17,12 @@ pub(crate) struct Repository {
 }
 
 impl Repository {
-    /// The clone that this program was built from.
+    /// Returns the clone that this program was built from.
     pub(crate) fn of_this_build() -> Result<Self> {
         Self::open(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")))
     }
 
-    /// The clone with this root.
+    /// Returns the clone with this root.
     pub(crate) fn open(root: &Path) -> Result<Self> {
         let root = fs::canonicalize(root).with_context(|| format!("open {}", root.display()))?;
         let mut files = BTreeSet::new();
@@ -29,38 +30,38 @@ impl Repository {
         Ok(Self { root, files })
     }
 
-    /// The absolute path of a file.
+    /// Returns the absolute path of a file.
     pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.root.join(file)
     }
 
-    /// The text of a file.
+    /// Returns the text of a file.
     pub(crate) fn read(&self, file: &str) -> Result<String> {
         fs::read_to_string(self.path(file)).with_context(|| format!("read {file}"))
     }
 
-    /// Whether there is such a file.
+    /// Returns whether there is such a file.
     pub(crate) fn has(&self, file: &str) -> bool {
         self.files.contains(file)
     }
 
-    /// Whether there is such a folder; the root has the path "".
+    /// Returns whether there is such a folder. The path of the root is "".
     pub(crate) fn has_folder(&self, folder: &str) -> bool {
         let start = format!("{folder}/");
         folder.is_empty() || self.files.iter().any(|file| file.starts_with(&start))
     }
 
-    /// All files of Rust, in order of their paths.
+    /// Returns all Rust files, in the order of their paths.
     pub(crate) fn sources(&self) -> impl Iterator<Item = &str> {
         self.with_extension("rs")
     }
 
-    /// All documents, in order of their paths.
+    /// Returns all documents, in the order of their paths.
     pub(crate) fn documents(&self) -> impl Iterator<Item = &str> {
         self.with_extension("md")
     }
 
-    /// All documents, and all files of YAML.
+    /// Returns all documents, and all YAML files.
     pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
         let yaml = self.with_extension("yaml");
         self.documents()
@@ -105,7 +106,8 @@ fn collect(root: &Path, folder: &str, files: &mut BTreeSet<String>) -> Result<()
     Ok(())
 }
 
-/// The path that `target` names from the folder of `file`; `None` if it leaves the repository.
+/// Returns the path that `target` means in a link of `file`, or `None` if the path is outside of
+/// the repository.
 pub(crate) fn resolve(file: &str, target: &str) -> Option<String> {
     let mut segments: Vec<&str> = file.split('/').collect();
     segments.pop();

@@ -1,5 +1,5 @@
-//! Checks that the Rust files that documents name exist, and that a test that is named together
-//! with a file is in that file. Reads only.
+//! Checks that the Rust files that documents name exist. If a document names a test together with a
+//! file, checks that the test is in that file. This module only reads.
 
 use std::path::Path;
 
@@ -10,11 +10,11 @@ use crate::repository::Repository;
 /// The only page whose paths may be relative to [`BELOW`]. The page says so.
 const BAD_INPUTS: &str = "docs/bad-inputs.md";
 const BELOW: &str = "worker-image";
-/// The least number of letters of a name between backticks that counts as the name of a test. A
-/// shorter name is another word of the code.
+/// How many letters a name between backticks has at least if it counts as the name of a test. A
+/// shorter name is taken as another word of the code.
 const MIN_TEST_NAME: usize = 16;
 
-/// One line for each file that is missing, and for each test that is not in its file.
+/// Returns one line for each file that is missing, and for each test that is not in its file.
 pub(crate) fn mistakes(repository: &Repository) -> Result<Vec<String>> {
     let mut mistakes = Vec::new();
     for document in repository.documents() {
@@ -38,7 +38,7 @@ pub(crate) fn mistakes(repository: &Repository) -> Result<Vec<String>> {
     Ok(mistakes)
 }
 
-/// The file to which a document refers by this path.
+/// Returns the file to which a document refers by this path.
 fn found(repository: &Repository, document: &str, path: &str) -> Option<String> {
     let below = format!("{BELOW}/{path}");
     if repository.has(path) {
@@ -50,13 +50,14 @@ fn found(repository: &Repository, document: &str, path: &str) -> Option<String> 
     }
 }
 
-/// Whether a path begins with a folder of the repository. Other paths are parts of paths.
+/// Returns whether a path begins with a folder of the repository. Otherwise it is only a part of a
+/// path.
 fn is_ours(repository: &Repository, path: &str) -> bool {
     path.split_once('/')
         .is_some_and(|(first, _)| first == "src" || repository.has_folder(first))
 }
 
-/// The paths of Rust files in a line.
+/// Returns the paths of Rust files in a line.
 fn paths(line: &str) -> impl Iterator<Item = &str> {
     line.split(|character: char| {
         !character.is_ascii_alphanumeric() && !"_-./{}*…".contains(character)
@@ -70,7 +71,8 @@ fn paths(line: &str) -> impl Iterator<Item = &str> {
     .filter(|word| !word.contains(['{', '*', '…']))
 }
 
-/// The names of tests in a line that are followed by their file: `name` (path/of/file.rs).
+/// Returns the names of tests in a line that are followed by their file, as in: `name`
+/// (path/of/file.rs).
 fn named_tests(line: &str) -> impl Iterator<Item = (&str, &str)> {
     line.match_indices("` (").filter_map(|(at, opening)| {
         let name = &line[line[..at].rfind('`')? + 1..at];

@@ -1,6 +1,6 @@
-//! Sends hundreds of manifests, each a valid one with one random change, to the API server and to
-//! the CLI's own rules. Both must refuse the same ones, and read the accepted ones as the same
-//! spec.
+//! Sends hundreds of manifests to the API server, and checks them with the CLI's own rules. Each is
+//! a valid manifest with one random change. Both must refuse the same manifests, and read the
+//! accepted ones as the same spec.
 
 use anyhow::{Result, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -12,13 +12,13 @@ use zephyr_tests::cluster::client;
 
 use super::{create, definition_is_installed};
 
-/// Number of manifests that are sent.
+/// How many manifests are sent.
 const MANIFESTS: usize = 600;
-/// Number of concurrent requests.
+/// How many requests run at the same time.
 const AT_A_TIME: usize = 8;
 const SEED: u64 = 17;
 
-/// A job that sets every kind of field.
+/// Returns a job that sets every kind of field.
 fn good() -> Value {
     let template = json!({
         "labels": {"team": "a"},
@@ -72,8 +72,8 @@ fn good() -> Value {
     })
 }
 
-/// The pointer of every value, except the root and values that are determined by the request's
-/// address.
+/// Collects the pointer of every value, except the root and the values that the address of the
+/// request determines.
 fn pointers(value: &Value, pointer: &str, found: &mut Vec<String>) {
     let mut visit = |name: &str, child: &Value| {
         let pointer = format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
@@ -92,7 +92,7 @@ fn pointers(value: &Value, pointer: &str, found: &mut Vec<String>) {
     }
 }
 
-/// The replacements of a value.
+/// Returns the values with which a value is replaced.
 fn replacements(old: &Value) -> Vec<Value> {
     let mut all = vec![
         json!(null),
@@ -140,8 +140,8 @@ fn replacements(old: &Value) -> Vec<Value> {
     all
 }
 
-/// The changed manifests. Every pair of pointer and replacement has the same probability. The same
-/// seed gives the same list.
+/// Returns the changed manifests. Every pair of pointer and replacement has the same probability.
+/// The same seed gives the same list.
 fn manifests() -> Vec<(String, Value)> {
     let mut places = Vec::new();
     pointers(&good(), "", &mut places);
@@ -172,7 +172,7 @@ fn manifests() -> Vec<(String, Value)> {
     chosen
 }
 
-/// The errors that operator and CLI report for an object, and the spec that they accept.
+/// Returns the spec that operator and CLI read from an object, or the errors that they report.
 fn ours(object: &Value) -> Result<ZephyrJobSpec, Vec<String>> {
     let admitted = structural::admit(object);
     let mut errors: Vec<String> = admitted.errors.iter().map(ToString::to_string).collect();
@@ -193,7 +193,7 @@ fn ours(object: &Value) -> Result<ZephyrJobSpec, Vec<String>> {
     Err(errors)
 }
 
-/// The difference between the two answers to one manifest, if there is one.
+/// Returns the difference between the two answers to one manifest, if there is one.
 fn difference(
     label: &str,
     theirs: Result<Value, String>,

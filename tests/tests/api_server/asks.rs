@@ -1,5 +1,5 @@
-//! The requests by kind of object: requests of the operator, with the different answers that they
-//! may get.
+//! Contains the requests that are compared, by kind of object. They are requests that the operator
+//! makes, in variants that get all the answers they may get.
 
 pub(crate) mod config_maps;
 pub(crate) mod events;

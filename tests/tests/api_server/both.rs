@@ -74,13 +74,13 @@ impl Ask {
         Self::new("DELETE", path, options)
     }
 
-    /// Only the metadata of one object are requested.
+    /// Makes this a request for only the metadata of one object.
     pub(crate) fn of_metadata(mut self) -> Self {
         self.accept = PARTIAL;
         self
     }
 
-    /// Only the metadata of objects are requested.
+    /// Makes this a request for only the metadata of a list of objects.
     pub(crate) fn of_metadata_list(mut self) -> Self {
         self.accept = PARTIAL_LIST;
         self
@@ -91,13 +91,13 @@ impl Ask {
         self
     }
 
-    /// Controllers of the real cluster may write to this object at any time.
+    /// Marks that controllers of the real cluster may write to this object at any time.
     pub(crate) fn beside_controllers(mut self) -> Self {
         self.counts_versions = false;
         self
     }
 
-    /// The request, as it is sent to the server that this memory belongs to.
+    /// Returns the request as it is sent to the server that `memory` belongs to.
     pub(crate) fn request(&self, memory: &Memory) -> Result<Request<Vec<u8>>> {
         let body = if self.body.is_null() {
             String::new()
@@ -125,7 +125,7 @@ impl std::fmt::Display for Ask {
 }
 
 impl Both {
-    /// Both servers; on the real one the jobs are in `group`.
+    /// Returns both servers. On the real one the jobs are in the API group `group`.
     pub(crate) fn new(client: Client, group: &str, namespace: &str) -> Self {
         Self {
             client,
@@ -144,7 +144,7 @@ impl Both {
         self.ours.learn(ours);
     }
 
-    /// Sends all of `asks`, one after the other.
+    /// Sends all of `asks` to both servers, one after the other.
     pub(crate) async fn ask_all(&mut self, asks: impl IntoIterator<Item = Ask>) -> Result<()> {
         for ask in asks {
             self.ask(&ask).await?;
@@ -175,7 +175,7 @@ impl Both {
         let what = ask.to_string();
         let agreed = eventually(&what, Duration::from_secs(20), || async {
             let (code, body) = send(client, ask.request(memory)?).await?;
-            // Two objects that still differ must not be recorded as a pair.
+            // If two objects still differ, they must not be recorded as a pair.
             let mut pairs = pairs.clone();
             let how = Strictness::new(ask.counts_versions);
             let different = pairs.differences(&body, &our_body, how);
@@ -195,7 +195,7 @@ impl Both {
         }
     }
 
-    /// Fails with all differences.
+    /// Returns an error with all differences, if there are any.
     pub(crate) fn agree(&self) -> Result<()> {
         ensure!(
             self.wrong.is_empty(),
@@ -231,7 +231,7 @@ fn answer(server: &ApiServer, request: Request<Vec<u8>>) -> Result<(u16, Value)>
     Ok((answer.code, Value::clone(&answer.body)))
 }
 
-/// A request in the form that the in-memory server reads.
+/// Converts a request into the form that the in-memory server reads.
 pub(crate) fn read(request: Request<Vec<u8>>) -> Result<ApiRequest> {
     let (parts, body) = request.into_parts();
     ApiRequest::read(&parts, &body).map_err(anyhow::Error::msg)

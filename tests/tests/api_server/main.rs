@@ -24,8 +24,8 @@ use self::simulation::api::kinds::NAMESPACES;
 use self::simulation::api::store::{Actor, Key};
 use self::watches::{Until, Watch};
 
-/// The age at which a cluster has certainly dropped its first versions: every five minutes the API
-/// server lets etcd drop everything that is older than five minutes.
+/// How old a cluster must be so that it has certainly dropped its first versions. Every five
+/// minutes the API server makes etcd drop everything that is older than five minutes.
 const ETCD_FORGETS: jiff::SignedDuration = jiff::SignedDuration::from_mins(12);
 /// The real server's token for the page after the object `one` of a list of its very first version.
 const OLD_TOKEN: &str = "eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6MSwic3RhcnQiOiJvbmVcdTAwMDAifQ";
@@ -72,7 +72,7 @@ async fn compare(client: &Client, namespace: &str, ending: &str, group: &str) ->
     both.agree()
 }
 
-/// Requests for objects without a spec, with every kind of watch at the same time.
+/// Compares requests for objects without a spec, with every kind of watch at the same time.
 async fn of_config_maps(both: &mut Both) -> Result<()> {
     both.ask_all(asks::config_maps::creations()).await?;
     let mut watches = Vec::new();
@@ -90,8 +90,8 @@ async fn of_config_maps(both: &mut Both) -> Result<()> {
     Ok(())
 }
 
-/// Sends `asks` together with a watch; `watch` returns the list with which the watch begins, its
-/// request and the last object.
+/// Sends `asks` while a watch is open. `watch` contains the list with which the watch begins, the
+/// request of the watch, and the last object.
 async fn watched(
     both: &mut Both,
     (begin, watch, last): (Ask, Ask, &'static str),
@@ -103,7 +103,7 @@ async fn watched(
     watch.compare(both).await
 }
 
-/// Requests in a namespace that is being deleted, and in a missing one.
+/// Compares requests in a namespace that is being deleted, and in a missing one.
 async fn of_namespaces(both: &mut Both, ending: &str) -> Result<()> {
     both.ask_all([asks::namespaces::held(ending)]).await?;
     Api::<Namespace>::all(both.client.clone())
@@ -114,7 +114,7 @@ async fn of_namespaces(both: &mut Both, ending: &str) -> Result<()> {
     both.ask_all([asks::namespaces::released(ending)]).await
 }
 
-/// Versions that both servers have forgotten.
+/// Compares requests for versions that both servers have forgotten.
 async fn of_old_versions(both: &mut Both) -> Result<()> {
     both.server.change(|store, _| store.compact());
     let watch = asks::jobs::old_watch();
@@ -135,8 +135,8 @@ async fn of_old_versions(both: &mut Both) -> Result<()> {
     both.ask_all([asks::config_maps::old_page()]).await
 }
 
-/// Releases everything that was created, even if the request that would have released it was not
-/// sent.
+/// Releases and deletes everything that was created, even if the test ended before its own requests
+/// did that.
 async fn remove(client: &Client, group: &str, namespaces: [&str; 2]) -> Result<()> {
     let options = DeleteParams::default();
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
@@ -147,7 +147,7 @@ async fn remove(client: &Client, group: &str, namespaces: [&str; 2]) -> Result<(
         let deleted = Api::<Namespace>::all(client.clone())
             .delete(namespace, &options)
             .await;
-        // One of them is already being deleted, and may be gone.
+        // One of the namespaces is already being deleted, and may no longer exist.
         match deleted {
             Err(kube::Error::Api(status)) if status.code == 404 => continue,
             deleted => drop(deleted?),
@@ -178,7 +178,7 @@ async fn create_namespace(client: &Client) -> Result<String> {
     Ok(created.name_any())
 }
 
-/// Makes the real server serve jobs in `group` too, where no operator finds them.
+/// Makes the real server also serve jobs in the API group `group`, which no operator watches.
 async fn define_jobs(client: &Client, namespace: &str, group: &str) -> Result<()> {
     let text = serde_json::to_string(&zephyr_crds::crd::definition())?;
     let mut definition: Value = serde_json::from_str(&text)?;
@@ -199,7 +199,7 @@ async fn define_jobs(client: &Client, namespace: &str, group: &str) -> Result<()
     Ok(())
 }
 
-/// The effect of the namespace controller on a namespace in memory.
+/// Changes a namespace in memory as the namespace controller would.
 fn set_phase(both: &Both, name: &str, phase: &str) {
     let key = Key::new(NAMESPACES, "", name);
     let object = json!({"metadata": {"name": name}, "status": {"phase": phase}});

@@ -1,5 +1,6 @@
-//! The answers of the two servers so far. Fills values from them into requests, and records which
-//! uids and versions of the two servers correspond to each other. Sends nothing.
+//! Remembers the answers of the two servers so far. It puts values from them into requests, and
+//! records which uids and versions of the two servers correspond to each other. This module sends
+//! nothing.
 
 use std::collections::BTreeMap;
 
@@ -8,16 +9,16 @@ use serde_json::Value;
 /// The answers of one server about its objects.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    /// The group of the jobs on this server.
+    /// The API group of the jobs on this server.
     group: String,
     namespace: String,
-    /// Uid and version of the object that was returned last under a name; `list` has the version of
-    /// the last list.
+    /// The uid and the version of the object that was returned last, by its name. The entry `list`
+    /// has the version of the last list.
     objects: BTreeMap<String, (String, String)>,
     next_page: String,
 }
 
-/// The group of the jobs in the operator's API.
+/// The API group of the jobs in the operator's API.
 pub(crate) const GROUP: &str = "zephyr.dev";
 
 impl Memory {
@@ -29,8 +30,8 @@ impl Memory {
         }
     }
 
-    /// Replaces `NS`, `GROUP`, `<uid NAME>`, `<version NAME>` and `<continue>` by this server's
-    /// values.
+    /// Returns `text` with this server's values in place of `NS`, `GROUP`, `<uid NAME>`,
+    /// `<version NAME>` and `<continue>`.
     pub(crate) fn filled(&self, text: &str) -> String {
         let mut text = text
             .replace("NS", &self.namespace)
@@ -44,7 +45,7 @@ impl Memory {
         text
     }
 
-    /// Records the token of a page that is not read further.
+    /// Records the token of the page that the next request reads.
     pub(crate) fn take_token(&mut self, token: &str) {
         token.clone_into(&mut self.next_page);
     }
@@ -62,7 +63,7 @@ impl Memory {
             self.objects.extend([object]);
         }
         if let Some(token) = metadata["continue"].as_str() {
-            // It becomes part of a query.
+            // The token is escaped, because it becomes part of a query.
             self.next_page = token.replace('+', "%2B").replace('=', "%3D");
         }
     }
@@ -71,10 +72,10 @@ impl Memory {
 /// The message about version 1 ends with the oldest version that the server has.
 const TOO_OLD: &str = "too old resource version: 1 (";
 
-/// Which names of the real server correspond to which of ours.
+/// Which texts of the real server correspond to which texts of ours.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pairs {
-    /// The group of the jobs on the real server.
+    /// The API group of the jobs on the real server.
     group: String,
     uids: Vec<(String, String)>,
     versions: Vec<(String, String)>,
@@ -83,8 +84,8 @@ pub(crate) struct Pairs {
 /// How two answers are compared.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Strictness {
-    /// Whether versions are compared: no controller of the real cluster writes to the object, so
-    /// only requests created its versions.
+    /// Whether versions are compared. They can be compared if no controller of the real cluster
+    /// writes to the object, so that only the requests created its versions.
     pub(crate) counts_versions: bool,
     /// Whether only our server's fields are compared in this part, because the real server fills in
     /// defaults.
@@ -112,7 +113,7 @@ impl Pairs {
         }
     }
 
-    /// What is different between two answers, by path.
+    /// Returns the differences between two answers, by path.
     pub(crate) fn differences(
         &mut self,
         real: &Value,
@@ -150,7 +151,7 @@ impl Pairs {
                     let how = Strictness {
                         is_filled_in: how.is_filled_in || is_filled,
                         counts_null: how.counts_null || ours["kind"] == "ZephyrJob",
-                        // Writes by others make the version of a list newer.
+                        // Other writers also make the version of a list newer.
                         counts_versions: how.counts_versions && !(is_list && name == "metadata"),
                     };
                     let path = format!("{path}.{name}");
@@ -207,7 +208,7 @@ impl Pairs {
         }
     }
 
-    /// A text of the real server in our server's terms.
+    /// Returns a text of the real server with the values of our server.
     fn translated(&self, text: &str) -> String {
         let mut text = text.replace(&self.group, GROUP);
         for (real, ours) in &self.uids {
@@ -224,7 +225,7 @@ impl Pairs {
     }
 }
 
-/// A list, sorted by names.
+/// Returns a list, sorted by names.
 fn in_short(all: Vec<Value>) -> Value {
     let short = all.into_iter().map(|one| {
         let object = one.get("object").unwrap_or(&one);
@@ -236,7 +237,8 @@ fn in_short(all: Vec<Value>) -> Value {
     Value::Array(short.collect())
 }
 
-/// Whether these two values correspond to each other. If both are new, they correspond from now on.
+/// Returns whether these two values correspond to each other. If both are new, they correspond from
+/// now on.
 fn paired(known: &mut Vec<(String, String)>, real: &str, ours: &str) -> bool {
     let pair = |one: &&(String, String)| one.0 == real || one.1 == ours;
     if let Some(pair) = known.iter().find(pair) {

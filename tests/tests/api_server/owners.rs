@@ -1,4 +1,4 @@
-//! Compares the in-memory garbage collector with the real one: the same objects are left at the
+//! Compares the in-memory garbage collector with the real one: the same objects must exist at the
 //! end.
 
 use anyhow::Result;
@@ -16,13 +16,13 @@ pub(crate) async fn compare(both: &mut Both) -> Result<()> {
     both.ask_all(creations()).await?;
     both.ask_all(deletions()).await?;
     settle(both, &mut collector).await?;
-    // This releases objects that were kept so far.
+    // This patch releases objects that were kept so far.
     let free = || json!({"metadata": {"finalizers": null}});
     let held = [one("held-child"), one("fg-grand")];
     both.ask_all(held.map(|path| Ask::patch(path, free()).beside_controllers()))
         .await?;
     settle(both, &mut collector).await?;
-    // The collector has run once more, so everything that is left stays.
+    // The collector has run once more, so all objects that still exist are not deleted.
     both.ask_all([
         Ask::post(MAPS, owner("late")),
         Ask::post(MAPS, child("late-child", &[reference("late", true)])),
@@ -108,7 +108,8 @@ fn deletions() -> Vec<Ask> {
         Ask::delete(one("or"), with("Orphan")),
         Ask::delete(one("replaced"), Value::Null),
         Ask::post(MAPS, owner("replaced")),
-        // An owner that never existed, and one whose name another object has.
+        // These objects have an owner that never existed, and an owner whose name another object
+        // has.
         Ask::post(
             MAPS,
             child(
@@ -122,8 +123,8 @@ fn deletions() -> Vec<Ask> {
     asks.into_iter().map(Ask::beside_controllers).collect()
 }
 
-/// Waits until both collectors have nothing to do: ours at once, and the real one within the time
-/// limit of the test.
+/// Waits until both collectors have nothing to do. Ours works at once; the real one needs some
+/// time, which the time limit of the test bounds.
 async fn settle(both: &mut Both, collector: &mut Collector) -> Result<()> {
     let mut now = Instant::now();
     loop {

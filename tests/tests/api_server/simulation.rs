@@ -1,5 +1,4 @@
-//! The operator's simulation of an API server and of the garbage collector, included from its
-//! source.
+//! Includes the source of the operator's simulation of an API server and of the garbage collector.
 
 #[path = "../../../operator/src/simulation/api/mod.rs"]
 #[expect(

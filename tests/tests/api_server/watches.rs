@@ -1,5 +1,5 @@
-//! Watches of both servers, which stay open while requests are sent. Compares the events and their
-//! order, not their times.
+//! Opens watches of both servers, which stay open while requests are sent. Compares their events
+//! and the order of the events, but not the times.
 
 use anyhow::{Context, Result, bail};
 use futures::{AsyncBufReadExt, Stream, StreamExt, TryStreamExt};
@@ -13,14 +13,14 @@ use super::both::{Ask, Both, read};
 use super::memory::Strictness;
 use super::simulation::api::{ApiServer, watch};
 
-/// The end of the compared part of a watch.
+/// Up to which event a watch is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Until {
-    /// An event for an object of this name.
+    /// Up to an event for an object of this name.
     Object(&'static str),
-    /// All objects that existed when the watch began were sent.
+    /// Until all objects that existed when the watch began were sent.
     AllIsKnown,
-    /// The watch ends by itself.
+    /// Until the watch ends by itself.
     End,
 }
 
@@ -84,8 +84,8 @@ fn our_lines(
     }))
 }
 
-/// The events of a watch. Bookmarks may come at any time; they count only if nothing else is
-/// expected.
+/// Collects the events of a watch. Bookmarks may come at any time, so they count only if nothing
+/// else is expected.
 async fn collect(lines: impl Stream<Item = Result<String>>, until: Until) -> Result<Vec<Value>> {
     let mut events = Vec::new();
     let mut lines = std::pin::pin!(lines);

@@ -1,5 +1,5 @@
-//! Deleting a job at any moment leaves nothing behind, and a new job of the same name starts from
-//! the beginning.
+//! Tests that nothing of a job remains if it is deleted at any moment, and that a new job of the
+//! same name starts from the beginning.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use zephyr_tests::job::{AppliedJob, apply};
 use zephyr_tests::ledger::LedgerView;
 use zephyr_tests::sum_job::SumJob;
 
-/// The promised time after a job's deletion within which nothing of it is left.
+/// How long after a job's deletion its objects may still exist at most. Documentation promises
+/// this.
 const GONE_WITHIN: Duration = Duration::from_mins(1);
 
 async fn delete_and_wait_until_it_is_gone(
@@ -40,10 +41,10 @@ async fn fault_2974_8080_a_job_deleted_at_any_moment_leaves_nothing_and_its_name
     let sum = SumJob::new("sum");
     let manifest = sum.manifest(&namespace);
 
-    // At once, before the operator may have seen it.
+    // The job is deleted at once, perhaps before the operator has seen it.
     delete_and_wait_until_it_is_gone(&namespace, &apply(&namespace, &manifest).await?).await?;
 
-    // When it has a generation.
+    // The job is deleted when it has a generation.
     let job = apply(&namespace, &manifest).await?;
     job.wait_until("a generation", TEST_TIMEOUT, |job| {
         job.status.as_ref().is_some_and(|s| s.generation.is_some())
@@ -51,7 +52,7 @@ async fn fault_2974_8080_a_job_deleted_at_any_moment_leaves_nothing_and_its_name
     .await?;
     delete_and_wait_until_it_is_gone(&namespace, &job).await?;
 
-    // When its coordinator exists.
+    // The job is deleted when its coordinator exists.
     let job = apply(&namespace, &manifest).await?;
     namespace
         .eventually("a coordinator's pod", TEST_TIMEOUT, || async {
@@ -60,7 +61,7 @@ async fn fault_2974_8080_a_job_deleted_at_any_moment_leaves_nothing_and_its_name
         .await?;
     delete_and_wait_until_it_is_gone(&namespace, &job).await?;
 
-    // In the middle of its work.
+    // The job is deleted in the middle of its work.
     let job = apply(&namespace, &manifest).await?;
     let ledger = LedgerView::open(
         &namespace.environment,
@@ -70,7 +71,7 @@ async fn fault_2974_8080_a_job_deleted_at_any_moment_leaves_nothing_and_its_name
     job.committed(&ledger, 8, TEST_TIMEOUT).await?;
     delete_and_wait_until_it_is_gone(&namespace, &job).await?;
 
-    // A new job of the same name sees nothing of the old ones.
+    // A new job of the same name is not affected by the old ones.
     let job = apply(&namespace, &manifest).await?;
     let ledger = LedgerView::open(
         &namespace.environment,
@@ -90,7 +91,7 @@ async fn fault_2974_8080_a_job_deleted_at_any_moment_leaves_nothing_and_its_name
     );
     sum.check_output(&namespace).await?;
 
-    // After its end.
+    // The job is deleted after its end.
     delete_and_wait_until_it_is_gone(&namespace, &job).await?;
     let gone = namespace
         .api::<zephyr_crds::job::ZephyrJob>()

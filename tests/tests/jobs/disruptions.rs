@@ -1,5 +1,6 @@
-//! Pods and processes vanish in the middle of a job, on the real cluster. Each time the output is
-//! the same, no committed task runs again, and no application error is counted.
+//! Tests jobs whose pods and processes disappear in the middle of the work, on the real cluster.
+//! Each time the output must be the same, no committed task runs again, and no application error is
+//! counted.
 
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ use zephyr_tests::node;
 /// A word of the coordinator's command line.
 const COORDINATOR: &str = "zephyr-worker coordinator";
 
-/// How long a coordinator is paused: longer than any worker may be silent (30 s), shorter than the
-/// liveness probe allows (60 s).
+/// How long a coordinator is paused. This is longer than a worker may be silent (30 s), but shorter
+/// than the liveness probe allows (60 s).
 const STANDSTILL: Duration = Duration::from_secs(40);
 
 /// A pause that is longer than the liveness probe allows, so the kubelet ends the process.

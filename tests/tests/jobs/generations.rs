@@ -1,5 +1,6 @@
-//! A coordinator that cannot come back: the next generation resumes from the ledger, its objects
-//! carry its number, and the old objects are deleted through their owner references.
+//! Tests a job whose coordinator cannot come back. The next generation must resume from the ledger,
+//! the names of its objects contain its number, and the old objects are deleted through their owner
+//! references.
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
@@ -19,7 +20,7 @@ async fn label(client: &kube::Client, node: &str, key: &str, value: Option<&str>
     Ok(())
 }
 
-/// Names of all objects that generation `n` owns, directly or not.
+/// Returns the names of all objects that generation `n` owns, directly or not.
 async fn objects_of(namespace: &TestNamespace, n: u32) -> Result<Vec<String>> {
     let children = namespace
         .children(&format!("zephyr.dev/generation={n}"))
@@ -83,7 +84,7 @@ async fn fault_3705_8080_a_coordinator_that_cannot_be_placed_again_is_followed_b
         .find(|node| free(node))
         .context("a node without taints")?
         .name_any();
-    // Only this test uses this label, so no pods of other tests are affected.
+    // Only this test uses this label, so pods of other tests are not affected.
     let key = format!("zephyr-test/{}", namespace.name);
     label(&client, &node, &key, Some("here")).await?;
 

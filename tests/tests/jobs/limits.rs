@@ -1,5 +1,5 @@
-//! Workers that exceed limits of their pods or nodes, through no fault of the job: the output is
-//! exact each time.
+//! Tests workers that exceed limits of their pods or nodes, without a mistake in the job. The
+//! output must be exact each time.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use zephyr_tests::sum_job::SumJob;
 /// A word in the command line of a worker and of its task processes.
 const WORKER: &str = "zephyr-worker";
 
-/// The time within which a charge must be in the ledger. The kubelet reports the end of a container
+/// How long it may take until a charge is in the ledger. The kubelet reports the end of a container
 /// after a second or two.
 const CHARGE: Duration = Duration::from_secs(5);
 
@@ -32,9 +32,9 @@ const OVER_32_MIB: &str =
 async fn promise_c14_an_oom_kill_is_charged_to_what_ran_with_the_limit_and_run_again() -> Result<()>
 {
     let namespace = TestNamespace::create("oom").await?;
-    // If the kernel also kills the worker itself, the kubelet may miss why the container ended, and
-    // nothing else knows the reason. Then the test continues with the next pod. A throttled process
-    // makes this more likely, because it releases its memory late.
+    // If the kernel also kills the worker itself, the kubelet may not notice why the container
+    // ended, and nobody else knows the reason. Then the test tries again with the next pod. If a
+    // process is throttled, this is more likely, because the process releases its memory late.
     let mut sum = SumJob::new("sum");
     (sum.numbers, sum.rounds, sum.worker_cpu) = (60, 400_000, "1".to_owned());
     let midway = job_midway_in(namespace, sum).await?;
@@ -53,8 +53,9 @@ async fn promise_c14_an_oom_kill_is_charged_to_what_ran_with_the_limit_and_run_a
     ends_charged(midway, &["memory", "256 MiB"]).await
 }
 
-/// The only worker runs the long task of the last stage when the eviction comes. The worker itself
-/// charges the task, because its pod has usually gone before the eviction is in the pod's status.
+/// The only worker runs the long task of the last stage when it is evicted. The worker itself
+/// reports the cause, because its pod has usually disappeared before the eviction is in the pod's
+/// status.
 #[tokio::test]
 async fn fault_8282_an_eviction_for_the_pods_own_disk_limit_is_charged_and_costs_no_row()
 -> Result<()> {
@@ -63,8 +64,8 @@ async fn fault_8282_an_eviction_for_the_pods_own_disk_limit_is_charged_and_costs
     sum.worker_limits = ", ephemeral-storage: 32Mi".to_owned();
     let first_stage = 10;
     (sum.workers, sum.numbers) = (1, first_stage);
-    // The kubelet measures disks about every ten seconds; the long task takes some fifty seconds on
-    // a quarter of a CPU.
+    // The kubelet measures disks about every ten seconds; the long task takes about fifty seconds
+    // on a quarter of a CPU.
     sum.last_rounds = 5_000_000;
     let midway = job_midway_in(namespace, sum).await?;
     let (job, ledger) = (&midway.job, &midway.ledger);
@@ -120,11 +121,11 @@ async fn fault_3041_workers_that_are_throttled_for_longer_than_they_may_be_silen
     namespace.finish().await
 }
 
-/// Keys of the job that needs its disk.
+/// How many keys the job has that needs the disk.
 const KEYS: usize = 120_000;
 
-/// Twelve tasks on one worker. Each has more records than fit into a quarter of 128 MiB, so it
-/// spills.
+/// Returns a job with twelve tasks on one worker. Each task has more records than fit into a
+/// quarter of 128 MiB, so it writes to the disk.
 fn spilling(namespace: &TestNamespace) -> String {
     let storage = SumJob::storage_uri(namespace);
     let folder = output_folder(namespace);
@@ -175,8 +176,8 @@ async fn bad_input_116_fault_7941_spilling_needs_no_more_memory_and_a_full_disk_
 
     node::shrink_scratch(&node, &uid, 64).await?;
     let outcome = async {
-        // The container is ended by SIGTERM, for which nothing is charged. The next container has
-        // the small disk.
+        // The container ends because of SIGTERM, for which nothing is charged. The next container
+        // has the small disk.
         node::signal_process(&node, &uid, "zephyr-worker worker", "TERM").await?;
         job.wait_until("the full disk is reported", TEST_TIMEOUT, |job| {
             condition(job, ConditionType::Progressing)
@@ -207,8 +208,8 @@ async fn bad_input_116_fault_7941_spilling_needs_no_more_memory_and_a_full_disk_
     namespace.finish().await
 }
 
-/// Fails unless the output is right and at least one task was charged, each with a sentence that
-/// contains these words.
+/// Returns an error unless the output is right and at least one task was charged. The sentence of
+/// each charge must contain these words.
 async fn ends_charged(midway: Midway, words: &[&str]) -> Result<()> {
     let after = midway.ends_right().await?;
     let charged = &after.application_failures;

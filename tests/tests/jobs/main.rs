@@ -1,5 +1,5 @@
-//! Tests of jobs on the cluster that affect no other job. They are one program, so that other tests
-//! can run while one waits.
+//! Tests of jobs on the cluster that affect no other job. They are in one program, so that other
+//! tests can run while one of them waits.
 
 mod deletion;
 mod disruptions;

@@ -1,5 +1,6 @@
-//! User mistakes that appear only at run time. Each job ends or waits, with one clear sentence in
-//! status and in an event. The sentence names field, file and record. No job hangs.
+//! Tests mistakes of users that appear only at run time. Each job must end or wait, with one clear
+//! sentence in status and in an event. The sentence must name the field, the file and the record.
+//! No job may hang.
 
 use anyhow::{Context, Result, ensure};
 use zephyr_crds::conditions::{ConditionStatus, ConditionType};
@@ -8,7 +9,7 @@ use zephyr_tests::bucket::{Bucket, DATA, SCRATCH};
 use zephyr_tests::cluster::{TEST_TIMEOUT, TestNamespace};
 use zephyr_tests::job::{apply, condition, is_true};
 
-/// A small valid job around the parts in which a test makes a mistake.
+/// A small job that is valid except for the parts that a test sets.
 struct Mistake {
     source: String,
     step: String,
@@ -57,8 +58,8 @@ spec:
         )
     }
 
-    /// Applies it and fails unless it ends in failure with all of `words` in the sentence of the
-    /// condition and of an event.
+    /// Applies the job. Returns an error unless the job fails, and the sentences of a condition and
+    /// of an event contain all of `words`.
     async fn fails_with(&self, test: &str, words: &[&str]) -> Result<()> {
         let namespace = TestNamespace::create(test).await?;
         self.fails_in(namespace, words).await
@@ -91,8 +92,8 @@ spec:
         Ok(done)
     }
 
-    /// Applies it and fails unless it waits, unfinished, with all of `words` in the sentence of
-    /// `Progressing=False`.
+    /// Applies the job. Returns an error unless the job waits without ending, and the sentence of
+    /// `Progressing=False` contains all of `words`.
     async fn waits_with(&self, test: &str, words: &[&str]) -> Result<()> {
         let namespace = TestNamespace::create(test).await?;
         let job = apply(&namespace, &self.manifest(&namespace)).await?;
@@ -243,8 +244,8 @@ async fn a_line_that_is_not_json_is_named_by_file_and_line() -> Result<()> {
 async fn an_expression_that_recurses_without_end_is_reported_with_its_record() -> Result<()> {
     let mut mistake = Mistake::new();
     mistake.step = "map: 'def f: 1 + f; if . == 2 then f else . end'".to_owned();
-    // This is more than the stack of a task's thread, so that the stack is exhausted before the
-    // memory is.
+    // The memory is larger than the stack of a task's thread, so that the stack is exhausted before
+    // the memory.
     mistake.memory = "1Gi".to_owned();
     mistake
         .fails_with(

@@ -1,5 +1,5 @@
-//! Output that exists before a job begins: it is refused by name, or replaced if the job says so,
-//! even if its coordinator dies.
+//! Tests jobs whose output already exists when they begin. The job must be refused with the name of
+//! a file. If the job says so, the output must be replaced instead, even if the coordinator dies.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -10,7 +10,7 @@ use zephyr_tests::job::{apply, condition, is_true};
 use zephyr_tests::midway::job_midway_in;
 use zephyr_tests::sum_job::SumJob;
 
-/// Output of another job, with more shards and with a file of another name.
+/// Puts the output of another job, with more shards and with a file of another name.
 async fn put_old_output(bucket: &Bucket, folder: &str) -> Result<()> {
     let mut files = Vec::new();
     for name in [
@@ -53,6 +53,6 @@ async fn old_output_is_refused_by_name_or_replaced_and_its_coordinator_may_die()
     let midway = job_midway_in(namespace, sum).await?;
     let (coordinator, _) = midway.running("coordinator").await?;
     midway.delete_at_once(&coordinator).await?;
-    // Exactly the new files and the manifest.
+    // The folder must contain exactly the new files and the manifest.
     midway.ends_well().await
 }

@@ -1,6 +1,6 @@
-//! Storage that fails for one job. In one test it loses or changes a file, and the ledger shows
-//! what was written again; in another it refuses or never answers, and the job waits visibly. The
-//! output is exact.
+//! Tests storage that fails for one job. In one test it loses or changes a file, and the ledger
+//! must show what was written again. In another it refuses or never answers, and status must show
+//! that the job waits. The output must be exact.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! Tables on the cluster: the example that looks up countries, with its own data, and a table that
-//! has a key twice.
+//! Tests tables on the cluster: the example that looks up countries, with its own data, and a table
+//! that contains a key twice.
 
 use anyhow::{Context, Result, ensure};
 use zephyr_crds::conditions::ConditionType;
@@ -21,15 +21,15 @@ const ORDERS: [(&str, &str); 2] = [
 ];
 const EXPECTED: &str = include_str!("../../../examples/expected/orders-by-region/regions.jsonl");
 
-/// More lines of the example's workers.
+/// Additional lines of the manifest about the example's workers.
 const WORKERS: &str = r#"
     slots: 1
     preemptible: { provider: none }
     resources: { requests: { cpu: 50m, memory: 128Mi }, limits: { cpu: "1", memory: 256Mi } }
 "#;
 
-/// Writes the example's input into a folder of the test, and returns the example with paths below
-/// that folder. `countries` is the file of the table.
+/// Writes the example's input into a folder of the test. Returns the example with paths below that
+/// folder. `countries` is the content of the table's file.
 async fn manifest(namespace: &TestNamespace, bucket: &Bucket, countries: &str) -> Result<String> {
     let folder = format!("tables/{}", namespace.name);
     for (name, text) in ORDERS {
@@ -43,7 +43,7 @@ async fn manifest(namespace: &TestNamespace, bucket: &Bucket, countries: &str) -
             "s3://zephyr-scratch",
             &format!("s3://{SCRATCH}/{}", namespace.name),
         );
-    // Small enough to run beside the other tests, on any node.
+    // The workers are small enough to run on any node at the same time as the other tests.
     Ok(text + WORKERS)
 }
 

@@ -1,4 +1,4 @@
-//! The end of a job, when one task is left and most workers have nothing to do.
+//! Tests the last part of a job, when one task is left and most workers have nothing to do.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,6 +1,6 @@
-//! The word count of a real data set, as the README's first command runs it. The output has the
-//! same bytes with 1, 3 and 6 workers, and on this machine without a cluster. Its counts are those
-//! of `tr`, `grep`, `sort` and `uniq`.
+//! Tests the word count of a real data set, as the README's first command runs it. The output must
+//! have the same bytes with 1, 3 and 6 workers, and on this machine without a cluster. Its counts
+//! must be those of `tr`, `grep`, `sort` and `uniq`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,16 +12,16 @@ use zephyr_tests::cluster::{TEST_TIMEOUT, TestNamespace};
 use zephyr_tests::job::apply;
 use zephyr_tests::words;
 
-/// The example that the demo applies. A test of another example would not cover the demo.
+/// The example that the demo applies. The test uses the same file, so that it covers the demo.
 const EXAMPLE: &str = include_str!("../../../examples/wordcount.yaml");
 
-/// The folder of text files that `make dataset` fetches.
+/// Returns the folder of text files that `make dataset` fetches.
 fn dataset() -> Result<PathBuf> {
     let folder = std::env::var("ZEPHYR_DATASET").context("ZEPHYR_DATASET is not set: run the tests by `make test`, or after `eval \"$(make -s cluster-env)\"`")?;
     Ok(PathBuf::from(folder))
 }
 
-/// The example with these places to read and write, and with this number of workers.
+/// Returns the example with these folders to read from and write to, and with `workers` workers.
 fn manifest(source: &str, sink: &str, storage: &str, workers: u32) -> Result<String> {
     let mut job: serde_json::Value = serde_saphyr::from_str(EXAMPLE)?;
     let spec = job.get_mut("spec").context("the example has a spec")?;
@@ -39,7 +39,8 @@ fn manifest(source: &str, sink: &str, storage: &str, workers: u32) -> Result<Str
 
 const FILES: &str = "part-{shard:05}-of-{total:05}.jsonl";
 
-/// Output files by name, without the manifest, which contains uris and the job's uid.
+/// Returns the output files by name, without the manifest, which differs between runs because it
+/// contains URIs and the job's uid.
 fn output_files(all: impl IntoIterator<Item = (String, Bytes)>) -> Result<BTreeMap<String, Bytes>> {
     let mut files = BTreeMap::new();
     for (key, bytes) in all {
@@ -67,7 +68,7 @@ fn run_on_this_machine(dataset: &Path) -> Result<BTreeMap<String, Bytes>> {
             2,
         )?,
     )?;
-    // This test's own program is in a folder below that of the programs under test.
+    // The program of this test is in a subfolder of the folder with the programs under test.
     let test = std::env::current_exe()?;
     let program = test
         .ancestors()

@@ -1,4 +1,5 @@
-//! Objects without a spec: creations, patches, nulls in patches, preconditions, pages, finalizers.
+//! Requests about objects without a spec: creations, patches, nulls in patches, preconditions,
+//! pages, finalizers.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -51,8 +52,8 @@ pub(crate) fn creations() -> Vec<Ask> {
     ]
 }
 
-/// Watches of the existing objects, or of objects from now on, up to the last object that is
-/// created here.
+/// Returns watches of the existing objects, or of later objects only. Each is compared up to the
+/// last object that the requests here create.
 pub(crate) async fn watches(both: &mut Both) -> Result<Vec<(Ask, Until)>> {
     both.ask_all([Ask::get(format!("{MAPS}?labelSelector=job"))])
         .await?;
@@ -81,12 +82,12 @@ pub(crate) async fn watches(both: &mut Both) -> Result<Vec<(Ask, Until)>> {
     ])
 }
 
-/// The page after `one` of a list that the server has forgotten.
+/// Returns the request for the page after `one` of a list that the server has forgotten.
 pub(crate) fn old_page() -> Ask {
     Ask::get(format!("{MAPS}?limit=1&continue=<continue>"))
 }
 
-/// The token of that page in the in-memory server.
+/// Returns the token of that page in the in-memory server.
 pub(crate) fn our_old_token(both: &Both) -> String {
     write_token(1, &both.ours.filled("NS/one"))
 }
@@ -177,8 +178,8 @@ pub(crate) fn lists() -> Vec<Ask> {
         maps("labelSelector=job%3Da").of_metadata_list(),
         maps("labelSelector=job&limit=1"),
         maps("labelSelector=job&limit=500"),
-        // All pages of a list show the same moment, whatever is written while they are read. Each
-        // page may be read twice.
+        // All pages of a list show the state of the same moment, even if objects are written while
+        // the pages are read. Each page may be read twice.
         maps("labelSelector=job&limit=2"),
         Ask::delete(one("three"), Value::Null),
         Ask::post(MAPS, map("five", "a")),

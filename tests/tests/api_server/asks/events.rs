@@ -1,4 +1,4 @@
-//! Events: written in one format, read in the other.
+//! Requests about events, which are written in one format and read in the other.
 
 use serde_json::json;
 

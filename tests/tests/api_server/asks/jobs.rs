@@ -1,5 +1,5 @@
-//! Custom resources with a separate status. On the real server they have an API group that no
-//! operator watches.
+//! Requests about custom resources with a separate status. On the real server they have an API
+//! group that no operator watches.
 
 use serde_json::{Value, json};
 
@@ -42,13 +42,13 @@ pub(crate) fn all() -> Vec<Ask> {
     [writes(), statuses(), endings(), vec![last]].concat()
 }
 
-/// A list, the watch after it, and the last object that is created here.
+/// Returns a list, the watch after it, and the last object that the requests here create.
 pub(crate) fn watch() -> (Ask, Ask, &'static str) {
     let watch = format!("{JOBS}?watch=1&timeoutSeconds=600&resourceVersion=<version list>");
     (Ask::get(JOBS), Ask::get(watch), "last")
 }
 
-/// The watch of a version that the server has forgotten.
+/// Returns the watch of a version that the server has forgotten.
 pub(crate) fn old_watch() -> Ask {
     Ask::get(format!(
         "{JOBS}?watch=1&timeoutSeconds=60&resourceVersion=1"
@@ -198,7 +198,7 @@ fn endings() -> Vec<Ask> {
             one(""),
             json!({"preconditions": {"uid": "<uid count>", "resourceVersion": "1"}, "propagationPolicy": "Background"}),
         ),
-        // The request to delete it increments the generation.
+        // The request to delete the object increments its generation.
         Ask::delete(
             one(""),
             json!({"preconditions": {"uid": "<uid count>", "resourceVersion": "<version count>"}, "propagationPolicy": "Background"}),

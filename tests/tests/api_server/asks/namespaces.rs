@@ -1,22 +1,22 @@
-//! Namespaces that do not exist, or are being deleted.
+//! Requests about namespaces that do not exist, or are being deleted.
 
 use serde_json::{Value, json};
 
 use crate::both::Ask;
 
-/// Keeps a namespace that is being deleted.
+/// Returns the request for an object that keeps a namespace that is being deleted.
 pub(crate) fn held(namespace: &str) -> Ask {
     let map = json!({"metadata": {"name": "held", "finalizers": ["zephyr.dev/test"]}});
     Ask::post(format!("/api/v1/namespaces/{namespace}/configmaps"), map)
 }
 
-/// Releases it.
+/// Returns the request that releases the namespace.
 pub(crate) fn released(namespace: &str) -> Ask {
     let held = format!("/api/v1/namespaces/{namespace}/configmaps/held");
     Ask::patch(held, json!({"metadata": {"finalizers": null}})).beside_controllers()
 }
 
-/// Requests for `namespace`, which is being deleted, and for a missing one.
+/// Returns requests for `namespace`, which is being deleted, and for a missing one.
 pub(crate) fn all(namespace: &str) -> Vec<Ask> {
     let maps = |namespace: &str| format!("/api/v1/namespaces/{namespace}/configmaps");
     let map = || json!({"metadata": {"name": "new"}});

@@ -1,4 +1,5 @@
-//! Pods and their grace periods. No kubelet manages them, so they end when a request ends them.
+//! Requests about pods and their grace periods. No kubelet manages these pods, so they end only
+//! when a request ends them.
 
 use serde_json::{Value, json};
 
@@ -11,7 +12,7 @@ fn pod(name: &str, node: Option<&str>) -> Value {
     let mut pod = json!({
         "metadata": {"name": name, "labels": {"app": "pods"}},
         "spec": {
-            // Neither a scheduler nor a kubelet handles it.
+            // So neither a scheduler nor a kubelet handles the pod.
             "schedulerName": "nobody", "terminationGracePeriodSeconds": 20,
             "automountServiceAccountToken": false,
             "containers": [{"name": "c", "image": "none.invalid/none"}],
@@ -23,7 +24,7 @@ fn pod(name: &str, node: Option<&str>) -> Value {
     pod
 }
 
-/// A list, the watch after it, and the last object that is created here.
+/// Returns a list, the watch after it, and the last object that the requests here create.
 pub(crate) fn watch() -> (Ask, Ask, &'static str) {
     let watch = format!("{PODS}?watch=1&timeoutSeconds=600&resourceVersion=<version list>");
     (Ask::get(PODS), Ask::get(watch).of_metadata(), "last")

@@ -1,4 +1,4 @@
-//! Objects with a spec, and the scale of one of them. No pod is ever created.
+//! Requests about objects with a spec, and about the scale of one of them. No pod is ever created.
 
 use serde_json::{Value, json};
 
@@ -33,7 +33,7 @@ pub(crate) fn all() -> Vec<Ask> {
         Ask::delete(one, json!({"propagationPolicy": "Background"})),
         Ask::get(one),
         Ask::patch(one, replicas(NOBODY)),
-        // After a deletion the number starts at 1 again.
+        // After a deletion and a new creation, `metadata.generation` starts at 1 again.
         Ask::post(sets, set),
         Ask::delete(one, Value::Null),
     ];
