@@ -3,7 +3,7 @@
 // https://learn.microsoft.com/rest/api/storageservices/authorize-with-shared-key describes.
 import { createHmac } from "node:crypto";
 
-// The published account and key that every emulator has.
+// The published account and key, which are the same in every emulator.
 const account = "devstoreaccount1";
 const key = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 

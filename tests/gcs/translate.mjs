@@ -1,12 +1,12 @@
 // Lets a client of Google Cloud Storage's XML API use an S3 server: `node translate.mjs TARGET`.
-// The requests of both APIs are the same, except for the precondition of a write: at Google,
-// generation 0 means that the object must not exist. Prints the address at which it listens.
+// The requests of both APIs are the same, except for the precondition of a write: for Google,
+// generation 0 means that the object must not exist. Prints the address on which it listens.
 import { createServer, request } from "node:http";
 
 const target = new URL(process.argv[2]);
 const server = createServer((asked, answer) => {
   const headers = { ...asked.headers };
-  // A token that belongs to nobody.
+  // This token does not belong to any account.
   delete headers.authorization;
   const generation = headers["x-goog-if-generation-match"];
   if (generation !== undefined) {
