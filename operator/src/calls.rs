@@ -156,7 +156,7 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
 pub(crate) mod tests {
     use super::*;
 
-    /// An answer of the API server.
+    /// Returns the error for an answer of the API server.
     pub(crate) fn answer(code: u16, reason: &str, message: &str) -> CallError {
         let status = kube::core::Status {
             code,

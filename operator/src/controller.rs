@@ -320,7 +320,7 @@ fn restore_end(job: &mut ZephyrJob, seen: &SeenJob) -> Option<ZephyrJobStatus> {
 }
 
 /// Observes the job and plans: first from the caches, and again from live lists if the plan asks
-/// for them. Returns `None` if the job is gone.
+/// for them. Returns `None` if the job no longer exists.
 async fn consider(job: ZephyrJob, context: &Context) -> Result<Option<Considered>, Error> {
     let now = context.clock.now();
     let validated = read_job(&job, context)?;
@@ -612,7 +612,7 @@ fn lost_before(status: &zephyr_crds::ZephyrJobStatus, now: Timestamp) -> Lost {
 }
 
 /// Keeps one stream to the coordinator of the current generation, from the moment that it has a
-/// Deployment until the job has ended and the generation is gone.
+/// Deployment until the job has ended and the generation no longer exists.
 fn keep_stream(context: &Context, job: &ValidatedJob, observed: &Observed) {
     let identity = &job.identity;
     let Some(generation) = job.status.generation.filter(|_| !is_over(job)) else {
@@ -654,7 +654,8 @@ fn keep_stream(context: &Context, job: &ValidatedJob, observed: &Observed) {
 }
 
 /// Records a try to delete a pod by force. If the API server refused it, the refusal is shown until
-/// the pod is gone. No decision depends on the refusal, so everything else continues.
+/// the pod no longer exists. No decision depends on the refusal, so a refusal does not stop the
+/// reconcile.
 fn note_force_delete(
     context: &Context,
     job_uid: &str,

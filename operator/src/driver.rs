@@ -49,7 +49,7 @@ impl Jobs {
         self.changed.notify_one();
     }
 
-    /// Records that the job is gone.
+    /// Records that the job no longer exists.
     pub fn forget(&self, key: &JobKey) {
         self.lock().forget(key);
     }

@@ -242,7 +242,7 @@ impl PodFacts {
     }
 
     /// Returns whether something keeps the pod although it was deleted: a finalizer, a volume, the
-    /// container runtime of its node. No other pod takes its place before it is gone.
+    /// container runtime of its node. No other pod replaces it while it exists.
     pub fn is_held(&self, now: Timestamp) -> bool {
         self.stuck_from()
             .and_then(|from| from.checked_add(HELD_AFTER).ok())

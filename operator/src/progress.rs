@@ -294,7 +294,7 @@ impl RunStreams {
         });
     }
 
-    /// Returns the time since which the coordinator is asked to end the job.
+    /// Returns when the coordinator was first asked to end the job.
     pub fn end_requested_at(&self, job_uid: &str, generation: u32) -> Option<Timestamp> {
         self.with(job_uid, generation, |state| {
             state.end.as_ref().map(|(_, since)| *since)

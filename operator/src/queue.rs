@@ -47,7 +47,7 @@ pub enum Outcome {
     Settled,
     /// Reconcile again when something changes, or after this time.
     LookAgain(Duration),
-    /// Reconcile again after this time, and not earlier, whatever changes.
+    /// Reconcile again after this time, and not earlier, even if something changes.
     BackOff(Duration),
     /// There is no such job.
     Gone,
@@ -122,8 +122,8 @@ impl Queue {
         }
     }
 
-    /// Records that the job is gone: no further reconcile of it starts. A running reconcile
-    /// continues.
+    /// Records that the job no longer exists, so no further reconcile of it starts. A running
+    /// reconcile continues.
     pub fn forget(&mut self, key: &JobKey) {
         let Some(entry) = self.jobs.get_mut(key) else {
             return;

@@ -42,7 +42,7 @@ pub async fn job_midway(test: &str) -> Result<Midway> {
     job_midway_in(namespace, SumJob::new("sum")).await
 }
 
-/// Like [`job_midway`], with a given job.
+/// Like [`job_midway`], but applies the job `sum` in `namespace`.
 pub async fn job_midway_in(namespace: TestNamespace, sum: SumJob) -> Result<Midway> {
     let job = apply(&namespace, &sum.manifest(&namespace)).await?;
     let ledger = LedgerView::open(

@@ -60,13 +60,13 @@ impl Proxy {
         })
     }
 
-    /// From now on, answers every request with 503 `SlowDown`. Closes the connections of running
+    /// Answers every request from now on with 503 `SlowDown`. Closes the connections of running
     /// requests.
     pub fn overload(&self) {
         self.is_overloaded.send_replace(true);
     }
 
-    /// From now on, passes everything on.
+    /// Passes everything on from now on.
     pub fn recover(&self) {
         self.is_overloaded.send_replace(false);
     }

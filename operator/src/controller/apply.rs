@@ -431,7 +431,7 @@ impl Writer<'_> {
     }
 
     /// Writes `status` over the version of the job from which it was computed, and returns the job
-    /// as it is now, if it can be read.
+    /// as it is after the write, if it can be read.
     pub async fn write_status(
         &self,
         mut job: ZephyrJob,

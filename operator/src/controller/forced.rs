@@ -90,7 +90,7 @@ impl ForcedDeletes {
         self.nodes.insert(name.to_owned(), (view, now));
     }
 
-    /// Forgets pods that are gone, and nodes whose observations have expired.
+    /// Forgets pods that no longer exist, and nodes whose observations have expired.
     pub fn retain(&mut self, pods: &[Arc<PodFacts>], now: Timestamp) {
         if self.tries.is_empty() && self.nodes.is_empty() {
             return;

@@ -117,7 +117,7 @@ impl Memory {
         jobs.entry(uid.to_owned()).or_default().frozen = Some((root_uid.to_owned(), frozen));
     }
 
-    /// Records that no generation of this job runs any more.
+    /// Records that no generation of this job still runs.
     pub fn drop_frozen(&self, uid: &str) {
         if let Some(memory) = self.lock().get_mut(uid) {
             memory.frozen = None;
@@ -179,7 +179,7 @@ impl Memory {
     }
 
     /// Returns the number of workers that this operator last requested from this `StatefulSet`. The
-    /// watch may report this number later than it reports that pods are gone.
+    /// watch may report this number later than it reports that pods were deleted.
     pub fn scaled_to(&self, uid: &str, workers_uid: &str) -> Option<u32> {
         let jobs = self.lock();
         let (last, to) = jobs.get(uid)?.scaled_to.as_ref()?;
@@ -219,7 +219,7 @@ impl Memory {
         }
     }
 
-    /// Returns the tries for the job's stuck pods, without those of pods that are gone.
+    /// Returns the tries for the job's stuck pods, without the tries for pods that no longer exist.
     pub fn forced(&self, uid: &str, pods: &[Arc<PodFacts>], now: Timestamp) -> ForcedDeletes {
         let mut jobs = self.lock();
         let Some(memory) = jobs.get_mut(uid) else {

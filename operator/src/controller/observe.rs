@@ -162,8 +162,8 @@ pub async fn live(
     Ok(objects.read(job, freshness))
 }
 
-/// Reads the job itself. Returns `None` if the job is gone or can no longer be read; the watch
-/// reports both cases too.
+/// Reads the job itself. Returns `None` if the job no longer exists or can no longer be read; the
+/// watch reports both cases too.
 pub async fn live_job(client: &Client, job: &JobIdentity) -> Result<Option<SeenJob>, Error> {
     let api: Api<Seen<SeenJob>> = Api::namespaced(client.clone(), &job.namespace);
     let seen = bounded(api.get_opt(&job.name))
@@ -324,7 +324,7 @@ fn entry<'a>(
 }
 
 /// Returns whether an object belongs to the existing root. If no root is known, the object belongs
-/// to a root that is gone or that no watch shows.
+/// to a root that was deleted or that no watch shows.
 fn is_of_root(objects: &mut GenerationObjects, mark: &Mark) -> bool {
     let is_of_root = objects
         .root

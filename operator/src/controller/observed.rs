@@ -47,7 +47,7 @@ pub struct Observed {
     pub lost: Option<Lost>,
     /// The ends of worker pods that were not yet reported to the coordinator on its current stream.
     pub unreported_ends: Vec<PodEnd>,
-    /// The time since which the coordinator is asked to end the job.
+    /// When the coordinator was first asked to end the job.
     pub end_requested_at: Option<Timestamp>,
     /// When this operator last changed the number of workers.
     pub scaled_at: Option<Timestamp>,
@@ -64,8 +64,8 @@ pub struct Observed {
 }
 
 /// When this operator last saw the running generation in a good state. This is kept because a
-/// status write may be delayed: a worker that lives for less than that delay must still restart the
-/// timer of `all_workers_dead_since`.
+/// status write may be delayed: a worker that is alive for less than that delay must still restart
+/// the timer of `all_workers_dead_since`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LastWell {
     /// A worker was alive.
@@ -153,7 +153,7 @@ pub enum Frozen {
 }
 
 impl Frozen {
-    /// The job, if it was read.
+    /// Returns the job, if it was read.
     pub fn job(&self) -> Option<&FrozenJob> {
         match self {
             Self::Read(job) => Some(job),
@@ -203,7 +203,7 @@ pub struct WorkersFacts {
     /// The number of replicas that the operator requested; absent if an older release created the
     /// set.
     pub scaled_to: Option<u32>,
-    /// The number of existing pods, whatever their state.
+    /// The number of existing pods, in any state.
     pub pods: u32,
 }
 

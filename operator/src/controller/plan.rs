@@ -246,7 +246,7 @@ fn next_number(job: &ValidatedJob, observed: &Observed, current: u32) -> Result<
 }
 
 /// Plans for a job whose deletion was requested. Kubernetes deletes all objects that the job owns
-/// once the job is gone. If a finalizer keeps the job, it must not run in the meantime.
+/// once the job no longer exists. If a finalizer keeps the job, it must not run in the meantime.
 fn plan_deleted(job: &ValidatedJob, observed: &Observed) -> Plan {
     let roots = delete_roots(job, observed, u32::MAX);
     Plan {

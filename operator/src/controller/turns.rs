@@ -40,7 +40,7 @@ const KEEPS_FOR: SignedDuration = SignedDuration::from_mins(30);
 /// For how long fewer jobs start at once after a job gave its place back.
 const FEWER_FOR: SignedDuration = SignedDuration::from_mins(10);
 /// The shortest wait of a job that gave its place back for the first time; the wait doubles each
-/// further time. After this wait the pods are gone, and other pods use their room.
+/// further time. After this wait the pods no longer exist, and other pods use their room.
 const FIRST_RETURN: SignedDuration = SignedDuration::from_mins(1);
 /// The longest wait of a job that gave its place back.
 const LATEST_RETURN: SignedDuration = SignedDuration::from_mins(10);
@@ -83,7 +83,7 @@ pub struct Waiting {
 /// How far a job's start has come, according to its own spec and status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartProgress {
-    /// It takes no place: it works, has ended, is being deleted, or cannot start for a reason that
+    /// It needs no place: it works, has ended, is being deleted, or cannot start for a reason that
     /// does not concern others.
     Aside,
     /// It waits for its turn.

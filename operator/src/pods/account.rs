@@ -66,8 +66,8 @@ const OUT_OF_NODE_RESOURCE: &str = "OutOf";
 /// The values of `reason` of a terminated container.
 const CONTAINER_REASONS: &[(&str, Account)] = &[
     ("OOMKilled", Memory),
-    // The kubelet found that the container was gone: its node was restarted, or its runtime lost
-    // it. The exit code 137 is a placeholder.
+    // The kubelet could not find the container: its node was restarted, or its runtime lost it. The
+    // exit code 137 is a placeholder.
     ("ContainerStatusUnknown", Cluster),
     ("Completed", Job),
     ("Error", Job),

@@ -273,7 +273,7 @@ fn a_worker_is_alive_as_long_as_it_has_a_session() {
     assert_eq!(state(&running(true, 985), 60, &[], &[]), WorkerState::Ready);
 }
 
-/// The sixteen ways in which a pod can end, and who is responsible for each.
+/// Checks the sixteen ways in which a pod can end, and who is responsible for each.
 #[test]
 #[expect(clippy::too_many_lines, reason = "it is one long table")]
 fn fault_7121_8282_preemption_eviction_and_lost_nodes_are_disruptions() {
@@ -405,8 +405,8 @@ fn fault_7121_8282_preemption_eviction_and_lost_nodes_are_disruptions() {
     }
 }
 
-/// Every word that the kubelet, the scheduler and the controllers write for ends that the job did
-/// not cause.
+/// Checks every word that the kubelet, the scheduler and the controllers write for ends that the
+/// job did not cause.
 #[test]
 fn every_end_caused_by_a_node_or_a_controller_is_a_disruption() {
     let refused_by_its_node = [

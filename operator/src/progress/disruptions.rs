@@ -59,7 +59,7 @@ impl Disruptions {
         }
     }
 
-    /// Forgets the pods with these uids. They still exist, but have no owner any more, because
+    /// Forgets the pods with these uids. They still exist, but no longer have an owner, because
     /// their `StatefulSet` was deleted without deleting them.
     pub(super) fn leave_alone(&mut self, uids: &BTreeSet<String>) {
         self.known.retain(|uid, _| !uids.contains(uid));

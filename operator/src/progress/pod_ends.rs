@@ -16,7 +16,7 @@ const MAX_VANISHED: usize = 20_000;
 pub(super) struct PodEnds {
     /// Pods that existed at the last call: uid → name.
     known: BTreeMap<String, String>,
-    /// Pods that existed and are gone: uid → end.
+    /// The ends of pods that existed and disappeared, by the pod's uid.
     vanished: BTreeMap<String, PodEnd>,
     reported: BTreeSet<PodEnd>,
 }

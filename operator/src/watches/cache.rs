@@ -216,7 +216,7 @@ impl<F: Facts> Cache<F> {
 }
 
 impl<F: Facts> Inner<F> {
-    /// Records an existing object that belongs to no job any more. `before` is the job to which it
+    /// Records an existing object that no longer belongs to a job. `before` is the job to which it
     /// belonged until now, if any.
     fn disown(&mut self, key: &Arc<str>, before: Option<&Touched>, uid: &str) {
         let listing = self.listing;

@@ -1,6 +1,6 @@
-//! Tests a job whose coordinator cannot come back. The next generation must resume from the ledger,
-//! the names of its objects contain its number, and the old objects are deleted through their owner
-//! references.
+//! Tests a job whose coordinator cannot start again. The next generation must resume from the
+//! ledger, the names of its objects contain its number, and the old objects are deleted through
+//! their owner references.
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};

@@ -69,7 +69,7 @@ spec:
         self.failed_in(namespace, words).await.map(drop)
     }
 
-    /// Like [`Mistake::fails_with`], in a given namespace. Returns the ended job.
+    /// Like [`Mistake::fails_with`], in the namespace `namespace`. Returns the ended job.
     async fn failed_in(&self, namespace: TestNamespace, words: &[&str]) -> Result<ZephyrJob> {
         let job = apply(&namespace, &self.manifest(&namespace)).await?;
         let done = job.finished(TEST_TIMEOUT).await?;

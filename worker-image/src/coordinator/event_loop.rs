@@ -57,7 +57,7 @@ pub enum LoopError {
     /// It panicked.
     #[error("the coordinator's loop died")]
     Died,
-    /// All senders of events are gone.
+    /// All senders of events were dropped.
     #[error("no sender of events is left")]
     NoInput,
 }

@@ -22,7 +22,7 @@ use super::process::Process;
 use super::rng::Rng;
 use super::store::{Applied, Server};
 
-/// How many coordinators live at the same time at most: one that works, and superseded ones.
+/// How many coordinators run at the same time at most: one that works, and superseded ones.
 const MAX_ALIVE: usize = 4;
 /// How long it may take after the last fault until exactly one coordinator can append.
 const MAX_HEALED: Duration = Duration::from_mins(10);

@@ -43,7 +43,7 @@ pub(super) struct DiskLimit {
 
 impl DiskLimit {
     /// Reports that the worker must terminate, with the reason. Ends without a report if the sender
-    /// of the request is gone.
+    /// of the request was dropped.
     pub(super) async fn report_cause(
         self,
         asked: oneshot::Receiver<()>,
@@ -68,7 +68,7 @@ impl DiskLimit {
 }
 
 /// Measures repeatedly until the worker has to terminate, and returns how it terminates; Returns
-/// `None` if the sender of the request is gone. If the last measurement was over the limit, the
+/// `None` if the sender of the request was dropped. If the last measurement was over the limit, the
 /// worker terminates because of the limit. Otherwise one more measurement is made, because the disk
 /// may have filled since.
 async fn watch<Look>(

@@ -15,7 +15,7 @@ pub const MAX_REFUSAL_AGE: SignedDuration = SignedDuration::from_mins(25);
 /// The newest event that says that a pod could not be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodRefusal {
-    /// When the controller last said so.
+    /// When the controller last reported it.
     pub at: Timestamp,
     /// The API server's message.
     pub message: String,

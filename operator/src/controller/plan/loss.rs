@@ -1,5 +1,5 @@
-//! Decides when a generation is lost: its root is gone, or its coordinator or all its workers were
-//! absent for too long.
+//! Decides when a generation is lost: its root was deleted, or its coordinator or all its workers
+//! were absent for too long.
 //!
 //! Pure. `plan.rs` decides what follows from a loss.
 
@@ -54,8 +54,8 @@ pub(super) fn generation_lost(
     }
 }
 
-/// Returns the end of a generation whose coordinator does not come back in time, if nothing outside
-/// the job explains that.
+/// Returns the end of a generation whose coordinator does not become ready again in time, if
+/// nothing outside the job explains that.
 pub(super) fn coordinator_lost(
     job: &ValidatedJob,
     diagnosis: &Diagnosis,

@@ -156,7 +156,7 @@ fn freeze(job: &ValidatedJob, installation: &Installation, generation: u32) -> F
 }
 
 /// Scales the workers to the requested number, but never to more than there are shards, and to none
-/// before the plan is known. Near the end of the job, workers that cannot be needed any more are
+/// before the plan is known. Near the end of the job, workers that can no longer be useful are
 /// released.
 pub(super) fn scale(job: &ValidatedJob, observed: &Observed, generation: u32) -> Option<Action> {
     let report = observed
@@ -201,7 +201,7 @@ fn released(now: u32, useful: u32) -> u32 {
 /// Deletes by force the pods that a lost node keeps Terminating, because the `StatefulSet` does not
 /// replace them by itself. Sessions are fenced, so a pod that still runs on such a node can do no
 /// harm. This includes pods of both roles and of all generations, because nothing else would remove
-/// them before the node is gone.
+/// them before the node itself is removed.
 pub(super) fn force_deletes(
     observed: &Observed,
     installation: &Installation,

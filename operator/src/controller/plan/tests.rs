@@ -217,7 +217,7 @@ impl World {
         true
     }
 
-    /// Reconciles until nothing changes any more. Writes of status are not delayed here.
+    /// Reconciles until nothing changes. Writes of status are not delayed here.
     fn settle(&mut self) {
         for _ in 0..50 {
             self.written = None;
@@ -1284,7 +1284,7 @@ fn fault_5041_the_timer_of_dead_workers_starts_again_after_one_was_alive() {
     assert_eq!(world.generation(), 1);
 }
 
-/// A worker that is alive, or has crashed.
+/// Sets the only worker to alive, or to crashed.
 fn flap(world: &mut World, is_alive: bool) {
     world.worker_pod("w-0", |pod| {
         pod.scheduled_since = Some(at(1_000));
@@ -1956,7 +1956,7 @@ fn a_generation_of_another_release_continues_and_no_other_is_started() {
     lose_coordinator(&mut world);
     assert_eq!(world.generation(), 1);
     assert_eq!(world.log[logged..], Vec::<String>::new());
-    // The coordinator comes back and ends the job. Its report is enough for that.
+    // The coordinator becomes ready again and ends the job. Its report is enough for that.
     world.coordinator_is(true);
     world.ends(true, "Succeeded");
     world.settle();

@@ -12,7 +12,7 @@ use crate::controller::validate::ValidatedJob;
 const MAX_NAMED: usize = 4;
 
 impl Projection {
-    /// Sets the status of a deleted job: nothing of the job runs any more, but somebody's finalizer
+    /// Sets the status of a deleted job: nothing of the job still runs, but somebody's finalizer
     /// keeps the object.
     pub(super) fn delete(&mut self, job: &ValidatedJob) {
         let message = sentence(&job.finalizers);

@@ -37,7 +37,7 @@ impl Projection {
         self.set_for_tools();
     }
 
-    /// Returns when the job ended, if status still says so.
+    /// Returns when the job ended, if status still contains the time.
     fn ended_at(&self) -> Time {
         let record = self.status.generations.last();
         let of_generation = record.and_then(|record| record.end_time.clone());
@@ -51,7 +51,7 @@ impl Projection {
         last.filter(|last| Some(last.to) == self.status.phase)
     }
 
-    /// Returns why the job ended, if status still says so.
+    /// Returns why the job ended, if status still contains the reason.
     fn why_ended(&self) -> (Reason, String) {
         let step = self.last_step();
         let record = self.status.generations.last();

@@ -282,7 +282,7 @@ fn creating(pod: &Value, now: jiff::Timestamp) -> Due {
     Due::Change(changed)
 }
 
-/// Returns the pod with a node of its own.
+/// Returns the pod with its own node.
 fn with_node(pod: &Value) -> Value {
     let mut changed = pod.clone();
     let uid = pod["metadata"]["uid"].as_str().unwrap_or("");
