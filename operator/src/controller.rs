@@ -611,8 +611,8 @@ fn lost_before(status: &zephyr_crds::ZephyrJobStatus, now: Timestamp) -> Lost {
         })
 }
 
-/// Keeps one stream to the coordinator of the current generation, from the moment that it has a
-/// Deployment until the job has ended and the generation no longer exists.
+/// Keeps one stream to the coordinator of the current generation, from the time at which the
+/// coordinator has a Deployment until the job has ended and the generation no longer exists.
 fn keep_stream(context: &Context, job: &ValidatedJob, observed: &Observed) {
     let identity = &job.identity;
     let Some(generation) = job.status.generation.filter(|_| !is_over(job)) else {
@@ -683,9 +683,9 @@ fn note_old_root(context: &Context, job_uid: &str, failed: Option<apply::Error>)
     context.memory.hold_old_roots(job_uid, wait, now);
 }
 
-/// Executes the plan up to the first failure, because a later action may depend on an earlier one.
-/// Two failures do not stop it: a pod that cannot be deleted by force, and an earlier generation
-/// that cannot be deleted.
+/// Executes the plan's actions until one fails, because a later action may depend on an earlier
+/// one. Two failures do not stop the execution: if a pod cannot be deleted by force, and if an
+/// earlier generation cannot be deleted.
 async fn apply_all(
     writer: &Writer<'_>,
     plan: &Plan,
@@ -747,7 +747,8 @@ async fn announce_scaled_back(context: &Context, job: &JobIdentity, name: &str, 
     announce(context, &seen.reference(), &announcement).await;
 }
 
-/// Writes the status, keeps it until the watch has caught up, and publishes events for the changes.
+/// Writes the status, and publishes events for the changes. The written job is remembered until the
+/// watch delivers it.
 async fn write_status(
     writer: &Writer<'_>,
     context: &Context,

@@ -343,8 +343,8 @@ impl StreamState {
         }
     }
 
-    /// Sends the request to end the run, if there is one. The message may get lost: after a while
-    /// the operator ends the job without the coordinator.
+    /// Sends the request to end the run, if there is one. The message may get lost; then the
+    /// operator ends the job after a while without the coordinator.
     fn send_end(&self) {
         if let (Some((end, _)), Some(outbox)) = (&self.end, &self.outbox) {
             drop(outbox.try_send(end.clone()));

@@ -99,8 +99,8 @@ pub enum RunPhase {
 pub struct Planned {
     /// Number of stages.
     pub stages: u32,
-    /// The most tasks that can run at the same time: more workers than this are not useful. The
-    /// number of shards of the stage with the most shards, unless stages run at the same time.
+    /// How many tasks can run at the same time at most. More workers than this are not useful. This
+    /// is the largest number of shards of any stage, unless stages run at the same time.
     pub max_shards: u32,
 }
 

@@ -310,8 +310,9 @@ impl Filling {
     }
 }
 
-/// The waits between tries of a watch. They double while it fails, and are reset once it has worked
-/// for a while. A successful list alone does not show that the watch works.
+/// The waits between tries of a watch. They double while the watch fails, and start again from the
+/// first wait after it has worked for a while. A successful list alone does not show that the watch
+/// works.
 #[derive(Debug, Default)]
 struct WatchBackoff {
     failures: u32,

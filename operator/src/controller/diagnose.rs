@@ -68,9 +68,9 @@ pub struct WorkersHealth {
     /// The time since which no worker is alive. Absent while a worker is alive, or while no worker
     /// is requested.
     pub dead_since: Option<Timestamp>,
-    /// The earliest time at which a pod that is still not alive was assigned to its node. Pods
-    /// without a node and pods that are being disrupted do not count. A slow node first gets time
-    /// to start a pod, so this may be in the future.
+    /// When the first of the pods that are still not alive was assigned to its node. Pods without a
+    /// node and pods that are being disrupted do not count. A slow node first gets time to start a
+    /// pod, so this may be in the future.
     pub failing_since: Option<Timestamp>,
     /// What keeps workers from being ready.
     pub trouble: Option<Trouble>,

@@ -1,5 +1,5 @@
-//! What the operator remembers about a job between two reconciles. Correctness does not depend on
-//! it: after a restart it is empty.
+//! Keeps what the operator remembers about a job between two reconciles. Correctness does not
+//! depend on this memory, which is empty after a restart.
 
 mod events;
 

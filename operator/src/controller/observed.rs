@@ -98,7 +98,8 @@ pub enum Freshness {
     LivePods,
 }
 
-/// The objects of one generation. The token Secret is not among them: the operator never reads one.
+/// The objects of one generation. The token's Secret is not included, because the operator never
+/// reads it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GenerationObjects {
     /// The `ConfigMap` with the frozen job.

@@ -128,8 +128,8 @@ pub struct Start {
     pub not_before: Option<Timestamp>,
     /// Number of consecutive generations without a committed task, including the one that ended.
     pub without_progress: u32,
-    /// The number of tasks that the operator knows to be committed; absent if only an older release
-    /// could know it.
+    /// How many committed tasks the operator knows of. Absent if only an older release observed the
+    /// job.
     pub tasks_before: Option<u64>,
 }
 

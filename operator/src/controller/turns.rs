@@ -39,8 +39,8 @@ pub const STARTING_TIMEOUT: SignedDuration = SignedDuration::from_mins(5);
 const KEEPS_FOR: SignedDuration = SignedDuration::from_mins(30);
 /// For how long fewer jobs start at once after a job gave its place back.
 const FEWER_FOR: SignedDuration = SignedDuration::from_mins(10);
-/// The shortest wait of a job that gave its place back for the first time; the wait doubles each
-/// further time. After this wait the pods no longer exist, and other pods use their room.
+/// The shortest wait of a job that gave its place back for the first time; each further time
+/// doubles the wait. After this wait the pods no longer exist, and other pods use their room.
 const FIRST_RETURN: SignedDuration = SignedDuration::from_mins(1);
 /// The longest wait of a job that gave its place back.
 const LATEST_RETURN: SignedDuration = SignedDuration::from_mins(10);
@@ -284,8 +284,8 @@ pub fn turns(candidates: &[Candidate], limit: usize, now: Timestamp) -> BTreeMap
         0
     };
     let mut starting = 0;
-    // The number of places by namespace. Jobs that start, jobs whose turn has come and jobs that
-    // gave a place back a moment ago count.
+    // The number of places by namespace. Three kinds of jobs count: jobs that start, jobs whose
+    // turn has come, and jobs that gave a place back a moment ago.
     let mut places: BTreeMap<&str, usize> = BTreeMap::new();
     for candidate in candidates {
         let turn = match candidate.stage {

@@ -62,8 +62,8 @@ pub struct ValidatedJob {
 pub enum Verdict {
     /// A generation may begin, because the spec has no errors.
     Accepted,
-    /// A generation may begin although newer rules refuse the spec: the job has begun with exactly
-    /// this spec.
+    /// A generation may begin although newer rules refuse the spec, because the job has already
+    /// begun with exactly this spec.
     BegunBefore(Vec<FieldError>),
     /// No generation may begin. A running generation continues, because its settings are frozen.
     Refused(Vec<FieldError>),

@@ -20,8 +20,8 @@ use Account::{Cluster, Job, Memory};
 
 /// The values of `status.reason` of a pod.
 const POD_REASONS: &[(&str, Account)] = &[
-    // From the kubelet, to protect its node; `is_own_limit` recognizes evictions because of one of
-    // the pod's own limits.
+    // The kubelet evicted the pod to protect its node. `is_own_limit` recognizes evictions because
+    // of one of the pod's own limits.
     ("Evicted", Cluster),
     ("Preempting", Cluster),
     ("Preempted", Cluster),

@@ -24,8 +24,9 @@ use crate::watches;
 use crate::watches::decode::Seen;
 use crate::watches::facts::Anybody;
 
-/// How long the start waits until another definition is published. During an upgrade the definition
-/// is applied at the same time as the operator, and API servers publish it within seconds.
+/// How long the start waits for another definition, if the published one is too old. During an
+/// upgrade the definition is applied at the same time as the operator, and API servers publish it
+/// within seconds.
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(30);
 /// For how long the first list of jobs is tried again. An API server that restarts answers within
 /// minutes. If the process ended instead, Kubernetes would restart it with increasing waits of up

@@ -267,8 +267,8 @@ async fn carry_out(tools: &Tools, call: Call) -> Result<Option<Event>, EffectErr
         }
         Call::Finalize(task, file) => {
             let name = "complete a final file under spec.pipeline.sink.files.path";
-            // The owner of the folder is checked before every try: if the job was cut off from the
-            // store, it may have lost the folder in the meantime.
+            // The owner of the folder is checked before every try. If the job could not reach the
+            // store, another job may have taken the folder over in the meantime.
             let complete = || finalize::complete_output(&tools.output, &file);
             let judge = |error: &OutputError| tools.judge.output(error);
             match retries.call(name, judge, complete).await {

@@ -30,8 +30,8 @@ pub struct WorkerOptions {
     pub memory_is_limited: bool,
     /// How many bytes of its node's disk the pod may use; 0 if there is no limit.
     pub disk_limit_bytes: u64,
-    /// The executable of child processes; default: this executable. It must begin with
-    /// [`child_main_if_requested`](crate::child_main_if_requested).
+    /// The executable of child processes. The default is this executable. Its `main` must first
+    /// call [`child_main_if_requested`](crate::child_main_if_requested).
     pub executable: Option<PathBuf>,
     /// The folder for data that does not fit into memory. The pod writes nowhere else. Each slot
     /// has its own folder in it.

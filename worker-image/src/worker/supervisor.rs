@@ -43,8 +43,8 @@ const DONE_PER_MESSAGE: usize = 64;
 const REPORT_INTERVAL: Duration = Duration::from_millis(1);
 /// How often progress is reported, and unsent messages are tried again.
 const TICK: Duration = Duration::from_millis(500);
-/// How long a worker that was asked to terminate waits until the coordinator has received its last
-/// messages.
+/// How long a worker that was asked to terminate waits at most until the coordinator has received
+/// its last messages.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The dependencies of the supervisor.

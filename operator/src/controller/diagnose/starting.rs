@@ -19,8 +19,8 @@ const PULL_TIMEOUT: SignedDuration = SignedDuration::from_mins(2);
 /// pod's generation may end because of it. A node that creates a hundred pods at once needs minutes
 /// for each. A large image over a slow network also needs minutes.
 const SLOW_START: SignedDuration = SignedDuration::from_mins(30);
-/// Like [`SLOW_START`], but if an event reports a failure. Under load a mount or a sandbox fails
-/// now and then, and the kubelet tries again, after two minutes at most.
+/// Like [`SLOW_START`], but if an event reports a failure. Under load a mount or a sandbox
+/// sometimes fails, and the kubelet tries again after at most two minutes.
 const FAILING_START: SignedDuration = SignedDuration::from_mins(5);
 
 /// Returns the time until which a pod that its node is starting counts only as slow. Returns `None`

@@ -18,8 +18,8 @@ const PAGE: u32 = 500;
 /// How many pages are read at most. Kubernetes keeps about 40 events of one object per hour. Only
 /// if an object has more than 10,000 events, the newest may be missed.
 const MAX_PAGES: usize = 20;
-/// How far the clock of the event's writer may be behind ours, including the rounding of events to
-/// whole seconds.
+/// How far the clock of an event's writer may be behind ours. This includes the rounding of times
+/// in events to whole seconds.
 pub const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(30);
 
 /// Visits all events that `selector` (a field selector) selects, in no particular order.

@@ -108,7 +108,7 @@ pub(super) fn mend_service(
 }
 
 /// Gives the coordinator's Deployment of `generation` one replica again, if somebody scaled it: two
-/// coordinators would take the ledger from each other.
+/// coordinators would repeatedly fence each other.
 pub(super) fn scale_coordinator(
     job: &ValidatedJob,
     observed: &Observed,

@@ -1802,8 +1802,8 @@ fn workers_that_somebody_scales_before_the_plan_is_known_are_scaled_to_none() {
     world.says(RunPhase::Running, 8);
     world.settle();
     assert_eq!(world.workers().replicas, 4);
-    // During a take-over the coordinator has no plan for a moment. No worker is released because of
-    // that.
+    // During a take-over the coordinator has no plan for a moment. This must not release any
+    // worker.
     world.says(RunPhase::Planning, 8);
     world.settle();
     assert_eq!(world.workers().replicas, 4);
