@@ -97,6 +97,7 @@ mod run {
         log_lines_to_json_writes_what_is_expected "log-lines-to-json"
         mask_personal_data_writes_what_is_expected "mask-personal-data"
         orders_by_region_writes_what_is_expected "orders-by-region"
+        own_code_writes_what_is_expected "own-code"
         revenue_writes_what_is_expected "revenue"
         sample_writes_what_is_expected "sample"
         search_index_writes_what_is_expected "search-index"

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::{DurationBounds, DurationText};
+use crate::exec::MountSpec;
 use crate::pipeline::PipelineSpec;
 use crate::pod_template::PodTemplate;
 use crate::preemptible::PreemptibleSpec;
@@ -107,7 +108,7 @@ pub struct ZephyrJobSpec {
     /// generation.
     #[serde(default)]
     #[schemars(length(max = 512))]
-    #[x_kube(validation = rules::image())]
+    #[x_kube(validation = rules::image("spec.image", OWN_RELEASE))]
     pub image: String,
     /// The coordinator: one pod, never on preemptible nodes.
     #[serde(default)]
@@ -205,7 +206,24 @@ pub struct WorkersSpec {
     /// Pod settings of the workers. A change applies to the next generation.
     #[serde(default)]
     pub template: PodTemplate,
+    /// Image in which the workers run, such as python:3.12-slim, for the commands of exec steps;
+    /// empty = spec.image. An init container copies the worker's program into it. A change applies
+    /// to the next generation.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 512))]
+    #[x_kube(validation = rules::image("spec.workers.image", IMAGE_OF_JOB))]
+    pub image: String,
+    /// `ConfigMaps` and Secrets whose keys are files of the workers, such as scripts for exec steps.
+    /// A change applies to the next generation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub mounts: Vec<MountSpec>,
 }
+
+/// What an empty `spec.image` means.
+pub(crate) const OWN_RELEASE: &str = "the release that the operator belongs to";
+/// What an empty `spec.workers.image` means.
+pub(crate) const IMAGE_OF_JOB: &str = "spec.image";
 
 /// How often and for how long the job retries. Each field says when a change applies.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]

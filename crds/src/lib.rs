@@ -11,6 +11,7 @@
 pub mod conditions;
 pub mod crd;
 pub mod duration;
+pub mod exec;
 pub mod field_error;
 pub mod frozen;
 pub mod job;

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::exec::ExecSpec;
 use crate::quantity::{QuantityError, QuantityText};
 use crate::{rules, schema};
 
@@ -228,8 +229,8 @@ pub struct FilesSource {
     pub empty_ok: bool,
     /// A file larger than this that is not compressed is split at line ends into shards of about
     /// equal size, such as 64Mi; 0 = no file is split. Not set = 256Mi; no file is then split if the
-    /// steps before the first groupBy, deduplicate or count contain takePerShard, or if no such step
-    /// follows and the output has a single name. Immutable.
+    /// steps before the first groupBy, deduplicate or count contain takePerShard or exec, or if no
+    /// such step follows and the output has a single name. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::amount_or_zero("spec.pipeline.source.files.splitBytes", FILE_BYTES))]
     pub split_bytes: Option<QuantityText>,
@@ -262,7 +263,7 @@ fn bytes(amount: &QuantityText) -> Result<u64, QuantityError> {
 /// One step: exactly one field is set. Immutable.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = rules::exactly_one(&["map", "filter", "flatMap", "select", "takePerShard", "groupBy", "deduplicate", "count"]))]
+#[x_kube(validation = rules::exactly_one(&["map", "filter", "flatMap", "select", "takePerShard", "exec", "groupBy", "deduplicate", "count"]))]
 pub struct StepSpec {
     /// A jq expression that gives exactly one value for each record, such as `{id, total: (.price *
     /// .count)}`. Immutable.
@@ -292,6 +293,10 @@ pub struct StepSpec {
     #[schemars(range(min = 1, max = 1_000_000_000_000_i64))]
     #[x_kube(validation = rules::range("takePerShard", 1, MAX_TAKE))]
     pub take_per_shard: Option<u64>,
+    /// Own code: a process for each shard gets the records on its standard input, one JSON value
+    /// per line, and returns records on its standard output. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec: Option<ExecSpec>,
     /// Groups the records by key and aggregates each group. The result has one record for each key,
     /// `{"key": …, "<name>": …}`, in order of the key. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]

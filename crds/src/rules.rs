@@ -34,6 +34,9 @@ const STEPS_THAT_FIX_SHARDS: &str = "self.steps.filter(s, has(s.count) || (has(s
 const SHUFFLES: &str = "(has(self.steps) && self.steps.exists(s, has(s.count) || has(s.groupBy) || has(s.deduplicate)))";
 /// Whether all shards would have one file.
 const HAS_ONE_NAME: &str = "!self.sink.files.path.matches('[{]shard(:0[1-9])?[}]')";
+/// What the first word of a command may be.
+pub(crate) const PROGRAM_ALLOWED: &str =
+    "the name of a program in PATH, such as python3, or its absolute path";
 
 /// The part of the value that a message shows; the expression is CEL.
 enum Got<'a> {
@@ -169,7 +172,8 @@ pub(crate) fn backoff_order() -> Rule {
     )])
 }
 
-pub(crate) fn image() -> Rule {
+/// A reference to an image in the field `path`; empty text has the meaning `or_empty`.
+pub(crate) fn image(path: &str, or_empty: &str) -> Rule {
     // As in a container engine, the first part is a host only if it contains a dot or a port.
     let label = "[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?";
     let host = format!("({label}([.]{label})+(:[0-9]{{1,5}})?|{label}:[0-9]{{1,5}})/");
@@ -177,7 +181,7 @@ pub(crate) fn image() -> Rule {
     none_of(&[
         fault(
             format!("self.matches('{CONTROL}')"),
-            "spec.image: is not a valid image reference",
+            &format!("{path}: is not a valid image reference"),
             &Got::Nothing,
             "printable characters only",
         ),
@@ -185,9 +189,11 @@ pub(crate) fn image() -> Rule {
             format!(
                 "self != '' && !self.matches('^({host})?{part}(/{part})*(:[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?(@sha256:[a-f0-9]{{64}})?$')"
             ),
-            "spec.image: is not a valid image reference",
+            &format!("{path}: is not a valid image reference"),
             &Got::Text("self"),
-            "registry/repository:tag or registry/repository@sha256:digest with the repository in lower case, or empty for the release that the operator belongs to",
+            &format!(
+                "registry/repository:tag or registry/repository@sha256:digest with the repository in lower case, or empty for {or_empty}"
+            ),
         ),
     ])
 }
@@ -345,6 +351,31 @@ pub(crate) fn object_name() -> Rule {
     )])
 }
 
+/// A mounted object: exactly one, at a path of its own.
+pub(crate) fn mount() -> Rule {
+    none_of(&[
+        fault(
+            "has(self.configMap) == has(self.secret)",
+            "has not exactly one of configMap and secret",
+            &Got::Text("self.path"),
+            "the name of one of them",
+        ),
+        fault(
+            format!(
+                "!self.path.matches('^(/[A-Za-z0-9_.-]+)+$') || self.path.contains('/.') || {}",
+                crate::exec::RESERVED_FOLDERS
+                    .iter()
+                    .map(|folder| format!("(self.path + '/').startsWith('{folder}/')"))
+                    .collect::<Vec<_>>()
+                    .join(" || ")
+            ),
+            "has a path that is not allowed",
+            &Got::Text("self.path"),
+            &crate::exec::mount_paths_allowed(),
+        ),
+    ])
+}
+
 pub(crate) fn jq_expression() -> Rule {
     Rule::new("size(self) > 0").message("is empty; a jq expression, . for the record itself")
 }
@@ -369,6 +400,30 @@ pub(crate) fn exactly_one(fields: &[&str]) -> Rule {
         &Got::Number(&count),
         &format!("exactly one of {}", fields.join(", ")),
     )])
+}
+
+/// The first word of a command.
+pub(crate) fn program() -> Rule {
+    none_of(&[
+        fault(
+            "size(self) > 0 && size(self[0]) == 0",
+            "has no program",
+            &Got::Nothing,
+            PROGRAM_ALLOWED,
+        ),
+        fault(
+            "size(self) > 0 && self[0].contains('/') && !self[0].startsWith('/')",
+            "begins with a relative path",
+            &Got::Text("self[0]"),
+            PROGRAM_ALLOWED,
+        ),
+    ])
+}
+
+/// The names of a command's environment variables.
+pub(crate) fn command_environment() -> Rule {
+    Rule::new("self.all(name, name.matches('^[A-Za-z_][A-Za-z0-9_]*$') && !name.startsWith('ZEPHYR_'))")
+        .message("has a name that is not valid; letters, digits and underscores, no digit first, and not ZEPHYR_*")
 }
 
 pub(crate) fn aggregate_names() -> Rule {

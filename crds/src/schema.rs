@@ -4,6 +4,7 @@
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
+use crate::exec::{MAX_VARIABLE, MAX_VARIABLES, MAX_WORD, MAX_WORDS};
 use crate::pipeline::{
     AggregateSpec, MAX_AGGREGATES, MAX_COLUMNS, MAX_ITEMS, MAX_PATH, MAX_PATHS, MAX_TABLE_PATHS,
     MAX_TABLES, MAX_VALUES, TableSpec,
@@ -96,6 +97,24 @@ pub(crate) fn columns(_: &mut SchemaGenerator) -> Schema {
             "x-kubernetes-validations": [rules::column()],
         },
         "x-kubernetes-list-type": "atomic",
+    })
+}
+
+pub(crate) fn command(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "minItems": 1,
+        "maxItems": MAX_WORDS,
+        "items": {"type": "string", "maxLength": MAX_WORD},
+        "x-kubernetes-list-type": "atomic",
+    })
+}
+
+pub(crate) fn command_environment(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": MAX_VARIABLES,
+        "additionalProperties": {"type": "string", "maxLength": MAX_VARIABLE},
     })
 }
 

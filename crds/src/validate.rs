@@ -3,6 +3,7 @@
 //! express some of the checks. Pure.
 
 mod columns;
+mod exec;
 mod extension;
 mod items;
 mod numbers;
@@ -17,7 +18,10 @@ mod values;
 use serde_json::Value;
 
 pub use crate::field_error::FieldError;
-use crate::job::{MAX_SLOTS, MAX_WORKERS, RetriesSpec, StorageSpec, WorkersSpec, ZephyrJobSpec};
+use crate::job::{
+    IMAGE_OF_JOB, MAX_SLOTS, MAX_WORKERS, OWN_RELEASE, RetriesSpec, StorageSpec, WorkersSpec,
+    ZephyrJobSpec,
+};
 use crate::names::MAX_JOB_NAME;
 use crate::places;
 use crate::resources::Role;
@@ -74,7 +78,7 @@ pub fn validate(spec: &ZephyrJobSpec, name: &str, place: Place) -> Vec<FieldErro
     ));
     errors.extend(storage(&spec.storage, place));
     errors.extend(places::overlaps(&places::areas(&resolved)));
-    errors.extend(text::image(&spec.image));
+    errors.extend(text::image("spec.image", &spec.image, OWN_RELEASE));
     errors.extend(resources::validate(
         "spec.coordinator.resources",
         &spec.coordinator.resources,
@@ -86,6 +90,7 @@ pub fn validate(spec: &ZephyrJobSpec, name: &str, place: Place) -> Vec<FieldErro
     ));
     errors.extend(pods::coordinator_is_not_preemptible(spec));
     errors.extend(workers(&spec.workers));
+    errors.extend(exec::slots(spec));
     errors.extend(retries(&spec.retries));
     if let Some(seconds) = spec.ttl_seconds_after_finished {
         errors.extend(numbers::range(
@@ -194,6 +199,9 @@ fn workers(workers: &WorkersSpec) -> Vec<FieldError> {
         &workers.preemptible,
     ));
     errors.extend(pods::template("spec.workers.template", &workers.template));
+    let image = text::image("spec.workers.image", &workers.image, IMAGE_OF_JOB);
+    errors.extend(image);
+    errors.extend(exec::mounts(&workers.mounts));
     errors
 }
 

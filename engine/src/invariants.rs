@@ -463,18 +463,17 @@ fn nothing_runs_after_the_end(state: &State) -> Result<(), Violation> {
 }
 
 fn no_slot_is_idle_while_a_task_could_run(state: &State) -> Result<(), Violation> {
-    let free = state
-        .by_load
-        .first()
-        .is_some_and(|(place, _)| place.load < FULL_LOAD);
     let watching = state.last_tick >= state.dispatch_from;
-    if !free || !watching || state.job != JobState::Running {
+    let Some((place, number)) = state.by_load.first().copied() else {
+        return Ok(());
+    };
+    if !watching || state.job != JobState::Running {
         return Ok(());
     }
-    let runnable = (0..)
-        .map(StageId)
-        .zip(&state.stages)
-        .find(|(id, stage)| !stage.ready.is_empty() && state.has_input(*id));
+    let runnable = (0..).map(StageId).zip(&state.stages).find(|(id, stage)| {
+        let can_run = !stage.ready.is_empty() && state.has_input(*id);
+        can_run && state.fits(*id, place, number, FULL_LOAD)
+    });
     require(
         runnable.is_none(),
         "no slot is idle while a task could run",

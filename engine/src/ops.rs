@@ -6,7 +6,7 @@
 //! of (shard, position), which decides what "first" means.
 
 use crate::expr::Variables;
-use crate::plan::{Merge, Stage, StageOutput};
+use crate::plan::{Merge, RecordOperation, RecordStep, Stage, StageOutput};
 use crate::record::{Limits, Record};
 
 use expression::Scope;
@@ -45,7 +45,8 @@ mod tests;
 /// The compiled steps of a stage, shared by all of its tasks in this process.
 pub struct StageProgram {
     merger: Option<Merger>,
-    steps: Vec<CompiledStep>,
+    /// The steps before the first command, between two commands, and after the last one.
+    segments: Vec<Vec<CompiledStep>>,
     combiner: Option<(u32, Merger)>,
 }
 
@@ -88,10 +89,14 @@ impl StageProgram {
             Some((path, merge)) => Some(Merger::compile(path, merge, scope)?),
             None => None,
         };
-        let steps = stage
+        let between = |step: &RecordStep| matches!(step.operation, RecordOperation::Exec(_));
+        let segments = stage
             .steps
-            .iter()
-            .map(|step| CompiledStep::compile(step, scope))
+            .split(between)
+            .map(|steps| {
+                let compiled = steps.iter().map(|step| CompiledStep::compile(step, scope));
+                compiled.collect()
+            })
             .collect::<Result<_, _>>()?;
         let combiner = match &stage.output {
             StageOutput::Shuffle {
@@ -103,14 +108,22 @@ impl StageProgram {
         };
         Ok(Self {
             merger,
-            steps,
+            segments,
             combiner,
         })
     }
 
-    /// The fused record steps, for one attempt of one task.
+    /// The fused record steps before the first command, or all of them if there is no command, for
+    /// one attempt of one task.
     pub fn steps(&self) -> StepRun<'_> {
-        StepRun::new(&self.steps)
+        StepRun::new(self.segments.first().map_or(&[], Vec::as_slice))
+    }
+
+    /// The fused record steps after each command, in the order of the commands, for one attempt of
+    /// one task.
+    pub fn steps_after_commands(&self) -> impl Iterator<Item = StepRun<'_>> {
+        let after = self.segments.iter().skip(1);
+        after.map(|steps| StepRun::new(steps))
     }
 
     /// Makes records from the shuffles that the stage reads; `None` if it reads a source.

@@ -59,6 +59,8 @@ pub enum Step {
     Select(Vec<Vec<String>>),
     /// Keeps the first records of each shard, up to this number.
     TakePerShard(u64),
+    /// Passes the records of each shard through a process.
+    Exec(Exec),
     /// Groups records of equal key.
     GroupBy(GroupBy),
     /// Keeps the first record of each key.
@@ -70,6 +72,20 @@ pub enum Step {
     },
     /// One record: the number of records.
     Count,
+}
+
+/// A program that gets the records of a shard on its standard input, as JSON lines, and returns
+/// records on its standard output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exec {
+    /// The program, by its name or its absolute path, and its arguments. Never empty.
+    pub command: Vec<String>,
+    /// Environment variables besides those that every command has.
+    pub env: BTreeMap<String, String>,
+    /// How many task slots of a worker it takes; at least 1.
+    pub slots: u32,
+    /// Whether it may end successfully before it has read all of its input.
+    pub may_ignore_input: bool,
 }
 
 /// Groups records of equal key and aggregates each group.

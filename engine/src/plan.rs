@@ -4,7 +4,7 @@
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::id::{SourceId, StageId};
-use crate::pipeline::{Format, GroupBy, Tables, Values};
+use crate::pipeline::{Exec, Format, GroupBy, Tables, Values};
 
 mod display;
 mod expressions;
@@ -105,6 +105,24 @@ impl Stage {
             StageInput::Shuffle { path, merge, .. } => Some((path.as_str(), merge)),
         })
     }
+
+    /// Its commands, in order, each with its path in the manifest.
+    pub fn commands(&self) -> impl Iterator<Item = (&str, &Exec)> {
+        self.steps.iter().filter_map(|step| match &step.operation {
+            RecordOperation::Exec(exec) => Some((step.path.as_str(), exec)),
+            RecordOperation::Map(_)
+            | RecordOperation::FlatMap(_)
+            | RecordOperation::Filter(_)
+            | RecordOperation::Select(_)
+            | RecordOperation::TakePerShard(_) => None,
+        })
+    }
+
+    /// How many task slots of a worker one of its tasks takes: its commands run at the same time.
+    pub fn slots(&self) -> u32 {
+        let all = self.commands().map(|(_, exec)| exec.slots);
+        all.fold(0, u32::saturating_add).max(1)
+    }
 }
 
 /// Where a stage's records come from.
@@ -178,4 +196,7 @@ pub enum RecordOperation {
     Select(Vec<Vec<String>>),
     /// See `pipeline::Step::TakePerShard`.
     TakePerShard(u64),
+    /// See `pipeline::Step::Exec`. It takes all records of a shard, one after the other; the steps
+    /// before it and those after it are separate passes.
+    Exec(Exec),
 }

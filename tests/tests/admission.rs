@@ -677,7 +677,7 @@ async fn parts_of_pipelines_have_exactly_one_kind_and_values_within_bounds() -> 
         ("-", "spec/pipeline/source", json!({}), "must have exactly one field (got 0); exactly one of items, files"),
         ("-", "spec/pipeline/source/files/paths", json!([]), "spec.pipeline.source.files.paths in body should have at least 1 items"),
         ("-", "spec/pipeline/source/files/paths", json!(vec!["s3://aa/b"; 101]), "Too many: 101: must have at most 100 items"),
-        ("-", step, json!({}), "spec.pipeline.steps[0]: Invalid value: \"object\": must have exactly one field (got 0); exactly one of map, filter, flatMap, select, takePerShard, groupBy, deduplicate, count"),
+        ("-", step, json!({}), "spec.pipeline.steps[0]: Invalid value: \"object\": must have exactly one field (got 0); exactly one of map, filter, flatMap, select, takePerShard, exec, groupBy, deduplicate, count"),
         ("-", step, json!({"map": ".", "filter": "."}), "must have exactly one field (got 2); exactly one of map, filter"),
         ("-", step, json!({"map": ""}), "spec.pipeline.steps[0].map: Invalid value: \"string\": is empty; a jq expression, . for the record itself"),
         ("-", step, json!({"map": "x".repeat(8193)}), "spec.pipeline.steps[0].map: Too long"),

@@ -11,6 +11,7 @@ mod defect;
 #[path = "../../store/tests/fixtures/mod.rs"]
 #[expect(dead_code, reason = "the tests of zephyr-store use more of it")]
 mod fixtures;
+pub mod install;
 pub mod job;
 pub mod local;
 pub mod metrics;

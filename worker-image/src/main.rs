@@ -1,4 +1,4 @@
-//! `zephyr-worker coordinator|worker`: arguments, signals, exit codes. Contains no logic of either
+//! `zephyr-worker coordinator|worker|install`: arguments, signals, exit codes. Contains no logic of either
 //! role.
 
 use std::net::SocketAddr;
@@ -15,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 use zephyr_store::install_crypto_provider;
 use zephyr_worker::admin::{self, Ready};
 use zephyr_worker::coordinator::{self, CoordinatorError, CoordinatorOptions, Status};
+use zephyr_worker::install::{InstallError, install};
 use zephyr_worker::job::{RunJob, RunJobError};
 use zephyr_worker::metrics::{CoordinatorMetrics, WorkerMetrics};
 use zephyr_worker::open_files::raise_open_files_limit;
@@ -44,6 +45,12 @@ enum Role {
     Coordinator(CoordinatorArguments),
     /// Runs tasks.
     Worker(WorkerArguments),
+    /// Copies this program and the certificate authorities that it trusts into a folder, so that a
+    /// container of another image can run it.
+    Install {
+        /// The folder.
+        folder: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -126,6 +133,8 @@ enum MainError {
     Coordinator(CoordinatorError),
     #[error(transparent)]
     Worker(WorkerError),
+    #[error(transparent)]
+    Install(InstallError),
 }
 
 fn main() -> ExitCode {
@@ -149,6 +158,7 @@ fn run(arguments: Arguments) -> Result<(), MainError> {
         Role::Coordinator(arguments) => {
             runtime(&mut Builder::new_multi_thread())?.block_on(coordinate(arguments))
         }
+        Role::Install { folder } => install(&folder).map_err(MainError::Install),
         // Supervisor and slots only pass messages on, which is cheapest on one thread.
         Role::Worker(arguments) => {
             runtime(&mut Builder::new_current_thread())?.block_on(work(arguments))

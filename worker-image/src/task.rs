@@ -5,6 +5,7 @@
 
 mod context;
 mod error;
+pub(crate) mod exec;
 mod input;
 mod output;
 mod run;
@@ -12,7 +13,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-pub use context::{TaskContext, TaskContextError, TaskSetup};
+pub use context::{CommandSettings, TaskContext, TaskContextError, TaskSetup};
 pub use error::TaskFailure;
 pub use run::{Assignment, InputPart, ProgressCounters, TaskInput, Trace, run};
 pub use tables::{MAX_TABLE_FILES, MAX_TABLES_BYTES, TableError, check_sizes, check_tables};

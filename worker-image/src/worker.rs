@@ -8,6 +8,7 @@ mod child_main;
 mod death;
 mod disk;
 mod frames;
+mod hidden;
 mod memory;
 mod memory_watch;
 mod options;
@@ -34,15 +35,18 @@ pub(crate) use session::{Line, Session};
 pub(crate) use slot::{SlotCommand, SlotEvent};
 pub(crate) use supervisor::Supervisor;
 pub use supervisor::SupervisorError;
+use zephyr_engine::pipeline::Step;
 use zephyr_proto::task::Setup;
 use zephyr_proto::worker::Hello;
 
 use self::child::own_executable;
 use self::disk::DiskLimit;
+use self::hidden::hide_from_commands;
 use self::memory::OomCounter;
 use self::memory_watch::MemoryWatch;
 use self::session::SessionOptions;
 use self::slot::{Slot, SlotOptions};
+use crate::job::RunJob;
 
 /// Events that wait for the supervisor's loop, which waits for nothing else.
 const EVENTS_QUEUED: usize = 256;
@@ -93,6 +97,9 @@ pub async fn run(
         Some(path) => path,
         None => own_executable().map_err(|source| WorkerError::Executable { source })?,
     };
+    if has_commands(&options.job) && !options.job.is_local {
+        hide_from_commands();
+    }
     let incarnation = rand::rng().random_range(1..=u64::MAX);
     let spill_name = format!("zephyr-{}-", options.pod_uid);
     remove_leftovers(&options.spill_directory, &spill_name);
@@ -123,7 +130,7 @@ pub async fn run(
         executable,
         stall_timeout: options.job.task_stall_timeout,
         memory_limit_bytes,
-        memory: MemoryWatch::new(memory_limit_bytes, slots),
+        memory: MemoryWatch::new(memory_limit_bytes, slots, has_commands(&options.job)),
         oom: OomCounter::find(),
     });
     let (events, slot_events) = mpsc::channel(EVENTS_QUEUED);
@@ -175,6 +182,12 @@ pub async fn run(
         tracing::debug!(%error, "the spill directory stays");
     }
     ended.map_err(WorkerError::Supervisor)
+}
+
+/// Whether own code runs in the job.
+fn has_commands(job: &RunJob) -> bool {
+    let steps = &job.pipeline.steps;
+    steps.iter().any(|step| matches!(step, Step::Exec(_)))
 }
 
 /// The tasks that run the slots, and the channels to them.

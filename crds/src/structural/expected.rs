@@ -78,9 +78,13 @@ const STEPS: Words = &[
     ),
     (
         &[
-            "window", "pivot", "cogroup", "sql", "script", "udf", "python", "exec", "cache",
+            "script", "udf", "python", "command", "run", "pipe", "shell", "bash", "process",
         ],
-        "there is no such step yet; allowed are map, filter, flatMap, select, takePerShard, groupBy, deduplicate and count",
+        "use exec: { command: [python3, /scripts/clean.py] }, which passes the records of each shard through a process",
+    ),
+    (
+        &["window", "pivot", "cogroup", "sql", "cache"],
+        "there is no such step yet; allowed are map, filter, flatMap, select, takePerShard, exec, groupBy, deduplicate and count",
     ),
     (
         &[

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Place, columns, extension, items, numbers, text, uri};
+use super::{Place, columns, exec, extension, items, numbers, text, uri};
 use crate::field_error::FieldError;
 use crate::pipeline::{
     AggregateSpec, Compression, FILE_BYTES, FilesSink, FilesSource, GroupBySpec, ItemsSource,
@@ -202,6 +202,7 @@ fn step(path: &str, step: &StepSpec) -> Vec<FieldError> {
             ("flatMap", step.flat_map.is_some()),
             ("select", step.select.is_some()),
             ("takePerShard", step.take_per_shard.is_some()),
+            ("exec", step.exec.is_some()),
             ("groupBy", step.group_by.is_some()),
             ("deduplicate", step.deduplicate.is_some()),
             ("count", step.count.is_some()),
@@ -229,6 +230,9 @@ fn step(path: &str, step: &StepSpec) -> Vec<FieldError> {
             1,
             MAX_TAKE,
         ));
+    }
+    if let Some(command) = &step.exec {
+        errors.extend(exec::validate(&format!("{path}.exec"), command));
     }
     if let Some(group) = &step.group_by {
         errors.extend(group_by(&format!("{path}.groupBy"), group));
@@ -432,18 +436,13 @@ fn split_without_shards(pipeline: &PipelineSpec) -> Option<FieldError> {
     let files = pipeline.source.files.as_ref()?;
     let (split, _) = files.effective_sizes().ok()?;
     let splits = split.is_some_and(|bytes| bytes > 0);
-    let shuffles = pipeline.steps.iter().any(shuffles);
+    let shuffles = pipeline.steps.iter().any(StepSpec::shuffles);
     (splits && !shuffles && !pipeline.sink.files.has_shard()).then(|| {
         let field = "spec.pipeline.source.files.splitBytes";
         let wrong = "makes several shards of a file, but the output has one name";
         let allowed = "put {shard} into spec.pipeline.sink.files.path, or omit splitBytes";
         FieldError::new(field, wrong, allowed).got(&pipeline.sink.files.path)
     })
-}
-
-/// Whether a step redistributes its records.
-fn shuffles(step: &StepSpec) -> bool {
-    step.count.is_some() || step.group_by.is_some() || step.deduplicate.is_some()
 }
 
 /// The number of shards that is certain. A glob may match only one file, so it counts as one, and so
@@ -464,7 +463,7 @@ fn known_shards(pipeline: &PipelineSpec) -> usize {
             Ok(_) | Err(_) => 1,
         });
     let is_by_size = files.is_some();
-    let first = pipeline.steps.iter().position(shuffles);
+    let first = pipeline.steps.iter().position(StepSpec::shuffles);
     let source = items.or(files).unwrap_or(1);
     let steps = pipeline.steps.iter().enumerate();
     steps.fold(source, |upstream, (index, step)| {

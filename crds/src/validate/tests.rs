@@ -849,8 +849,7 @@ fn a_compression_that_contradicts_the_name_of_the_file_is_refused() {
 #[test]
 fn a_step_is_exactly_one_thing_and_names_what_is_wrong_in_it() {
     let step = "spec.pipeline.steps[0]";
-    let all =
-        "exactly one of map, filter, flatMap, select, takePerShard, groupBy, deduplicate, count";
+    let all = "exactly one of map, filter, flatMap, select, takePerShard, exec, groupBy, deduplicate, count";
     let group = |aggregate: Value| json!({"groupBy": {"key": ".", "aggregate": aggregate}});
     for (value, message) in [
         (
@@ -1253,6 +1252,128 @@ fn only_the_custom_provider_has_settings_and_needs_them() {
         "workers/preemptible",
         json!({"provider": "gke", "nodeSelector": {"a": "b"}}),
         "spec.workers.preemptible: has nodeSelector or tolerations although provider is not custom; remove them or set provider: custom",
+    );
+}
+
+#[test]
+fn a_command_is_a_program_with_words_and_variables_that_a_system_can_pass() {
+    let errors = |exec: Value| {
+        errors_of(
+            &[(
+                "pipeline",
+                json!({
+                    "source": {"items": {"values": [1], "shards": 1}},
+                    "steps": [{"exec": exec}],
+                    "sink": {"files": {"path": "s3://bucket/o.jsonl"}},
+                }),
+            )],
+            Place::Cluster,
+        )
+    };
+    for good in [
+        json!({"command": ["cat"]}),
+        json!({"command": ["/bin/sh", "-c", "a | ./b"], "env": {"A": "", "b_1": "$x"}, "format": "jsonl", "slots": 1, "mayIgnoreInput": true}),
+    ] {
+        assert_eq!(errors(good.clone()), Vec::<String>::new(), "{good}");
+    }
+    let path = "spec.pipeline.steps[0].exec";
+    for (bad, begin) in [
+        (json!({"command": []}), ".command: is empty"),
+        (json!({"command": [""]}), ".command: has no program"),
+        (
+            json!({"command": ["./x"]}),
+            ".command: begins with a relative path (got ./x)",
+        ),
+        (
+            json!({"command": vec!["a"; 65]}),
+            ".command: has too many words (got 65)",
+        ),
+        (
+            json!({"command": ["a", "b\u{0}"]}),
+            ".command[1]: contains a zero character",
+        ),
+        (
+            json!({"command": ["a"], "env": {"ZEPHYR_X": "1"}}),
+            ".env: has a name that is not valid (got ZEPHYR_X)",
+        ),
+        (
+            json!({"command": ["a"], "env": {"a=b": "1"}}),
+            ".env: has a name that is not valid (got a=b)",
+        ),
+        (json!({"command": ["a"], "slots": 0}), ".slots: "),
+        (
+            json!({"command": ["a"], "slots": 2}),
+            ".slots: takes more slots than a worker has, together with the other commands of its stage (got 2); at most 1",
+        ),
+    ] {
+        let found = errors(bad.clone());
+        let first = found.first().cloned().unwrap_or_default();
+        assert!(
+            first.starts_with(&format!("{path}{begin}")),
+            "{bad}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn a_mount_is_one_object_in_a_folder_of_its_own() {
+    let errors = |mounts: Value| {
+        let workers = json!({"replicas": 1, "mounts": mounts, "image": "python:3"});
+        errors_of(&[("workers", workers)], Place::Cluster)
+    };
+    let good = json!([{"path": "/scripts", "configMap": "a"}, {"path": "/a/b.c", "secret": "b"}]);
+    assert_eq!(errors(good), Vec::<String>::new());
+    for (bad, words) in [
+        (
+            json!([{"path": "/a"}]),
+            "spec.workers.mounts[0]: has not exactly one of configMap and secret (got /a)",
+        ),
+        (
+            json!([{"path": "/a", "configMap": "a", "secret": "b"}]),
+            "has not exactly one",
+        ),
+        (
+            json!([{"path": "a", "secret": "b"}]),
+            "spec.workers.mounts[0]: has a path that is not allowed (got a)",
+        ),
+        (
+            json!([{"path": "/", "secret": "b"}]),
+            "path that is not allowed",
+        ),
+        (
+            json!([{"path": "/a/../b", "secret": "b"}]),
+            "path that is not allowed",
+        ),
+        (
+            json!([{"path": "/tmp/x", "secret": "b"}]),
+            "path that is not allowed",
+        ),
+        (
+            json!([{"path": "/zephyr", "secret": "b"}]),
+            "path that is not allowed",
+        ),
+        (
+            json!([{"path": "/var/run/zephyr/token", "secret": "b"}]),
+            "path that is not allowed",
+        ),
+        (
+            json!([{"path": "/a", "secret": "b"}, {"path": "/a/c", "secret": "d"}]),
+            "spec.workers.mounts[1]: has the path of another mount",
+        ),
+        (
+            json!([{"path": "/a", "secret": "B!"}]),
+            "spec.workers.mounts[0].secret: is not a valid object name",
+        ),
+    ] {
+        let found = errors(bad.clone());
+        assert!(
+            found.iter().any(|error| error.contains(words)),
+            "{bad}: {found:?}"
+        );
+    }
+    assert_eq!(
+        errors(json!([{"path": "/tmpx", "secret": "b"}])),
+        Vec::<String>::new()
     );
 }
 

@@ -101,12 +101,15 @@ pub(super) fn reserved_key(path: &str, kind: &str, key: &str) -> Option<FieldErr
     })
 }
 
-pub(super) fn image(image: &str) -> Option<FieldError> {
+/// Reports a text that is not a reference to an image; empty text has the meaning `or_empty`.
+pub(super) fn image(path: &str, image: &str, or_empty: &str) -> Option<FieldError> {
     if image.is_empty() || is_image(image) {
         return None;
     }
-    let allowed = "registry/repository:tag or registry/repository@sha256:digest with the repository in lower case, or empty for the release that the operator belongs to";
-    Some(FieldError::new("spec.image", "is not a valid image reference", allowed).got(image))
+    let allowed = format!(
+        "registry/repository:tag or registry/repository@sha256:digest with the repository in lower case, or empty for {or_empty}"
+    );
+    Some(FieldError::new(path, "is not a valid image reference", allowed).got(image))
 }
 
 fn is_image(image: &str) -> bool {

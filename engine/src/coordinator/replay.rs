@@ -2,6 +2,7 @@
 //! coordinator of this plan is refused; nothing is guessed. Reads nothing itself.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::coordinator::config::Config;
 use crate::coordinator::defect::{self, Defect};
@@ -97,6 +98,7 @@ impl State {
             job: JobState::Running,
             stages: empty_stages(plan),
             width: plan.width(),
+            slots_of_stages: slots_of_stages(plan),
             histories: BTreeMap::new(),
             workers: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -254,6 +256,15 @@ fn empty_stages(plan: &Plan) -> Vec<StageState> {
         }
     }
     stages
+}
+
+/// Most plans have no command that takes more than one slot.
+fn slots_of_stages(plan: &Plan) -> Arc<[u32]> {
+    let slots: Vec<u32> = plan.stages.iter().map(Stage::slots).collect();
+    if slots.iter().all(|slots| *slots == 1) {
+        return Arc::default();
+    }
+    slots.into()
 }
 
 fn empty_stage(stage: &Stage) -> StageState {

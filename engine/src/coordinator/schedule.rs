@@ -35,7 +35,8 @@ impl State {
     /// The next task of the stage and a worker for it, if both exist.
     fn next_match(&self, stage: StageId, room: u64) -> Option<(ShardId, WorkerNumber)> {
         let shard = *self.stage(stage).ready.first()?;
-        let has_room = |(place, _): &&(Place, WorkerNumber)| place.load < room;
+        let has_room =
+            |(place, number): &&(Place, WorkerNumber)| self.fits(stage, *place, *number, room);
         let (_, number) = self.by_load.first().filter(has_room)?;
         let history = self.histories.get(&TaskId { stage, shard });
         let Some(history) = history else {
@@ -51,6 +52,22 @@ impl State {
         let mut with_room = self.by_load.iter().take_while(has_room);
         let other = with_room.find(|(_, other)| !is_avoided(other));
         Some((shard, other.map_or(*number, |(_, other)| *other)))
+    }
+
+    /// Whether a worker has room for a task of the stage: a task that takes several slots needs room
+    /// for all of them.
+    pub(crate) fn fits(
+        &self,
+        stage: StageId,
+        place: Place,
+        number: WorkerNumber,
+        room: u64,
+    ) -> bool {
+        let others = self.workers.get(&number).map_or(0, |worker| {
+            let slots = u64::from(worker.slots_for(stage)) - 1;
+            slots * FULL_LOAD / u64::from(worker.slots.max(1))
+        });
+        place.load + others < room
     }
 
     fn release_delayed(&mut self, now: Timestamp) {

@@ -3,6 +3,7 @@
 //! exactly once. Chooses no tasks.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::coordinator::config::{
     ADOPTION_PREFERENCE_MS, EARLY_END_MS, MAX_PREDECESSORS, MAX_SLOTS,
@@ -175,6 +176,7 @@ impl State {
             link: Link::Reconnecting,
             newest_session: session,
             slots: 1,
+            slots_of_stages: Arc::clone(&self.slots_of_stages),
             draining: false,
             is_let_go: self.is_above_kept(ordinal),
             known_since: now,

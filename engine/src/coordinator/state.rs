@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
+use std::sync::Arc;
 
 use crate::coordinator::config::Config;
 use crate::coordinator::defect::{self, Defect};
@@ -24,6 +25,8 @@ pub struct State {
     pub(crate) stages: Vec<StageState>,
     /// The most tasks that can run at the same time.
     pub(crate) width: u32,
+    /// How many slots a task of each stage takes; empty if all take one.
+    pub(crate) slots_of_stages: Arc<[u32]>,
     /// Only tasks with problems have an entry.
     pub(crate) histories: BTreeMap<TaskId, History>,
     pub(crate) workers: BTreeMap<WorkerNumber, Worker>,
@@ -244,6 +247,8 @@ pub(crate) struct Worker {
     /// Its newest session: a Hello on an older one is late.
     pub(crate) newest_session: SessionId,
     pub(crate) slots: u32,
+    /// As in the state.
+    pub(crate) slots_of_stages: Arc<[u32]>,
     /// Whether it terminates and takes no more tasks.
     pub(crate) draining: bool,
     /// Whether the operator releases its pod, so that its end is not a disruption.
@@ -283,12 +288,31 @@ impl Worker {
         }
     }
 
+    /// How many of its slots a task of this stage takes. A worker with fewer slots than the stage
+    /// asks for runs one such task at a time.
+    pub(crate) fn slots_for(&self, stage: StageId) -> u32 {
+        let asked_for = self.slots_of_stages.get(stage.0 as usize).copied();
+        asked_for.unwrap_or(1).clamp(1, self.slots.max(1))
+    }
+
+    /// The slots of everything that it runs or will run.
+    fn slots_taken(&self) -> u64 {
+        if self.slots_of_stages.is_empty() {
+            return self.running.len() as u64;
+        }
+        let each = self
+            .running
+            .iter()
+            .map(|task| self.slots_for(task.task.stage));
+        each.map(u64::from).sum()
+    }
+
     /// The worker's position among the workers that may be given tasks; `None` if it may not.
     pub(crate) fn place(&self) -> Option<Place> {
         let goes = self.draining && !defect::is(Defect::DrainingTakesTasks);
         let takes_tasks = self.session().is_some() && !goes && self.rests_until.is_none();
         takes_tasks.then(|| Place {
-            load: self.running.len() as u64 * FULL_LOAD / u64::from(self.slots.max(1)),
+            load: self.slots_taken() * FULL_LOAD / u64::from(self.slots.max(1)),
             ordinal: self.ordinal.unwrap_or(u32::MAX),
         })
     }

@@ -13,6 +13,7 @@ mod scenarios;
 mod sessions;
 mod setbacks;
 mod simulation;
+mod slots;
 mod stages;
 mod tail;
 mod waste;

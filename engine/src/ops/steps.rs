@@ -60,6 +60,10 @@ impl CompiledStep {
             }
             RecordOperation::Select(fields) => Operation::Select(select::compile(&path, fields)?),
             RecordOperation::TakePerShard(limit) => Operation::TakePerShard(*limit),
+            RecordOperation::Exec(_) => {
+                let message = "a command has no expression to compile";
+                return Err(OperatorError::of_data(&path, message));
+            }
         };
         Ok(Self { path, operation })
     }

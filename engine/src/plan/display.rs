@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::{Merge, Plan, RecordOperation, RecordStep, Stage, StageOutput};
 use crate::id::{SourceId, StageId};
-use crate::pipeline::{Aggregate, Format, GroupBy};
+use crate::pipeline::{Aggregate, Exec, Format, GroupBy};
 
 const HEADINGS: [&str; 5] = ["STAGE", "NAME", "SHARDS", "READS", "WRITES"];
 
@@ -182,7 +182,47 @@ fn operation_text(operation: &RecordOperation) -> String {
             paths.join(", ")
         }
         RecordOperation::TakePerShard(records) => records.to_string(),
+        RecordOperation::Exec(exec) => exec_text(exec),
     }
+}
+
+/// Everything that determines what a command does and how it is run. Defaults are left out.
+fn exec_text(exec: &Exec) -> String {
+    let Exec {
+        command,
+        env,
+        slots,
+        may_ignore_input,
+    } = exec;
+    let words: Vec<String> = command.iter().map(|word| quoted(word)).collect();
+    let mut text = words.join(" ");
+    for (name, value) in env {
+        text.extend(["\n      ", name, "=", &quoted(value)]);
+    }
+    if *slots != 1 {
+        text.extend(["\n      ", &counted((*slots).into(), "slot")]);
+    }
+    if *may_ignore_input {
+        text.push_str("\n      may ignore its input");
+    }
+    text
+}
+
+/// A text in quotes, on one line. It does not depend on the version of the compiler, as `{:?}` may.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            '\n' => quoted.push_str("\\n"),
+            character if character.is_ascii_control() => {
+                quoted.extend(character.escape_unicode());
+            }
+            character => quoted.push(character),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 fn aggregate_text(aggregate: &Aggregate) -> String {
@@ -211,8 +251,10 @@ pub fn counted(count: u64, noun: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use crate::id::{SourceId, StageId};
-    use crate::pipeline::{Aggregate, Format, GroupBy, Pipeline, Sink, Source, Step};
+    use crate::pipeline::{Aggregate, Exec, Format, GroupBy, Pipeline, Sink, Source, Step};
     use crate::plan::{StageInput, plan};
 
     fn word_count() -> Pipeline {
@@ -329,6 +371,42 @@ stage 1 map
         assert_eq!(distinct.len(), 3, "{digests:?}");
         graph.stages[0].inputs = vec![StageInput::Source(SourceId(1))];
         assert!(graph.to_string().contains("  source 2  "));
+    }
+
+    #[test]
+    fn a_command_is_shown_with_all_that_changes_what_it_does() {
+        let exec = |change: fn(&mut Exec)| {
+            let mut exec = Exec {
+                command: vec!["sh".to_owned(), "-c".to_owned(), "a \"b\"\nc".to_owned()],
+                env: BTreeMap::new(),
+                slots: 1,
+                may_ignore_input: false,
+            };
+            change(&mut exec);
+            let mut pipeline = word_count();
+            pipeline.steps = vec![Step::Exec(exec)];
+            plan(&pipeline, 2)
+        };
+        let plain = exec(|_| {});
+        let text = plain.to_string();
+        let line = "  spec.pipeline.steps[0].exec: \"sh\" \"-c\" \"a \\\"b\\\"\\nc\"\n";
+        assert!(text.ends_with(line), "{text}");
+        let full = exec(|exec| {
+            exec.env.insert("A".to_owned(), "b".to_owned());
+            (exec.slots, exec.may_ignore_input) = (2, true);
+        });
+        let text = full.to_string();
+        let lines = "\n      A=\"b\"\n      2 slots\n      may ignore its input\n";
+        assert!(text.ends_with(lines), "{text}");
+        let others = [
+            exec(|exec| exec.command.push("d".to_owned())),
+            exec(|exec| exec.slots = 2),
+            exec(|exec| exec.may_ignore_input = true),
+            full,
+        ];
+        for other in others {
+            assert_ne!(other.digest(), plain.digest());
+        }
     }
 
     #[test]

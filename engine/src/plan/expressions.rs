@@ -69,7 +69,7 @@ pub fn check_expressions(pipeline: &Pipeline) -> Vec<ExpressionError> {
                 let compiled = select::compile(&path, columns);
                 check(path, compiled.map(drop).map_err(|error| error.message));
             }
-            Step::TakePerShard(_) | Step::Count => {}
+            Step::TakePerShard(_) | Step::Exec(_) | Step::Count => {}
         }
     }
     errors

@@ -10,6 +10,7 @@ pub(crate) fn step(index: usize, step: &Step) -> String {
         Step::Filter(_) => "filter",
         Step::Select(_) => "select",
         Step::TakePerShard(_) => "takePerShard",
+        Step::Exec(_) => "exec",
         Step::GroupBy(_) => "groupBy",
         Step::Deduplicate { .. } => "deduplicate",
         Step::Count => "count",

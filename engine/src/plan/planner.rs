@@ -65,6 +65,7 @@ impl Planner {
             Step::Filter(expression) => RecordOperation::Filter(expression.clone()),
             Step::Select(paths) => RecordOperation::Select(paths.clone()),
             Step::TakePerShard(records) => RecordOperation::TakePerShard(*records),
+            Step::Exec(exec) => RecordOperation::Exec(exec.clone()),
             Step::GroupBy(group_by) => {
                 return self.shuffle(
                     "reduce",
@@ -180,6 +181,34 @@ mod tests {
             .iter()
             .map(|stage| (stage.name.as_str(), stage.shards, stage.steps.len()))
             .collect()
+    }
+
+    #[test]
+    fn the_commands_of_a_stage_add_up_to_the_slots_of_its_tasks() {
+        let exec = |slots| {
+            Step::Exec(crate::pipeline::Exec {
+                command: vec!["cat".to_owned()],
+                env: std::collections::BTreeMap::new(),
+                slots,
+                may_ignore_input: false,
+            })
+        };
+        let steps = vec![
+            exec(2),
+            Step::Map(".".to_owned()),
+            exec(3),
+            Step::Count,
+            exec(1),
+        ];
+        let plan = plan(&pipeline(steps), 4);
+        let slots: Vec<u32> = plan.stages.iter().map(Stage::slots).collect();
+        assert_eq!(slots, [5, 1]);
+        let commands = plan.stages[0].commands().map(|(path, _)| path);
+        let paths: Vec<&str> = commands.collect();
+        assert_eq!(
+            paths,
+            ["spec.pipeline.steps[0].exec", "spec.pipeline.steps[2].exec"]
+        );
     }
 
     #[test]

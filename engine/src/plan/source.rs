@@ -268,14 +268,15 @@ fn shuffles(step: &Step) -> bool {
         | Step::FlatMap(_)
         | Step::Filter(_)
         | Step::Select(_)
-        | Step::TakePerShard(_) => false,
+        | Step::TakePerShard(_)
+        | Step::Exec(_) => false,
     }
 }
 
 /// Whether the result of a step depends on which records share a shard.
 fn sees_its_shard(step: &Step) -> bool {
     match step {
-        Step::TakePerShard(_) => true,
+        Step::TakePerShard(_) | Step::Exec(_) => true,
         Step::Map(_)
         | Step::FlatMap(_)
         | Step::Filter(_)

@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use zephyr_crds::exec::ExecSpec;
 use zephyr_crds::pipeline::{
     AggregateSpec, Compression, DeduplicateSpec, FileFormat, GroupBySpec, PipelineSpec, SourceSpec,
     StepSpec, TableSpec,
 };
 use zephyr_engine::pipeline::{
-    Aggregate, Format, GroupBy, Pipeline, Sink, Source, Step, Tables, Values,
+    Aggregate, Exec, Format, GroupBy, Pipeline, Sink, Source, Step, Tables, Values,
 };
 use zephyr_engine::record::{Limits, MAX_NESTING, MAX_RECORD_BYTES};
 
@@ -198,6 +199,7 @@ fn step(index: usize, spec: &StepSpec) -> Result<Step, PipelineError> {
         flat_map,
         select,
         take_per_shard,
+        exec,
         group_by,
         deduplicate,
         count,
@@ -220,6 +222,10 @@ fn step(index: usize, spec: &StepSpec) -> Result<Step, PipelineError> {
             take_per_shard.map(|records| Ok(Step::TakePerShard(records))),
         ),
         (
+            "exec",
+            exec.as_ref().map(|exec| Ok(Step::Exec(command(exec)))),
+        ),
+        (
             "groupBy",
             group_by
                 .as_ref()
@@ -233,8 +239,17 @@ fn step(index: usize, spec: &StepSpec) -> Result<Step, PipelineError> {
         ),
         ("count", count.map(|_| Ok(Step::Count))),
     ];
-    let allowed = "map, filter, flatMap, select, takePerShard, groupBy, deduplicate, count";
+    let allowed = "map, filter, flatMap, select, takePerShard, exec, groupBy, deduplicate, count";
     only(path, found, allowed)?
+}
+
+fn command(spec: &ExecSpec) -> Exec {
+    Exec {
+        command: spec.command.clone(),
+        env: spec.env.clone(),
+        slots: spec.effective_slots().max(1),
+        may_ignore_input: spec.may_ignore_input.unwrap_or_default(),
+    }
 }
 
 /// `a.b` is the key `b` in the value of the key `a`.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use zephyr_crds::pipeline::TableSpec;
@@ -71,8 +72,19 @@ pub struct TaskSetup {
     pub memory_bytes: u64,
     /// A local folder for data that does not fit into memory.
     pub spill_folder: PathBuf,
+    /// The settings of commands.
+    pub commands: CommandSettings,
     /// The runtime for calls to the store.
     pub runtime: Handle,
+}
+
+/// What the commands of own code need besides their step.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommandSettings {
+    /// The name of the job.
+    pub job: String,
+    /// How long a command may run without moving a byte.
+    pub stall_timeout: Duration,
 }
 
 impl TaskSetup {
@@ -98,6 +110,10 @@ impl TaskSetup {
             limits: job.limits,
             memory_bytes,
             spill_folder,
+            commands: CommandSettings {
+                job: job.frozen.name.clone(),
+                stall_timeout: job.task_stall_timeout,
+            },
             pipeline: job.pipeline,
             runtime,
         }
@@ -160,6 +176,12 @@ impl TaskContext {
             programs: Arc::default(),
             loaded: Arc::default(),
         })
+    }
+
+    /// Whether some stage has commands.
+    pub fn has_commands(&self) -> bool {
+        let mut stages = self.setup.plan.stages.iter();
+        stages.any(|stage| stage.commands().next().is_some())
     }
 
     /// The stage's steps, compiled once; reads the tables first, once.

@@ -9,10 +9,13 @@ use zephyr_store::formats::{ReadError, WriteError};
 use zephyr_store::shuffle::ShuffleError;
 use zephyr_store::storage::StorageError;
 
+use crate::task::exec::ExecError;
 use crate::task::tables::TableError;
 
 /// The longest reported sentence: it goes into the ledger and into a Kubernetes event.
 const MAX_ERROR_CHARS: usize = 1000;
+/// The same for a command, whose sentence contains the end of its standard error.
+const MAX_COMMAND_ERROR_CHARS: usize = MAX_ERROR_CHARS + 4096;
 
 /// Why an attempt failed, as reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +57,9 @@ pub(super) enum TaskError {
     /// A table cannot be used.
     #[error("{0}")]
     Table(#[source] TableError),
+    /// A command failed.
+    #[error("{0}")]
+    Exec(#[source] Box<ExecError>),
     /// The assignment contradicts the plan.
     #[error("the assignment does not fit the plan: {0}")]
     FollowAssignment(String),
@@ -86,12 +92,17 @@ impl From<TaskError> for TaskFailure {
         if let TaskError::Shuffle(ShuffleError::LoseInput { producer, .. }) = &error {
             lost_input = Some(*producer);
         }
+        let most = if matches!(error, TaskError::Exec(_)) {
+            MAX_COMMAND_ERROR_CHARS
+        } else {
+            MAX_ERROR_CHARS
+        };
         let class = class(&error);
         let is_disruption = class == FailureClass::Disruption && lost_input.is_none();
         Self {
             class,
             setback: is_disruption.then(|| setback(&error)),
-            error: error.to_string().chars().take(MAX_ERROR_CHARS).collect(),
+            error: error.to_string().chars().take(most).collect(),
             lost_input,
         }
     }
@@ -114,6 +125,7 @@ fn class(error: &TaskError) -> FailureClass {
         )
         | TaskError::WriteOutput(WriteError::LineBreak { .. } | WriteError::ByteOrderMark { .. })
         | TaskError::Table(_) => FailureClass::Deterministic,
+        TaskError::Exec(error) => error.class(),
         TaskError::WriteOutput(WriteError::Compress { .. })
         | TaskError::FollowAssignment(_)
         | TaskError::Bug(_) => FailureClass::Application,
@@ -138,6 +150,7 @@ impl TaskError {
             | Self::WriteOutput(_)
             | Self::Shuffle(_)
             | Self::Table(_)
+            | Self::Exec(_)
             | Self::FollowAssignment(_)
             | Self::Bug(_) => None,
         }

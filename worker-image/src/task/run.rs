@@ -13,6 +13,7 @@ use zephyr_store::storage::{CallKind, InputFile, Location, StorageError, is_obje
 
 use crate::task::context::TaskContext;
 use crate::task::error::{TaskError, TaskFailure};
+use crate::task::exec::Chain;
 use crate::task::input::{Place, read_files, read_items, read_shuffle};
 use crate::task::output::Output;
 
@@ -86,6 +87,9 @@ pub struct ProgressCounters {
 pub trait Trace: Send + Sync {
     /// `record` is its line or its number, from 1.
     fn note(&self, input: &str, record: u64);
+
+    /// The task starts the commands of these steps.
+    fn commands(&self, _steps: &str) {}
 }
 
 /// Runs an attempt to its end, on this thread, which should be one of
@@ -97,6 +101,9 @@ pub fn run(
     counters: &Arc<ProgressCounters>,
     trace: Option<&dyn Trace>,
 ) -> Result<TaskOutput, TaskFailure> {
+    if let (Some(trace), Some(steps)) = (trace, commands(context, assignment)) {
+        trace.commands(&steps);
+    }
     let trace = trace.filter(|_| assignment.trace_records);
     // Everything that a panic leaves unfinished belongs to this attempt, and its output is never
     // read.
@@ -117,6 +124,14 @@ pub fn run(
         }
         failure
     })
+}
+
+/// The steps of the commands that a task starts, for people, if there are any.
+fn commands(context: &TaskContext, assignment: &Assignment) -> Option<String> {
+    let stages = &context.setup.plan.stages;
+    let stage = stages.get(assignment.task.task.stage.0 as usize)?;
+    let steps: Vec<&str> = stage.commands().map(|(step, _)| step).collect();
+    (!steps.is_empty()).then(|| steps.join(" and "))
 }
 
 /// The object that a call could not reach, if the error may disappear.
@@ -205,15 +220,16 @@ fn pass_records(
     if steps.is_finished() {
         return Ok(records_in);
     }
+    let mut chain = Chain::start(context, stage, program, assignment.task, counters)?;
     let mut take = |record, place: Place<'_>| {
         if let Some(trace) = trace {
             trace.note(place.input, place.number);
         }
         records_in += 1;
         counters.records.fetch_add(1, Ordering::Relaxed);
-        let flow = steps
-            .push(record, &mut |record| output.push(record))
-            .map_err(|error| placed(error, place))?;
+        let flow = chain
+            .push(&mut steps, record, &mut |record| output.push(record))
+            .map_err(|error| placed(error, &place))?;
         Ok(matches!(flow, Flow::Continue))
     };
     match (&assignment.input, program.merger()) {
@@ -238,11 +254,12 @@ fn pass_records(
             )));
         }
     }
+    chain.finish(&mut |record| output.push(record))?;
     Ok(records_in)
 }
 
 /// Puts file and record in front of a step's message.
-fn placed(error: TaskError, place: Place<'_>) -> TaskError {
+pub(super) fn placed(error: TaskError, place: &dyn std::fmt::Display) -> TaskError {
     use zephyr_store::shuffle::ShuffleError;
     if let TaskError::Operate(source) | TaskError::Shuffle(ShuffleError::Merge(source)) = error {
         let place = place.to_string();

@@ -24,6 +24,7 @@ use super::*;
 use crate::fixtures::attempts::first_attempt;
 use crate::fixtures::tricky::{Trick, Tricks, tricky};
 
+mod exec;
 mod graph;
 mod parts;
 mod tables;
@@ -40,6 +41,7 @@ struct Job {
     tables: TableFiles,
     limits: ReadLimits,
     memory_bytes: u64,
+    stall_timeout: Duration,
     /// The plan, if it is not that of the pipeline.
     other_plan: Option<Plan>,
 }
@@ -85,6 +87,7 @@ impl Job {
             tables: TableFiles::new(),
             limits: ReadLimits::default(),
             memory_bytes: 0,
+            stall_timeout: Duration::from_mins(1),
             other_plan: None,
         }
     }
@@ -124,6 +127,10 @@ impl Job {
             limits: self.limits,
             memory_bytes: self.memory_bytes,
             spill_folder: spill_folder.to_owned(),
+            commands: CommandSettings {
+                job: "name".to_owned(),
+                stall_timeout: self.stall_timeout,
+            },
             runtime: self.runtime.handle().clone(),
         })
     }

@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use zephyr_engine::expr::on_full_stack;
 use zephyr_engine::id::TaskAttempt;
 use zephyr_proto::task::{
-    FromChild, NextRecord, Ready, Setup, SetupFailed, ToChild, from_child, to_child,
+    Commands, FromChild, NextRecord, Ready, Setup, SetupFailed, ToChild, from_child, to_child,
 };
 use zephyr_proto::worker::{RunTask, TaskProgress};
 use zephyr_store::formats::LinePlace;
@@ -23,10 +23,12 @@ use zephyr_store::install_crypto_provider;
 use zephyr_store::storage::{Cause, Location, StorageError};
 
 use super::frames::{FrameError, read_blocking, write_blocking};
+use super::hidden::hide_from_commands;
 use crate::convert::identity::to_wire;
 use crate::convert::wire;
 use crate::convert::wire::{planned_source, table_files};
 use crate::job::{RunJob, RunJobError};
+use crate::task::exec::guardian::{GUARDIAN_ARGUMENT, guardian_main};
 use crate::task::{
     self, ProgressCounters, TaskContext, TaskContextError, TaskInput, TaskSetup, Trace,
 };
@@ -49,12 +51,17 @@ const TASKS_OF_A_THREAD: u32 = 256;
 /// supervisor.
 const OOM_SCORE: &str = "1000";
 
-/// Runs the child and returns its exit code if this process was started as one; otherwise returns
-/// `None` at once. Must be called first in `main` of every program that runs workers.
+/// Runs the child, or the guardian of a command, and returns its exit code if this process was
+/// started as one; otherwise returns `None` at once. Must be called first in `main` of every program that runs workers.
 pub fn child_main_if_requested() -> Option<ExitCode> {
-    let requested = std::env::args_os()
-        .nth(1)
-        .is_some_and(|argument| argument == CHILD_ARGUMENT);
+    let argument = std::env::args_os().nth(1);
+    if argument
+        .as_ref()
+        .is_some_and(|argument| argument == GUARDIAN_ARGUMENT)
+    {
+        return Some(guardian_main());
+    }
+    let requested = argument.is_some_and(|argument| argument == CHILD_ARGUMENT);
     requested.then(|| match child_main() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -170,6 +177,9 @@ fn child_main() -> Result<(), ChildError> {
             }));
         }
     };
+    if context.has_commands() {
+        hide_from_commands();
+    }
     let tasks = listen()?;
     let running = report_progress(reports.clone())?;
     reports.send(from_child::Message::Ready(Ready {}))?;
@@ -338,6 +348,16 @@ struct Notes {
 }
 
 impl Trace for Notes {
+    fn commands(&self, steps: &str) {
+        let steps = steps.to_owned();
+        let noted = self
+            .reports
+            .send(from_child::Message::Commands(Commands { steps }));
+        if let Err(error) = noted {
+            tracing::warn!(%error, "cannot note the commands");
+        }
+    }
+
     fn note(&self, input: &str, record: u64) {
         let place = match &self.input {
             TaskInput::Files(parts) => {

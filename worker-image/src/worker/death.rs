@@ -16,6 +16,8 @@ pub(super) struct Place {
     pub records: u64,
     /// The record that it was processing, if each record was reported.
     pub next_record: Option<String>,
+    /// The steps of its commands; empty if it started none.
+    pub commands: String,
 }
 
 /// What ended the process.
@@ -43,6 +45,8 @@ pub(super) struct Death {
     pub oom_killed: bool,
     /// The worker's memory limit; 0 if there is none.
     pub memory_limit_bytes: u64,
+    /// Whether most of the memory was that of its commands.
+    pub is_mostly_commands: bool,
     /// The last lines of its stderr.
     pub stderr_tail: String,
     /// The position of its task.
@@ -74,6 +78,7 @@ impl Death {
             input,
             records,
             next_record,
+            commands: _,
         } = &self.place;
         match next_record {
             Some(place) => place.clone(),
@@ -101,10 +106,15 @@ impl Death {
     }
 
     fn out_of_memory(&self) -> String {
+        let who = if self.is_mostly_commands && !self.place.commands.is_empty() {
+            format!("the command of {}", self.place.commands)
+        } else {
+            "the task's process".to_owned()
+        };
         match self.memory_limit_bytes {
-            0 => "the task's process ran out of memory and was killed (OOM)".to_owned(),
+            0 => format!("{who} ran out of memory and was killed (OOM)"),
             limit => format!(
-                "the task's process ran out of memory and was killed (OOM); the worker's limit is {} MiB, set by spec.workers.resources",
+                "{who} ran out of memory and was killed (OOM); the worker's limit is {} MiB, set by spec.workers.resources",
                 limit / (1024 * 1024)
             ),
         }
@@ -151,11 +161,13 @@ mod tests {
             input: "s3://b/a.jsonl".into(),
             records: 40,
             next_record: None,
+            commands: String::new(),
         };
         Death {
             cause,
             oom_killed: false,
             memory_limit_bytes: 512 << 20,
+            is_mostly_commands: false,
             stderr_tail: String::new(),
             place,
         }
@@ -210,6 +222,21 @@ mod tests {
                 (expected, FailureClass::Application)
             );
         }
+    }
+
+    #[test]
+    fn a_command_that_takes_the_memory_is_named() {
+        let mut death = death(Cause::OutOfMemory);
+        death.place.commands = "spec.pipeline.steps[1].exec".to_owned();
+        let text = death.failure().error;
+        assert!(
+            text.contains(": the task's process ran out of memory"),
+            "{text}"
+        );
+        death.is_mostly_commands = true;
+        let text = death.failure().error;
+        let words = ": the command of spec.pipeline.steps[1].exec ran out of memory and was killed";
+        assert!(text.contains(words), "{text}");
     }
 
     #[test]

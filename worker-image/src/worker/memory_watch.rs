@@ -4,8 +4,10 @@
 //! the process; the slot does.
 
 use std::fs;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+
+use crate::task::exec::guardian::{below, processes};
 
 /// The reserve is the memory limit divided by this number. When less memory than the reserve is
 /// left, a process is ended. Even a process that fills memory as fast as possible does not fill the
@@ -24,7 +26,11 @@ const PAGE_BYTES: u64 = 4096;
 /// Knows how much memory each task process of one worker uses.
 pub(super) struct MemoryWatch {
     limit_bytes: u64,
+    watches_commands: bool,
+    /// Of each slot, with its commands.
     used: Vec<AtomicU64>,
+    /// Whether most of it is that of the commands.
+    mostly_commands: Vec<AtomicBool>,
 }
 
 /// What a slot must do after a measurement.
@@ -37,11 +43,15 @@ pub(super) enum Finding {
 }
 
 impl MemoryWatch {
-    /// Returns a watch of `slots` slots. A limit of 0 means that there is no limit.
-    pub(super) fn new(limit_bytes: u64, slots: u32) -> Self {
+    /// Returns a watch of `slots` slots. A limit of 0 means that there is no limit. The processes
+    /// below a task's process are counted only if the job has commands, because all processes of the
+    /// machine are looked at for that.
+    pub(super) fn new(limit_bytes: u64, slots: u32, watches_commands: bool) -> Self {
         Self {
             limit_bytes,
+            watches_commands,
             used: (0..slots).map(|_| AtomicU64::new(0)).collect(),
+            mostly_commands: (0..slots).map(|_| AtomicBool::new(false)).collect(),
         }
     }
 
@@ -52,8 +62,20 @@ impl MemoryWatch {
             return Finding::Fine(LOOK_SELDOM);
         }
         let bytes = process.and_then(anonymous_bytes).unwrap_or(0);
+        let commands = process
+            .filter(|_| self.watches_commands)
+            .map_or(0, bytes_below);
+        if let Some(mostly) = self.mostly_commands.get(slot as usize) {
+            mostly.store(commands > bytes, Ordering::Relaxed);
+        }
         let own = anonymous_bytes(std::process::id()).unwrap_or(0);
-        self.judge(slot, bytes, own)
+        self.judge(slot, bytes.saturating_add(commands), own)
+    }
+
+    /// Whether most of what the slot's process takes is taken by its commands, as last measured.
+    pub(super) fn is_mostly_commands(&self, slot: u32) -> bool {
+        let mostly = self.mostly_commands.get(slot as usize);
+        mostly.is_some_and(|mostly| mostly.load(Ordering::Relaxed))
     }
 
     /// Returns whether a process without a task keeps more than half of a slot's share.
@@ -101,6 +123,18 @@ fn anonymous_bytes(process: u32) -> Option<u64> {
     parse(&fs::read_to_string(format!("/proc/{process}/statm")).ok()?)
 }
 
+/// The same for all processes below a process.
+fn bytes_below(process: u32) -> u64 {
+    let Ok(root) = i32::try_from(process) else {
+        return 0;
+    };
+    let below = below(root, &processes());
+    let sizes = below
+        .into_iter()
+        .filter_map(|process| anonymous_bytes(process.unsigned_abs()));
+    sizes.fold(0, u64::saturating_add)
+}
+
 /// Reads the memory that is resident but not shared. The fields of `statm` are size, resident,
 /// shared …, in pages.
 fn parse(statm: &str) -> Option<u64> {
@@ -118,7 +152,7 @@ mod tests {
 
     #[test]
     fn only_the_largest_process_is_ended_and_only_if_memory_is_nearly_used_up() {
-        let watch = MemoryWatch::new(1000 * MIB, 2);
+        let watch = MemoryWatch::new(1000 * MIB, 2, false);
         assert_eq!(
             watch.judge(0, 100 * MIB, 50 * MIB),
             Finding::Fine(LOOK_SELDOM)
@@ -143,9 +177,25 @@ mod tests {
     #[test]
     fn without_a_limit_no_process_is_ended() {
         assert_eq!(
-            MemoryWatch::new(0, 1).look(0, Some(std::process::id())),
+            MemoryWatch::new(0, 1, true).look(0, Some(std::process::id())),
             Finding::Fine(LOOK_SELDOM)
         );
+    }
+
+    #[test]
+    fn the_processes_below_a_task_count_as_its_memory() {
+        let script = "sh -c 'x=$(head -c 50000000 /dev/zero | tr \"\\0\" x); read -r y'; true";
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", script])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        while bytes_below(child.id()) < 40 * MIB {
+            std::thread::yield_now();
+        }
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        assert_eq!(bytes_below(child.id()), 0);
     }
 
     #[test]

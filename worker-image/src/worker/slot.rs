@@ -221,6 +221,9 @@ impl Slot {
                     place.next_record = Some(next.place);
                     deadline = Instant::now().checked_add(self.options.stall_timeout);
                 }
+                Some(Ok(from_child::Message::Commands(commands))) => {
+                    place.commands = commands.steps;
+                }
                 Some(Ok(from_child::Message::Done(done))) => {
                     return Outcome::Finished(SlotEvent::Done(done), Some(child));
                 }
@@ -276,6 +279,7 @@ impl Slot {
             cause,
             oom_killed,
             memory_limit_bytes,
+            is_mostly_commands: self.options.memory.is_mostly_commands(self.number),
             stderr_tail,
             place,
         };

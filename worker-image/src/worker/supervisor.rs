@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use zephyr_engine::coordinator::Setback;
 use zephyr_engine::coordinator::record::FailureClass;
 use zephyr_engine::id::{Epoch, TaskAttempt};
-use zephyr_engine::plan::plan;
+use zephyr_engine::plan::{Stage, plan};
 use zephyr_proto::task::Setup;
 use zephyr_proto::worker::{
     Bye, Done, Draining, Hello, Progress, RunTask, TaskDone, TaskProgress, Welcome,
@@ -72,8 +72,8 @@ pub(crate) struct Supervisor {
 enum Occupation {
     Idle,
     Running(TaskAttempt),
-    /// The slot was asked to stop. Its reports before `Stopped` are ignored.
-    Stopping,
+    /// The slot was asked to stop this attempt. Its reports before `Stopped` are ignored.
+    Stopping(TaskAttempt),
 }
 
 /// A finished attempt that the coordinator has not acknowledged yet.
@@ -98,6 +98,8 @@ struct State {
     outbound: Option<mpsc::Sender<worker_message::Message>>,
     welcomed: bool,
     setup: Option<Arc<Setup>>,
+    /// How many slots a task of each stage takes.
+    slots_of_stages: Vec<u32>,
     /// When the worker stops waiting for its last messages. Present after this worker was asked to
     /// terminate.
     draining: Option<Instant>,
@@ -132,6 +134,7 @@ impl Supervisor {
             outbound: None,
             welcomed: false,
             setup: None,
+            slots_of_stages: Vec::new(),
             draining: None,
             report_not_before: Instant::now(),
             reports_wait: false,
@@ -240,7 +243,8 @@ impl Supervisor {
             welcome.shuffle_shards,
             &welcome.source_parts,
         );
-        let ours = plan(&self.job.pipeline, source).digest();
+        let plan = plan(&self.job.pipeline, source);
+        let ours = plan.digest();
         if ours != welcome.plan_digest {
             let why = format!(
                 "plan digest is {ours} here and {} at the coordinator: the two run different releases of this image",
@@ -261,6 +265,7 @@ impl Supervisor {
             ..self.setup.clone()
         };
         state.setup = Some(Arc::new(setup));
+        state.slots_of_stages = plan.stages.iter().map(Stage::slots).collect();
         state.welcomed = true;
         self.set_ready(state, Readiness::Ready);
         state.say_reports();
@@ -273,7 +278,7 @@ impl Supervisor {
         state.progress.remove(&task);
         for (occupation, slot) in state.occupations.iter_mut().zip(&self.slots) {
             if *occupation == Occupation::Running(task) {
-                *occupation = Occupation::Stopping;
+                *occupation = Occupation::Stopping(task);
                 // A slot's queue has room for a `Run` and a `Stop`, so it is never full, even if
                 // the slot has not received the `Run` yet.
                 if slot.try_send(SlotCommand::Stop).is_err() {
@@ -304,7 +309,7 @@ impl Supervisor {
             }
             (
                 SlotEvent::Progress(_) | SlotEvent::Done(_) | SlotEvent::Failed(_),
-                Occupation::Stopping | Occupation::Idle,
+                Occupation::Stopping(_) | Occupation::Idle,
             ) => {}
         }
         state.say_reports_soon();
@@ -314,6 +319,8 @@ impl Supervisor {
         let Some(setup) = state.setup.clone() else {
             return;
         };
+        let all = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+        let mut free = all.saturating_sub(state.slots_taken(all));
         for (occupation, slot) in state.occupations.iter_mut().zip(&self.slots) {
             if *occupation != Occupation::Idle {
                 continue;
@@ -321,6 +328,13 @@ impl Supervisor {
             let Some((task, run)) = state.queue.pop_front() else {
                 break;
             };
+            // No later task overtakes one that waits for several slots, or it could wait forever.
+            let needed = slots_for(&state.slots_of_stages, task, all);
+            if needed > free {
+                state.queue.push_front((task, run));
+                break;
+            }
+            free -= needed;
             if slot
                 .try_send(SlotCommand::Run {
                     task,
@@ -401,12 +415,29 @@ impl Supervisor {
     }
 }
 
+/// The slots that an attempt takes: at most all of this worker.
+fn slots_for(of_stages: &[u32], task: TaskAttempt, all: u32) -> u32 {
+    let asked_for = of_stages.get(task.task.stage.0 as usize).copied();
+    asked_for.unwrap_or(1).clamp(1, all.max(1))
+}
+
 impl State {
+    /// The slots that are taken by what runs or is being stopped.
+    fn slots_taken(&self, all: u32) -> u32 {
+        let taken = self.occupations.iter().map(|occupation| match occupation {
+            Occupation::Idle => 0,
+            Occupation::Running(task) | Occupation::Stopping(task) => {
+                slots_for(&self.slots_of_stages, *task, all)
+            }
+        });
+        taken.fold(0, u32::saturating_add)
+    }
+
     /// Returns the attempts in slots.
     fn in_slots(&self) -> Vec<TaskAttempt> {
         let running = |occupation: &Occupation| match occupation {
             Occupation::Running(task) => Some(*task),
-            Occupation::Idle | Occupation::Stopping => None,
+            Occupation::Idle | Occupation::Stopping(_) => None,
         };
         self.occupations.iter().filter_map(running).collect()
     }
@@ -569,6 +600,7 @@ mod tests {
             outbound: Some(sender),
             welcomed: true,
             setup: None,
+            slots_of_stages: Vec::new(),
             draining: None,
             report_not_before: Instant::now(),
             reports_wait: false,

@@ -94,10 +94,18 @@ enum Step {
     Group(Option<usize>),
     Deduplicate(Option<usize>),
     Count,
+    /// A command that changes nothing.
+    OwnSame,
+    /// A command that repeats each line.
+    OwnDouble,
+    /// A command that reads only the first records.
+    OwnFirst(usize),
     /// Adds the table's value for the record's key, or else the named value.
     LookUp,
 }
 
+/// How often a step is a command: each of its shards starts a process.
+const OWN_CODE_PERCENT: usize = 5;
 /// The name of the value, and the value.
 pub(super) const VALUE: &str = "default";
 pub(super) const DEFAULT: u64 = 20;
@@ -139,6 +147,8 @@ pub(super) fn draw(dice: &mut Dice, flow: Flow, has_table: bool) -> (Vec<Value>,
     for scope in scopes {
         let step = match scope {
             0 if has_table && dice.percent(40) => Step::LookUp,
+            0 if dice.percent(OWN_CODE_PERCENT) => dice.pick(&[Step::OwnSame, Step::OwnDouble]),
+            1 if dice.percent(OWN_CODE_PERCENT) => Step::OwnFirst(dice.pick(&[1, 3])),
             0 => dice.pick(&[
                 Step::KeepAll,
                 Step::KeepSome,
@@ -178,8 +188,13 @@ fn apply(step: Step, flow: &Flow) -> Option<(Value, Flow)> {
     Some(match step {
         Step::KeepAll => (json!({"filter": "true"}), flow),
         Step::Same => (json!({"map": "."}), flow),
-        Step::Double => (
-            json!({"flatMap": "., ."}),
+        Step::OwnSame => (json!({"exec": {"command": ["cat"]}}), flow),
+        Step::Double | Step::OwnDouble => (
+            if step == Step::OwnDouble {
+                json!({"exec": {"command": ["sed", "p"]}})
+            } else {
+                json!({"flatMap": "., ."})
+            },
             flow.each(shape, |value| vec![value.clone(), value.clone()]),
         ),
         Step::DropAll => (json!({"flatMap": "empty"}), flow.each(shape, |_| vec![])),
@@ -191,19 +206,26 @@ fn apply(step: Step, flow: &Flow) -> Option<(Value, Flow)> {
         }
         Step::LookUp if shape == Shape::Row => look_up(flow),
         Step::Select | Step::LookUp => return None,
-        Step::Take(count) => match flow.shards {
+        Step::Take(count) | Step::OwnFirst(count) => match flow.shards {
             Shards::Known(shards) => {
                 let taken = shards.into_iter().map(|mut shard| {
                     shard.truncate(count);
                     shard
                 });
                 let shards = Shards::Known(taken.collect());
+                let command =
+                    json!({"command": ["head", "-n", count.to_string()], "mayIgnoreInput": true});
+                let manifest = if matches!(step, Step::OwnFirst(_)) {
+                    json!({"exec": command})
+                } else {
+                    json!({"takePerShard": count})
+                };
                 let flow = Flow {
                     shape,
                     shards,
                     is_of_files: flow.is_of_files,
                 };
-                (json!({"takePerShard": count}), flow)
+                (manifest, flow)
             }
             // The hash determines which records come first.
             Shards::Scattered { .. } => return None,

@@ -43,8 +43,8 @@ pub(super) struct Processes {
 }
 
 impl Processes {
-    /// A job with this pipeline, in which `$IN` and `$OUT` are placeholders for folders; nothing is
-    /// started.
+    /// A job with this pipeline, in which `$IN` and `$OUT` are placeholders for the addresses of
+    /// folders, and `$FOLDER` for the path of the folder around them; nothing is started.
     pub(super) fn of(pipeline: &Value, retries: &Value) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for name in ["in", "out", "storage", "tmp"] {
@@ -59,7 +59,8 @@ impl Processes {
         let pipeline = pipeline
             .to_string()
             .replace("$IN", &at("in"))
-            .replace("$OUT", &at("out"));
+            .replace("$OUT", &at("out"))
+            .replace("$FOLDER", &folder.path().display().to_string());
         let pipeline: Value = serde_json::from_str(&pipeline).unwrap();
         let job = json!({
             "version": 1, "namespace": "test", "name": "test", "uid": UID, "generation": 1,

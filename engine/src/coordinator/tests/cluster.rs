@@ -150,7 +150,8 @@ impl TestCluster {
         Self::of_plan(Config::new(3, 0), plan_of(shards, reads), 1, Vec::new())
     }
 
-    fn of_plan(config: Config, plan: Plan, epoch: u64, ledger: Vec<LogRecord>) -> Self {
+    /// A coordinator of any plan.
+    pub(super) fn of_plan(config: Config, plan: Plan, epoch: u64, ledger: Vec<LogRecord>) -> Self {
         let state = State::new(config, &plan, Epoch(epoch), ledger.clone()).unwrap();
         let mut cluster = Self {
             state,

@@ -1,0 +1,558 @@
+//! Own code: the records of a shard pass through the commands of its stage. This thread alone moves
+//! all bytes and waits for whichever pipe is ready first, so no order of reads and writes of a
+//! command can block it. Knows no source and no sink.
+//!
+//! A command gets each record as a line on its standard input and returns records as lines on its
+//! standard output. The steps between two commands and after the last one run here as well.
+
+mod environment;
+mod error;
+pub(crate) mod guardian;
+mod lines;
+mod process;
+mod stderr;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use zephyr_engine::id::TaskAttempt;
+use zephyr_engine::ops::{Flow, OperatorError, StageProgram, StepRun};
+use zephyr_engine::plan::Stage;
+use zephyr_engine::record::{LINE_LIMIT_FIELD, Record, RecordParser};
+
+use self::error::Fault;
+use self::lines::{OutputLines, TooLong};
+use self::process::{End, Interest, Process, READ_BYTES, Received, Stream};
+use self::stderr::StderrLog;
+use crate::task::context::TaskContext;
+use crate::task::error::TaskError;
+use crate::task::run::{ProgressCounters, placed};
+
+pub(super) use self::error::ExecError;
+
+/// Bytes that are collected before they are written: one call for many records.
+const WRITE_BYTES: usize = 256 << 10;
+/// How long a wait for a command takes at most before it is judged whether it hangs.
+const TICK: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 200_000_000,
+};
+/// How long a process that a command started may keep the output open after the command has ended.
+const LEFT_OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// A command may load a model before it reads its first record, so it has this many times as long
+/// until its first byte.
+const START_UP_FACTOR: u32 = 10;
+
+/// The commands of a stage, for one attempt of one task. Without commands records pass unchanged.
+/// Dropping it ends all of its processes.
+pub(super) struct Chain<'p> {
+    links: Vec<Link<'p>>,
+    shared: Shared,
+}
+
+/// What all commands of an attempt share.
+struct Shared {
+    counters: Arc<ProgressCounters>,
+    stall_timeout: Duration,
+}
+
+/// A command and the steps after it.
+struct Link<'p> {
+    step: String,
+    program: String,
+    task: String,
+    may_ignore_input: bool,
+    process: Process,
+    stderr: StderrLog,
+    lines: OutputLines,
+    parser: RecordParser,
+    after: StepRun<'p>,
+    buffer: Vec<u8>,
+    /// Bytes for its standard input, of which the first `sent` were taken.
+    pending: Vec<u8>,
+    sent: usize,
+    records: Records,
+    /// Nothing more comes from it.
+    is_done: bool,
+    /// When its output moved last, or when it ended.
+    output_moved: Instant,
+}
+
+/// The records for a command.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Records {
+    /// More of them may come.
+    Come,
+    /// No more come.
+    AllCame,
+    /// One came after the command had ended.
+    WereRefused,
+}
+
+/// Why a record does not pass on.
+enum Pass {
+    /// The attempt has failed.
+    Failed(TaskError),
+    /// No later record can matter.
+    Enough,
+    /// A step failed.
+    Step(OperatorError),
+    /// A line of a command's output is not a record.
+    Line(u64, Vec<u8>, String),
+    /// A line is too long.
+    TooLong(Vec<u8>),
+}
+
+impl From<OperatorError> for Pass {
+    fn from(error: OperatorError) -> Self {
+        Self::Step(error)
+    }
+}
+
+impl From<TooLong> for Pass {
+    fn from(TooLong { begins }: TooLong) -> Self {
+        Self::TooLong(begins)
+    }
+}
+
+/// Receives the records at the end of the stage.
+type Sink<'s> = dyn FnMut(Record) -> Result<(), TaskError> + 's;
+
+/// When to stop moving bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// The first command has taken everything.
+    Written,
+    /// All commands have ended.
+    Ended,
+}
+
+impl<'p> Chain<'p> {
+    /// Starts the commands of the stage, also if the shard turns out to be empty.
+    pub(super) fn start(
+        context: &TaskContext,
+        stage: &Stage,
+        program: &'p StageProgram,
+        task: TaskAttempt,
+        counters: &Arc<ProgressCounters>,
+    ) -> Result<Self, TaskError> {
+        let mut links = Vec::new();
+        let limits = context.record_limits(stage);
+        for (index, ((step, exec), after)) in
+            (0..).zip(stage.commands().zip(program.steps_after_commands()))
+        {
+            let name = exec.command.first().cloned().unwrap_or_default();
+            let text = task.task.to_string();
+            let failed = |error: &io::Error| {
+                TaskError::Exec(Box::new(ExecError {
+                    step: step.to_owned(),
+                    program: name.clone(),
+                    task: text.clone(),
+                    fault: Fault::System(error.to_string()),
+                    stderr: String::new(),
+                }))
+            };
+            let process = environment::start(context, stage, exec, task, index);
+            links.push(Link {
+                process: process.map_err(|error| failed(&error))?,
+                stderr: StderrLog::new(format!("{step}: {text}")),
+                step: step.to_owned(),
+                program: name,
+                task: text,
+                may_ignore_input: exec.may_ignore_input,
+                lines: OutputLines::new(limits.bytes.min(limits.memory_bytes)),
+                parser: RecordParser::within(limits),
+                after,
+                buffer: vec![0; READ_BYTES],
+                pending: Vec::new(),
+                sent: 0,
+                records: Records::Come,
+                is_done: false,
+                output_moved: Instant::now(),
+            });
+        }
+        let shared = Shared {
+            counters: Arc::clone(counters),
+            stall_timeout: context.setup.commands.stall_timeout,
+        };
+        Ok(Self { links, shared })
+    }
+
+    /// Sends a record through the steps before the first command, and on.
+    pub(super) fn push(
+        &mut self,
+        steps: &mut StepRun<'_>,
+        record: Record,
+        sink: &mut Sink<'_>,
+    ) -> Result<Flow, TaskError> {
+        if self.links.is_empty() {
+            return steps.push(record, sink);
+        }
+        let Self { links, shared } = self;
+        let pushed = steps.push(record, &mut |record| deliver(links, shared, sink, record));
+        match pushed {
+            Ok(flow) => Ok(flow),
+            Err(Pass::Enough) => Ok(Flow::Stop),
+            Err(Pass::Step(error)) => Err(TaskError::Operate(error)),
+            Err(Pass::Failed(error)) => Err(error),
+            Err(Pass::Line(..) | Pass::TooLong(_)) => {
+                Err(TaskError::Bug("a line without its command".to_owned()))
+            }
+        }
+    }
+
+    /// Ends the input of the commands and passes on the rest of their output.
+    pub(super) fn finish(&mut self, sink: &mut Sink<'_>) -> Result<(), TaskError> {
+        if let Some(first) = self.links.first_mut() {
+            first.end_records();
+        }
+        match pump(&mut self.links, &self.shared, sink, Until::Ended) {
+            Ok(()) | Err(Pass::Enough) => Ok(()),
+            Err(Pass::Failed(error)) => Err(error),
+            Err(Pass::Step(error)) => Err(TaskError::Operate(error)),
+            Err(Pass::Line(..) | Pass::TooLong(_)) => {
+                Err(TaskError::Bug("a line without its command".to_owned()))
+            }
+        }
+    }
+}
+
+/// Passes a record to the first of these commands, or to the sink if there is none. Writes only
+/// when much was collected.
+fn deliver(
+    links: &mut [Link<'_>],
+    shared: &Shared,
+    sink: &mut Sink<'_>,
+    record: Record,
+) -> Result<(), Pass> {
+    let Some(first) = links.first_mut() else {
+        return sink(record).map_err(Pass::Failed);
+    };
+    if !first.takes_input() {
+        first.records = Records::WereRefused;
+        return Err(Pass::Enough);
+    }
+    first.pending.extend_from_slice(record.as_json());
+    first.pending.push(b'\n');
+    if first.pending.len() - first.sent >= WRITE_BYTES {
+        pump(links, shared, sink, Until::Written)?;
+    }
+    Ok(())
+}
+
+/// Moves bytes into and out of these commands.
+fn pump(
+    links: &mut [Link<'_>],
+    shared: &Shared,
+    sink: &mut Sink<'_>,
+    until: Until,
+) -> Result<(), Pass> {
+    let mut idle_since = Instant::now();
+    loop {
+        for index in 0..links.len() {
+            conclude(links, index)?;
+        }
+        let is_reached = match until {
+            Until::Written => links.first().is_none_or(Link::has_sent_all),
+            Until::Ended => links.iter().all(|link| link.is_done),
+        };
+        if is_reached {
+            return Ok(());
+        }
+        let ready = wait(links).map_err(|error| of_system(links, &error))?;
+        let mut moved = 0;
+        for (index, ready) in ready.into_iter().enumerate() {
+            moved += serve(links, index, &ready, shared, sink)?;
+        }
+        if moved > 0 {
+            idle_since = Instant::now();
+            shared.counters.written.fetch_add(moved, Ordering::Relaxed);
+        } else {
+            judge(links, shared, idle_since.elapsed())?;
+        }
+    }
+}
+
+/// Waits until one of the commands' pipes is ready, or for a moment.
+fn wait(links: &[Link<'_>]) -> io::Result<Vec<Vec<Stream>>> {
+    let mut owners = Vec::new();
+    let mut polled: Vec<PollFd<'_>> = Vec::new();
+    let running = links.iter().enumerate().filter(|(_, link)| !link.is_done);
+    for (index, link) in running {
+        let interest = Interest {
+            input: !link.has_sent_all(),
+            output: links.get(index + 1).is_none_or(Link::has_room),
+        };
+        for (stream, waiting) in link.process.wanted(interest) {
+            owners.push((index, stream));
+            polled.push(waiting);
+        }
+    }
+    let mut ready = vec![Vec::new(); links.len()];
+    match poll(&mut polled, Some(&TICK)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    for ((index, stream), waited) in owners.into_iter().zip(polled) {
+        let is_ready = !(waited.revents() & !PollFlags::NVAL).is_empty();
+        if is_ready && let Some(ready) = ready.get_mut(index) {
+            ready.push(stream);
+        }
+    }
+    Ok(ready)
+}
+
+/// Moves the bytes of one command that can be moved at once; returns their number.
+fn serve(
+    links: &mut [Link<'_>],
+    index: usize,
+    ready: &[Stream],
+    shared: &Shared,
+    sink: &mut Sink<'_>,
+) -> Result<u64, Pass> {
+    let (before, rest) = links.split_at_mut(index);
+    let Some((link, next)) = rest.split_first_mut() else {
+        return Ok(0);
+    };
+    if link.is_done {
+        return Ok(0);
+    }
+    let mut moved = 0;
+    if ready.contains(&Stream::Stderr) {
+        let Link {
+            process, stderr, ..
+        } = link;
+        if let Err(error) = process.read_stderr(stderr) {
+            return Err(link.failed(Fault::System(error.to_string())));
+        }
+    }
+    if ready.contains(&Stream::Input) {
+        moved += link.send()?;
+    }
+    if ready.contains(&Stream::Output) {
+        let received = link.receive(next, shared, sink);
+        match received {
+            Ok(bytes) => moved += bytes,
+            // Nothing that this command and those before it still do can matter.
+            Err(Pass::Enough) => {
+                for link in before.iter_mut().chain([&mut *link]) {
+                    link.stop();
+                }
+                if let Some(next) = next.first_mut() {
+                    next.end_records();
+                }
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    if ready.contains(&Stream::Control) {
+        link.process.read_reports();
+        if link.process.end().is_some() {
+            link.output_moved = Instant::now();
+        }
+    }
+    Ok(moved)
+}
+
+/// Ends the input of a command if it is complete, and judges its end.
+fn conclude(links: &mut [Link<'_>], index: usize) -> Result<(), Pass> {
+    let (_, rest) = links.split_at_mut(index);
+    let Some((link, next)) = rest.split_first_mut() else {
+        return Ok(());
+    };
+    if link.is_done {
+        return Ok(());
+    }
+    if link.records != Records::Come && link.has_sent_all() {
+        link.process.close_input();
+    }
+    let Some(end) = link.process.end() else {
+        return Ok(());
+    };
+    match end {
+        End::NotStarted(error) => return Err(link.failed(Fault::Start(error))),
+        End::Exit(0) => {}
+        End::Exit(_) | End::Signal(_) | End::Unknown => {
+            return Err(link.failed(Fault::Ended(end)));
+        }
+    }
+    if !link.process.output_has_ended() {
+        let is_read = next.first().is_none_or(Link::has_room);
+        if is_read && link.output_moved.elapsed() > LEFT_OPEN_TIMEOUT {
+            return Err(link.failed(Fault::LeftOpen(LEFT_OPEN_TIMEOUT)));
+        }
+        return Ok(());
+    }
+    if !link.lines.rest().is_empty() {
+        let number = link.lines.number() + 1;
+        let text = link.lines.rest().to_vec();
+        return Err(link.failed(Fault::HalfLine(number, text)));
+    }
+    if !link.may_ignore_input {
+        let unread = link.process.unread_bytes() + link.unsent();
+        if unread > 0 {
+            return Err(link.failed(Fault::UnreadInput(unread)));
+        }
+        match link.records {
+            Records::WereRefused => return Err(link.failed(Fault::IgnoredInput)),
+            Records::Come => return Ok(()),
+            Records::AllCame => {}
+        }
+    }
+    link.stop();
+    if let Some(next) = next.first_mut() {
+        next.end_records();
+    }
+    Ok(())
+}
+
+/// No byte moved for this long: an error if it was too long.
+fn judge(links: &mut [Link<'_>], shared: &Shared, idle: Duration) -> Result<(), Pass> {
+    let Some(link) = links.iter_mut().find(|link| !link.is_done) else {
+        return Ok(());
+    };
+    let limit = shared.stall_timeout;
+    let first = limit.saturating_mul(START_UP_FACTOR);
+    if link.process.has_begun() {
+        if idle > limit {
+            return Err(link.failed(Fault::Stalled(limit)));
+        }
+    } else if idle > first {
+        return Err(link.failed(Fault::NeverBegan(first)));
+    }
+    // This process judges its commands itself, so it reports that it is not stuck.
+    shared.counters.written.fetch_add(1, Ordering::Relaxed);
+    Ok(())
+}
+
+fn of_system(links: &mut [Link<'_>], error: &io::Error) -> Pass {
+    match links.first_mut() {
+        Some(link) => link.failed(Fault::System(error.to_string())),
+        None => Pass::Failed(TaskError::Bug(error.to_string())),
+    }
+}
+
+impl Link<'_> {
+    /// Whether a record for it can matter.
+    fn takes_input(&self) -> bool {
+        !self.is_done && self.process.end().is_none()
+    }
+
+    fn unsent(&self) -> u64 {
+        (self.pending.len() - self.sent) as u64
+    }
+
+    /// Whether everything was sent, or nothing more can be.
+    fn has_sent_all(&self) -> bool {
+        self.unsent() == 0 || !self.takes_input()
+    }
+
+    /// Whether it is worth reading what comes before it.
+    fn has_room(&self) -> bool {
+        self.pending.len() - self.sent < WRITE_BYTES || !self.takes_input()
+    }
+
+    fn end_records(&mut self) {
+        if self.records == Records::Come {
+            self.records = Records::AllCame;
+        }
+    }
+
+    fn stop(&mut self) {
+        self.is_done = true;
+        self.process.stop();
+    }
+
+    fn send(&mut self) -> Result<u64, Pass> {
+        let sent = match self.process.send(&self.pending[self.sent..]) {
+            Ok(sent) => sent,
+            Err(error) => return Err(self.failed(Fault::System(error.to_string()))),
+        };
+        self.sent += sent;
+        if self.sent == self.pending.len() {
+            self.pending.clear();
+            self.sent = 0;
+        }
+        Ok(sent as u64)
+    }
+
+    /// Reads some of its output and passes the records on.
+    fn receive(
+        &mut self,
+        next: &mut [Link<'_>],
+        shared: &Shared,
+        sink: &mut Sink<'_>,
+    ) -> Result<u64, Pass> {
+        let bytes = match self.process.receive(&mut self.buffer) {
+            Ok(Received::Bytes(bytes)) => bytes,
+            Ok(Received::Nothing | Received::End) => return Ok(0),
+            Err(error) => return Err(self.failed(Fault::System(error.to_string()))),
+        };
+        self.output_moved = Instant::now();
+        let Self {
+            lines,
+            parser,
+            after,
+            buffer,
+            ..
+        } = self;
+        let place = (&self.step, &self.task);
+        let passed = lines.push(&buffer[..bytes], |number, line| {
+            if line.iter().all(u8::is_ascii_whitespace) {
+                return Ok(());
+            }
+            let record = parser
+                .parse(line)
+                .map_err(|error| Pass::Line(number, line.to_vec(), error.to_string()))?;
+            let pushed = after.push(record, &mut |record| deliver(next, shared, sink, record));
+            match pushed {
+                Ok(Flow::Continue) => Ok(()),
+                Ok(Flow::Stop) => Err(Pass::Enough),
+                Err(error) => Err(in_place(error, place, number)),
+            }
+        });
+        match passed {
+            Ok(()) => Ok(bytes as u64),
+            Err(Pass::Line(line, text, problem)) => {
+                Err(self.failed(Fault::Line(line, text, problem)))
+            }
+            Err(Pass::TooLong(begins)) => {
+                let problem = format!("the line is too long ({LINE_LIMIT_FIELD})");
+                let line = self.lines.number();
+                Err(self.failed(Fault::Line(line, begins, problem)))
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// The failure of the attempt, with the end of this command's standard error.
+    fn failed(&mut self, fault: Fault) -> Pass {
+        let Self {
+            process, stderr, ..
+        } = self;
+        if let Err(error) = process.read_stderr(stderr) {
+            tracing::debug!(%error, "the rest of standard error cannot be read");
+        }
+        Pass::Failed(TaskError::Exec(Box::new(ExecError {
+            step: self.step.clone(),
+            program: self.program.clone(),
+            task: self.task.clone(),
+            fault,
+            stderr: self.stderr.tail(),
+        })))
+    }
+}
+
+/// Puts the line of the output in front of a step's message.
+fn in_place(error: Pass, (step, task): (&String, &String), number: u64) -> Pass {
+    let error = match error {
+        Pass::Step(error) => TaskError::Operate(error),
+        Pass::Failed(error) => error,
+        Pass::Enough | Pass::Line(..) | Pass::TooLong(_) => return error,
+    };
+    let place = format!("{step}: {task}: line {number} of the output");
+    Pass::Failed(placed(error, &place))
+}

@@ -1,0 +1,377 @@
+//! Own code: each behaviour of a command with real processes of Debian's base system, and how it is
+//! reported.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use zephyr_engine::pipeline::Exec;
+
+use super::*;
+
+const PART: &str = "s3://out/{shard}.jsonl";
+
+fn command(words: &[&str]) -> Exec {
+    Exec {
+        command: words.iter().map(|word| (*word).to_owned()).collect(),
+        env: BTreeMap::new(),
+        slots: 1,
+        may_ignore_input: false,
+    }
+}
+
+fn exec(words: &[&str]) -> Step {
+    Step::Exec(command(words))
+}
+
+fn sh(script: &str) -> Step {
+    exec(&["sh", "-c", script])
+}
+
+fn that_may_ignore(script: &str) -> Step {
+    Step::Exec(Exec {
+        may_ignore_input: true,
+        ..command(&["sh", "-c", script])
+    })
+}
+
+/// The numbers below `count`, a line each.
+fn numbers(count: u32) -> String {
+    let lines: Vec<String> = (0..count).map(|number| number.to_string()).collect();
+    lines.join("\n") + "\n"
+}
+
+fn over(steps: Vec<Step>, text: &str) -> Job {
+    Job::new(steps, &[("a.jsonl", text.as_bytes())], PART)
+}
+
+/// The output of steps over one file.
+fn output(steps: Vec<Step>, text: &str) -> String {
+    over(steps, text).files().remove(0).1
+}
+
+/// The failure of a command over three records, without the step and the shard.
+fn failure(step: Step) -> (FailureClass, String) {
+    let failure = over(vec![step], "1\n2\n3\n").fail();
+    let text = failure.error;
+    let rest = text.strip_prefix("spec.pipeline.steps[0].exec: stage 1 shard 0: ");
+    (failure.class, rest.unwrap_or(&text).to_owned())
+}
+
+fn is_running(process: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{process}/stat"))
+        .is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[test]
+fn records_pass_through_a_command_in_order_and_unchanged() {
+    let text = numbers(50_000);
+    assert_eq!(output(vec![exec(&["cat"])], &text), text);
+    let tricky = "{\"a\":1.10}\n\"\\u0000\\n\\u2028 é\"\n12345678901234567890\n[]\n";
+    assert_eq!(output(vec![exec(&["cat"])], tricky), tricky);
+    let changed = output(vec![exec(&["sed", "s/^/[/;s/$/]/"])], "1\n2\n");
+    assert_eq!(changed, "[1]\n[2]\n");
+    // White space and empty lines in the output are as in a file.
+    assert_eq!(
+        output(vec![sh("cat; printf ' [ 4 ]\\r\\n\\n'")], "1\n"),
+        "1\n[4]\n"
+    );
+}
+
+#[test]
+fn steps_run_before_between_and_after_commands_and_a_shuffle_follows() {
+    let steps = vec![
+        Step::Filter(". >= 2".to_owned()),
+        exec(&["sed", "s/$/0/"]),
+        Step::Map(". + 1".to_owned()),
+        exec(&["sed", "s/.*/[&,&]/"]),
+        Step::FlatMap(".[]".to_owned()),
+    ];
+    assert_eq!(output(steps.clone(), "1\n2\n3\n"), "21\n21\n31\n31\n");
+    let mut counted = steps;
+    counted.push(Step::Count);
+    assert_eq!(output(counted, "1\n2\n3\n"), "4\n");
+    let mut job = Job::new(
+        vec![Step::Count, exec(&["sed", "s/$/7/"])],
+        &[("a.txt", b"x\ny \"q\"\n")],
+        PART,
+    );
+    assert_eq!(job.files()[0].1, "27\n");
+    job.pipeline.steps = vec![exec(&["cat"])];
+    assert_eq!(job.files()[0].1, "\"x\"\n\"y \\\"q\\\"\"\n");
+}
+
+#[test]
+fn an_empty_shard_starts_the_command_too() {
+    assert_eq!(output(vec![sh("cat; echo 7")], ""), "7\n");
+    assert_eq!(output(vec![exec(&["true"])], ""), "");
+}
+
+#[test]
+fn full_pipes_in_any_direction_block_nobody() {
+    let text = numbers(300_000);
+    for script in [
+        // Writes much before it reads.
+        "yes 1 | head -n 1000000; cat >/dev/null",
+        // Reads everything before it writes.
+        "x=$(cat); printf '%s\\n' \"$x\"",
+        // Fills standard error in between.
+        "head -c 3000000 /dev/zero | tr '\\0' x >&2; cat; head -c 3000000 /dev/zero | tr '\\0' x >&2",
+        // Writes after the end of its input.
+        "cat >/dev/null; yes 2 | head -n 1000000",
+    ] {
+        let lines = output(vec![sh(script)], &text).lines().count();
+        assert!(lines == 300_000 || lines == 1_000_000, "{script}: {lines}");
+    }
+    // A record that becomes much more than a pipe holds, between two slow commands.
+    let steps = vec![
+        sh("cat"),
+        Step::FlatMap("range(400000)".to_owned()),
+        sh("cat"),
+    ];
+    assert_eq!(output(steps, "1\n").lines().count(), 400_000);
+}
+
+#[test]
+fn a_complete_output_ends_the_command_and_is_success() {
+    let take = Step::TakePerShard(2);
+    assert_eq!(
+        output(vec![sh("yes 5"), take.clone()], &numbers(9)),
+        "5\n5\n"
+    );
+    let steps = vec![sh("trap '' TERM; cat; yes 5"), exec(&["cat"]), take.clone()];
+    assert_eq!(output(steps, &numbers(100_000)), "0\n1\n");
+    assert_eq!(output(vec![take, exec(&["cat"])], &numbers(9)), "0\n1\n");
+}
+
+#[test]
+fn the_end_of_a_command_is_reported_with_its_cause() {
+    let (class, text) = failure(sh("cat; echo went wrong >&2; exit 3"));
+    assert_eq!(class, FailureClass::Application);
+    assert_eq!(
+        text,
+        "\"sh\" ended with exit code 3; success is 0; its standard error ends with: went wrong"
+    );
+    let (class, text) = failure(sh("kill -11 $$"));
+    assert_eq!(class, FailureClass::Application);
+    assert_eq!(text, "\"sh\" was killed by signal 11");
+    assert!(
+        failure(sh("kill -9 $$"))
+            .1
+            .contains("spec.workers.resources")
+    );
+    let (_, text) = failure(sh(
+        "head -c 9000 /dev/zero | tr '\\0' x >&2; echo >&2; echo last >&2; exit 1",
+    ));
+    assert!(
+        text.len() < 4500 && text.contains("ends with: last; before that: xxx"),
+        "{text}"
+    );
+}
+
+#[test]
+fn input_that_is_not_read_is_an_error_unless_it_may_be() {
+    let text = numbers(1_000_000);
+    for script in ["exit 0", "head -n 1", "exec <&-; sleep 0.2"] {
+        let failure = over(vec![sh(script)], &text).fail();
+        assert_eq!(failure.class, FailureClass::Application);
+        assert!(
+            failure
+                .error
+                .contains("spec.pipeline.steps[0].exec.mayIgnoreInput to true"),
+            "{script}: {}",
+            failure.error
+        );
+        over(vec![that_may_ignore(script)], &text).run().unwrap();
+    }
+    assert_eq!(output(vec![that_may_ignore("head -n 1")], &text), "0\n");
+    let steps = vec![sh("cat"), that_may_ignore("head -n 2"), exec(&["cat"])];
+    assert_eq!(output(steps, &text), "0\n1\n");
+    // Few records stay in the pipe.
+    assert!(
+        failure(sh("exit 0"))
+            .1
+            .contains("did not read the last 6 bytes")
+    );
+}
+
+#[test]
+fn bad_output_is_reported_with_its_line_and_its_text() {
+    let (class, text) = failure(sh("cat; printf 4"));
+    assert_eq!(class, FailureClass::Application);
+    assert!(
+        text.starts_with("the last line of the output of \"sh\", line 4, has no line end (got 4)"),
+        "{text}"
+    );
+    for (script, words) in [
+        ("cat; echo oops", "line 4 of the output of \"sh\": "),
+        ("echo 1 2; cat", "line 1 of the output of \"sh\": "),
+        (
+            "echo; printf '\"\\377\"\\n'; cat",
+            "line 2 of the output of \"sh\": ",
+        ),
+    ] {
+        let (class, text) = failure(sh(script));
+        assert_eq!(class, FailureClass::Deterministic, "{text}");
+        assert!(text.starts_with(words) && text.contains("(got "), "{text}");
+    }
+    let mut job = over(vec![sh("cat; yes 1 | tr -d '\\n' | head -c 100000")], "1\n");
+    job.limits.record.bytes = 1000;
+    let failed = job.fail();
+    assert!(
+        failed
+            .error
+            .contains("line 2 of the output of \"sh\": the line is too long"),
+        "{}",
+        failed.error
+    );
+    let step = Step::Map(".a".to_owned());
+    let failed = over(vec![sh("echo '{\"a\":1}'; cat"), step], "1\n").fail();
+    assert!(
+        failed.error.starts_with("spec.pipeline.steps[0].exec: stage 1 shard 0: line 2 of the output: spec.pipeline.steps[1].map: "),
+        "{}",
+        failed.error
+    );
+}
+
+#[test]
+fn a_command_that_cannot_be_started_is_named_with_what_is_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str, mode: u32| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(&path, mode).unwrap();
+        path.display().to_string()
+    };
+    let wrong = file("wrong.py", "#!/usr/bin/python4\n", 0o755);
+    let closed = file("closed.sh", "#!/bin/sh\ncat\n", 0o644);
+    for (program, words) in [
+        (
+            "no-such-program",
+            "does not exist; a program of the worker's image",
+        ),
+        (
+            "/no/such",
+            "does not exist; a program of the worker's image",
+        ),
+        (
+            wrong.as_str(),
+            "the program in its first line, after #!, does not exist",
+        ),
+        (closed.as_str(), "is not executable"),
+    ] {
+        let (class, text) = failure(exec(&[program]));
+        let begin = format!("spec.pipeline.steps[0].exec.command: {program:?} ");
+        assert!(text.starts_with(&begin) && text.contains(words), "{text}");
+        assert_eq!(class, FailureClass::Deterministic);
+    }
+}
+
+#[test]
+fn a_command_that_hangs_is_stopped_and_its_start_may_take_ten_times_as_long() {
+    let mut job = over(vec![sh("read -r x; echo \"$x\"; sleep 1000")], "1\n2\n");
+    job.stall_timeout = Duration::from_millis(300);
+    let failed = job.fail();
+    assert_eq!(failed.class, FailureClass::Application);
+    assert!(
+        failed
+            .error
+            .contains("the limit is spec.retries.taskStallTimeout"),
+        "{}",
+        failed.error
+    );
+    job.pipeline.steps = vec![sh("sleep 1; cat")];
+    assert_eq!(job.files()[0].1, "1\n2\n");
+    job.pipeline.steps = vec![sh("sleep 1000")];
+    let began = Instant::now();
+    let failed = job.fail();
+    assert!(
+        failed
+            .error
+            .contains("10 times spec.retries.taskStallTimeout"),
+        "{}",
+        failed.error
+    );
+    assert!(began.elapsed() >= Duration::from_secs(3));
+}
+
+#[test]
+fn nothing_that_a_command_starts_outlives_its_task() {
+    let detached = "setsid sleep 3600 >/dev/null 2>&1 </dev/null & echo $!; cat >/dev/null";
+    let process = output(vec![sh(detached)], "1\n").trim().to_owned();
+    assert!(!is_running(&process), "{process}");
+    let daemon = "(setsid sh -c 'trap \"\" TERM; echo $$; exec sleep 3600 >/dev/null' 2>/dev/null &); cat >/dev/null; sleep 0.2";
+    let process = output(vec![sh(daemon)], "1\n").trim().to_owned();
+    assert!(!process.is_empty() && !is_running(&process), "{process}");
+    let folder = tempfile::tempdir().unwrap();
+    let ids = folder.path().join("ids");
+    let forks = format!(
+        "for i in 1 2 3 4 5 6 7 8 9; do (sleep 3600 & echo $! >>{0}; wait) & done; sleep 0.3; exit 5",
+        ids.display()
+    );
+    assert!(failure(sh(&forks)).1.contains("exit code 5"));
+    let ids = std::fs::read_to_string(ids).unwrap();
+    assert!(ids.lines().count() > 0);
+    for process in ids.lines() {
+        assert!(!is_running(process), "{process}");
+    }
+}
+
+#[test]
+fn a_process_that_keeps_the_output_open_is_waited_for_and_then_an_error() {
+    assert_eq!(
+        output(vec![sh("cat; (sleep 0.5; echo 9) & exit 0")], "1\n"),
+        "1\n9\n"
+    );
+    let (class, text) = failure(sh("cat; sleep 3600 &"));
+    assert_eq!(class, FailureClass::Application);
+    assert!(
+        text.contains("still had its standard output open after 5 s"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_command_has_its_own_environment_and_folder_and_nothing_else() {
+    let show = Step::Exec(Exec {
+        env: BTreeMap::from([("A".to_owned(), "b c".to_owned())]),
+        ..command(&[
+            "sh",
+            "-c",
+            "cat; env | sed 's/.*/\"&\"/'; pwd | sed 's/.*/\"&\"/'; touch x; ls | sed 's/.*/\"&\"/'",
+        ])
+    });
+    let text = output(vec![show], "");
+    let names: Vec<&str> = text
+        .lines()
+        .filter_map(|line| Some(line.split_once('=')?.0))
+        .collect();
+    let allowed = [
+        "\"A",
+        "\"PATH",
+        "\"PWD",
+        "\"OLDPWD",
+        "\"SHLVL",
+        "\"_",
+        "\"ZEPHYR_JOB",
+        "\"ZEPHYR_SHARD",
+        "\"ZEPHYR_TOTAL",
+        "\"ZEPHYR_ATTEMPT",
+        "\"ZEPHYR_COUNTERS",
+    ];
+    for name in &names {
+        assert!(allowed.contains(name), "{name}");
+    }
+    for line in [
+        "\"A=b c\"",
+        "\"ZEPHYR_JOB=name\"",
+        "\"ZEPHYR_SHARD=0\"",
+        "\"ZEPHYR_TOTAL=1\"",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} in {text}");
+    }
+    assert!(text.ends_with("\"x\"\n"), "{text}");
+    let job = over(vec![exec(&["cat"])], "1\n");
+    job.files();
+    assert_eq!(std::fs::read_dir(job.folder.path()).unwrap().count(), 0);
+}

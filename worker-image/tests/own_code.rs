@@ -1,0 +1,108 @@
+//! Own code with real processes: what is left of a command whose task's process, worker or pod ends
+//! in any way, and how memory is charged.
+
+#[expect(dead_code, reason = "what other jobs need")]
+mod processes;
+
+use std::fs;
+
+use processes::{Processes, is_alive, signal};
+use serde_json::{Value, json};
+
+/// A job with one command over one record.
+fn job(script: &str) -> Value {
+    json!({
+        "source": {"items": {"values": [1]}},
+        "steps": [{"exec": {"command": ["sh", "-c", script]}}],
+        "sink": {"files": {"path": "$OUT/o-{shard}.jsonl"}},
+    })
+}
+
+/// The ids of the command, of a process in its group, and of one that has detached itself are noted
+/// first.
+fn with_script(then: &str) -> Processes {
+    let file = "$FOLDER/tmp/ids";
+    let script = format!(
+        "sleep 3600 & echo $! >{file}.new; setsid sleep 3600 >/dev/null 2>&1 & echo $! >>{file}.new; \
+         echo $$ >>{file}.new; mv {file}.new {file}; {then}"
+    );
+    Processes::of(&job(&script), &json!({"taskFailures": 1}))
+}
+
+async fn ids(processes: &Processes) -> Vec<u32> {
+    let read = || fs::read_to_string(processes.path("tmp/ids")).ok();
+    let text = processes.eventually("the command's processes", read).await;
+    let ids: Vec<u32> = text.lines().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(ids.len(), 3);
+    ids
+}
+
+async fn are_gone(processes: &Processes, ids: &[u32]) {
+    let all_gone = || (!ids.iter().any(|process| is_alive(*process))).then_some(());
+    processes
+        .eventually("the end of the command's processes", all_gone)
+        .await;
+}
+
+#[tokio::test]
+async fn nothing_of_a_command_outlives_the_process_of_its_task() {
+    // The guardian's parent is the process of the task.
+    let mut processes = with_script(
+        "read -r x; read -r _ _ _ parent _ </proc/$PPID/stat; kill -9 $parent; sleep 3600",
+    );
+    processes.start_coordinator();
+    processes.start_worker(1);
+    let ids = ids(&processes).await;
+    let result = processes.result().await;
+    assert!(result.message.contains("killed by signal 9"), "{result:?}");
+    are_gone(&processes, &ids).await;
+}
+
+#[tokio::test]
+async fn nothing_of_a_command_outlives_its_worker_whether_it_is_killed_or_asked() {
+    for is_killed in [true, false] {
+        let mut processes = with_script("trap '' TERM; sleep 3600");
+        processes.start_coordinator();
+        let worker = processes.start_worker(1);
+        let ids = ids(&processes).await;
+        if is_killed {
+            processes.kill_worker(worker);
+        } else {
+            signal("TERM", worker);
+        }
+        are_gone(&processes, &ids).await;
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_takes_the_memory_is_stopped_and_its_step_is_named() {
+    let script = "x=$(head -c 400000000 /dev/zero | tr '\\0' x); echo \"$x\" >&2; cat";
+    let mut processes = Processes::of(&job(script), &json!({"taskFailures": 1}));
+    processes.memory_limit_bytes = 300 << 20;
+    processes.start_coordinator();
+    processes.start_worker(1);
+    let result = processes.result().await;
+    assert!(!result.succeeded);
+    let words = "the command of spec.pipeline.steps[0].exec ran out of memory and was killed (OOM)";
+    assert!(result.message.contains(words), "{result:?}");
+}
+
+#[tokio::test]
+async fn a_command_takes_its_slots_and_all_records_pass() {
+    let mut pipeline = job("cat");
+    pipeline["source"] = json!({"items": {"values": (0..40).collect::<Vec<_>>(), "shards": 12}});
+    pipeline["steps"][0]["exec"]["slots"] = json!(2);
+    let mut processes = Processes::of(&pipeline, &json!({}));
+    processes.start_coordinator();
+    processes.start_worker(3);
+    processes.start_worker(1);
+    let result = processes.result().await;
+    assert!(result.succeeded, "{result:?}\n{}", processes.logs());
+    let mut found: Vec<u32> = processes
+        .output()
+        .iter()
+        .map(|line| line.parse().unwrap())
+        .collect();
+    found.sort_unstable();
+    assert_eq!(found, (0..40).collect::<Vec<_>>());
+}
