@@ -27,6 +27,8 @@ pub fn build(frozen: &FrozenJob, root_uid: &str, spot_provider: SpotProvider) ->
         frozen,
         component: names::COMPONENT_COORDINATOR,
         argument: "coordinator",
+        image: "",
+        mounts: &[],
         resources: frozen
             .spec
             .coordinator

@@ -18,6 +18,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use zephyr_crds::exec::MountSpec;
 use zephyr_crds::frozen::FrozenJob;
 use zephyr_crds::names;
 use zephyr_crds::pod_template::{
@@ -36,6 +37,11 @@ const JOB_DIRECTORY: &str = "/etc/zephyr";
 const TOKEN_DIRECTORY: &str = "/var/run/zephyr/token";
 /// The only writable folder, for spill files.
 const SCRATCH_DIRECTORY: &str = "/tmp";
+/// Where our program is mounted in another image, and the authorities that it trusts.
+const PROGRAM_DIRECTORY: &str = "/zephyr";
+const PROGRAM: &str = "/zephyr/zephyr-worker";
+const CERTIFICATES: &str = "/zephyr/ca-certificates.crt";
+const CERTIFICATES_VARIABLE: &str = "SSL_CERT_FILE";
 /// The file mode of the token. Owner and group may read it; the group is the pod's `fsGroup`.
 const TOKEN_MODE: i32 = 0o440;
 /// After how many seconds a pod is evicted from a node that is not ready or unreachable. The
@@ -66,6 +72,9 @@ pub(super) struct PodInput<'a> {
     pub(super) component: &'a str,
     /// The role, which is the only argument of the program.
     pub(super) argument: &'a str,
+    /// The image of the container; empty = that of our program.
+    pub(super) image: &'a str,
+    pub(super) mounts: &'a [MountSpec],
     pub(super) resources: EffectiveResources,
     pub(super) template: &'a PodTemplate,
     pub(super) annotations: &'a [(&'a str, &'a str)],
@@ -111,8 +120,9 @@ pub(super) fn template(input: PodInput<'_>) -> PodTemplateSpec {
             ..ObjectMeta::default()
         }),
         spec: Some(PodSpec {
+            init_containers: install(&input).map(|container| vec![container]),
             containers: vec![container(&input)],
-            volumes: Some(volumes(input.frozen)),
+            volumes: Some(volumes(&input)),
             restart_policy: Some("Always".to_owned()),
             termination_grace_period_seconds: Some(input.grace_seconds),
             automount_service_account_token: Some(false),
@@ -258,24 +268,23 @@ fn container(input: &PodInput<'_>) -> Container {
     if input.serves_grpc {
         ports.insert(0, port("grpc", names::COORDINATOR_PORT));
     }
+    let is_installed = !input.image.is_empty();
+    let image = if is_installed {
+        input.image
+    } else {
+        &input.frozen.spec.image
+    };
     Container {
         name: CONTAINER_NAME.to_owned(),
-        image: Some(input.frozen.spec.image.clone()),
+        image: Some(image.to_owned()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
+        command: is_installed.then(|| vec![PROGRAM.to_owned()]),
         args: Some(vec![input.argument.to_owned()]),
-        env: Some(environment(input.frozen, input.template)),
+        env: Some(environment(input)),
         env_from: environment_sources(input.frozen, input.template),
         ports: Some(ports),
-        resources: Some(ResourceRequirements {
-            requests: Some(amounts(&input.resources.requests)),
-            limits: Some(amounts(&input.resources.limits)),
-            claims: None,
-        }),
-        volume_mounts: Some(vec![
-            mount("job", JOB_DIRECTORY, true),
-            mount("token", TOKEN_DIRECTORY, true),
-            mount("scratch", SCRATCH_DIRECTORY, false),
-        ]),
+        resources: Some(resources(input)),
+        volume_mounts: Some(mounts(input)),
         readiness_probe: Some(probe(
             "/readyz",
             READINESS_PERIOD_SECONDS,
@@ -286,28 +295,74 @@ fn container(input: &PodInput<'_>) -> Container {
             LIVENESS_PERIOD_SECONDS,
             LIVENESS_FAILURES,
         )),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            privileged: Some(false),
-            read_only_root_filesystem: Some(true),
-            run_as_non_root: Some(true),
-            capabilities: Some(Capabilities {
-                add: None,
-                drop: Some(vec!["ALL".to_owned()]),
-            }),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".to_owned(),
-                localhost_profile: None,
-            }),
-            ..SecurityContext::default()
-        }),
+        security_context: Some(security()),
         ..Container::default()
+    }
+}
+
+/// Copies our program into a folder of the pod, from where the container of another image runs it.
+fn install(input: &PodInput<'_>) -> Option<Container> {
+    (!input.image.is_empty()).then(|| Container {
+        name: "install".to_owned(),
+        image: Some(input.frozen.spec.image.clone()),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        args: Some(vec!["install".to_owned(), PROGRAM_DIRECTORY.to_owned()]),
+        // The pod needs no more than without it, because it ends before the worker starts.
+        resources: Some(resources(input)),
+        volume_mounts: Some(vec![mount("program", PROGRAM_DIRECTORY, false)]),
+        security_context: Some(security()),
+        ..Container::default()
+    })
+}
+
+fn resources(input: &PodInput<'_>) -> ResourceRequirements {
+    ResourceRequirements {
+        requests: Some(amounts(&input.resources.requests)),
+        limits: Some(amounts(&input.resources.limits)),
+        claims: None,
+    }
+}
+
+fn mounts(input: &PodInput<'_>) -> Vec<VolumeMount> {
+    let mut all = vec![
+        mount("job", JOB_DIRECTORY, true),
+        mount("token", TOKEN_DIRECTORY, true),
+        mount("scratch", SCRATCH_DIRECTORY, false),
+    ];
+    let of_user = input.mounts.iter().enumerate();
+    all.extend(of_user.map(|(index, wanted)| mount(&mount_name(index), &wanted.path, true)));
+    if !input.image.is_empty() {
+        all.push(mount("program", PROGRAM_DIRECTORY, true));
+    }
+    all
+}
+
+fn mount_name(index: usize) -> String {
+    format!("mount-{index}")
+}
+
+fn security() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        privileged: Some(false),
+        read_only_root_filesystem: Some(true),
+        run_as_non_root: Some(true),
+        capabilities: Some(Capabilities {
+            add: None,
+            drop: Some(vec!["ALL".to_owned()]),
+        }),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".to_owned(),
+            localhost_profile: None,
+        }),
+        ..SecurityContext::default()
     }
 }
 
 /// Returns the container's variables: first the user's, then ours. Of two variables with the same
 /// name the later one has effect, and a variable overrides `envFrom`.
-fn environment(frozen: &FrozenJob, template: &PodTemplate) -> Vec<EnvVar> {
+fn environment(input: &PodInput<'_>) -> Vec<EnvVar> {
+    let (frozen, template) = (input.frozen, input.template);
     let mut ours = vec![
         from_field("POD_NAME", "metadata.name"),
         from_field("POD_UID", "metadata.uid"),
@@ -330,6 +385,12 @@ fn environment(frozen: &FrozenJob, template: &PodTemplate) -> Vec<EnvVar> {
         .collect();
     if all.iter().all(|wanted| wanted.name != "RUST_LOG") {
         all.push(plain("RUST_LOG", "info"));
+    }
+    let is_set = all
+        .iter()
+        .any(|wanted| wanted.name == CERTIFICATES_VARIABLE);
+    if !input.image.is_empty() && !is_set {
+        all.push(plain(CERTIFICATES_VARIABLE, CERTIFICATES));
     }
     all.extend(ours);
     all
@@ -396,8 +457,9 @@ fn environment_sources(frozen: &FrozenJob, template: &PodTemplate) -> Option<Vec
     (!all.is_empty()).then_some(all)
 }
 
-fn volumes(frozen: &FrozenJob) -> Vec<Volume> {
-    vec![
+fn volumes(input: &PodInput<'_>) -> Vec<Volume> {
+    let frozen = input.frozen;
+    let mut all = vec![
         Volume {
             name: "job".to_owned(),
             config_map: Some(ConfigMapVolumeSource {
@@ -424,7 +486,32 @@ fn volumes(frozen: &FrozenJob) -> Vec<Volume> {
             empty_dir: Some(EmptyDirVolumeSource::default()),
             ..Volume::default()
         },
-    ]
+    ];
+    all.extend(input.mounts.iter().enumerate().map(|(index, wanted)| {
+        Volume {
+            name: mount_name(index),
+            config_map: wanted
+                .config_map
+                .as_ref()
+                .map(|name| ConfigMapVolumeSource {
+                    name: name.clone(),
+                    ..ConfigMapVolumeSource::default()
+                }),
+            secret: wanted.secret.as_ref().map(|name| SecretVolumeSource {
+                secret_name: Some(name.clone()),
+                ..SecretVolumeSource::default()
+            }),
+            ..Volume::default()
+        }
+    }));
+    if !input.image.is_empty() {
+        all.push(Volume {
+            name: "program".to_owned(),
+            empty_dir: Some(EmptyDirVolumeSource::default()),
+            ..Volume::default()
+        });
+    }
+    all
 }
 
 fn amounts(wanted: &ResourceAmounts) -> BTreeMap<String, Quantity> {

@@ -31,6 +31,8 @@ pub fn build(frozen: &FrozenJob, root_uid: &str, replicas: u32) -> StatefulSet {
         frozen,
         component: names::COMPONENT_WORKER,
         argument: "worker",
+        image: &workers.image,
+        mounts: &workers.mounts,
         resources: workers.resources.effective(Role::Worker),
         template: &workers.template,
         annotations: &[],
@@ -278,6 +280,67 @@ mod tests {
                 "requests": {"cpu": "500m", "memory": "4Gi", "ephemeral-storage": "10Gi"},
                 "limits": {"cpu": "2", "memory": "4Gi", "ephemeral-storage": "10Gi"},
             })
+        );
+    }
+
+    #[test]
+    fn a_workers_own_image_gets_our_program_and_its_files_and_stays_as_restricted() {
+        let plain = pod(json!({"workers": {"replicas": 1}}));
+        let own = pod(json!({"workers": {
+            "replicas": 1,
+            "image": "python:3.12",
+            "mounts": [{"path": "/scripts", "configMap": "clean"}, {"path": "/model", "secret": "key"}],
+        }}));
+        let (before, container) = (&plain["containers"][0], &own["containers"][0]);
+        assert_eq!(container["image"], "python:3.12");
+        assert_eq!(container["command"], json!(["/zephyr/zephyr-worker"]));
+        assert_eq!(before.get("command"), None);
+        let mounts = container["volumeMounts"].as_array().unwrap();
+        let ours = before["volumeMounts"].as_array().unwrap();
+        assert!(mounts.starts_with(ours));
+        assert_eq!(
+            mounts[ours.len()..],
+            [
+                json!({"name": "mount-0", "mountPath": "/scripts", "readOnly": true}),
+                json!({"name": "mount-1", "mountPath": "/model", "readOnly": true}),
+                json!({"name": "program", "mountPath": "/zephyr", "readOnly": true}),
+            ]
+        );
+        let certificates = json!({"name": "SSL_CERT_FILE", "value": "/zephyr/ca-certificates.crt"});
+        assert!(container["env"].as_array().unwrap().contains(&certificates));
+        for field in [
+            "args",
+            "securityContext",
+            "resources",
+            "readinessProbe",
+            "livenessProbe",
+            "envFrom",
+            "ports",
+        ] {
+            assert_eq!(container[field], before[field], "{field}");
+        }
+        assert_eq!(own["securityContext"], plain["securityContext"]);
+        assert_eq!(
+            own["initContainers"],
+            json!([{
+                "name": "install",
+                "image": before["image"],
+                "imagePullPolicy": "IfNotPresent",
+                "args": ["install", "/zephyr"],
+                "resources": before["resources"],
+                "securityContext": before["securityContext"],
+                "volumeMounts": [{"name": "program", "mountPath": "/zephyr"}],
+            }])
+        );
+        assert_eq!(plain.get("initContainers"), None);
+        let volumes = own["volumes"].as_array().unwrap();
+        assert_eq!(
+            volumes[plain["volumes"].as_array().unwrap().len()..],
+            [
+                json!({"name": "mount-0", "configMap": {"name": "clean"}}),
+                json!({"name": "mount-1", "secret": {"secretName": "key"}}),
+                json!({"name": "program", "emptyDir": {}}),
+            ]
         );
     }
 

@@ -7,6 +7,7 @@ mod generations;
 mod limits;
 mod mistakes;
 mod overwrite;
+mod own_code;
 mod storage;
 mod tables;
 mod tail;

@@ -1,0 +1,124 @@
+//! Own code on the cluster: a script of a `ConfigMap` runs in a plain Python image that knows nothing
+//! of this project.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{ObjectMeta, PostParams};
+use zephyr_crds::conditions::ConditionType;
+use zephyr_tests::bucket::{Bucket, DATA, SCRATCH};
+use zephyr_tests::cluster::{TEST_TIMEOUT, TestNamespace};
+use zephyr_tests::job::{apply, condition, is_true};
+
+/// Doubles each number, and says what it can read of the keys of the storage: the names of the
+/// variables of all processes that it may look at.
+const SCRIPT: &str = r#"
+import glob, json, os, sys
+
+readable = set()
+for name in glob.glob("/proc/[0-9]*/environ"):
+    try:
+        with open(name, "rb") as file:
+            readable |= {entry.split(b"=")[0].decode() for entry in file.read().split(b"\0")}
+    except OSError:
+        pass
+keys = sorted(name for name in readable if name.startswith("AWS_"))
+for line in sys.stdin:
+    print(json.dumps({"n": 2 * json.loads(line)["n"], "keys": keys}))
+"#;
+
+/// The reference of the image, as `make install` leaves it.
+fn python_image() -> Result<String> {
+    let cache = match std::env::var_os("ZEPHYR_CACHE") {
+        Some(cache) => PathBuf::from(cache),
+        None => std::env::home_dir()
+            .context("no home folder")?
+            .join(".cache/zephyr"),
+    };
+    let file = cache.join("images/python.reference");
+    let name = std::fs::read_to_string(&file)
+        .with_context(|| format!("read {}; `make images install` writes it", file.display()))?;
+    Ok(name.trim().to_owned())
+}
+
+async fn with_script(test: &str) -> Result<TestNamespace> {
+    let namespace = TestNamespace::create(test).await?;
+    let script = ConfigMap {
+        metadata: ObjectMeta {
+            name: Some("script".to_owned()),
+            ..ObjectMeta::default()
+        },
+        data: Some(BTreeMap::from([("own.py".to_owned(), SCRIPT.to_owned())])),
+        ..ConfigMap::default()
+    };
+    namespace
+        .api::<ConfigMap>()
+        .create(&PostParams::default(), &script)
+        .await
+        .context("create the script")?;
+    Ok(namespace)
+}
+
+fn manifest(namespace: &TestNamespace, image: &str, script: &str) -> String {
+    let name = &namespace.name;
+    format!(
+        r#"
+apiVersion: zephyr.dev/v1alpha1
+kind: ZephyrJob
+metadata: {{ name: own-code }}
+spec:
+  pipeline:
+    source: {{ items: {{ values: [{{ n: 1 }}, {{ n: 2 }}, {{ n: 3 }}], shards: 2 }} }}
+    steps:
+      - exec: {{ command: [python3, {script}], env: {{ PYTHONUNBUFFERED: "1" }} }}
+      - filter: '.n > 2'
+    sink: {{ files: {{ path: "s3://{DATA}/own-code/{name}/{{shard}}.jsonl" }} }}
+  storage: {{ uri: "s3://{SCRATCH}/{name}", credentialsSecret: s3-credentials }}
+  retries: {{ taskFailures: 1 }}
+  workers:
+    replicas: 2
+    slots: 1
+    image: {image}
+    mounts: [{{ path: /scripts, configMap: script }}]
+    preemptible: {{ provider: none }}
+    resources: {{ requests: {{ cpu: 50m, memory: 128Mi }}, limits: {{ cpu: "1", memory: 256Mi }} }}
+"#
+    )
+}
+
+#[tokio::test]
+async fn a_script_of_a_config_map_runs_in_a_plain_image_and_sees_no_storage_key() -> Result<()> {
+    let namespace = with_script("own-code").await?;
+    let bucket = Bucket::open(&namespace.environment, DATA)?;
+    let text = manifest(&namespace, &python_image()?, "/scripts/own.py");
+    let job = apply(&namespace, &text).await?;
+    job.succeeded(TEST_TIMEOUT).await?;
+    let mut lines = String::new();
+    for shard in 0..2 {
+        let name = format!("own-code/{}/{shard}.jsonl", namespace.name);
+        lines.push_str(str::from_utf8(&bucket.get(&name).await?)?);
+    }
+    let expected = "{\"n\":4,\"keys\":[]}\n{\"n\":6,\"keys\":[]}\n";
+    ensure!(lines == expected, "{lines:?}");
+    namespace.finish().await
+}
+
+#[tokio::test]
+async fn a_script_that_does_not_exist_is_named_with_the_step_in_status() -> Result<()> {
+    let namespace = with_script("own-missing").await?;
+    let text = manifest(&namespace, &python_image()?, "/scripts/other.py");
+    let job = apply(&namespace, &text).await?;
+    let job = job.finished(TEST_TIMEOUT).await?;
+    ensure!(is_true(&job, ConditionType::Failed), "{:?}", job.status);
+    let failed = condition(&job, ConditionType::Failed).context("a condition")?;
+    for words in [
+        "spec.pipeline.steps[0].exec: stage 1 shard ",
+        "\"python3\" ended with exit code 2",
+        "No such file or directory",
+    ] {
+        ensure!(failed.message.contains(words), "{}", failed.message);
+    }
+    namespace.finish().await
+}
