@@ -4,7 +4,8 @@
 //! The second word of a fence says what it is. `input NAME` is a file below `s3://data/`; the first
 //! such fence after an outcome begins a new set of files. `pipeline` is a `spec.pipeline`. `steps`
 //! is only its steps, which read all files and write JSON lines. `output` is the expected content
-//! below `s3://out/`: of all files, or of the named one. `refused` contains lines that standard
+//! below `s3://out/`: of all files, or of the named one. `manifest` is a whole manifest, whose job
+//! is only planned. `refused` contains lines that standard
 //! error must contain.
 
 #[cfg(test)]
@@ -117,10 +118,25 @@ mod run {
                     is_outcome = true;
                     example.refusal = Some(text);
                 }
+                ([_, "manifest"], _) => plan(line, &text),
                 _ => panic!("line {line}: a fence of no known kind: {words:?}"),
             }
         }
         examples
+    }
+
+    /// Plans the job of a whole manifest, without its files.
+    fn plan(line: usize, manifest: &str) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("job.yaml");
+        fs::write(&file, manifest).unwrap();
+        let planned = Command::new(env!("CARGO_BIN_EXE_kubectl-zephyr"))
+            .args(["plan", "--files", "3", "-f"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&planned.stderr);
+        assert!(planned.status.success(), "line {line}: {said}");
     }
 
     /// All files below a folder by their names, decompressed.
@@ -224,6 +240,7 @@ mod run {
         the_page_on_limits_shows_what_comes_out "pipeline/limits.md"
         the_page_on_named_values_shows_what_comes_out "pipeline/named-values.md"
         the_page_on_tables_shows_what_comes_out "pipeline/tables.md"
+        the_page_on_own_code_shows_what_comes_out "pipeline/own-code.md"
         the_page_on_places_shows_what_comes_out "pipeline/places.md"
         the_page_on_the_sink_files_shows_what_comes_out "pipeline/sink-files.md"
         the_page_on_the_source_files_shows_what_comes_out "pipeline/source-files.md"

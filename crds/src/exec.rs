@@ -133,20 +133,15 @@ impl StepSpec {
 }
 
 impl PipelineSpec {
-    /// The greatest number of task slots that a task of a stage takes with its commands, and the
-    /// path of the last of these commands; `None` if there is no command. The commands of a stage
-    /// run at the same time.
+    /// The command that takes the most task slots: their number, and the path of the field; `None`
+    /// if there is no command.
     pub fn slots_of_commands(&self) -> Option<(u32, String)> {
         let mut greatest: Option<(u32, String)> = None;
-        let mut slots = 0_u32;
         for (index, step) in self.steps.iter().enumerate() {
-            if step.shuffles() {
-                slots = 0;
-            }
             let Some(exec) = &step.exec else {
                 continue;
             };
-            slots = slots.saturating_add(exec.effective_slots());
+            let slots = exec.effective_slots();
             if greatest.as_ref().is_none_or(|(most, _)| slots > *most) {
                 greatest = Some((slots, format!("spec.pipeline.steps[{index}].exec.slots")));
             }

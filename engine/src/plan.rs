@@ -118,10 +118,11 @@ impl Stage {
         })
     }
 
-    /// How many task slots of a worker one of its tasks takes: its commands run at the same time.
+    /// How many task slots of a worker one of its tasks takes: as many as the command that takes
+    /// most of them.
     pub fn slots(&self) -> u32 {
         let all = self.commands().map(|(_, exec)| exec.slots);
-        all.fold(0, u32::saturating_add).max(1)
+        all.max().unwrap_or(1)
     }
 }
 

@@ -32,7 +32,7 @@ fn with_script(then: &str) -> Processes {
 async fn ids(processes: &Processes) -> Vec<u32> {
     let read = || fs::read_to_string(processes.path("tmp/ids")).ok();
     let text = processes.eventually("the command's processes", read).await;
-    let ids: Vec<u32> = text.lines().map(|line| line.parse().unwrap()).collect();
+    let ids: Vec<u32> = text.lines().flat_map(str::parse).collect();
     assert_eq!(ids.len(), 3);
     ids
 }

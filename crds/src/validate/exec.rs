@@ -37,12 +37,12 @@ pub(super) fn validate(path: &str, exec: &ExecSpec) -> Vec<FieldError> {
     errors
 }
 
-/// The commands of a stage run at the same time, on one worker.
+/// A command runs on one worker.
 pub(super) fn slots(spec: &ZephyrJobSpec) -> Option<FieldError> {
     let (needed, path) = spec.pipeline.slots_of_commands()?;
     let most = spec.workers.effective_slots()?;
     (needed > most).then(|| {
-        let problem = "takes more slots than a worker has, together with the other commands of its stage";
+        let problem = "takes more slots than a worker has";
         let allowed = format!(
             "at most {most}; spec.workers.slots or spec.workers.resources.limits.cpu sets how many a worker has"
         );

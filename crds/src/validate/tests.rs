@@ -1303,7 +1303,7 @@ fn a_command_is_a_program_with_words_and_variables_that_a_system_can_pass() {
         (json!({"command": ["a"], "slots": 0}), ".slots: "),
         (
             json!({"command": ["a"], "slots": 2}),
-            ".slots: takes more slots than a worker has, together with the other commands of its stage (got 2); at most 1",
+            ".slots: takes more slots than a worker has (got 2); at most 1",
         ),
     ] {
         let found = errors(bad.clone());

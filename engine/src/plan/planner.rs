@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn the_commands_of_a_stage_add_up_to_the_slots_of_its_tasks() {
+    fn a_task_takes_the_slots_of_the_command_that_takes_most() {
         let exec = |slots| {
             Step::Exec(crate::pipeline::Exec {
                 command: vec!["cat".to_owned()],
@@ -202,7 +202,7 @@ mod tests {
         ];
         let plan = plan(&pipeline(steps), 4);
         let slots: Vec<u32> = plan.stages.iter().map(Stage::slots).collect();
-        assert_eq!(slots, [5, 1]);
+        assert_eq!(slots, [3, 1]);
         let commands = plan.stages[0].commands().map(|(path, _)| path);
         let paths: Vec<&str> = commands.collect();
         assert_eq!(
