@@ -18,7 +18,9 @@ use zephyr_store::ledger::TableFiles;
 use zephyr_store::storage::InputFile;
 use zephyr_worker::convert;
 use zephyr_worker::convert::sharding::{SourceError, files_as_shards};
-use zephyr_worker::coordinator::{PreviewError, check_output, check_places, literal_inputs};
+use zephyr_worker::coordinator::{
+    PreviewError, check_output, check_places, dead_letters_of, literal_inputs,
+};
 use zephyr_worker::job::RunJob;
 use zephyr_worker::task::{TaskContext, TaskSetup, check_sizes, check_tables};
 
@@ -84,9 +86,14 @@ pub(crate) async fn plan(options: Options) -> Result<()> {
     inputs.extend(tables.values().flatten().map(|file| file.uri.clone()));
     let plan = plan::plan(&pipeline, source.clone());
     let refused = |error: &dyn std::fmt::Display| refused(&options, error);
-    check_places(&job.spec, plan.output_shards(), inputs.clone())
-        .await
-        .map_err(|error| refused(&error))?;
+    check_places(
+        &job.spec,
+        plan.output_shards(),
+        &dead_letters_of(&plan),
+        inputs.clone(),
+    )
+    .await
+    .map_err(|error| refused(&error))?;
     if options.files.is_none() {
         let job = run_job(job)?;
         if let Some(fault) = fault_of_output(&job, &inputs).await? {

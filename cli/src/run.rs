@@ -15,14 +15,14 @@ use zephyr_crds::job::{MAX_SLOTS, ZephyrJob};
 use zephyr_crds::validate::{Place, validate};
 use zephyr_engine::coordinator::record::JobResult;
 use zephyr_engine::plan::counted;
-use zephyr_proto::run::{Phase, Snapshot};
+use zephyr_proto::run::{Phase, Skipped, Snapshot};
 use zephyr_worker::local::{LocalOptions, run_local};
 use zephyr_worker::worker::task_slots;
 
 use crate::manifest;
 use crate::sample::Sample;
 use crate::shards;
-use crate::terminal::{bytes, note, print, printable, sentence};
+use crate::terminal::{bytes, note, print, printable, sentence, skipped_text};
 
 /// The share of the machine's memory that the task processes may use; the rest is for this process
 /// and the system.
@@ -81,7 +81,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
             frozen.uid, frozen.spec.storage.uri
         ));
     }
-    let result = to_the_end(frozen, &options).await?;
+    let (result, latest) = to_the_end(frozen, &options).await?;
     drop(temporary);
     match result {
         JobResult::Succeeded {
@@ -97,6 +97,9 @@ pub(crate) async fn run(options: Options) -> Result<()> {
                 bytes(size),
                 printable(&manifest)
             ))?;
+            for line in skipped_lines(&latest) {
+                print(&line)?;
+            }
             Ok(())
         }
         JobResult::Failed { reason, message } => bail!("{reason}: {}", printable(&message)),
@@ -108,8 +111,17 @@ async fn try_out(mut job: ZephyrJob, records: u64, options: &Options) -> Result<
     let sample = Sample::take(&mut job, records).await?;
     let frozen = freeze(job, None)?;
     match to_the_end(frozen, options).await {
-        Ok(JobResult::Succeeded { .. }) => sample.write_output(&mut std::io::stdout().lock()),
-        Ok(JobResult::Failed { reason, message }) => {
+        Ok((JobResult::Succeeded { .. }, latest)) => {
+            for line in sample
+                .skipped_line()
+                .into_iter()
+                .chain(skipped_lines(&latest))
+            {
+                note(&sample.with_original_names(&line));
+            }
+            sample.write_output(&mut std::io::stdout().lock())
+        }
+        Ok((JobResult::Failed { reason, message }, _)) => {
             let message = sample.with_original_names(&message);
             bail!("{reason}: {}", printable(&message))
         }
@@ -117,8 +129,8 @@ async fn try_out(mut job: ZephyrJob, records: u64, options: &Options) -> Result<
     }
 }
 
-/// Runs a job to its result, with progress on standard error.
-async fn to_the_end(frozen: FrozenJob, options: &Options) -> Result<JobResult> {
+/// Runs a job to its result, with progress on standard error; returns the last report too.
+async fn to_the_end(frozen: FrozenJob, options: &Options) -> Result<(JobResult, Snapshot)> {
     let progress = Progress::start(options.quiet);
     // The sample of a job has other files.
     let is_quiet = options.quiet || options.limit.is_some();
@@ -146,7 +158,16 @@ async fn to_the_end(frozen: FrozenJob, options: &Options) -> Result<JobResult> {
         }
     };
     progress.finish();
-    Ok(result)
+    Ok((result, progress.latest()))
+}
+
+/// A line for each place that skipped bad records.
+fn skipped_lines(snapshot: &Snapshot) -> Vec<String> {
+    let line = |skipped: &Skipped| {
+        let text = skipped_text(&skipped.place, skipped.records, &skipped.first);
+        format!("skipped: {text}")
+    };
+    snapshot.skipped.iter().map(line).collect()
 }
 
 /// Sets where the run keeps its ledger; returns the temporary folder, which must exist as long as
@@ -282,6 +303,11 @@ impl Progress {
             bar.set_message(message(snapshot));
             *latest.lock().unwrap_or_else(PoisonError::into_inner) = snapshot.clone();
         })
+    }
+
+    fn latest(&self) -> Snapshot {
+        let latest = self.latest.lock();
+        latest.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn finish(&self) {

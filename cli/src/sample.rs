@@ -11,7 +11,8 @@ use anyhow::{Context as _, Result, anyhow};
 use tempfile::TempDir;
 use tokio::runtime::Handle;
 use zephyr_crds::job::ZephyrJob;
-use zephyr_crds::pipeline::{Compression, FilesSource, SOURCE_FILES, SinkMode};
+use zephyr_crds::on_error::{OnErrorAction, OnErrorMessages};
+use zephyr_crds::pipeline::{Compression, FilesSource, PipelineSpec, SOURCE_FILES, SinkMode};
 use zephyr_engine::pipeline::Format;
 use zephyr_engine::record::Record;
 use zephyr_store::formats::{FileReader, ReadLimits, source_format};
@@ -19,12 +20,22 @@ use zephyr_store::storage::{InputFile, Location, ObjectReader, Stores};
 use zephyr_worker::convert;
 
 use crate::input;
+use crate::terminal::skipped_text;
 
 /// A job's sample and its output. Both are removed with this value.
 pub(crate) struct Sample {
     folder: TempDir,
     /// The URI of each copy, and of the file that was copied.
     originals: Vec<(String, String)>,
+    /// Bad lines that were passed over, and the first of them.
+    skipped: Skipped,
+}
+
+/// Lines that are no records.
+#[derive(Default)]
+struct Skipped {
+    lines: u64,
+    first: String,
 }
 
 impl Sample {
@@ -45,6 +56,7 @@ impl Sample {
         let mut sample = Self {
             folder,
             originals: Vec::new(),
+            skipped: Skipped::default(),
         };
         let pipeline = &mut job.spec.pipeline;
         let limits = convert::pipeline::limits(pipeline)?;
@@ -57,6 +69,7 @@ impl Sample {
         if let Some(files) = &mut pipeline.source.files {
             sample.copy(files, records, limits).await?;
         }
+        without_dead_letters(pipeline);
         let sink = &mut pipeline.sink.files;
         sink.format = sink.effective_format();
         sink.compression = Some(Compression::None);
@@ -98,6 +111,12 @@ impl Sample {
         Ok(())
     }
 
+    /// A line about the bad lines of the source that were passed over, if there are some.
+    pub(crate) fn skipped_line(&self) -> Option<String> {
+        let Skipped { lines, first } = &self.skipped;
+        (*lines > 0).then(|| format!("skipped: {}", skipped_text(SOURCE_FILES, *lines, first)))
+    }
+
     fn uri(&self, name: &str) -> Result<String> {
         let path = self.folder.path().join(name);
         let text = path.to_str();
@@ -119,6 +138,9 @@ impl Sample {
         let into = self.folder.path().join("input");
         std::fs::create_dir(&into).context("make a temporary folder")?;
         let uri = self.uri("input")?;
+        let on_error = files.on_error.as_ref();
+        let skips = on_error.is_some_and(|given| given.action != OnErrorAction::Fail);
+        let hides = on_error.is_some_and(|given| given.messages == OnErrorMessages::Hide);
         let mut left = records;
         for (number, file) in listed.into_iter().enumerate() {
             if left == 0 {
@@ -137,12 +159,32 @@ impl Sample {
                 file,
                 format,
                 limits,
+                skips,
                 copy: into.join(name),
             };
-            left -= tokio::task::spawn_blocking(move || copy.write(left)).await??;
+            let (copied, skipped) = tokio::task::spawn_blocking(move || copy.write(left)).await??;
+            left -= copied;
+            if self.skipped.lines == 0 && !hides {
+                self.skipped.first = skipped.first;
+            }
+            self.skipped.lines += skipped.lines;
         }
         files.paths = vec![format!("{uri}/*")];
         Ok(())
+    }
+}
+
+/// A trial writes nothing to the job's folders, so it only counts bad records.
+fn without_dead_letters(pipeline: &mut PipelineSpec) {
+    let source = pipeline.source.files.iter_mut();
+    let source = source.filter_map(|files| files.on_error.as_mut());
+    let steps = pipeline.steps.iter_mut();
+    let steps = steps.filter_map(|step| step.on_error.as_mut());
+    for on_error in source.chain(steps) {
+        if on_error.action == OnErrorAction::DeadLetter {
+            on_error.action = OnErrorAction::Skip;
+            on_error.path = None;
+        }
     }
 }
 
@@ -160,13 +202,15 @@ struct Beginning {
     file: InputFile,
     format: Format,
     limits: ReadLimits,
+    /// Whether bad lines are passed over.
+    skips: bool,
     copy: PathBuf,
 }
 
 impl Beginning {
     /// Copies at most `records` records and returns the number of copied records. Each record keeps
     /// its line number, so that messages name the right line.
-    fn write(self, records: u64) -> Result<u64> {
+    fn write(self, records: u64) -> Result<(u64, Skipped)> {
         let uri = &self.file.uri;
         let location = Location::parse_local(uri)?;
         // The number of bytes read is not used.
@@ -175,19 +219,34 @@ impl Beginning {
         let mut reader = FileReader::new(uri, self.file.size, self.format, &self.limits, input)?;
         let wrong = || format!("write {}", self.copy.display());
         let mut copy = BufWriter::new(File::create(&self.copy).with_context(wrong)?);
-        let (mut copied, mut line) = (0, 0);
-        while copied < records
-            && let Some((record, at)) = reader.next_record()?
-        {
-            // The reader skips empty lines, but they count as lines.
-            for _ in line + 1..at {
+        let (mut copied, mut line, mut skipped) = (0, 0, Skipped::default());
+        while copied < records {
+            let (record, at) = match reader.next_record() {
+                Ok(Some(found)) => found,
+                Ok(None) => break,
+                Err(error) if self.skips && error.line().is_some() => {
+                    if skipped.lines == 0 {
+                        skipped.first = error.to_string();
+                    }
+                    skipped.lines += 1;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            // The reader skips empty lines of JSON, but they count as lines.
+            let passed_over = if self.format == Format::Jsonl {
+                line + 1..at
+            } else {
+                0..0
+            };
+            for _ in passed_over {
                 copy.write_all(b"\n").with_context(wrong)?;
             }
             self.put(&record, &mut copy).with_context(wrong)?;
             (copied, line) = (copied + 1, at);
         }
         copy.flush().with_context(wrong)?;
-        Ok(copied)
+        Ok((copied, skipped))
     }
 
     fn put(&self, record: &Record, copy: &mut impl Write) -> io::Result<()> {

@@ -13,7 +13,7 @@ use zephyr_crds::job::ZephyrJob;
 use zephyr_crds::status::WorkerCounts;
 use zephyr_engine::plan::counted;
 
-use crate::terminal::{bytes, print, printable};
+use crate::terminal::{bytes, print, printable, skipped_text};
 
 /// How long the API server may take to answer; a person is waiting.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -181,6 +181,13 @@ fn describe(name: &str, namespace: &str, status: &ZephyrJobStatus) -> String {
                 records.r#in, records.out
             ),
         );
+        for skipped in &records.skipped {
+            let first = skipped.first.as_deref().unwrap_or_default();
+            line(
+                "Skipped",
+                skipped_text(&skipped.step, skipped.records.unsigned_abs(), first),
+            );
+        }
     }
     if let Some(outputs) = &status.outputs {
         let size = bytes(outputs.bytes.unsigned_abs());

@@ -2,6 +2,8 @@
 
 use std::io::{self, Write as _};
 
+use zephyr_engine::plan::counted;
+
 /// Prints a result. If the reader has closed the pipe (`| head`), this returns an error, and the
 /// caller ends quietly.
 pub(crate) fn print(text: &str) -> io::Result<()> {
@@ -81,6 +83,15 @@ pub(crate) fn bytes(count: u64) -> String {
     } else {
         format!("{value:.1} {}", UNITS[unit])
     }
+}
+
+/// Bad records that were skipped at one place of a job, for people.
+pub(crate) fn skipped_text(place: &str, records: u64, first: &str) -> String {
+    let records = counted(records, "record");
+    if first.is_empty() {
+        return format!("{records} at {place}");
+    }
+    format!("{records} at {place}, the first: {}", printable(first))
 }
 
 #[cfg(test)]

@@ -51,6 +51,27 @@ mod limit {
     const FILES: &str = "{files: {paths: ['file://$ROOT/in/*']}}";
 
     #[test]
+    fn bad_lines_that_the_job_skips_do_not_count_and_are_named() {
+        let folder = folder(&[("a.jsonl", b"{\n{\"n\":1}\nx\n{\"n\":\"y\"}\n{\"n\":3}\n[\n")]);
+        let source = FILES.replace("']", "'], onError: {action: Skip}");
+        let steps = "[{map: '.n + 1', onError: {action: Skip}}]";
+        let outcome = try_out(folder.path(), &source, steps, "jsonl", "3");
+        assert!(outcome.succeeded, "{}", outcome.errors);
+        assert_eq!(outcome.printed, "2\n4\n");
+        let file = format!("{}/in/a.jsonl", folder.path().display());
+        for line in [
+            format!(
+                "skipped: 2 records at spec.pipeline.source.files, the first: file://{file}: line 1: "
+            ),
+            format!(
+                "skipped: 1 record at spec.pipeline.steps[0], the first: file://{file}: line 4: "
+            ),
+        ] {
+            assert!(outcome.errors.contains(&line), "{line}: {}", outcome.errors);
+        }
+    }
+
+    #[test]
     fn records_are_taken_in_the_order_of_the_files_up_to_the_limit() {
         let second = zstd::encode_all(
             &b"{\"n\":1.10}\n\n{\"n\":12345678901234567890}\nno JSON\n"[..],

@@ -5,8 +5,8 @@
 //! such fence after an outcome begins a new set of files. `pipeline` is a `spec.pipeline`. `steps`
 //! is only its steps, which read all files and write JSON lines. `output` is the expected content
 //! below `s3://out/`: of all files, or of the named one. `manifest` is a whole manifest, whose job
-//! is only planned. `refused` contains lines that standard
-//! error must contain.
+//! is only planned. `refused` contains lines that standard error must contain, `printed` lines that
+//! standard output must contain.
 
 #[cfg(test)]
 mod run {
@@ -36,6 +36,7 @@ mod run {
         files: BTreeMap<String, String>,
         outputs: Vec<(Option<String>, String)>,
         refusal: Option<String>,
+        printed: String,
     }
 
     fn docs() -> PathBuf {
@@ -105,6 +106,7 @@ mod run {
                     files: files.clone(),
                     outputs: Vec::new(),
                     refusal: None,
+                    printed: String::new(),
                 }),
                 ([_, "output"], Some(example)) => {
                     is_outcome = true;
@@ -114,11 +116,17 @@ mod run {
                     is_outcome = true;
                     example.outputs.push((Some((*name).to_owned()), text));
                 }
+                ([_, "printed"], Some(example)) => {
+                    is_outcome = true;
+                    example.printed = text;
+                }
                 ([_, "refused"], Some(example)) => {
                     is_outcome = true;
                     example.refusal = Some(text);
                 }
                 ([_, "manifest"], _) => plan(line, &text),
+                // Not a whole pipeline.
+                (["yaml"], _) => {}
                 _ => panic!("line {line}: a fence of no known kind: {words:?}"),
             }
         }
@@ -193,9 +201,11 @@ mod run {
             .output()
             .unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
-        let errors = errors
-            .replace(&local("data"), DATA)
-            .replace(&local("out"), OUT);
+        let as_shown = |text: &str| {
+            text.replace(&local("data"), DATA)
+                .replace(&local("out"), OUT)
+        };
+        let errors = as_shown(&errors);
         if let Some(refusal) = &example.refusal {
             assert_eq!(output.status.code(), Some(1), "{place}: {errors}");
             for line in refusal.lines() {
@@ -208,13 +218,20 @@ mod run {
         }
         assert!(output.status.success(), "{place}: {errors}");
         assert!(!example.outputs.is_empty(), "{place}: shows no outcome");
+        let printed = as_shown(&String::from_utf8_lossy(&output.stdout));
+        for line in example.printed.lines() {
+            assert!(
+                printed.contains(line),
+                "{place}: {line:?} is not in {printed}"
+            );
+        }
         let files = written(&root.join("out"));
         for (name, expected) in &example.outputs {
             let text = match name {
                 Some(name) => files.get(name).cloned().unwrap_or_default(),
                 None => files.values().map(String::as_str).collect(),
             };
-            assert_eq!(&text, expected, "{place}");
+            assert_eq!(&as_shown(&text), expected, "{place}");
         }
     }
 
@@ -236,6 +253,7 @@ mod run {
 
     pages! {
         the_overview_shows_what_comes_out "pipeline.md"
+        the_page_on_bad_records_shows_what_comes_out "pipeline/bad-records.md"
         the_page_on_formats_shows_what_comes_out "pipeline/formats.md"
         the_page_on_limits_shows_what_comes_out "pipeline/limits.md"
         the_page_on_named_values_shows_what_comes_out "pipeline/named-values.md"

@@ -138,6 +138,8 @@ pub enum Reason {
     OutputLost,
     /// The ledger in the bucket is damaged, or belongs to another job.
     LedgerDamaged,
+    /// More records were skipped than the job allows.
+    TooManySkipped,
     /// As many generations as `maxGenerations` allows have ended without a result.
     GenerationsExhausted,
     /// The same cause ended several generations without any progress between them.
@@ -183,6 +185,7 @@ impl Reason {
             Self::TaskDisrupted => "TaskDisrupted",
             Self::OutputLost => "OutputLost",
             Self::LedgerDamaged => "LedgerDamaged",
+            Self::TooManySkipped => "TooManySkipped",
             Self::GenerationsExhausted => "GenerationsExhausted",
             Self::NoProgress => "NoProgress",
             Self::OutputComplete => "OutputComplete",

@@ -16,6 +16,7 @@ pub mod field_error;
 pub mod frozen;
 pub mod job;
 pub mod names;
+pub mod on_error;
 pub mod pipeline;
 pub mod places;
 pub mod pod_template;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::exec::ExecSpec;
+use crate::on_error::OnErrorSpec;
 use crate::quantity::{QuantityError, QuantityText};
 use crate::{rules, schema};
 
@@ -34,6 +35,8 @@ pub const MAX_VALUES: usize = 100;
 pub const MAX_TABLES: usize = 8;
 /// Most paths of a table. The API server bounds the work of its rules for all tables together.
 pub const MAX_TABLE_PATHS: usize = 20;
+/// Most places that write dead letters: each adds a listing to the beginning and the end of a job.
+pub const MAX_DEAD_LETTERS: usize = 8;
 /// Most columns of a select.
 pub const MAX_COLUMNS: usize = 256;
 
@@ -166,6 +169,21 @@ impl PipelineSpec {
             .chain(tables.map(|(name, table)| (table_files(name), &table.files)))
     }
 
+    /// The paths of all dead letters, each with its field: those of the source, then those of the
+    /// steps.
+    pub fn dead_letters(&self) -> impl Iterator<Item = (String, &String)> {
+        let source = self.source.files.iter();
+        let source = source.map(|files| (SOURCE_FILES.to_owned(), &files.on_error));
+        let steps = self.steps.iter().enumerate();
+        let steps =
+            steps.map(|(index, step)| (format!("spec.pipeline.steps[{index}]"), &step.on_error));
+        let all = source.chain(steps);
+        all.filter_map(|(field, on_error)| {
+            let path = on_error.as_ref()?.path.as_ref()?;
+            Some((format!("{field}.onError.path"), path))
+        })
+    }
+
     /// The limits that apply: those of the manifest, or the defaults. Fails for a value that is not
     /// an amount, which validation refuses.
     pub fn effective_limits(&self) -> Result<EffectiveLimits, QuantityError> {
@@ -240,6 +258,10 @@ pub struct FilesSource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::amount_or_zero("spec.pipeline.source.files.combineBytes", FILE_BYTES))]
     pub combine_bytes: Option<QuantityText>,
+    /// What happens to lines that are no records: not JSON, not UTF-8, or over the limits. Not set
+    /// = the job fails. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_error: Option<OnErrorSpec>,
 }
 
 impl FilesSource {
@@ -263,7 +285,7 @@ fn bytes(amount: &QuantityText) -> Result<u64, QuantityError> {
 /// One step: exactly one field is set. Immutable.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = rules::exactly_one(&["map", "filter", "flatMap", "select", "takePerShard", "exec", "groupBy", "deduplicate", "count"]))]
+#[x_kube(validation = rules::exactly_one(&["map", "filter", "flatMap", "select", "takePerShard", "exec", "groupBy", "deduplicate", "count"]), validation = rules::on_error_of_step())]
 pub struct StepSpec {
     /// A jq expression that gives exactly one value for each record, such as `{id, total: (.price *
     /// .count)}`. Immutable.
@@ -307,6 +329,10 @@ pub struct StepSpec {
     /// Replaces all records by one, which is their number: `{}` turns it on. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<Unit>,
+    /// What happens to records on which the step fails, beside map, filter, flatMap, select,
+    /// groupBy or deduplicate. Not set = the job fails. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_error: Option<OnErrorSpec>,
 }
 
 /// A setting without fields: `{}` turns it on.
@@ -506,12 +532,16 @@ impl FileFormat {
     }
 }
 
+/// Whether each shard has a file of its own.
+pub(crate) fn has_shard(path: &str) -> bool {
+    let is_padded = |width| path.contains(&format!("{{shard:0{width}}}"));
+    path.contains("{shard}") || (1..=9).any(is_padded)
+}
+
 impl FilesSink {
     /// Whether each shard has a file of its own: the path contains `{shard}`.
     pub fn has_shard(&self) -> bool {
-        let path = &self.path;
-        let is_padded = |width| path.contains(&format!("{{shard:0{width}}}"));
-        path.contains("{shard}") || (1..=9).any(is_padded)
+        has_shard(&self.path)
     }
 
     /// The format that is written: that of the manifest, or that of the extension; `None` if

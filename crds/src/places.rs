@@ -24,8 +24,7 @@ pub(crate) const HIDDEN_NAMES_ALLOWED: &str =
 /// itself.
 const WILDCARDS: [char; 5] = ['*', '?', '[', '{', '\\'];
 
-/// The use that a job makes of a place. A new kind of place, such as a dead-letter output, becomes
-/// one more role.
+/// The use that a job makes of a place. A new kind of place becomes one more role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// The input path at this index.
@@ -34,6 +33,8 @@ pub enum Role {
     Table,
     /// The output files and the markers beside them.
     Sink,
+    /// Files with bad records.
+    DeadLetter,
     /// The ledger and the intermediate data.
     Storage,
 }
@@ -56,6 +57,7 @@ impl Role {
             Self::Input(index) => format!("{SOURCE_FILES}.paths[{index}]"),
             Self::Table => "spec.pipeline.tables".to_owned(),
             Self::Sink => "spec.pipeline.sink.files.path".to_owned(),
+            Self::DeadLetter => "onError.path".to_owned(),
             Self::Storage => "spec.storage.uri".to_owned(),
         }
     }
@@ -63,7 +65,7 @@ impl Role {
     fn purpose(self) -> Purpose {
         match self {
             Self::Input(_) | Self::Table => Purpose::Reads,
-            Self::Sink => Purpose::Writes,
+            Self::Sink | Self::DeadLetter => Purpose::Writes,
             Self::Storage => Purpose::Owns,
         }
     }
@@ -122,6 +124,9 @@ pub fn areas(spec: &ZephyrJobSpec) -> Vec<Area> {
         }));
     }
     areas.extend(Area::of(Role::Sink, &spec.pipeline.sink.files.path));
+    for (field, path) in spec.pipeline.dead_letters() {
+        areas.extend(Area::of(Role::DeadLetter, path).map(|area| Area { field, ..area }));
+    }
     areas.extend(Area::of(Role::Storage, &spec.storage.uri));
     areas
 }
@@ -348,6 +353,9 @@ impl Area {
                     slashes_max: whole,
                 };
                 let markers = MARKER_NAMES.map(|name| Names::exact(known.clone() + name));
+                // The markers are beside the output only.
+                let has_markers = self.role == Role::Sink;
+                let markers = markers.into_iter().filter(|_| has_markers);
                 std::iter::once(file).chain(markers).collect()
             }
             Purpose::Owns => {

@@ -426,6 +426,51 @@ pub(crate) fn command_environment() -> Rule {
         .message("has a name that is not valid; letters, digits and underscores, no digit first, and not ZEPHYR_*")
 }
 
+/// Limits of skipped records without records that are skipped.
+pub(crate) fn on_error() -> Rule {
+    Rule::new("self.action != 'Fail' || !(has(self.maxSkipped) || has(self.maxSkippedPercent) || has(self.messages))")
+        .message("has fields that have no effect with action Fail (got Fail); Skip, or no other field")
+}
+
+/// The path of dead letters belongs to the action that writes them.
+pub(crate) fn dead_letter_has_a_path() -> Rule {
+    Rule::new("(self.action == 'DeadLetter') == has(self.path)").message(
+        "has a path without action DeadLetter, or DeadLetter without a path; both or none of them",
+    )
+}
+
+/// The path of dead letters. Whether it is below the output's folder is checked in
+/// [`crate::validate`].
+pub(crate) fn dead_letter_path() -> Rule {
+    none_of(&[
+        fault(
+            "!self.matches('^(s3|gs|az)://')",
+            "has no scheme, or one that is not allowed",
+            &Got::Text("self"),
+            "a path that begins with s3://, gs:// or az://",
+        ),
+        fault(
+            "!self.matches('[{]shard(:0[1-9])?[}]')",
+            "has no {shard}",
+            &Got::Text("self"),
+            "{shard} or {shard:05} in the name of the file",
+        ),
+        fault(
+            "!self.lowerAscii().matches('[.](jsonl|ndjson)([.](gz|zst))?$')",
+            "has an extension that is not allowed",
+            &Got::Text("self"),
+            ".jsonl or .ndjson, before .gz or .zst",
+        ),
+    ])
+}
+
+/// `onError` beside a step that cannot fail.
+pub(crate) fn on_error_of_step() -> Rule {
+    Rule::new("!has(self.onError) || !(has(self.takePerShard) || has(self.exec) || has(self.count))").message(
+        "has onError beside a step that does not fail on a single record; onError beside map, filter, flatMap, select, groupBy or deduplicate",
+    )
+}
+
 pub(crate) fn aggregate_names() -> Rule {
     Rule::new("!('key' in self)").message(
         "must not have an aggregate named key (got key); key is reserved for the key of the group",

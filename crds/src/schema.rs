@@ -65,6 +65,13 @@ pub(crate) fn tables(generator: &mut SchemaGenerator) -> Schema {
     if let Some(paths) = paths.and_then(Value::as_object_mut) {
         paths.insert("maxItems".to_owned(), MAX_TABLE_PATHS.into());
     }
+    // A table without some of its records would change what expressions find.
+    if let Some(fields) = table
+        .pointer_mut("/properties/files/properties")
+        .and_then(Value::as_object_mut)
+    {
+        fields.remove("onError");
+    }
     json_schema!({
         "type": "object",
         "maxProperties": MAX_TABLES,

@@ -270,6 +270,33 @@ pub struct RecordCounts {
     /// Bytes written by the sink.
     #[schemars(range(min = 0))]
     pub bytes_out: i64,
+    /// Bad records that were skipped, by step: the ten steps with most of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub skipped: Vec<SkippedRecords>,
+}
+
+/// Most entries of `status.records.skipped`, so that the whole status stays small.
+pub const MAX_SKIPPED_ENTRIES: usize = 10;
+/// Most characters of a path there.
+pub const MAX_SKIPPED_STEP: usize = 64;
+/// Most characters of a sentence about a skipped record there.
+pub const MAX_SKIPPED_MESSAGE: usize = 200;
+
+/// Bad records that were skipped at one step.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SkippedRecords {
+    /// The path of the step in the spec, or of the source.
+    #[schemars(length(max = 64))]
+    pub step: String,
+    /// Number of the records.
+    #[schemars(range(min = 0))]
+    pub records: i64,
+    /// The first of them: file, line and, unless onError.messages is Hide, what is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 200))]
+    pub first: Option<String>,
 }
 
 /// Workers by state; alive are ready, busy and reconnecting.

@@ -7,6 +7,7 @@ mod exec;
 mod extension;
 mod items;
 mod numbers;
+mod on_error;
 mod pipeline;
 mod pods;
 mod resources;

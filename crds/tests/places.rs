@@ -34,7 +34,7 @@ const MAX_DEPTH: u32 = 4;
 fn positions_of(role: Role) -> &'static [&'static str] {
     match role {
         Role::Input(_) | Role::Table => &INPUTS,
-        Role::Sink => &SINKS,
+        Role::Sink | Role::DeadLetter => &SINKS,
         Role::Storage => &STORAGES,
     }
 }
@@ -67,6 +67,7 @@ fn names_of(role: Role, position: &str, names: &[String]) -> Vec<usize> {
                 .is_some_and(|rest| MARKER_NAMES.contains(&rest));
             is_marker || is_made(position, name)
         }
+        Role::DeadLetter => is_made(position, name),
         Role::Storage => {
             let folder = position.trim_end_matches('/');
             folder.is_empty() || name.starts_with(&format!("{folder}/"))

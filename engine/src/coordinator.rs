@@ -17,6 +17,8 @@ pub mod state;
 pub mod step;
 pub mod uncharged;
 
+pub(crate) mod bad_records;
+
 mod commit;
 mod defect;
 mod durations;

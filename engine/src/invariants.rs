@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use crate::coordinator::record::{FilePlace, JobResult};
 use crate::coordinator::state::{
     FULL_LOAD, FinalFile, JobState, Recorded, StageProgress, StageState, State, Task, TaskState,
-    Totals,
+    Totals, is_unfinished,
 };
 use crate::id::{ShardId, StageId, TaskAttempt, TaskId};
 
@@ -41,6 +41,7 @@ pub fn check(state: &State) -> Result<(), Violation> {
     sessions_workers_and_pods_name_each_other(state)?;
     workers_and_tasks_agree_on_what_runs(state)?;
     counts_and_queues_follow_from_the_tasks(state)?;
+    skipped_records_are_those_of_committed_tasks(state)?;
     attempts_are_distinct_and_were_dispatched(state)?;
     a_stage_without_tasks_is_not_finished(state)?;
     stages_form_a_graph(state)?;
@@ -167,6 +168,26 @@ fn counts_and_queues_follow_from_the_tasks(state: &State) -> Result<(), Violatio
     })
 }
 
+fn skipped_records_are_those_of_committed_tasks(state: &State) -> Result<(), Violation> {
+    let rule = "skipped records are counted once for each committed task";
+    for (origin, counted) in &state.bad {
+        let (mut arrived, mut skipped) = (0_u64, 0_u64);
+        let outputs = tasks(state).filter_map(|(_, task)| task.state.committed());
+        for bad in outputs.flat_map(|(_, output)| output.bad_records()) {
+            if bad.origin == *origin {
+                arrived = arrived.wrapping_add(bad.arrived);
+                skipped = skipped.wrapping_add(bad.skipped);
+            }
+        }
+        require(
+            (arrived, skipped) == (counted.arrived, counted.skipped),
+            rule,
+            || format!("{origin}: {counted:?} instead of {skipped} of {arrived}"),
+        )?;
+    }
+    Ok(())
+}
+
 fn check_counts(id: StageId, stage: &StageState) -> Result<(), Violation> {
     let rule = "counts and queues follow from the tasks";
     let count = |wanted: fn(&TaskState) -> bool| {
@@ -193,7 +214,19 @@ fn check_counts(id: StageId, stage: &StageState) -> Result<(), Violation> {
             count(|state| state.final_file() == Some(FinalFile::Finalized)),
         ),
     ];
-    for (name, counted, real) in counts {
+    let unfinished = stage.tasks.iter().filter(|task| match &task.state {
+        TaskState::Done { output, file, .. } => is_unfinished(output, *file),
+        TaskState::Waiting
+        | TaskState::Queued { .. }
+        | TaskState::Running { .. }
+        | TaskState::Committing { .. } => false,
+    });
+    let unfinished = (
+        "with unfinished files",
+        stage.unfinished_files,
+        unfinished.count(),
+    );
+    for (name, counted, real) in counts.into_iter().chain([unfinished]) {
         require(counted as usize == real, rule, || {
             format!("stage {id}: {counted} counted as {name}, {real} are")
         })?;
@@ -343,7 +376,7 @@ fn files_are_where_their_stage_writes(state: &State) -> Result<(), Violation> {
         })?;
         let file = task.state.final_file();
         let has_begun = file.is_some_and(|file| file != FinalFile::NotBegun);
-        require(is_final || !has_begun, rule, || {
+        require(output.has_final_files() || !has_begun, rule, || {
             format!("{id} has no final file, which is {file:?}")
         })?;
     }
@@ -456,7 +489,8 @@ fn nothing_runs_after_the_end(state: &State) -> Result<(), Violation> {
     let all_stand = state
         .stages
         .last()
-        .is_some_and(|last| last.finalized == last.total());
+        .is_some_and(|last| last.finalized == last.total())
+        && state.stages.iter().all(|stage| stage.unfinished_files == 0);
     require(!succeeds || all_stand, rule, || {
         "not all final files are complete".to_owned()
     })

@@ -6,15 +6,16 @@
 //! of (shard, position), which decides what "first" means.
 
 use crate::expr::Variables;
+use crate::pipeline::Origin;
 use crate::plan::{Merge, RecordOperation, RecordStep, Stage, StageOutput};
 use crate::record::{Limits, Record};
 
 use expression::Scope;
 
-pub use error::{OperatorError, shown, shown_text};
+pub use error::{OperatorError, Rejected, shown, shown_text};
 pub use group_by::KEY_FIELD;
 pub use keyed::Entry;
-pub use steps::{Flow, StepRun};
+pub use steps::{Flow, Receiver, StepRun};
 
 use buffer::Buffer;
 use count::Count;
@@ -47,7 +48,14 @@ pub struct StageProgram {
     merger: Option<Merger>,
     /// The steps before the first command, between two commands, and after the last one.
     segments: Vec<Vec<CompiledStep>>,
-    combiner: Option<(u32, Merger)>,
+    combiner: Option<CombinerProgram>,
+}
+
+/// The map side of a shuffle, compiled.
+struct CombinerProgram {
+    partitions: u32,
+    merger: Merger,
+    on_error: Option<Origin>,
 }
 
 /// The merge side of a shuffle.
@@ -64,6 +72,7 @@ enum Operation {
 pub struct Combiner<'p> {
     merger: &'p Merger,
     buffer: OperationBuffer<'p>,
+    on_error: Option<Origin>,
 }
 
 enum OperationBuffer<'p> {
@@ -103,7 +112,12 @@ impl StageProgram {
                 partitions,
                 path,
                 merge,
-            } => Some((*partitions, Merger::compile(path, merge, scope)?)),
+                on_error,
+            } => Some(CombinerProgram {
+                partitions: *partitions,
+                merger: Merger::compile(path, merge, scope)?,
+                on_error: *on_error,
+            }),
             StageOutput::Sink { .. } => None,
         };
         Ok(Self {
@@ -134,9 +148,7 @@ impl StageProgram {
     /// The buffer before the shuffle that the stage writes, for one attempt of one task; `None` if
     /// it writes final files.
     pub fn combiner(&self) -> Option<Combiner<'_>> {
-        self.combiner
-            .as_ref()
-            .map(|(partitions, merger)| Combiner::new(merger, *partitions))
+        self.combiner.as_ref().map(Combiner::new)
     }
 }
 
@@ -192,7 +204,13 @@ impl Merger {
 }
 
 impl<'p> Combiner<'p> {
-    fn new(merger: &'p Merger, partitions: u32) -> Self {
+    fn new(program: &'p CombinerProgram) -> Self {
+        let CombinerProgram {
+            partitions,
+            merger,
+            on_error,
+        } = program;
+        let partitions = *partitions;
         let buffer = match &merger.0 {
             Operation::GroupBy(step) => OperationBuffer::GroupBy(Buffer::new(step, partitions)),
             Operation::Deduplicate(step) => {
@@ -200,16 +218,40 @@ impl<'p> Combiner<'p> {
             }
             Operation::Count(step) => OperationBuffer::Count(Buffer::new(step, partitions)),
         };
-        Self { merger, buffer }
+        Self {
+            merger,
+            buffer,
+            on_error: *on_error,
+        }
     }
 
-    /// Adds one more record of the task, after all others.
-    pub fn push(&mut self, record: Record) -> Result<(), OperatorError> {
-        match &mut self.buffer {
-            OperationBuffer::GroupBy(buffer) => buffer.push(record),
-            OperationBuffer::Deduplicate(buffer) => buffer.push(record),
-            OperationBuffer::Count(buffer) => buffer.push(record),
-        }
+    /// The place that counts the records that [`push`](Self::push) returns; `None` if it returns
+    /// none.
+    pub fn on_error(&self) -> Option<Origin> {
+        self.on_error
+    }
+
+    /// Adds one more record of the task, after all others; returns it if nothing of it was added,
+    /// because its key or an aggregate failed and the step passes over such records.
+    pub fn push(&mut self, record: Record) -> Result<Option<Rejected>, OperatorError> {
+        let Some(origin) = self.on_error else {
+            match &mut self.buffer {
+                OperationBuffer::GroupBy(buffer) => buffer.push(&record)?,
+                OperationBuffer::Deduplicate(buffer) => buffer.push(&record)?,
+                OperationBuffer::Count(buffer) => buffer.push(&record)?,
+            }
+            return Ok(None);
+        };
+        let added = match &mut self.buffer {
+            OperationBuffer::GroupBy(buffer) => buffer.push_whole(&record)?,
+            OperationBuffer::Deduplicate(buffer) => buffer.push_whole(&record)?,
+            OperationBuffer::Count(buffer) => buffer.push_whole(&record)?,
+        };
+        Ok(added.err().map(|error| Rejected {
+            origin,
+            error,
+            record,
+        }))
     }
 
     /// Approximate bytes of memory in use, with the allocator's overhead: above its budget the

@@ -27,6 +27,61 @@ pub struct Pipeline {
     pub values: Values,
     /// Like `values`, but read from files.
     pub tables: Tables,
+    /// What happens to bad records, at each place that does not fail on them.
+    pub on_errors: OnErrors,
+}
+
+/// The places that pass over bad records, and how.
+pub type OnErrors = BTreeMap<Origin, OnError>;
+
+/// A place at which a record can be bad. Its text is its path in the manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    /// The files of the source.
+    Source,
+    /// The step at this position, from 0.
+    Step(u32),
+}
+
+impl Origin {
+    /// As one number, for the wire and the ledger: 0 is the source, 1 the first step.
+    pub fn number(self) -> u32 {
+        match self {
+            Self::Source => 0,
+            Self::Step(index) => index.saturating_add(1),
+        }
+    }
+
+    /// The place with this number.
+    pub fn of_number(number: u32) -> Self {
+        match number.checked_sub(1) {
+            None => Self::Source,
+            Some(index) => Self::Step(index),
+        }
+    }
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Source => f.write_str("spec.pipeline.source.files"),
+            Self::Step(index) => write!(f, "spec.pipeline.steps[{index}]"),
+        }
+    }
+}
+
+/// What happens to the bad records of one place.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct OnError {
+    /// The template of the files into which bad records are written; `None` if they are only
+    /// counted.
+    pub dead_letter: Option<String>,
+    /// How many records may be skipped in the whole job; `None` = any number.
+    pub max_skipped: Option<u64>,
+    /// How many of a million records that arrive at the place may be skipped; `None` = all.
+    pub max_skipped_per_million: Option<u32>,
+    /// Whether messages, which can show a part of a record, leave the task.
+    pub shows_messages: bool,
 }
 
 /// Where records come from.

@@ -4,9 +4,9 @@
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::id::{SourceId, StageId};
-use crate::pipeline::{Exec, Format, GroupBy, Tables, Values};
+use crate::pipeline::{Exec, Format, GroupBy, OnErrors, Origin, Tables, Values};
 
-mod display;
+pub(crate) mod display;
 mod expressions;
 mod graph;
 pub(crate) mod path;
@@ -36,6 +36,8 @@ pub struct Plan {
     /// The digest of the parts of files that source shards read; `None` if each shard is a whole
     /// file.
     pub source_parts: Option<String>,
+    /// The places that pass over bad records.
+    pub on_errors: OnErrors,
 }
 
 impl Plan {
@@ -51,6 +53,20 @@ impl Plan {
     /// The number of output files: one for each shard of the last stage.
     pub fn output_shards(&self) -> u32 {
         self.stages.last().map_or(0, |stage| stage.shards)
+    }
+
+    /// The places of a stage that pass over bad records.
+    pub fn origins(&self, stage: &Stage) -> Vec<Origin> {
+        let reads_main = stage.source() == Some(SourceId::MAIN);
+        let source = reads_main.then_some(Origin::Source);
+        let steps = stage.steps.iter().filter_map(|step| step.on_error);
+        let output = match &stage.output {
+            StageOutput::Shuffle { on_error, .. } => *on_error,
+            StageOutput::Sink { .. } => None,
+        };
+        let all = source.into_iter().chain(steps).chain(output);
+        all.filter(|origin| self.on_errors.contains_key(origin))
+            .collect()
     }
 
     /// The number of tasks of all stages.
@@ -155,6 +171,9 @@ pub enum StageOutput {
         path: String,
         /// How records are combined on this side.
         merge: Merge,
+        /// The place that counts the records on which the key or an aggregate fails; `None` if such
+        /// a record fails the task.
+        on_error: Option<Origin>,
     },
     /// A final file.
     Sink {
@@ -182,6 +201,9 @@ pub struct RecordStep {
     pub path: String,
     /// Its kind.
     pub operation: RecordOperation,
+    /// The place that counts the records on which the step fails; `None` if such a record fails the
+    /// task.
+    pub on_error: Option<Origin>,
 }
 
 /// The kinds of record steps.

@@ -132,6 +132,19 @@ pub struct RecordsReport {
     pub bytes_in: u64,
     /// How many bytes were written.
     pub bytes_out: u64,
+    /// Bad records that were skipped, by step.
+    pub skipped: Vec<SkippedReport>,
+}
+
+/// Bad records that were skipped at one step.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SkippedReport {
+    /// The step's path in the spec.
+    pub step: String,
+    /// Number of the records.
+    pub records: u64,
+    /// The first of them; may be empty.
+    pub first: String,
 }
 
 /// How a run ended.

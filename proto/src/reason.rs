@@ -21,6 +21,8 @@ pub enum EndReason {
     OutputLost,
     /// The ledger is damaged, or belongs to another job.
     LedgerDamaged,
+    /// More records were skipped than the job allows.
+    TooManySkipped,
     /// As many generations as are allowed ended without a result. The operator sends this reason.
     GenerationsExhausted,
     /// Several consecutive generations ended in the same way without progress. The operator sends
@@ -32,13 +34,14 @@ pub enum EndReason {
 
 impl EndReason {
     /// All words that this release knows.
-    pub const KNOWN: [Self; 8] = [
+    pub const KNOWN: [Self; 9] = [
         Self::Succeeded,
         Self::PlanFailed,
         Self::TaskFailed,
         Self::TaskDisrupted,
         Self::OutputLost,
         Self::LedgerDamaged,
+        Self::TooManySkipped,
         Self::GenerationsExhausted,
         Self::NoProgress,
     ];
@@ -52,6 +55,7 @@ impl EndReason {
             Self::TaskDisrupted => "TaskDisrupted",
             Self::OutputLost => "OutputLost",
             Self::LedgerDamaged => "LedgerDamaged",
+            Self::TooManySkipped => "TooManySkipped",
             Self::GenerationsExhausted => "GenerationsExhausted",
             Self::NoProgress => "NoProgress",
             Self::Other(word) => word,

@@ -87,6 +87,7 @@ fn done(shard: u32) -> LogRecord {
             },
             records_in: 23_456,
             bytes_in: 34_567_890,
+            more: None,
         },
     }
 }
@@ -138,6 +139,7 @@ async fn take_over(folder: &Path, tasks: u32) {
     let plan = Plan {
         values: zephyr_engine::pipeline::Values::new(),
         tables: zephyr_engine::pipeline::Tables::new(),
+        on_errors: zephyr_engine::pipeline::OnErrors::new(),
         stages: vec![stage, last],
         source_parts: None,
     };

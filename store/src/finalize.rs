@@ -214,6 +214,9 @@ struct Manifest<'a> {
     plan_digest: &'a str,
     files: Vec<ManifestFile>,
     totals: Totals,
+    /// Files with bad records, which are not part of the output.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    dead_letters: Vec<ManifestFile>,
 }
 
 #[derive(Serialize)]
@@ -236,13 +239,14 @@ fn manifest(
     job_name: &str,
     plan_digest: &str,
     files: &[(TaskAttempt, OutputFile)],
+    dead_letters: &[(TaskAttempt, OutputFile)],
 ) -> serde_json::Result<Vec<u8>> {
-    let listed = files.iter().map(|(_, file)| ManifestFile {
+    let listed = |(_, file): &(TaskAttempt, OutputFile)| ManifestFile {
         uri: final_uri(file).to_owned(),
         rows: file.rows,
         bytes: file.bytes,
         crc32c: format!("{:08x}", file.crc32c),
-    });
+    };
     // Workers reported these numbers, so the sum must not overflow.
     let sum = |of: fn(&OutputFile) -> u64| {
         files
@@ -259,8 +263,9 @@ fn manifest(
         job_uid: job.as_str(),
         job: job_name,
         plan_digest,
-        files: listed.collect(),
+        files: files.iter().map(listed).collect(),
         totals,
+        dead_letters: dead_letters.iter().map(listed).collect(),
     })?;
     bytes.push(b'\n');
     Ok(bytes)
@@ -396,6 +401,7 @@ mod file_tests {
             namespace: "ns".to_owned(),
             name: "name".to_owned(),
             path: path.to_owned(),
+            more_paths: Vec::new(),
             mode: SinkMode::Refuse,
             has_begun: false,
         }
@@ -527,7 +533,7 @@ mod file_tests {
         }
         finalize(&stores, &winner).await.unwrap();
         let files = [(first_attempt(0, 0), winner)];
-        close(&output, "digest", &files).await.unwrap();
+        close(&output, "digest", &files, &[]).await.unwrap();
         let names = std::fs::read_dir(folder.path()).unwrap();
         let names: BTreeSet<_> = names
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -560,7 +566,7 @@ mod file_tests {
                 let completed = complete_output(&output, &second).await.unwrap();
                 assert_eq!(completed, Finalized::Stands, "{path} {mode:?}");
                 let files = [(first_attempt(0, 0), second)];
-                close(&output, "digest", &files).await.unwrap();
+                close(&output, "digest", &files, &[]).await.unwrap();
                 for name in ["0", "_SUCCESS.json"] {
                     let gone = std::fs::remove_file(folder.path().join(name));
                     assert!(gone.is_ok() || path.starts_with("s3"), "{name}");
@@ -587,7 +593,7 @@ mod file_tests {
             (first_attempt(0, 1), file),
         ];
         let job = JobUid::parse("uid").unwrap();
-        let text = manifest(&job, "ns/name", "digest", &files).unwrap();
+        let text = manifest(&job, "ns/name", "digest", &files, &[]).unwrap();
         let read: serde_json::Value = serde_json::from_slice(&text).unwrap();
         assert_eq!(read["totals"]["rows"], u64::MAX);
         assert_eq!(read["totals"]["bytes"], u64::MAX);
@@ -610,7 +616,7 @@ mod file_tests {
             (first_attempt(0, 1), file("s3://o/1")),
         ];
         let job = JobUid::parse("uid").unwrap();
-        let text = manifest(&job, "ns/name", "digest", &files).unwrap();
+        let text = manifest(&job, "ns/name", "digest", &files, &[]).unwrap();
         let read: serde_json::Value = serde_json::from_slice(&text).unwrap();
         let listed = |uri: &str| serde_json::json!({"uri": uri, "rows": 2, "bytes": 5, "crc32c": "000000ab"});
         let expected = serde_json::json!({

@@ -2,9 +2,10 @@
 //! make the coordinator complete, rename or read another object by naming it. Only this module
 //! decides that; the wire, the ledger and the coordinator call it. Pure.
 
-use zephyr_engine::coordinator::record::{FilePlace, FinalPlace, OutputFile};
+use zephyr_engine::coordinator::record::{FilePlace, FinalPlace, OutputFile, TaskOutput};
 use zephyr_engine::id::{StageId, TaskAttempt};
-use zephyr_engine::plan::{Plan, StageOutput};
+use zephyr_engine::pipeline::Origin;
+use zephyr_engine::plan::{Plan, Stage, StageOutput};
 
 use crate::finalize::output_path;
 use crate::shuffle::shuffle_path;
@@ -48,9 +49,64 @@ pub fn shuffle_place(task: TaskAttempt, path: &str) -> Result<FilePlace, Ownersh
     Err(OwnershipError::NotOwn { task, got, own })
 }
 
-/// Checks one reported file against the plan: a task of the last stage writes its final file, and
-/// every other task its shuffle file.
+/// Checks all reported files of an attempt against the plan: a task of the last stage writes its
+/// final file, and every other task its shuffle file. Any task may write the dead letters of the
+/// places of its stage, each once.
 pub fn check(
+    plan: &Plan,
+    sink_path: &str,
+    task: TaskAttempt,
+    output: &TaskOutput,
+) -> Result<(), OwnershipError> {
+    check_file(plan, sink_path, task, &output.file)?;
+    let StageId(stage) = task.task.stage;
+    let stage = plan.stages.get(stage as usize);
+    let stage = stage.ok_or(OwnershipError::NoSuchTask { task })?;
+    let mut own: Vec<String> = dead_letter_paths(plan, stage)
+        .map(|(_, path)| final_uri(path, task, stage.shards))
+        .collect();
+    for file in output.more_files() {
+        let uri = match &file.place {
+            FilePlace::Shuffle => SHUFFLE_FILE,
+            FilePlace::Final(place) => place.uri(),
+        };
+        let position = own.iter().position(|own| is_at(own, &file.place));
+        let Some(position) = position else {
+            return Err(OwnershipError::NotOwn {
+                task,
+                got: cut(uri),
+                own: own.join(", "),
+            });
+        };
+        own.swap_remove(position);
+    }
+    Ok(())
+}
+
+/// The templates of the dead letters that tasks of a stage write, with their places.
+pub fn dead_letter_paths<'p>(
+    plan: &'p Plan,
+    stage: &Stage,
+) -> impl Iterator<Item = (Origin, &'p str)> {
+    let origins = plan.origins(stage).into_iter();
+    origins.filter_map(|origin| {
+        let on_error = plan.on_errors.get(&origin)?;
+        Some((origin, on_error.dead_letter.as_deref()?))
+    })
+}
+
+/// Whether a final file is under this name.
+fn is_at(own: &str, place: &FilePlace) -> bool {
+    let FilePlace::Final(place) = place else {
+        return false;
+    };
+    match &**place {
+        FinalPlace::Staged { uri, staged } => uri == own && is_beside(own, staged),
+        FinalPlace::Multipart { uri, .. } => uri == own,
+    }
+}
+
+fn check_file(
     plan: &Plan,
     sink_path: &str,
     task: TaskAttempt,
@@ -153,8 +209,9 @@ mod tests {
             },
             values: zephyr_engine::pipeline::Values::new(),
             tables: zephyr_engine::pipeline::Tables::new(),
+            on_errors: zephyr_engine::pipeline::OnErrors::new(),
         };
-        check(
+        check_file(
             &plan(&pipeline, 3),
             SINK,
             task,

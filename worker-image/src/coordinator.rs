@@ -40,7 +40,9 @@ pub(crate) use event_loop::EventLoop;
 pub use event_loop::LoopError;
 pub(crate) use offenders::Offenders;
 pub use planning::PlanningError;
-pub use planning::places::{PlacesError, check_places, check_storage, literal_inputs};
+pub use planning::places::{
+    DeadLetterNames, PlacesError, check_places, check_storage, dead_letters_of, literal_inputs,
+};
 pub use planning::preview::{PreviewError, check_output};
 pub(crate) use registrations::Registrations;
 #[cfg(test)]

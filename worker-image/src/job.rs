@@ -159,6 +159,13 @@ impl RunJob {
             namespace: self.frozen.namespace.clone(),
             name: self.frozen.name.clone(),
             path: sink.path.clone(),
+            more_paths: self
+                .frozen
+                .spec
+                .pipeline
+                .dead_letters()
+                .map(|(_, path)| path.clone())
+                .collect(),
             mode: sink.mode,
             has_begun: false,
         }

@@ -65,6 +65,8 @@ pub struct CoordinatorMetrics {
     pub tasks_done: Gauge,
     /// Tasks planned, of all stages.
     pub tasks_total: Gauge,
+    /// Bad records that committed tasks skipped.
+    pub records_skipped: Gauge,
     /// How long heartbeats wait for the loop.
     pub heartbeat_wait_seconds: Histogram,
 }
@@ -82,6 +84,7 @@ impl Default for CoordinatorMetrics {
             speculations: Gauge::default(),
             tasks_done: Gauge::default(),
             tasks_total: Gauge::default(),
+            records_skipped: Gauge::default(),
             heartbeat_wait_seconds: Histogram::new(WAIT_BUCKETS),
         }
     }
@@ -136,6 +139,11 @@ impl CoordinatorMetrics {
             self.tasks_done.clone(),
         );
         registry.register(
+            "zephyr_coordinator_records_skipped",
+            "Bad records that committed tasks skipped",
+            self.records_skipped.clone(),
+        );
+        registry.register(
             "zephyr_coordinator_tasks_total",
             "Tasks planned",
             self.tasks_total.clone(),
@@ -171,6 +179,6 @@ mod tests {
             assert!(page.contains(&row), "docs/monitoring.md has no row {row}");
             count += 1;
         }
-        assert_eq!(count, 14);
+        assert_eq!(count, 15);
     }
 }

@@ -3,7 +3,9 @@
 //! Knows no session and no coordinator: it gets an assignment and returns its output or the error.
 //! Prints nothing, because the process's standard output belongs to its supervisor.
 
+mod bad;
 mod context;
+mod dead_letter;
 mod error;
 pub(crate) mod exec;
 mod input;
@@ -13,6 +15,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use bad::cut_message;
 pub use context::{CommandSettings, TaskContext, TaskContextError, TaskSetup};
 pub use error::TaskFailure;
 pub use run::{Assignment, InputPart, ProgressCounters, TaskInput, Trace, run};

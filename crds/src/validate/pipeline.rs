@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Place, columns, exec, extension, items, numbers, text, uri};
+use super::{Place, columns, exec, extension, items, numbers, on_error, text, uri};
 use crate::field_error::FieldError;
 use crate::pipeline::{
     AggregateSpec, Compression, FILE_BYTES, FilesSink, FilesSource, GroupBySpec, ItemsSource,
@@ -65,6 +65,7 @@ pub(super) fn validate(pipeline: &PipelineSpec, place: Place) -> Vec<FieldError>
         errors.extend(split_without_shards(pipeline));
     }
     errors.extend(sink_errors);
+    errors.extend(on_error::dead_letters(pipeline, place));
     errors
 }
 
@@ -111,6 +112,13 @@ fn source(source: &SourceSpec, place: Place) -> Vec<FieldError> {
             let amount = amount.as_ref();
             errors.extend(amount.and_then(|amount| numbers::amount(&path, amount, FILE_BYTES)));
         }
+        let field = format!("{SOURCE_FILES}.onError");
+        errors.extend(
+            files
+                .on_error
+                .iter()
+                .flat_map(|given| on_error::validate(&field, given)),
+        );
     }
     errors
 }
@@ -208,6 +216,7 @@ fn step(path: &str, step: &StepSpec) -> Vec<FieldError> {
             ("count", step.count.is_some()),
         ],
     ));
+    errors.extend(on_error::of_step(path, step));
     for (name, expression) in [
         ("map", &step.map),
         ("filter", &step.filter),
@@ -319,31 +328,35 @@ fn aggregate(path: &str, aggregate: &AggregateSpec) -> Vec<FieldError> {
     errors
 }
 
-fn sink(files: &FilesSink, place: Place) -> Vec<FieldError> {
-    let path = "spec.pipeline.sink.files.path";
-    let shown = |wrong: &str, allowed: &str| FieldError::new(path, wrong, allowed).got(&files.path);
-    let name = files
-        .path
+/// What is wrong with the template of output files in this field.
+pub(super) fn template(field: &str, path: &str, place: Place) -> Option<FieldError> {
+    let shown = |wrong: &str, allowed: &str| FieldError::new(field, wrong, allowed).got(path);
+    let name = path
         .split_once("://")
         .and_then(|(_, rest)| rest.split_once('/'))
         .map_or("", |(_, name)| name);
-    let fault = uri::validate(path, &files.path, place).or_else(|| {
-        if without_placeholders(&files.path).contains(['{', '}']) {
+    uri::validate(field, path, place).or_else(|| {
+        if without_placeholders(path).contains(['{', '}']) {
             Some(shown(
                 "has a placeholder that is not known",
                 "{shard} and {total}, or with a width {shard:05}, and {value:name} of spec.pipeline.values",
             ))
         } else if name.is_empty() || name.ends_with('/') {
             Some(shown("names no file", "a bucket and the name of a file"))
-        } else if files.path.contains(['?', '#', '*', '[', ']']) {
+        } else if path.contains(['?', '#', '*', '[', ']']) {
             Some(shown(
                 "has a character that is not allowed",
                 "the name of a file, without ? # * [ ]",
             ))
         } else {
-            file_name(&files.path, name)
+            file_name(field, path, name)
         }
-    });
+    })
+}
+
+fn sink(files: &FilesSink, place: Place) -> Vec<FieldError> {
+    let path = "spec.pipeline.sink.files.path";
+    let fault = template(path, &files.path, place);
     let mut errors: Vec<FieldError> = fault.into_iter().collect();
     if errors.is_empty() && files.effective_format().is_none() {
         let path = "spec.pipeline.sink.files.format";
@@ -371,8 +384,7 @@ fn sink(files: &FilesSink, place: Place) -> Vec<FieldError> {
 /// Reports names that some store or disk cannot represent, that the job itself writes, or that are
 /// too long. A number is never longer than its placeholder, so the template's length bounds that of
 /// every name.
-fn file_name(path: &str, name: &str) -> Option<FieldError> {
-    let field = "spec.pipeline.sink.files.path";
+fn file_name(field: &str, path: &str, name: &str) -> Option<FieldError> {
     let shown = |wrong: &str, allowed: &str| FieldError::new(field, wrong, allowed).got(path);
     if name.starts_with('/') || name.contains("//") {
         return Some(shown(

@@ -36,6 +36,13 @@ pub(super) fn validate(
             MAX_TABLE_PATHS,
             place,
         ));
+        if table.files.on_error.is_some() {
+            let path = format!("{}.onError", table_files(name));
+            let problem = "is not allowed for a table";
+            let allowed =
+                "no onError: without some of its records a table would give other results";
+            errors.push(FieldError::new(path, problem, allowed));
+        }
         errors.extend(text::expression(&format!("{path}.key"), &table.key));
     }
     errors

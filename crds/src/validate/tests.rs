@@ -1409,3 +1409,142 @@ fn images_are_references_or_empty() {
         check("image", json!(bad), &message);
     }
 }
+
+#[test]
+fn on_error_is_beside_what_can_fail_and_has_fields_that_have_an_effect() {
+    let step = "spec.pipeline.steps[0].onError";
+    let skip = |fields: Value| {
+        let mut on_error = json!({"action": "Skip"});
+        if let (Some(on_error), Value::Object(fields)) = (on_error.as_object_mut(), fields) {
+            on_error.extend(fields);
+        }
+        on_error
+    };
+    for (name, value) in [
+        ("map", json!(".")),
+        ("filter", json!(".")),
+        ("flatMap", json!(".[]")),
+        ("select", json!(["a"])),
+        ("deduplicate", json!({"key": "."})),
+    ] {
+        let all = skip(json!({"maxSkipped": 0, "maxSkippedPercent": 0.0001, "messages": "Hide"}));
+        let good = json!({name: value, "onError": all});
+        assert_eq!(
+            errors_of(&[("pipeline/steps/0", good)], Place::Cluster),
+            [""; 0]
+        );
+    }
+    let source = "pipeline/source/files/onError";
+    assert_eq!(
+        errors_of(&[(source, skip(json!({})))], Place::Cluster),
+        [""; 0]
+    );
+    let fail = json!({"action": "Fail"});
+    assert_eq!(errors_of(&[(source, fail)], Place::Cluster), [""; 0]);
+    check(
+        source,
+        json!({"action": "Fail", "maxSkipped": 3}),
+        "spec.pipeline.source.files.onError: has fields that have no effect with action Fail (got Fail); Skip, or no other field",
+    );
+    for (wrong, message) in [
+        (
+            json!({"count": {}, "onError": skip(json!({}))}),
+            "is beside a step that does not fail on a single record; onError beside map, filter, flatMap, select, groupBy or deduplicate",
+        ),
+        (
+            json!({"exec": {"command": ["cat"]}, "onError": skip(json!({}))}),
+            "is beside a step that does not fail on a single record; onError beside map, filter, flatMap, select, groupBy or deduplicate",
+        ),
+        (
+            json!({"takePerShard": 1, "onError": {"action": "Fail"}}),
+            "is beside a step that does not fail on a single record; onError beside map, filter, flatMap, select, groupBy or deduplicate",
+        ),
+    ] {
+        check("pipeline/steps/0", wrong, &format!("{step}: {message}"));
+    }
+    for (fields, message) in [
+        (
+            json!({"maxSkipped": 1_000_000_000_001_u64}),
+            ".maxSkipped: is out of range (got 1000000000001); must be 0..1000000000000",
+        ),
+        (
+            json!({"maxSkippedPercent": 100.5}),
+            ".maxSkippedPercent: is not a percentage (got 100.5); a number from 0 to 100 with at most four decimal places, such as 0.1",
+        ),
+        (
+            json!({"maxSkippedPercent": 0.00001}),
+            ".maxSkippedPercent: is not a percentage (got 0.00001); a number from 0 to 100 with at most four decimal places, such as 0.1",
+        ),
+    ] {
+        let wrong = json!({"map": ".", "onError": skip(fields)});
+        check("pipeline/steps/0", wrong, &format!("{step}{message}"));
+    }
+}
+
+#[test]
+fn dead_letters_are_in_the_folder_of_the_output_with_names_of_their_own() {
+    let letter = |path: &str| json!({"action": "DeadLetter", "path": path});
+    let source = "pipeline/source/files/onError";
+    for good in [
+        "s3://out/wordcount/bad/part-{shard:05}.jsonl.gz",
+        "s3://out/wordcount/bad-{shard}-of-{total}.ndjson",
+        "s3://out/wordcount/{shard}/bad.jsonl.zst",
+    ] {
+        assert_eq!(
+            errors_of(&[(source, letter(good))], Place::Cluster),
+            [""; 0],
+            "{good}"
+        );
+    }
+    let field = "spec.pipeline.source.files.onError.path";
+    for (path, message) in [
+        (
+            "s3://out/bad/{shard}.jsonl",
+            "is not in the folder of the output, which is the only one that the job claims (got s3://out/bad/{shard}.jsonl); a path that begins with s3://out/wordcount/",
+        ),
+        (
+            "s3://out/wordcount/bad.jsonl",
+            "has no {shard} (got s3://out/wordcount/bad.jsonl); put {shard} or {shard:05} into the name of the file",
+        ),
+        (
+            "s3://out/wordcount/bad-{shard}.txt",
+            "has an extension that is not allowed (got s3://out/wordcount/bad-{shard}.txt); .jsonl or .ndjson, before .gz or .zst if compressed",
+        ),
+        (
+            "s3://out/wordcount/{shard}-{field}.jsonl",
+            "has a placeholder that is not known (got s3://out/wordcount/{shard}-{field}.jsonl); {shard} and {total}, or with a width {shard:05}, and {value:name} of spec.pipeline.values",
+        ),
+    ] {
+        check(source, letter(path), &format!("{field}: {message}"));
+    }
+    check(
+        source,
+        json!({"action": "DeadLetter"}),
+        "spec.pipeline.source.files.onError.path: is missing; a path in the folder of the output or below it, such as s3://bucket/out/bad/part-{shard}.jsonl",
+    );
+    check(
+        source,
+        json!({"action": "Skip", "path": "s3://out/wordcount/bad/{shard}.jsonl"}),
+        "spec.pipeline.source.files.onError.path: has no effect without action DeadLetter (got s3://out/wordcount/bad/{shard}.jsonl); action: DeadLetter, or no path",
+    );
+    let own = errors_of(
+        &[(
+            source,
+            letter("s3://out/wordcount/part-{shard:05}-of-{total:05}.jsonl.gz"),
+        )],
+        Place::Cluster,
+    );
+    assert!(
+        own.iter()
+            .any(|error| error.starts_with(field) && error.contains("overlap")),
+        "{own:?}"
+    );
+    let with_value = [
+        (
+            source,
+            letter("s3://out/wordcount/{value:day}/bad-{shard}.jsonl"),
+        ),
+        ("pipeline/values", json!({"day": "monday"})),
+    ];
+    assert_eq!(errors_of(&with_value, Place::Cluster), [""; 0]);
+}

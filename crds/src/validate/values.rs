@@ -73,6 +73,7 @@ impl PipelineSpec {
         let mut errors = Vec::new();
         let Self {
             source,
+            steps,
             tables,
             sink,
             values,
@@ -88,6 +89,20 @@ impl PipelineSpec {
         for (field, files) in of_source.chain(of_tables) {
             for (index, path) in files.paths.iter_mut().enumerate() {
                 let field = format!("{field}.paths[{index}]");
+                *path = replaced(&field, path, values, &mut errors);
+            }
+        }
+        let of_source = source.files.iter_mut();
+        let of_source = of_source.map(|files| (SOURCE_FILES.to_owned(), &mut files.on_error));
+        let of_steps = steps.iter_mut().enumerate();
+        let of_steps = of_steps
+            .map(|(index, step)| (format!("spec.pipeline.steps[{index}]"), &mut step.on_error));
+        for (field, on_error) in of_source.chain(of_steps) {
+            let path = on_error
+                .as_mut()
+                .and_then(|on_error| on_error.path.as_mut());
+            if let Some(path) = path {
+                let field = format!("{field}.onError.path");
                 *path = replaced(&field, path, values, &mut errors);
             }
         }

@@ -16,6 +16,11 @@ use crate::id::{SessionId, ShardId, StageId, TaskAttempt, TaskId, Timestamp};
 /// Weight of all earlier tasks relative to the newest in the moving mean of a stage's latency.
 const LATENCY_MEMORY: u64 = 7;
 
+/// All files of an attempt.
+fn files_of(output: &TaskOutput) -> Vec<OutputFile> {
+    output.files().cloned().collect()
+}
+
 impl State {
     pub(crate) fn on_done(
         &mut self,
@@ -42,18 +47,18 @@ impl State {
                     // A revoked output is kept, because readers of an older listing may still read
                     // it.
                     if !self.is_revoked(task) {
-                        self.discard(out, task, output.file);
+                        self.discard(out, task, files_of(&output));
                     }
                     self.ack_when_recorded(out, session, number, task);
                 }
                 Claim::Winner { durable: false } => self.set_reporter(task, number),
-                Claim::Superseded => self.dismiss(out, session, task, output.file),
+                Claim::Superseded => self.dismiss(out, session, task, files_of(&output)),
                 Claim::RunningElsewhere => out.cancel(session, task),
                 Claim::Adoptable | Claim::Unknown => {
                     if self.can_have_been_dispatched(task) {
-                        self.dismiss(out, session, task, output.file);
+                        self.dismiss(out, session, task, files_of(&output));
                     } else {
-                        self.discard(out, task, output.file);
+                        self.discard(out, task, files_of(&output));
                     }
                     out.cancel(session, task);
                 }
@@ -61,49 +66,51 @@ impl State {
         }
     }
 
-    /// Deletes the file of a superseded attempt and lets its worker forget the attempt, but only
-    /// after the task's winner or the job's end is durable. Until then this file may be the only
-    /// output that the next coordinator knows.
+    /// Deletes the files of a superseded attempt and lets its worker forget the attempt, but only
+    /// after the task's winner or the job's end is durable. Until then they may be the
+    /// only output that the next coordinator knows.
     fn dismiss(
         &mut self,
         out: &mut Outbox,
         session: SessionId,
         task: TaskAttempt,
-        file: OutputFile,
+        files: Vec<OutputFile>,
     ) {
         let winner_is_durable = self
             .task(task.task)
             .is_some_and(|known| known.state.committed().is_some());
         if winner_is_durable || matches!(self.job, JobState::Ended { .. }) {
-            self.discard(out, task, file);
+            self.discard(out, task, files);
             if self.sessions.contains_key(&session) {
                 out.ack(session, task);
             }
             return;
         }
         if defect::is(Defect::SupersededDiscardedTooEarly) {
-            self.discard(out, task, file.clone());
+            self.discard(out, task, files.clone());
         }
         let dismissed = self.dismissed.entry(task.task).or_default();
-        dismissed.insert(task.attempt, (session, file));
+        dismissed.insert(task.attempt, (session, files));
     }
 
     /// Dismisses the attempts that waited for this task's winner, or for the end.
     pub(crate) fn dismiss_what_waited(&mut self, out: &mut Outbox, task: TaskId) {
-        for (attempt, (session, file)) in self.dismissed.remove(&task).unwrap_or_default() {
-            self.dismiss(out, session, TaskAttempt { task, attempt }, file);
+        for (attempt, (session, files)) in self.dismissed.remove(&task).unwrap_or_default() {
+            self.dismiss(out, session, TaskAttempt { task, attempt }, files);
         }
     }
 
-    /// Deletes a superseded file, unless it is exactly the one that won.
-    fn discard(&self, out: &mut Outbox, task: TaskAttempt, file: OutputFile) {
+    /// Deletes superseded files, except those that are exactly the ones that won.
+    fn discard(&self, out: &mut Outbox, task: TaskAttempt, files: Vec<OutputFile>) {
         let winner = self.task(task.task).and_then(|known| known.state.winner());
-        let has_won = winner.is_some_and(|(winner, output)| match &file.place {
-            FilePlace::Shuffle => winner == task.attempt,
-            FilePlace::Final(_) => output.file.place == file.place,
-        });
-        if !has_won {
-            out.other(Effect::Discard { task, file });
+        for file in files {
+            let has_won = winner.is_some_and(|(winner, output)| match &file.place {
+                FilePlace::Shuffle => winner == task.attempt,
+                FilePlace::Final(_) => output.files().any(|won| won.place == file.place),
+            });
+            if !has_won {
+                out.other(Effect::Discard { task, file });
+            }
         }
     }
 
@@ -148,7 +155,7 @@ impl State {
         if defect::is(Defect::FinalizeBeforeDurable) && self.is_last_stage(task.task.stage) {
             out.other(Effect::Finalize {
                 task,
-                file: output.file.clone(),
+                files: files_of(&output),
             });
         }
         self.put(
@@ -217,7 +224,8 @@ impl State {
                 };
                 self.put(task, done);
                 self.dismiss_what_waited(out, task);
-                self.finalize_if_last(out, task);
+                self.judge_skipped(out);
+                self.finalize(out, task);
             }
             other @ (TaskState::Waiting
             | TaskState::Queued { .. }
@@ -241,6 +249,9 @@ impl State {
                 || defect::is(Defect::TotalZeroIsDone)
                     && known.progress == StageProgress::NotStarted;
             if has_started && known.committed == known.total() {
+                if self.judge_share(out, stage) {
+                    return;
+                }
                 self.finish_stage(out, stage);
             }
         }
@@ -285,6 +296,25 @@ impl State {
         let mut files = Vec::with_capacity(stage.committed as usize);
         files.extend((0..).zip(&stage.tasks).filter_map(file));
         files
+    }
+
+    /// The final files of all committed tasks that do not hold the sink's records, in the order of
+    /// the tasks.
+    pub(crate) fn more_files(&self) -> Vec<(TaskAttempt, OutputFile)> {
+        let stages = (0..).map(StageId).zip(&self.stages);
+        let tasks = stages.flat_map(|(stage, known)| {
+            let shards = (0..).map(ShardId).zip(&known.tasks);
+            shards.map(move |(shard, task)| (TaskId { stage, shard }, task))
+        });
+        let committed = tasks.filter_map(|(task, known)| Some((task, known.state.committed()?)));
+        let files = committed.flat_map(|(task, (attempt, output))| {
+            let task = TaskAttempt { task, attempt };
+            output
+                .more_files()
+                .iter()
+                .map(move |file| (task, file.clone()))
+        });
+        files.collect()
     }
 
     pub(crate) fn on_stage_published(

@@ -45,14 +45,14 @@ pub enum Effect {
         /// The outputs in shard order.
         outputs: Vec<(TaskAttempt, OutputFile)>,
     },
-    /// Complete the final file of this committed attempt; answered by `FileFinalized`, `FileLost`
+    /// Complete the final files of this committed attempt; answered by `FileFinalized`, `FileLost`
     /// or `OutputTaken`. Sent again after a take-over until `LogRecord::Finalized` is in the
     /// ledger.
     Finalize {
         /// The attempt that won.
         task: TaskAttempt,
-        /// Its file.
-        file: OutputFile,
+        /// Its final files.
+        files: Vec<OutputFile>,
     },
     /// Delete the uncommitted file of an attempt that lost.
     Discard {
@@ -65,6 +65,8 @@ pub enum Effect {
     WriteManifest {
         /// The sink's files in shard order.
         files: Vec<(TaskAttempt, OutputFile)>,
+        /// All other final files in the order of their tasks.
+        more: Vec<(TaskAttempt, OutputFile)>,
     },
 }
 
@@ -122,10 +124,14 @@ impl fmt::Display for Effect {
                     outputs.len()
                 )
             }
-            Self::Finalize { task, file } => write!(f, "finalize {task}: {} rows", file.rows),
+            Self::Finalize { task, files } => {
+                let rows: u64 = files.iter().map(|file| file.rows).sum();
+                write!(f, "finalize {task}: {rows} rows")
+            }
             Self::Discard { task, file: _ } => write!(f, "discard {task}"),
-            Self::WriteManifest { files } => {
-                write!(f, "write the manifest of {} files", files.len())
+            Self::WriteManifest { files, more } => {
+                let files = files.len() + more.len();
+                write!(f, "write the manifest of {files} files")
             }
         }
     }

@@ -21,9 +21,9 @@ impl State {
             .map(StageId)
     }
 
-    /// Requests completion of the final file of a committed sink task.
-    pub(crate) fn finalize_if_last(&mut self, out: &mut Outbox, task: TaskId) {
-        if !self.is_last_stage(task.stage) || self.job != JobState::Running {
+    /// Requests completion of the final files of a committed task, if it has some.
+    pub(crate) fn finalize(&mut self, out: &mut Outbox, task: TaskId) {
+        if self.completing.contains_key(&task) || self.job != JobState::Running {
             return;
         }
         let Some(TaskState::Done {
@@ -34,18 +34,28 @@ impl State {
         else {
             return;
         };
+        let attempt = *attempt;
+        let files: Vec<OutputFile> = output.final_files().cloned().collect();
+        if files.is_empty() {
+            return;
+        }
         out.other(Effect::Finalize {
-            task: TaskAttempt {
-                task,
-                attempt: *attempt,
-            },
-            file: output.file.clone(),
+            task: TaskAttempt { task, attempt },
+            files,
         });
+        self.completing.insert(task, attempt);
         self.set_final_file(task, FinalFile::Completing);
     }
 
     pub(crate) fn on_file_finalized(&mut self, out: &mut Outbox, task: TaskId) {
-        if self.final_file(task) != Some(FinalFile::Completing) || self.job != JobState::Running {
+        let Some(attempt) = self.completing.remove(&task) else {
+            return;
+        };
+        if self.job != JobState::Running {
+            return;
+        }
+        if !self.is_completing(TaskAttempt { task, attempt }) {
+            self.finalize(out, task);
             return;
         }
         let record = LogRecord::Finalized { task };
@@ -54,13 +64,26 @@ impl State {
     }
 
     pub(crate) fn on_file_lost(&mut self, out: &mut Outbox, lost: TaskAttempt) {
-        let is_being_completed = self
-            .task(lost.task)
-            .is_some_and(|task| matches!(&task.state, TaskState::Done { attempt, file: FinalFile::Completing, .. } if *attempt == lost.attempt));
-        if is_being_completed && self.job == JobState::Running {
+        if self.completing.get(&lost.task) != Some(&lost.attempt) {
+            return;
+        }
+        self.completing.remove(&lost.task);
+        if self.job != JobState::Running {
+            return;
+        }
+        if self.is_completing(lost) {
             self.revoke(out, lost);
             self.judge(out, [lost.task]);
+        } else {
+            self.finalize(out, lost.task);
         }
+    }
+
+    /// Whether this attempt won and its final files are being completed. An attempt may have been
+    /// revoked in the meantime, because its shuffle file was lost.
+    fn is_completing(&self, task: TaskAttempt) -> bool {
+        let known = self.task(task.task);
+        known.is_some_and(|known| matches!(&known.state, TaskState::Done { attempt, file: FinalFile::Completing, .. } if *attempt == task.attempt))
     }
 
     pub(crate) fn on_final_file_durable(&mut self, task: TaskId) {
@@ -75,13 +98,23 @@ impl State {
         };
         let stage = self.stage(last);
         let is_finished = matches!(stage.progress, StageProgress::Finished { .. });
-        if is_finished && stage.finalized == stage.total() && self.job == JobState::Running {
+        let all_stand = stage.finalized == stage.total() && self.dead_letters_stand();
+        if is_finished && all_stand && self.job == JobState::Running {
             self.stop_all(out);
             self.job = JobState::WritingManifest;
             out.other(Effect::WriteManifest {
                 files: self.committed_files(last),
+                more: self.more_files(),
             });
         }
+    }
+
+    /// Whether the dead letters of all tasks are complete. A task that runs again, because its
+    /// shuffle file was lost, may have some.
+    fn dead_letters_stand(&self) -> bool {
+        let mut stages = self.stages.iter();
+        !self.has_dead_letters
+            || stages.all(|stage| stage.committed == stage.total() && stage.unfinished_files == 0)
     }
 
     pub(crate) fn on_manifest_written(&mut self, out: &mut Outbox, manifest: String) {
@@ -128,12 +161,7 @@ impl State {
     }
 
     fn is_completing_a_file(&self) -> bool {
-        let mut tasks = self
-            .stages
-            .last()
-            .into_iter()
-            .flat_map(|stage| &stage.tasks);
-        tasks.any(|task| task.state.final_file() == Some(FinalFile::Completing))
+        !self.completing.is_empty()
     }
 
     /// Ends the job: nothing runs any more, and the record of the result is being written.
@@ -169,7 +197,7 @@ impl State {
     /// Final files of committed attempts whose uploads were not completed when the job ended, in
     /// shard order: they will never be completed. Empty while the job runs.
     pub fn uncompleted_files(&self) -> Vec<OutputFile> {
-        let (JobState::Ended { .. }, Some(last)) = (&self.job, self.last_stage()) else {
+        let JobState::Ended { .. } = &self.job else {
             return Vec::new();
         };
         let uncompleted = |task: &Task| match &task.state {
@@ -178,17 +206,14 @@ impl State {
                 output,
                 file: FinalFile::NotBegun | FinalFile::Completing,
                 ..
-            } => Some(output.file.clone()),
+            } => output.final_files().cloned().collect(),
             TaskState::Waiting
             | TaskState::Queued { .. }
             | TaskState::Running { .. }
-            | TaskState::Done { .. } => None,
+            | TaskState::Done { .. } => Vec::new(),
         };
-        self.stage(last)
-            .tasks
-            .iter()
-            .filter_map(uncompleted)
-            .collect()
+        let tasks = self.stages.iter().flat_map(|stage| &stage.tasks);
+        tasks.flat_map(uncompleted).collect()
     }
 
     pub(crate) fn on_result_durable(&mut self, out: &mut Outbox) {
@@ -216,15 +241,14 @@ impl State {
         if self.job != JobState::Running {
             return;
         }
-        if let Some(last) = self.last_stage() {
-            for shard in 0..self.stage(last).total() {
-                self.finalize_if_last(
-                    out,
-                    TaskId {
-                        stage: last,
-                        shard: ShardId(shard),
-                    },
-                );
+        self.judge_skipped(out);
+        for (stage, known) in (0..).map(StageId).zip(0..self.stages.len()) {
+            let (has_files, total) = (
+                self.stages[known].unfinished_files > 0,
+                self.stages[known].total(),
+            );
+            for shard in (0..total).map(ShardId).filter(|_| has_files) {
+                self.finalize(out, TaskId { stage, shard });
             }
         }
         self.advance(out);

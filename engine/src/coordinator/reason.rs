@@ -16,6 +16,8 @@ pub enum FailureReason {
     OutputLost,
     /// The ledger is damaged, or belongs to another job.
     LedgerDamaged,
+    /// More records were skipped than the job allows.
+    TooManySkipped,
     /// From the operator: as many generations as are allowed ended without a result.
     GenerationsExhausted,
     /// From the operator: consecutive generations ended in the same way without progress.
@@ -26,12 +28,13 @@ pub enum FailureReason {
 
 impl FailureReason {
     /// All words that this release knows.
-    pub const KNOWN: [Self; 7] = [
+    pub const KNOWN: [Self; 8] = [
         Self::PlanFailed,
         Self::TaskFailed,
         Self::TaskDisrupted,
         Self::OutputLost,
         Self::LedgerDamaged,
+        Self::TooManySkipped,
         Self::GenerationsExhausted,
         Self::NoProgress,
     ];
@@ -44,6 +47,7 @@ impl FailureReason {
             Self::TaskDisrupted => "TaskDisrupted",
             Self::OutputLost => "OutputLost",
             Self::LedgerDamaged => "LedgerDamaged",
+            Self::TooManySkipped => "TooManySkipped",
             Self::GenerationsExhausted => "GenerationsExhausted",
             Self::NoProgress => "NoProgress",
             Self::Other(word) => word,

@@ -5,6 +5,7 @@
 
 use crate::coordinator::reason::FailureReason;
 use crate::id::{StageId, TaskAttempt, TaskId};
+use crate::pipeline::Origin;
 
 /// One fact.
 #[derive(Clone, Debug, PartialEq, Hash)]
@@ -63,12 +64,73 @@ pub enum FailureClass {
 /// The output of a committed attempt.
 #[derive(Clone, Debug, PartialEq, Hash)]
 pub struct TaskOutput {
-    /// Its one file.
+    /// The file of its records.
     pub file: OutputFile,
     /// Records read from the task's input.
     pub records_in: u64,
     /// Bytes read from storage.
     pub bytes_in: u64,
+    /// What few tasks have besides. Behind a pointer, because a coordinator keeps it for each task.
+    pub more: Option<Box<MoreOutput>>,
+}
+
+/// What a task produced besides the file of its records.
+#[derive(Clone, Debug, Default, PartialEq, Hash)]
+pub struct MoreOutput {
+    /// What it passed over, at most one entry for each place of its stage that passes over bad
+    /// records.
+    pub bad: Vec<BadRecords>,
+    /// Other final files, which become complete together with the commit, such as dead letters.
+    pub files: Vec<OutputFile>,
+}
+
+impl MoreOutput {
+    /// As a part of a task's output.
+    pub fn boxed(self) -> Option<Box<Self>> {
+        (self != Self::default()).then(|| Box::new(self))
+    }
+}
+
+impl TaskOutput {
+    /// What the task passed over.
+    pub fn bad_records(&self) -> &[BadRecords] {
+        self.more.as_ref().map_or(&[], |more| &more.bad)
+    }
+
+    /// The final files besides that of its records.
+    pub fn more_files(&self) -> &[OutputFile] {
+        self.more.as_ref().map_or(&[], |more| &more.files)
+    }
+
+    /// All its files.
+    pub fn files(&self) -> impl Iterator<Item = &OutputFile> {
+        std::iter::once(&self.file).chain(self.more_files())
+    }
+
+    /// All files that the coordinator completes after the commit. That of the records is the last
+    /// one: if another one is lost, the task runs again, and its own file must not stand yet.
+    pub fn final_files(&self) -> impl Iterator<Item = &OutputFile> {
+        let own = std::iter::once(&self.file).filter(|file| file.place != FilePlace::Shuffle);
+        self.more_files().iter().chain(own)
+    }
+
+    /// Whether the coordinator has something to complete.
+    pub fn has_final_files(&self) -> bool {
+        self.final_files().next().is_some()
+    }
+}
+
+/// The records of a task that one place passed over.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BadRecords {
+    /// The place.
+    pub origin: Origin,
+    /// Records that arrived there.
+    pub arrived: u64,
+    /// How many of them were bad.
+    pub skipped: u64,
+    /// The first bad one: file and line and, if it may be shown, the message.
+    pub first: Option<String>,
 }
 
 /// One complete object.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use crate::coordinator::bad_records;
 use crate::coordinator::config::Config;
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::durations::Durations;
@@ -99,6 +100,7 @@ impl State {
             stages: empty_stages(plan),
             width: plan.width(),
             slots_of_stages: slots_of_stages(plan),
+            bad: bad_records::of_plan(plan),
             histories: BTreeMap::new(),
             workers: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -110,6 +112,11 @@ impl State {
             next_index: 0,
             recording: VecDeque::new(),
             dismissed: BTreeMap::new(),
+            completing: BTreeMap::new(),
+            has_dead_letters: plan
+                .on_errors
+                .values()
+                .any(|on_error| on_error.dead_letter.is_some()),
             disruptions: 0,
             workers_kept: None,
             speculations: 0,
@@ -227,8 +234,9 @@ impl State {
 
     fn replay_finalized(&mut self, task: TaskId) -> Result<(), ReplayProblem> {
         let known = self.task(task).ok_or(ReplayProblem::NoSuchTask(task))?;
-        let has_file = self.is_last_stage(task.stage);
-        if !has_file || known.state.final_file() != Some(FinalFile::NotBegun) {
+        let winner = known.state.committed();
+        let has_files = winner.is_some_and(|(_, output)| output.has_final_files());
+        if !has_files || known.state.final_file() != Some(FinalFile::NotBegun) {
             return Err(ReplayProblem::FinalizedNotDone(task));
         }
         self.set_final_file(task, FinalFile::Finalized);
@@ -239,7 +247,7 @@ impl State {
         let all_stand = self.stages.last().is_some_and(|last| {
             matches!(last.progress, StageProgress::Finished { .. })
                 && last.finalized == last.total()
-        });
+        }) && self.stages.iter().all(|stage| stage.unfinished_files == 0);
         if matches!(result, JobResult::Succeeded { .. }) && !all_stand {
             return Err(ReplayProblem::SucceededIncomplete);
         }
@@ -282,6 +290,7 @@ fn empty_stage(stage: &Stage) -> StageState {
         running: 0,
         committed: 0,
         finalized: 0,
+        unfinished_files: 0,
         totals: Totals::default(),
         published: 0,
         latency_ms: None,

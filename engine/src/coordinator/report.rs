@@ -5,6 +5,7 @@ use crate::coordinator::config::{LOST_WORKERS_REPORTED, MAX_POD_UIDS};
 use crate::coordinator::record::JobResult;
 use crate::coordinator::state::{JobState, StageProgress, StageState, State, TaskState, Totals};
 use crate::id::{StageId, TaskId, Timestamp};
+use crate::pipeline::Origin;
 
 /// The most stages that a message names, so that it stays one line.
 const MAX_STAGES_NAMED: usize = 4;
@@ -23,6 +24,8 @@ pub struct Report {
     pub stage: StageReport,
     /// Records and bytes read and written.
     pub records: RecordsReport,
+    /// Bad records that were passed over, by place; places without any are left out.
+    pub skipped: Vec<SkippedReport>,
     /// The workers.
     pub workers: WorkerCounts,
     /// How the job ended, once that is durable.
@@ -90,6 +93,17 @@ pub struct RecordsReport {
     pub bytes_out: u64,
 }
 
+/// Bad records of committed tasks at one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SkippedReport {
+    /// The place.
+    pub origin: Origin,
+    /// Their number.
+    pub records: u64,
+    /// The first one: file and line and, if it may be shown, the message.
+    pub first: String,
+}
+
 /// Workers by state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WorkerCounts {
@@ -125,6 +139,7 @@ impl State {
             },
             stage: stage.map_or_else(no_stage, |stage| self.stage_report(id, stage)),
             records: self.records_report(),
+            skipped: self.skipped_report(),
             workers,
             result: match &self.job {
                 JobState::Ended { result } => Some(result.clone()),
@@ -240,6 +255,19 @@ impl State {
             bytes_in: source.bytes_in,
             bytes_out: sink.bytes_out,
         }
+    }
+
+    fn skipped_report(&self) -> Vec<SkippedReport> {
+        let some = self.bad.iter().filter(|(_, totals)| totals.skipped > 0);
+        let report = some.map(|(origin, totals)| SkippedReport {
+            origin: *origin,
+            records: totals.skipped,
+            first: totals
+                .first
+                .as_ref()
+                .map_or(String::new(), |(_, first)| first.clone()),
+        });
+        report.collect()
     }
 
     /// Records that running tasks have read from a source.

@@ -14,7 +14,7 @@ use crate::coordinator::record::{FailureClass, JobResult, LogRecord};
 use crate::coordinator::session::Claim;
 use crate::coordinator::setback::Setback;
 use crate::coordinator::state::{
-    Failure, FinalFile, JobState, Recorded, StageProgress, State, TaskState, WorkerNumber,
+    Failure, JobState, Recorded, StageProgress, State, TaskState, WorkerNumber,
 };
 use crate::id::{SessionId, StageId, TaskAttempt, TaskId, Timestamp};
 
@@ -325,11 +325,10 @@ impl State {
             .filter(|_| is_its_input)
             .map(|task| &task.state)
         {
-            Some(TaskState::Done {
-                attempt,
-                file: FinalFile::NotBegun,
-                ..
-            }) if *attempt == lost.attempt => LostInput::Committed,
+            // Its dead letters may stand. Those of the next attempt are the same.
+            Some(TaskState::Done { attempt, .. }) if *attempt == lost.attempt => {
+                LostInput::Committed
+            }
             Some(_) => LostInput::Replaced,
             None => LostInput::Foreign,
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 use std::sync::Arc;
 
+use crate::coordinator::bad_records::BadTotals;
 use crate::coordinator::config::Config;
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::durations::Durations;
@@ -15,6 +16,7 @@ use crate::coordinator::setback::HeldUp;
 use crate::id::{
     Attempt, Epoch, SessionId, ShardId, StageId, TaskAttempt, TaskId, Timestamp, WorkerId,
 };
+use crate::pipeline::Origin;
 
 /// The state of a coordinator.
 #[derive(Clone, Debug, Hash)]
@@ -27,6 +29,8 @@ pub struct State {
     pub(crate) width: u32,
     /// How many slots a task of each stage takes; empty if all take one.
     pub(crate) slots_of_stages: Arc<[u32]>,
+    /// What committed tasks passed over, for each place that passes over bad records.
+    pub(crate) bad: BTreeMap<Origin, BadTotals>,
     /// Only tasks with problems have an entry.
     pub(crate) histories: BTreeMap<TaskId, History>,
     pub(crate) workers: BTreeMap<WorkerNumber, Worker>,
@@ -46,7 +50,12 @@ pub struct State {
     pub(crate) recording: VecDeque<(u64, Recorded)>,
     /// Attempts that finished without winning, of tasks that have no durable winner yet, with the
     /// workers that reported them.
-    pub(crate) dismissed: BTreeMap<TaskId, BTreeMap<Attempt, (SessionId, OutputFile)>>,
+    pub(crate) dismissed: BTreeMap<TaskId, BTreeMap<Attempt, (SessionId, Vec<OutputFile>)>>,
+    /// Attempts whose final files are being completed. The files of another attempt of the same
+    /// task wait for the answer.
+    pub(crate) completing: BTreeMap<TaskId, Attempt>,
+    /// Whether tasks of other stages than the last one can have final files.
+    pub(crate) has_dead_letters: bool,
     /// Workers lost while registered and needed, not counting those that a task ended.
     pub(crate) disruptions: u64,
     /// The number of workers that the operator keeps, counted by ordinal from 0; absent until it
@@ -96,6 +105,8 @@ pub(crate) struct StageState {
     pub(crate) committed: u32,
     /// Tasks whose final file is known to be complete, durably.
     pub(crate) finalized: u32,
+    /// Tasks that are done and have final files that are not known to be complete.
+    pub(crate) unfinished_files: u32,
     /// Sums of what the committed tasks read and wrote.
     pub(crate) totals: Totals,
     /// How often its outputs were published in this epoch.
@@ -166,7 +177,8 @@ pub(crate) enum TaskState {
     },
 }
 
-/// The progress of the final file of a done task. Only in the last stage does it leave `NotBegun`.
+/// How far the final files of a task that is done have come. A task without any stays at
+/// `NotBegun`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum FinalFile {
     /// Nobody completes it.
@@ -345,6 +357,11 @@ pub(crate) enum Recorded {
     Result,
 }
 
+/// Whether final files are still to be completed.
+pub(crate) fn is_unfinished(output: &TaskOutput, file: FinalFile) -> bool {
+    file != FinalFile::Finalized && output.has_final_files()
+}
+
 impl TaskState {
     /// The attempt that won, durable or not.
     pub(crate) fn winner(&self) -> Option<(Attempt, &TaskOutput)> {
@@ -464,16 +481,18 @@ impl State {
             TaskState::Done { output, file, .. } => {
                 stage.committed -= 1;
                 stage.finalized -= u32::from(*file == FinalFile::Finalized);
+                stage.unfinished_files -= u32::from(is_unfinished(output, *file));
                 stage.totals.subtract(output);
+                self.uncount_bad(output);
             }
         }
         taken
     }
 
     /// Sets the next state of a task that was taken, and updates the counts and queues.
-    pub(crate) fn put(&mut self, task: TaskId, next: TaskState) {
+    pub(crate) fn put(&mut self, task: TaskId, mut next: TaskState) {
         let stage = &mut self.stages[task.stage.0 as usize];
-        match &next {
+        match &mut next {
             TaskState::Waiting | TaskState::Committing { .. } => {}
             TaskState::Queued { not_before: None } => {
                 stage.ready.insert(task.shard);
@@ -487,9 +506,12 @@ impl State {
             TaskState::Done { output, file, .. } => {
                 stage.committed += 1;
                 stage.finalized += u32::from(*file == FinalFile::Finalized);
+                stage.unfinished_files += u32::from(is_unfinished(output, *file));
                 stage.totals.add(output);
+                self.count_bad(task, output);
             }
         }
+        let stage = &mut self.stages[task.stage.0 as usize];
         stage.tasks[task.shard.0 as usize].state = next;
     }
 

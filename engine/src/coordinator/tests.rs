@@ -1,5 +1,6 @@
 //! Scenarios of whole runs, with the invariants checked after every step.
 
+mod bad_records;
 mod budgets;
 mod cluster;
 mod fleet;

@@ -7,6 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::key::{KeyBytes, shard_of};
 use crate::ops::error::OperatorError;
 use crate::ops::keyed::{ALLOCATION_BYTES, Entry, Keyed};
+use crate::ops::merge;
 use crate::record::Record;
 
 /// An index cell that points to no slot.
@@ -50,8 +51,9 @@ impl<'p, K: Keyed> Buffer<'p, K> {
         }
     }
 
-    pub(crate) fn push(&mut self, record: Record) -> Result<(), OperatorError> {
-        let found = self.operation.key(&record, |key, text| {
+    /// Adds a record. After an error the buffer cannot be used.
+    pub(crate) fn push(&mut self, record: &Record) -> Result<(), OperatorError> {
+        let found = self.operation.key(record, |key, text| {
             let hash = xxh3_64(key.as_bytes());
             Ok(match self.find(hash, &key) {
                 Some(position) => Found::Known { position },
@@ -66,23 +68,55 @@ impl<'p, K: Keyed> Buffer<'p, K> {
             Found::Known { position } => {
                 let state = &mut self.slots[position].state;
                 let before = K::memory_bytes(state);
-                self.operation.add(state, &record)?;
+                self.operation.add(state, record)?;
                 self.heap_bytes = (self.heap_bytes + K::memory_bytes(state)).saturating_sub(before);
             }
             Found::New { hash, key, text } => {
                 let state = self.operation.begin(text, record)?;
-                self.heap_bytes +=
-                    key.as_bytes().len() + ALLOCATION_BYTES + K::memory_bytes(&state);
-                let partition = shard_of(&key, self.partitions);
-                self.insert(Slot {
-                    hash,
-                    partition,
-                    key,
-                    state,
-                });
+                self.begin(hash, key, state);
             }
         }
         Ok(())
+    }
+
+    /// Adds a record as a whole, or nothing of it. The inner error is the record's own: it depends
+    /// on no other record, so that the same records fail however a shard's records are buffered.
+    /// After the outer error, which is of a group, the buffer cannot be used.
+    pub(crate) fn push_whole(
+        &mut self,
+        record: &Record,
+    ) -> Result<Result<(), OperatorError>, OperatorError> {
+        let key = self.operation.key(record, |key, text| Ok((key, text()?)));
+        let alone = key.and_then(|(key, text)| Ok((key, self.operation.begin(text, record)?)));
+        let (key, state) = match alone {
+            Ok(alone) => alone,
+            Err(error) => return Ok(Err(error)),
+        };
+        let hash = xxh3_64(key.as_bytes());
+        let Some(position) = self.find(hash, &key) else {
+            self.begin(hash, key, state);
+            return Ok(Ok(()));
+        };
+        let later = self.operation.encode(&state);
+        let state = &mut self.slots[position].state;
+        let before = K::memory_bytes(state);
+        self.operation
+            .absorb(state, &later)
+            .map_err(|error| merge::failed(self.operation, &error))?;
+        self.heap_bytes = (self.heap_bytes + K::memory_bytes(state)).saturating_sub(before);
+        Ok(Ok(()))
+    }
+
+    /// Inserts a group that is not there yet.
+    fn begin(&mut self, hash: u64, key: KeyBytes, state: K::State) {
+        self.heap_bytes += key.as_bytes().len() + ALLOCATION_BYTES + K::memory_bytes(&state);
+        let partition = shard_of(&key, self.partitions);
+        self.insert(Slot {
+            hash,
+            partition,
+            key,
+            state,
+        });
     }
 
     /// Bytes that the buffer uses now: keys, states, slots and the index, with the allocator's

@@ -39,7 +39,7 @@ impl Keyed for Count {
         use_key(KeyBytes::from_encoded(Vec::new()), &|| Ok(()))
     }
 
-    fn begin(&self, (): (), _record: Record) -> Result<u64, OperatorError> {
+    fn begin(&self, (): (), _record: &Record) -> Result<u64, OperatorError> {
         Ok(1)
     }
 

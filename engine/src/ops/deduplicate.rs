@@ -54,8 +54,8 @@ impl Keyed for Deduplicate {
         use_key(bytes, &|| Ok(()))
     }
 
-    fn begin(&self, (): (), record: Record) -> Result<Box<[u8]>, OperatorError> {
-        Ok(record.into_json().into_boxed_slice())
+    fn begin(&self, (): (), record: &Record) -> Result<Box<[u8]>, OperatorError> {
+        Ok(record.as_json().into())
     }
 
     fn add(&self, _state: &mut Box<[u8]>, _record: &Record) -> Result<(), OperatorError> {
@@ -100,7 +100,7 @@ mod tests {
         )
         .unwrap();
         let mut state = step
-            .begin((), record(r#"{"id":1.0, "x":"\u0061"}"#))
+            .begin((), &record(r#"{"id":1.0, "x":"\u0061"}"#))
             .unwrap();
         step.add(&mut state, &record(r#"{"id":1,"x":2}"#)).unwrap();
         let mut state = step.decode(&step.encode(&state)).unwrap();

@@ -1,6 +1,7 @@
 //! Why an operator failed. The same record or the same bytes would fail again; only damaged shuffle
 //! data is worth a retry, because it can be written again.
 
+use crate::pipeline::Origin;
 use crate::record::Record;
 
 /// The most characters of a value that a message shows.
@@ -39,6 +40,17 @@ impl OperatorError {
             damaged: true,
         }
     }
+}
+
+/// A record on which a place failed that passes over bad records. Nothing of it went on.
+#[derive(Debug)]
+pub struct Rejected {
+    /// The place.
+    pub origin: Origin,
+    /// Why.
+    pub error: OperatorError,
+    /// The record as it arrived there.
+    pub record: Record,
 }
 
 /// A record's text as an error shows it, cut to 64 characters.

@@ -90,7 +90,7 @@ impl Keyed for GroupBy {
         })
     }
 
-    fn begin(&self, key: Record, record: Record) -> Result<Group, OperatorError> {
+    fn begin(&self, key: Record, record: &Record) -> Result<Group, OperatorError> {
         let partials = self
             .aggregates
             .iter()
@@ -100,7 +100,7 @@ impl Keyed for GroupBy {
             key: key.as_json_str().into(),
             partials,
         };
-        self.add(&mut group, &record)?;
+        self.add(&mut group, record)?;
         Ok(group)
     }
 
@@ -200,7 +200,7 @@ mod tests {
     /// A group of exactly these records; their keys need not be equal.
     fn group(step: &GroupBy, records: &[&str]) -> Group {
         let key = step.key(&record(records[0]), |_, text| text()).unwrap();
-        let mut group = step.begin(key, record(records[0])).unwrap();
+        let mut group = step.begin(key, &record(records[0])).unwrap();
         for text in &records[1..] {
             step.add(&mut group, &record(text)).unwrap();
         }
@@ -247,7 +247,7 @@ mod tests {
             key(r#"{"k":"x"}"#)
         );
         let error = step
-            .begin(Record::null(), record(r#"{"n":"7"}"#))
+            .begin(Record::null(), &record(r#"{"n":"7"}"#))
             .map(|_| ())
             .unwrap_err()
             .to_string();

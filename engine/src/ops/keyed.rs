@@ -47,7 +47,7 @@ pub(crate) trait Keyed {
     ) -> Result<T, OperatorError>;
 
     /// The group that a record begins.
-    fn begin(&self, key: Self::KeyText, record: Record) -> Result<Self::State, OperatorError>;
+    fn begin(&self, key: Self::KeyText, record: &Record) -> Result<Self::State, OperatorError>;
 
     /// Adds one more record of the group, after all others.
     fn add(&self, state: &mut Self::State, record: &Record) -> Result<(), OperatorError>;

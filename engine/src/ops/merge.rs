@@ -131,7 +131,8 @@ where
     })
 }
 
-fn failed<K: Keyed>(operation: &K, error: &StateError) -> OperatorError {
+/// The error of a group, at the step.
+pub(crate) fn failed<K: Keyed>(operation: &K, error: &StateError) -> OperatorError {
     match error {
         StateError::Damaged(problem) => OperatorError::of_damage(operation.path(), problem),
         StateError::Refused(message) => OperatorError::of_data(operation.path(), message.as_str()),

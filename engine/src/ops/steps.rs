@@ -5,12 +5,13 @@
 use std::ops::ControlFlow;
 
 use crate::expr::Expression;
-use crate::ops::error::OperatorError;
+use crate::ops::error::{OperatorError, Rejected};
 use crate::ops::expression::Scope;
 use crate::ops::take_per_shard::Taken;
 use crate::ops::{expression, filter, flat_map, map, select, take_per_shard};
+use crate::pipeline::Origin;
 use crate::plan::{RecordOperation, RecordStep};
-use crate::record::{Record, Selection};
+use crate::record::{LINE_LIMIT_FIELD, Limits, NoRoom, Record, Selection};
 
 /// Whether more input can matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub enum Flow {
 pub(crate) struct CompiledStep {
     path: String,
     operation: Operation,
+    on_error: Option<Origin>,
+    limits: Limits,
 }
 
 enum Operation {
@@ -37,11 +40,49 @@ enum Operation {
     TakePerShard(u64),
 }
 
+/// Receives what the steps make of the records.
+pub trait Receiver<E> {
+    /// A record that has passed all steps.
+    fn pass(&mut self, record: Record) -> Result<(), E>;
+
+    /// A record on which a step failed that passes over such records.
+    fn reject(&mut self, rejected: Rejected) -> Result<(), E>;
+}
+
+/// What a step that passes over bad records makes of a record.
+enum Whole {
+    /// The record as it is.
+    Same,
+    /// Another record.
+    Other(Record),
+    /// Any number of records.
+    Many(Vec<Record>),
+}
+
+/// Passes records on, where no step passes over bad ones.
+#[cfg(test)]
+pub(crate) struct Passing<F>(pub(crate) F);
+
+#[cfg(test)]
+impl<E: From<OperatorError>, F: FnMut(Record) -> Result<(), E>> Receiver<E> for Passing<F> {
+    fn pass(&mut self, record: Record) -> Result<(), E> {
+        (self.0)(record)
+    }
+
+    fn reject(&mut self, rejected: Rejected) -> Result<(), E> {
+        Err(rejected.error.into())
+    }
+}
+
+/// The memory of a held record besides its text, rounded up: the record and its allocation.
+const HELD_RECORD_BYTES: usize = 64;
+
 /// One pass of a shard's records through a stage's steps.
 pub struct StepRun<'p> {
     steps: &'p [CompiledStep],
-    /// For each step the number of records that it passed on; only `takePerShard` counts.
-    taken: Vec<u64>,
+    /// For `takePerShard` the number of records that it passed on; for a step that passes over bad
+    /// records the number of those that arrived. Other steps do not count.
+    counts: Vec<u64>,
     finished: bool,
 }
 
@@ -65,7 +106,12 @@ impl CompiledStep {
                 return Err(OperatorError::of_data(&path, message));
             }
         };
-        Ok(Self { path, operation })
+        Ok(Self {
+            path,
+            operation,
+            on_error: step.on_error,
+            limits: scope.limits,
+        })
     }
 }
 
@@ -76,7 +122,7 @@ impl<'p> StepRun<'p> {
             .any(|step| matches!(step.operation, Operation::TakePerShard(0)));
         Self {
             steps,
-            taken: vec![0; steps.len()],
+            counts: vec![0; steps.len()],
             finished,
         }
     }
@@ -87,20 +133,22 @@ impl<'p> StepRun<'p> {
         self.finished
     }
 
-    /// Sends one record through the steps; the results go to `sink`, one by one and in order.
+    /// How many records arrived at each step that passes over bad records.
+    pub fn arrived(&self) -> impl Iterator<Item = (Origin, u64)> {
+        let steps = self.steps.iter().zip(&self.counts);
+        steps.filter_map(|(step, count)| Some((step.on_error?, *count)))
+    }
+
+    /// Sends one record through the steps; the results go to `receiver`, one by one and in order.
     /// Records pushed after a [`Flow::Stop`] are ignored.
-    pub fn push<E>(
-        &mut self,
-        record: Record,
-        sink: &mut dyn FnMut(Record) -> Result<(), E>,
-    ) -> Result<Flow, E>
+    pub fn push<E>(&mut self, record: Record, receiver: &mut dyn Receiver<E>) -> Result<Flow, E>
     where
         E: From<OperatorError>,
     {
         if self.finished {
             return Ok(Flow::Stop);
         }
-        let flow = through(self.steps, &mut self.taken, record, sink)?;
+        let flow = through(self.steps, &mut self.counts, record, receiver)?;
         self.finished = flow == Flow::Stop;
         Ok(flow)
     }
@@ -109,9 +157,9 @@ impl<'p> StepRun<'p> {
 /// The depth of recursion is at most the number of steps, which validation bounds.
 fn through<E>(
     steps: &[CompiledStep],
-    taken: &mut [u64],
+    counts: &mut [u64],
     mut record: Record,
-    sink: &mut dyn FnMut(Record) -> Result<(), E>,
+    receiver: &mut dyn Receiver<E>,
 ) -> Result<Flow, E>
 where
     E: From<OperatorError>,
@@ -119,6 +167,32 @@ where
     let mut flow = Flow::Continue;
     for (index, step) in steps.iter().enumerate() {
         let path = step.path.as_str();
+        if let Some(origin) = step.on_error {
+            counts[index] += 1;
+            match step.whole(&record) {
+                Ok(Some(Whole::Same)) => continue,
+                Ok(Some(Whole::Other(next))) => record = next,
+                Ok(Some(Whole::Many(outputs))) => {
+                    let (rest, rest_counts) = (&steps[index + 1..], &mut counts[index + 1..]);
+                    for output in outputs {
+                        if through(rest, rest_counts, output, receiver)? == Flow::Stop {
+                            return Ok(Flow::Stop);
+                        }
+                    }
+                    return Ok(flow);
+                }
+                Ok(None) => return Ok(flow),
+                Err(error) => {
+                    receiver.reject(Rejected {
+                        origin,
+                        error,
+                        record,
+                    })?;
+                    return Ok(flow);
+                }
+            }
+            continue;
+        }
         match &step.operation {
             Operation::Map(expression) => record = map::apply(path, expression, &record)?,
             Operation::Select(selection) => record = select::apply(path, selection, &record)?,
@@ -127,17 +201,18 @@ where
                     return Ok(flow);
                 }
             }
-            Operation::TakePerShard(limit) => match take_per_shard::take(*limit, &mut taken[index])
-            {
-                Taken::Pass => {}
-                Taken::Last => flow = Flow::Stop,
-                Taken::Nothing => return Ok(Flow::Stop),
-            },
+            Operation::TakePerShard(limit) => {
+                match take_per_shard::take(*limit, &mut counts[index]) {
+                    Taken::Pass => {}
+                    Taken::Last => flow = Flow::Stop,
+                    Taken::Nothing => return Ok(Flow::Stop),
+                }
+            }
             Operation::FlatMap(expression) => {
-                let (rest, rest_taken) = (&steps[index + 1..], &mut taken[index + 1..]);
+                let (rest, rest_counts) = (&steps[index + 1..], &mut counts[index + 1..]);
                 let mut outcome = Ok(Flow::Continue);
                 flat_map::each(path, expression, &record, &mut |output| {
-                    outcome = through(rest, rest_taken, output, sink);
+                    outcome = through(rest, rest_counts, output, receiver);
                     if matches!(outcome, Ok(Flow::Continue)) {
                         ControlFlow::Continue(())
                     } else {
@@ -152,8 +227,72 @@ where
             }
         }
     }
-    sink(record)?;
+    receiver.pass(record)?;
     Ok(flow)
+}
+
+impl CompiledStep {
+    /// Applies the step to a record as a whole: after an error nothing of it has gone on. `None` if
+    /// the record ends here.
+    fn whole(&self, record: &Record) -> Result<Option<Whole>, OperatorError> {
+        let path = self.path.as_str();
+        Ok(match &self.operation {
+            Operation::Map(expression) => Some(Whole::Other(map::apply(path, expression, record)?)),
+            Operation::Select(selection) => {
+                Some(Whole::Other(select::apply(path, selection, record)?))
+            }
+            Operation::Filter(expression) => {
+                filter::keeps(path, expression, record)?.then_some(Whole::Same)
+            }
+            Operation::FlatMap(expression) => {
+                Some(Whole::Many(self.hold_outputs(expression, record)?))
+            }
+            // Cannot fail, so validation refuses `onError` here.
+            Operation::TakePerShard(_) => Some(Whole::Same),
+        })
+    }
+
+    /// All outputs of a `flatMap` for a record, within the limits of one record.
+    fn hold_outputs(
+        &self,
+        expression: &Expression,
+        record: &Record,
+    ) -> Result<Vec<Record>, OperatorError> {
+        let path = self.path.as_str();
+        let (mut held, mut held_bytes, mut refused) = (Vec::new(), 0, Ok(()));
+        flat_map::each(path, expression, record, &mut |output| {
+            held_bytes += output.as_json().len() + HELD_RECORD_BYTES;
+            refused = self.can_hold(held_bytes);
+            if refused.is_err() {
+                return ControlFlow::Break(());
+            }
+            held.push(output);
+            ControlFlow::Continue(())
+        })?;
+        refused.map(|()| held)
+    }
+
+    fn can_hold(&self, held_bytes: usize) -> Result<(), OperatorError> {
+        let Limits {
+            bytes,
+            memory_bytes,
+            ..
+        } = self.limits;
+        if held_bytes > bytes {
+            let message = format!(
+                "the results for one record are too large to hold, as onError needs; together they may have {bytes} bytes, with {HELD_RECORD_BYTES} more for each ({LINE_LIMIT_FIELD})"
+            );
+            return Err(OperatorError::of_data(&self.path, message));
+        }
+        if held_bytes > memory_bytes {
+            let no_room = NoRoom {
+                needed_bytes: held_bytes,
+                room_bytes: memory_bytes,
+            };
+            return Err(OperatorError::of_data(&self.path, no_room.to_string()));
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -170,6 +309,7 @@ mod tests {
         let step = |(index, operation)| RecordStep {
             path: format!("steps[{index}]"),
             operation,
+            on_error: None,
         };
         operations
             .into_iter()
@@ -203,10 +343,13 @@ mod tests {
                 break;
             }
             read += 1;
-            let flow = run.push(record(input), &mut |output| {
-                outputs.push(output.as_json_str().to_owned());
-                Ok::<_, OperatorError>(())
-            })?;
+            let flow = run.push(
+                record(input),
+                &mut Passing(|output: Record| {
+                    outputs.push(output.as_json_str().to_owned());
+                    Ok::<_, OperatorError>(())
+                }),
+            )?;
             assert_eq!(flow == Flow::Stop, run.is_finished());
         }
         Ok((outputs, read))
@@ -283,6 +426,7 @@ mod tests {
             let refused = RecordStep {
                 path: "steps[0]".to_owned(),
                 operation: select(paths),
+                on_error: None,
             };
             assert!(
                 CompiledStep::compile(&refused, &Scope::of_test()).is_err(),
@@ -354,14 +498,17 @@ mod tests {
         let mut run = StepRun::new(&steps);
         let full = OperatorError::of_data("disk", "full");
         let mut given = 0;
-        let result = run.push(record("[1,2,3]"), &mut |_| {
-            given += 1;
-            if given == 2 {
-                Err(full.clone())
-            } else {
-                Ok(())
-            }
-        });
+        let result = run.push(
+            record("[1,2,3]"),
+            &mut Passing(|_| {
+                given += 1;
+                if given == 2 {
+                    Err(full.clone())
+                } else {
+                    Ok(())
+                }
+            }),
+        );
         assert_eq!((result, given), (Err(full), 2));
     }
 
@@ -373,6 +520,146 @@ mod tests {
             error.message,
             "Cannot index string with string \"b\" (column 3 of the expression)"
         );
+    }
+
+    /// Keeps what passes, and what is rejected.
+    #[derive(Default)]
+    struct Kept {
+        passed: Vec<String>,
+        rejected: Vec<(Origin, String, String)>,
+    }
+
+    impl Receiver<OperatorError> for Kept {
+        fn pass(&mut self, record: Record) -> Result<(), OperatorError> {
+            self.passed.push(record.as_json_str().to_owned());
+            Ok(())
+        }
+
+        fn reject(&mut self, rejected: Rejected) -> Result<(), OperatorError> {
+            let record = rejected.record.as_json_str().to_owned();
+            let error = rejected.error.to_string();
+            self.rejected.push((rejected.origin, error, record));
+            Ok(())
+        }
+    }
+
+    /// The same steps; those at these positions pass over bad records.
+    fn passing_over(
+        operations: Vec<RecordOperation>,
+        positions: &[usize],
+        limits: Limits,
+    ) -> Vec<CompiledStep> {
+        let scope = Scope {
+            limits,
+            ..Scope::of_test()
+        };
+        let step = |(index, operation)| {
+            let origin = Origin::Step(u32::try_from(index).unwrap());
+            let step = RecordStep {
+                path: format!("steps[{index}]"),
+                operation,
+                on_error: positions.contains(&index).then_some(origin),
+            };
+            CompiledStep::compile(&step, &scope).unwrap()
+        };
+        operations.into_iter().enumerate().map(step).collect()
+    }
+
+    #[test]
+    fn a_flat_map_that_fails_at_its_third_result_passes_nothing_of_the_record_on() {
+        let operations = vec![flat_map(".[] | 10 / .")];
+        let steps = passing_over(operations, &[0], Limits::default());
+        let (mut run, mut kept) = (StepRun::new(&steps), Kept::default());
+        for input in ["[1,2,0,5]", "[5]", "[]", "7"] {
+            let flow = run.push(record(input), &mut kept).unwrap();
+            assert_eq!(flow, Flow::Continue);
+        }
+        assert_eq!(kept.passed, ["2"]);
+        let inputs: Vec<&str> = kept
+            .rejected
+            .iter()
+            .map(|(_, _, record)| record.as_str())
+            .collect();
+        assert_eq!(inputs, ["[1,2,0,5]", "7"]);
+        assert!(
+            kept.rejected[0].1.starts_with("steps[0]: "),
+            "{:?}",
+            kept.rejected
+        );
+        assert_eq!(run.arrived().collect::<Vec<_>>(), [(Origin::Step(0), 4)]);
+    }
+
+    #[test]
+    fn each_step_passes_over_its_own_bad_records_and_shows_the_record_as_it_arrived() {
+        let select = RecordOperation::Select(vec![vec!["a".to_owned()]]);
+        let operations = vec![flat_map(".[]"), filter(".a > 1"), select, map(".a + 1")];
+        let steps = passing_over(operations, &[0, 1, 2, 3], Limits::default());
+        let (mut run, mut kept) = (StepRun::new(&steps), Kept::default());
+        for input in [r#"[{"a":2,"b":0},{"a":1},3]"#, r#"[{"a":"x"}]"#, "1"] {
+            let _ = run.push(record(input), &mut kept).unwrap();
+        }
+        assert_eq!(kept.passed, ["3"]);
+        let rejected: Vec<(Origin, &str)> = kept
+            .rejected
+            .iter()
+            .map(|(origin, _, record)| (*origin, record.as_str()))
+            .collect();
+        let step = Origin::Step;
+        assert_eq!(
+            rejected,
+            [(step(1), "3"), (step(3), r#"{"a":"x"}"#), (step(0), "1")]
+        );
+        let arrived: Vec<u64> = run.arrived().map(|(_, count)| count).collect();
+        assert_eq!(arrived, [3, 4, 2, 2]);
+    }
+
+    #[test]
+    fn a_step_without_on_error_still_fails_behind_one_that_passes_over_bad_records() {
+        let steps = passing_over(vec![flat_map(".[]"), map(".a")], &[0], Limits::default());
+        let mut run = StepRun::new(&steps);
+        let error = run.push(record("[[1]]"), &mut Kept::default()).unwrap_err();
+        assert_eq!(error.path, "steps[1]");
+    }
+
+    #[test]
+    fn take_per_shard_counts_what_a_step_before_it_did_not_skip() {
+        let take = RecordOperation::TakePerShard(2);
+        let steps = passing_over(
+            vec![map("10 / ."), take, map("10 / (. - 5)")],
+            &[0, 2],
+            Limits::default(),
+        );
+        let (mut run, mut kept) = (StepRun::new(&steps), Kept::default());
+        let mut flows = Vec::new();
+        for input in ["0", "2", "0", "1", "5"] {
+            flows.push(run.push(record(input), &mut kept).unwrap());
+        }
+        // The second step skips 2, which counts as taken.
+        assert_eq!(kept.passed, ["2"]);
+        assert_eq!(kept.rejected.len(), 3);
+        assert_eq!(flows[2..], [Flow::Continue, Flow::Stop, Flow::Stop]);
+    }
+
+    #[test]
+    fn a_record_whose_results_are_too_large_to_hold_is_skipped() {
+        let limits = Limits {
+            bytes: 1_000,
+            ..Limits::default()
+        };
+        let steps = passing_over(vec![flat_map("range(.)")], &[0], limits);
+        let (mut run, mut kept) = (StepRun::new(&steps), Kept::default());
+        for input in ["10", "1e300", "16"] {
+            let _ = run.push(record(input), &mut kept).unwrap();
+        }
+        assert_eq!(kept.passed.len(), 10);
+        assert!(
+            kept.rejected[0]
+                .1
+                .contains("together they may have 1000 bytes"),
+            "{:?}",
+            kept.rejected
+        );
+        assert_eq!(kept.rejected.len(), 2);
     }
 
     proptest! {

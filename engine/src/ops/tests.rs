@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::expr::Variables;
-use crate::pipeline::{Aggregate, Format, GroupBy, Pipeline, Sink, Source, Step, Values};
+use crate::pipeline::{self, Aggregate, Format, GroupBy, Pipeline, Sink, Source, Step, Values};
 use crate::plan::{Plan, plan};
 
 /// Values in jq's order; those of one row are equal. `"NaN"` stands for NaN, see [`AS_VALUE`].
@@ -249,7 +249,7 @@ fn execute(
         let (mut steps, mut combiner) = (map.steps(), map.combiner().unwrap());
         let mut own: Vec<Run> = Vec::new();
         for record in shard {
-            let flow = steps.push(record, &mut |record| {
+            let mut passing = steps::Passing(|record| {
                 combiner.push(record)?;
                 if choices.below(4) == 0 {
                     own.push(combiner.drain_sorted().collect());
@@ -257,6 +257,7 @@ fn execute(
                 }
                 Ok::<_, OperatorError>(())
             });
+            let flow = steps.push(record, &mut passing);
             if flow.unwrap() == Flow::Stop {
                 break;
             }
@@ -277,10 +278,11 @@ fn execute(
             let mut steps = reduce.steps();
             let mut output = Vec::new();
             for record in merger.records(streams(runs)) {
-                let flow = steps.push(record.unwrap(), &mut |record: Record| {
+                let mut passing = steps::Passing(|record: Record| {
                     output.push(record.as_json_str().to_owned());
                     Ok::<_, OperatorError>(())
                 });
+                let flow = steps.push(record.unwrap(), &mut passing);
                 if flow.unwrap() == Flow::Stop {
                     break;
                 }
@@ -301,6 +303,7 @@ fn planned(steps: Vec<Step>) -> Plan {
             },
             values: Values::new(),
             tables: crate::pipeline::Tables::new(),
+            on_errors: crate::pipeline::OnErrors::new(),
         },
         1,
     )
@@ -675,5 +678,124 @@ fn compiling_names_the_step_whose_expression_is_wrong() {
             error.starts_with("spec.pipeline.steps[0].deduplicate.key: "),
             "{error}"
         );
+    }
+}
+
+/// A plan that groups with an aggregate of each kind and passes over bad records.
+fn grouping_without_bad_records(limits: &Limits) -> Programs {
+    let value = || ".v".to_owned();
+    let aggregates = [
+        ("collect", Aggregate::Collect(value())),
+        ("max", Aggregate::Max(value())),
+        // Fails last, after the others could have added the record.
+        ("sum", Aggregate::Sum(".n".to_owned())),
+    ];
+    let group_by = Step::GroupBy(GroupBy {
+        key: ".k | if . == \"bad\" then error(\"no\") else . end".to_owned(),
+        aggregates: aggregates
+            .map(|(name, aggregate)| (name.to_owned(), aggregate))
+            .into(),
+        shards: Some(3),
+    });
+    let on_error = pipeline::OnError {
+        dead_letter: None,
+        max_skipped: None,
+        max_skipped_per_million: None,
+        shows_messages: true,
+    };
+    let mut planned = planned(vec![group_by]);
+    let origin = Origin::Step(0);
+    planned.on_errors.insert(origin, on_error);
+    if let StageOutput::Shuffle { on_error, .. } = &mut planned.stages[0].output {
+        *on_error = Some(origin);
+    }
+    let compile =
+        |stage: &Stage| StageProgram::compile(stage, &Variables::default(), limits).unwrap();
+    Programs {
+        map: compile(&planned.stages[0]),
+        reduce: compile(&planned.stages[1]),
+        partitions: 3,
+    }
+}
+
+/// One record: its text, and whether it is bad.
+fn good_or_bad() -> impl Strategy<Value = (String, bool)> {
+    (0..3_usize, 0..5_usize, 0..9_u32).prop_map(|(key, kind, number)| {
+        let keys = ["1", "1.0", "\"a\""];
+        let row = |key: &str, number: &str, value: &str| {
+            format!(r#"{{"k":{key},"n":{number},"v":{value}}}"#)
+        };
+        // A list of this number three times is longer than a record may be, and equal to [1,1,1].
+        let long = format!("[{0},{0},{0}]", format!("1.{}", "0".repeat(40)));
+        let number = number.to_string();
+        match kind {
+            0 => (row("\"bad\"", &number, "1"), true),
+            1 => (row(keys[key], "\"x\"", "1"), true),
+            2 => ("7".to_owned(), true),
+            3 => (row(keys[key], &number, &long), false),
+            _ => (row(keys[key], &number, &number), false),
+        }
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_record_that_fails_in_a_group_leaves_no_trace_in_it(
+        inputs in proptest::collection::vec(good_or_bad(), 0..12),
+        shards in proptest::collection::vec(0..4_usize, 12),
+        bytes in choices(),
+    ) {
+        let programs = grouping_without_bad_records(&Limits::default());
+        let mut choices = Choices { bytes, position: 0 };
+        let spread = |with_bad: bool| -> Vec<Vec<Record>> {
+            let mut spread = vec![Vec::new()];
+            for ((text, is_bad), cut) in inputs.iter().zip(&shards) {
+                if *cut == 0 {
+                    spread.push(Vec::new());
+                }
+                if with_bad || !is_bad {
+                    spread.last_mut().unwrap().push(Record::parse(text.as_bytes()).unwrap());
+                }
+            }
+            spread
+        };
+        let with_bad = execute(&programs, spread(true), &mut choices);
+        let without = execute(&programs, spread(false), &mut choices);
+        prop_assert_eq!(with_bad, without);
+    }
+}
+
+#[test]
+fn whether_a_key_can_be_written_does_not_depend_on_the_records_before_it() {
+    // The third spelling of the same key is longer than a record may be.
+    let limits = Limits {
+        bytes: 60,
+        ..Limits::default()
+    };
+    let mut planned = planned(vec![Step::GroupBy(GroupBy {
+        key: "[., ., .]".to_owned(),
+        aggregates: vec![("n".to_owned(), Aggregate::Count)],
+        shards: Some(1),
+    })]);
+    if let StageOutput::Shuffle { on_error, .. } = &mut planned.stages[0].output {
+        *on_error = Some(Origin::Step(0));
+    }
+    let program =
+        StageProgram::compile(&planned.stages[0], &Variables::default(), &limits).unwrap();
+    for before in [&[][..], &["1"], &["1.0", "1"]] {
+        let mut combiner = program.combiner().unwrap();
+        for text in before {
+            let rejected = combiner
+                .push(Record::parse(text.as_bytes()).unwrap())
+                .unwrap();
+            assert!(rejected.is_none(), "{text}");
+        }
+        let long = format!("1.{}", "0".repeat(30));
+        let rejected = combiner
+            .push(Record::parse(long.as_bytes()).unwrap())
+            .unwrap();
+        let rejected = rejected.expect("it is refused, whatever was before it");
+        assert_eq!(rejected.record.as_json_str(), long);
+        assert_eq!(rejected.error.path, "spec.pipeline.steps[0].groupBy.key");
     }
 }

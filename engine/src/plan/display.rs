@@ -2,11 +2,11 @@
 //! that determines what a task does, because the digest is computed from this text, with stages
 //! that count from 0.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use super::{Merge, Plan, RecordOperation, RecordStep, Stage, StageOutput};
 use crate::id::{SourceId, StageId};
-use crate::pipeline::{Aggregate, Exec, Format, GroupBy};
+use crate::pipeline::{Aggregate, Exec, Format, GroupBy, OnError};
 
 const HEADINGS: [&str; 5] = ["STAGE", "NAME", "SHARDS", "READS", "WRITES"];
 
@@ -67,6 +67,12 @@ fn text(f: &mut fmt::Formatter<'_>, plan: &Plan, numbers: Numbers) -> fmt::Resul
     }
     for (name, key) in &plan.tables {
         writeln!(f, "  ${name} by {}", expression_text(key))?;
+    }
+    if !plan.on_errors.is_empty() {
+        writeln!(f, "\nbad records")?;
+    }
+    for (origin, on_error) in &plan.on_errors {
+        writeln!(f, "  {origin}: {}", on_error_text(on_error))?;
     }
     for stage in &plan.stages {
         writeln!(f, "\nstage {} {}", numbers.of(stage.id), stage.name)?;
@@ -143,7 +149,10 @@ fn work(f: &mut fmt::Formatter<'_>, stage: &Stage) -> fmt::Result {
         writeln!(f, "  {path}: merge")?;
         nothing = false;
     }
-    for RecordStep { path, operation } in &stage.steps {
+    for RecordStep {
+        path, operation, ..
+    } in &stage.steps
+    {
         writeln!(f, "  {path}: {}", operation_text(operation))?;
         nothing = false;
     }
@@ -208,6 +217,23 @@ fn exec_text(exec: &Exec) -> String {
     text
 }
 
+fn on_error_text(on_error: &OnError) -> String {
+    let mut text = match &on_error.dead_letter {
+        None => "skipped".to_owned(),
+        Some(path) => format!("written to {path:?}"),
+    };
+    if let Some(most) = on_error.max_skipped {
+        let _ = write!(text, ", at most {most}");
+    }
+    if let Some(share) = on_error.max_skipped_per_million {
+        let _ = write!(text, ", at most {} %", percent(share));
+    }
+    if !on_error.shows_messages {
+        text.push_str(", without messages");
+    }
+    text
+}
+
 /// A text in quotes, on one line. It does not depend on the version of the compiler, as `{:?}` may.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
@@ -223,6 +249,12 @@ fn quoted(text: &str) -> String {
     }
     quoted.push('"');
     quoted
+}
+
+/// A share of a million as a percentage: `0.1`, `25`.
+pub(crate) fn percent(per_million: u32) -> String {
+    let text = format!("{}.{:04}", per_million / 10_000, per_million % 10_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 fn aggregate_text(aggregate: &Aggregate) -> String {
@@ -284,6 +316,7 @@ mod tests {
             },
             values: crate::pipeline::Values::new(),
             tables: crate::pipeline::Tables::new(),
+            on_errors: crate::pipeline::OnErrors::new(),
         }
     }
 
@@ -342,6 +375,7 @@ stage 1 map
             },
             values: crate::pipeline::Values::new(),
             tables: crate::pipeline::Tables::new(),
+            on_errors: crate::pipeline::OnErrors::new(),
         };
         assert_eq!(plan(&nothing, 2).to_string(), NO_STEPS);
     }

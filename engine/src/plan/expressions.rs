@@ -122,6 +122,7 @@ mod tests {
             },
             values: crate::pipeline::Values::new(),
             tables: crate::pipeline::Tables::new(),
+            on_errors: crate::pipeline::OnErrors::new(),
         };
         let errors: Vec<_> = check_expressions(&pipeline)
             .iter()
@@ -194,6 +195,7 @@ mod tests {
             },
             values: crate::pipeline::Values::new(),
             tables: crate::pipeline::Tables::new(),
+            on_errors: crate::pipeline::OnErrors::new(),
         };
         let errors = check_expressions(&pipeline);
         let paths: Vec<&str> = errors.iter().map(|error| error.path.as_str()).collect();
@@ -237,6 +239,7 @@ mod tests {
             },
             values: [("limit".to_owned(), "7".to_owned())].into(),
             tables: crate::pipeline::Tables::new(),
+            on_errors: crate::pipeline::OnErrors::new(),
         };
         assert_eq!(check_expressions(&pipeline), []);
         pipeline.values = [("limits".to_owned(), "7".to_owned())].into();

@@ -156,6 +156,7 @@ mod tests {
                 partitions: 2,
                 path: "spec.pipeline.steps[0]".to_owned(),
                 merge: Merge::Count,
+                on_error: None,
             },
         };
         let mut stages: Vec<Stage> = (0..).zip(inputs).map(stage).collect();
@@ -167,6 +168,7 @@ mod tests {
             values: crate::pipeline::Values::new(),
             tables: crate::pipeline::Tables::new(),
             source_parts: None,
+            on_errors: crate::pipeline::OnErrors::new(),
         }
     }
 

@@ -5,7 +5,7 @@
 use super::source::{PlannedSource, implied_shuffle_shards};
 use super::{Merge, Plan, RecordOperation, RecordStep, Stage, StageInput, StageOutput, path};
 use crate::id::{SourceId, StageId};
-use crate::pipeline::{Pipeline, Step};
+use crate::pipeline::{OnErrors, Origin, Pipeline, Step};
 
 /// The most shards of a shuffle if the manifest sets no number. If there are as many reducers as
 /// mappers, the number of ranges in one shuffle grows quadratically: 256 of each give 65,536
@@ -20,6 +20,7 @@ pub const MAX_DEFAULT_SHARDS: u32 = 256;
 pub fn plan(pipeline: &Pipeline, source: impl Into<PlannedSource>) -> Plan {
     let source = source.into();
     let mut planner = Planner {
+        on_errors: &pipeline.on_errors,
         finished: Vec::new(),
         first_shuffle: source.shuffle_shards,
         open: OpenStage {
@@ -30,7 +31,7 @@ pub fn plan(pipeline: &Pipeline, source: impl Into<PlannedSource>) -> Plan {
         },
     };
     for (index, step) in pipeline.steps.iter().enumerate() {
-        planner.add(path::step(index, step), step);
+        planner.add(index, step);
     }
     Plan {
         stages: planner.finish(StageOutput::Sink {
@@ -39,10 +40,12 @@ pub fn plan(pipeline: &Pipeline, source: impl Into<PlannedSource>) -> Plan {
         values: pipeline.values.clone(),
         tables: pipeline.tables.clone(),
         source_parts: source.parts,
+        on_errors: pipeline.on_errors.clone(),
     }
 }
 
-struct Planner {
+struct Planner<'p> {
+    on_errors: &'p OnErrors,
     finished: Vec<Stage>,
     /// The shards of the first shuffle if its step sets none.
     first_shuffle: Option<u32>,
@@ -57,8 +60,12 @@ struct OpenStage {
     steps: Vec<RecordStep>,
 }
 
-impl Planner {
-    fn add(&mut self, path: String, step: &Step) {
+impl Planner<'_> {
+    fn add(&mut self, index: usize, step: &Step) {
+        let path = path::step(index, step);
+        // A manifest has far fewer steps than 32 bits can count, because validation bounds them.
+        let origin = Origin::Step(u32::try_from(index).unwrap_or(u32::MAX));
+        let on_error = self.on_errors.contains_key(&origin).then_some(origin);
         let operation = match step {
             Step::Map(expression) => RecordOperation::Map(expression.clone()),
             Step::FlatMap(expression) => RecordOperation::FlatMap(expression.clone()),
@@ -72,6 +79,7 @@ impl Planner {
                     group_by.shards,
                     path,
                     Merge::GroupBy(group_by.clone()),
+                    on_error,
                 );
             }
             Step::Deduplicate { key, shards } => {
@@ -80,14 +88,26 @@ impl Planner {
                     *shards,
                     path,
                     Merge::Deduplicate(key.clone()),
+                    on_error,
                 );
             }
-            Step::Count => return self.shuffle("count", Some(1), path, Merge::Count),
+            Step::Count => return self.shuffle("count", Some(1), path, Merge::Count, None),
         };
-        self.open.steps.push(RecordStep { path, operation });
+        self.open.steps.push(RecordStep {
+            path,
+            operation,
+            on_error,
+        });
     }
 
-    fn shuffle(&mut self, name: &'static str, shards: Option<u32>, path: String, merge: Merge) {
+    fn shuffle(
+        &mut self,
+        name: &'static str,
+        shards: Option<u32>,
+        path: String,
+        merge: Merge,
+        on_error: Option<Origin>,
+    ) {
         let implied = implied_shuffle_shards(self.open.shards);
         let default = self.first_shuffle.take().unwrap_or(implied);
         let shards = shards.unwrap_or(default).max(1);
@@ -108,6 +128,7 @@ impl Planner {
                 partitions: shards,
                 path,
                 merge,
+                on_error,
             },
             next,
         );
@@ -164,6 +185,7 @@ mod tests {
             },
             values: crate::pipeline::Values::new(),
             tables: crate::pipeline::Tables::new(),
+            on_errors: crate::pipeline::OnErrors::new(),
         }
     }
 

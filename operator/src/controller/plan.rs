@@ -653,6 +653,7 @@ fn finish_by(result: &RunResult) -> Finish {
         (false, EndReason::TaskDisrupted) => Reason::TaskDisrupted,
         (false, EndReason::OutputLost) => Reason::OutputLost,
         (false, EndReason::LedgerDamaged) => Reason::LedgerDamaged,
+        (false, EndReason::TooManySkipped) => Reason::TooManySkipped,
         (false, EndReason::GenerationsExhausted) => Reason::GenerationsExhausted,
         (false, EndReason::NoProgress) => Reason::NoProgress,
         // A coordinator of a newer release may report other reasons.

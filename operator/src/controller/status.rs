@@ -16,8 +16,8 @@ use zephyr_crds::conditions::{Condition, ConditionStatus, ConditionType, Reason}
 use zephyr_crds::names;
 use zephyr_crds::status::{
     CoordinatorStatus, GenerationEnd, GenerationRecord, MAX_GENERATIONS_SHOWN, MAX_HISTORY_MESSAGE,
-    MAX_HISTORY_SHOWN, Phase, RecordCounts, StageStatus, TransitionRecord, WorkerCounts,
-    ZephyrJobStatus,
+    MAX_HISTORY_SHOWN, MAX_SKIPPED_MESSAGE, Phase, RecordCounts, SkippedRecords, StageStatus,
+    TransitionRecord, WorkerCounts, ZephyrJobStatus,
 };
 
 use self::progress::{coordinator_reason, degradation, follow_phase, progress};
@@ -27,7 +27,7 @@ use super::plan::{Finish, Lifecycle, Plan, Start};
 use super::turns::Waiting;
 use super::validate::{ValidatedJob, Verdict};
 use crate::progress::Lost;
-use crate::run_report::RunReport;
+use crate::run_report::{RunReport, SkippedReport};
 
 /// How many bytes a status has at most. Objects in etcd should be small, and the output of
 /// `kubectl get -o yaml` should be short.
@@ -430,6 +430,7 @@ impl Projection {
                 out: number(records.records_out),
                 bytes_in: number(records.bytes_in),
                 bytes_out: number(records.bytes_out),
+                skipped: records.skipped.iter().map(skipped).collect(),
             });
         }
         if let Some(percent) = report
@@ -664,6 +665,14 @@ fn bound(status: &mut ZephyrJobStatus) {
             history.for_each(|record| record.message = cut(&record.message, limit));
         }
     }
+    for limit in [80, 1] {
+        if is_large(status) {
+            let records = status.records.iter_mut();
+            let firsts = records.flat_map(|records| &mut records.skipped);
+            let firsts = firsts.filter_map(|skipped| skipped.first.as_mut());
+            firsts.for_each(|first| *first = cut(first, limit));
+        }
+    }
     for limit in [200, 100, 50, 10] {
         if is_large(status) {
             let conditions = status.conditions.iter_mut();
@@ -693,6 +702,15 @@ fn cut(text: &str, limit: usize) -> String {
 
 fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// What was skipped at one step, as status has it.
+fn skipped(report: &SkippedReport) -> SkippedRecords {
+    SkippedRecords {
+        step: report.step.clone(),
+        records: number(report.records),
+        first: Some(cut(&report.first, MAX_SKIPPED_MESSAGE)).filter(|first| !first.is_empty()),
+    }
 }
 
 #[cfg(test)]

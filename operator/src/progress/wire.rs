@@ -4,12 +4,13 @@
 use std::collections::BTreeSet;
 
 use zephyr_crds::job::MAX_WORKERS;
+use zephyr_crds::status::{MAX_SKIPPED_ENTRIES, MAX_SKIPPED_STEP};
 use zephyr_proto::run as proto;
 use zephyr_proto::run::operator_message::Message;
 
 use crate::pods::{PodEnd, PodEndCause};
 use crate::run_report::{
-    Planned, PodUids, RecordsReport, RunPhase, RunReport, RunResult, StageReport,
+    Planned, PodUids, RecordsReport, RunPhase, RunReport, RunResult, SkippedReport, StageReport,
 };
 
 use super::dial;
@@ -144,6 +145,7 @@ pub(super) fn read_report(
             failed: stage.failed,
         }),
         records: snapshot.records.map(|records| RecordsReport {
+            skipped: skipped(snapshot.skipped),
             records_in: countable(records.records_in),
             records_out: countable(records.records_out),
             bytes_in: countable(records.bytes_in),
@@ -191,6 +193,22 @@ pub(super) fn cut(text: String, limit: usize) -> String {
         Some((end, _)) => text[..end].to_owned(),
         None => text,
     }
+}
+
+/// What was skipped at the places with most skipped records, as many as status shows.
+fn skipped(skipped: Vec<proto::Skipped>) -> Vec<SkippedReport> {
+    let read = |skipped: proto::Skipped| SkippedReport {
+        step: cut(skipped.place, MAX_SKIPPED_STEP),
+        records: countable(skipped.records),
+        first: cut(skipped.first, MAX_SENTENCE),
+    };
+    let mut counts: Vec<u64> = skipped.iter().map(|skipped| skipped.records).collect();
+    counts.sort_unstable_by(|left, right| right.cmp(left));
+    let least = counts.get(MAX_SKIPPED_ENTRIES - 1).copied().unwrap_or(0);
+    let many = skipped
+        .into_iter()
+        .filter(|skipped| skipped.records >= least);
+    many.take(MAX_SKIPPED_ENTRIES).map(read).collect()
 }
 
 /// Returns the uids of pods, but not more than a job can have.

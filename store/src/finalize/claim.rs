@@ -33,7 +33,7 @@ const ROUNDS: u32 = 10;
 
 /// How many different paths runs of one job may have written to in a folder. If there are more,
 /// somebody has to clean up.
-const MAX_EARLIER_PATHS: usize = 16;
+const MAX_EARLIER_PATHS: usize = 64;
 
 /// How many unfinished jobs may have left staged files on a local disk that are removed at the end.
 /// The staged files of older jobs stay as hidden files.
@@ -310,13 +310,22 @@ pub(super) async fn look_around(
     );
     intent.storage = Some(storage_uri(output));
     intent.took_over_from = claim.took_over.as_ref().map(Gone::shown);
+    let patterns = output.patterns()?;
     let pattern = output.pattern()?;
-    if pattern.has_numbered_folders() {
-        refuse_nested_outputs(output, &pattern).await?;
+    for (pattern, path) in patterns
+        .iter()
+        .zip([&output.path].into_iter().chain(&output.more_paths))
+    {
+        if pattern.has_numbered_folders() {
+            refuse_nested_outputs(output, pattern).await?;
+        }
+        refuse_another_jobs_folder(output, manifest, path).await?;
     }
+    // From the beginning of the job these names are handled like those of earlier runs.
+    intent.earlier_paths.clone_from(&output.more_paths);
     let mut inherited = Vec::new();
     if output.has_begun {
-        inherited.push(output.pattern()?);
+        inherited.extend(patterns.iter().cloned());
     }
     if let Some(earlier) = &claim.continues {
         intent.continues = true;
@@ -344,7 +353,9 @@ pub(super) async fn look_around(
             .earlier_uids
             .extend(uids.take(MAX_EARLIER_UIDS).cloned());
     }
-    refuse_what_is_there(output, &pattern, inherited).await?;
+    for pattern in &patterns {
+        refuse_what_is_there(output, pattern, inherited.clone()).await?;
+    }
     if let Some(failed) = &claim.after {
         for path in failed.earlier_paths.iter().chain([&failed.path]) {
             let theirs = pattern_in(path, manifest)?;
@@ -364,7 +375,7 @@ pub(super) async fn look_around(
     }
     if let Some(uid) = &claim.replaces {
         intent.replaces.manifests_of.push(uid.clone());
-        files.extend(read_old_files(&output.stores, manifest, &pattern).await?);
+        files.extend(read_old_files(&output.stores, manifest, &patterns).await?);
     }
     intent.replaces.manifests_of.sort();
     intent.replaces.manifests_of.dedup();
@@ -413,10 +424,34 @@ async fn spare_inputs(
     Ok(())
 }
 
-/// Returns the pattern of the names that another sink path in the same folder produces. If the path
-/// is in another folder, it cannot belong to a job with this folder, and this is an error.
+/// Fails if a path leads to a folder below that of the manifest and another job writes its output
+/// there, or has written it.
+pub(super) async fn refuse_another_jobs_folder(
+    output: &Output,
+    manifest: &Location,
+    path: &str,
+) -> Result<(), OutputError> {
+    let other = manifest_location(path).map_err(OutputError::Store)?;
+    if other == *manifest {
+        return Ok(());
+    }
+    for marker in [intent_location(&other), other] {
+        let size = size_of(&output.stores, &marker).await;
+        if size.map_err(OutputError::Store)?.is_some() {
+            return Err(OutputError::InTheWay {
+                found: marker.to_string(),
+                problem: "another job's output is in the folder of the dead letters",
+                allowed: "write the dead letters to another folder",
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Returns the pattern of the names that another path in the same folder, or in a folder below it, produces. If
+/// the path is elsewhere, it cannot belong to a job with this folder, and this is an error.
 pub(super) fn pattern_in(path: &str, manifest: &Location) -> Result<NamePattern, OutputError> {
-    let lies_here = manifest_location(path).is_ok_and(|own| own == *manifest);
+    let lies_here = manifest_location(path).is_ok_and(|own| own.is_at_or_below(manifest));
     match super::output::pattern(path) {
         Ok(pattern) if lies_here => Ok(pattern),
         Ok(_) | Err(_) => Err(super::owner::unknown(

@@ -17,8 +17,8 @@ use zephyr_engine::coordinator::record::OutputFile;
 use zephyr_engine::id::TaskAttempt;
 
 use super::claim::{
-    CALLS_AT_ONCE, finished_meanwhile, in_the_way, named, pattern_in, read_record, see, sizes,
-    superseded,
+    CALLS_AT_ONCE, finished_meanwhile, in_the_way, named, pattern_in, read_record,
+    refuse_another_jobs_folder, see, sizes, superseded,
 };
 use super::inputs::Inputs;
 use super::intent::{Intent, IntentState, intent_location, read_intent};
@@ -43,14 +43,18 @@ const DELETED_AT_ONCE: usize = 10_000;
 const DELETED_BETWEEN_LOOKS: usize = 500;
 
 /// Removes the files that the output replaces, and writes the manifest beside the sink's files.
-/// Returns the uri of the manifest. All files of the output must be complete.
+/// Returns the uri of the manifest. All files of the output must be complete. `more` are
+/// the files that are not those of the sink.
 pub async fn close(
     output: &Output,
     plan_digest: &str,
     files: &[(TaskAttempt, OutputFile)],
+    more: &[(TaskAttempt, OutputFile)],
 ) -> Result<String, OutputError> {
     let location = manifest_location(&output.path).map_err(OutputError::Store)?;
-    let text = manifest(&output.job, &output.full_name(), plan_digest, files);
+    let text = manifest(&output.job, &output.full_name(), plan_digest, files, more);
+    let files: Vec<(TaskAttempt, OutputFile)> = files.iter().chain(more).cloned().collect();
+    let files = files.as_slice();
     let text = bytes::Bytes::from(text.map_err(|error| {
         let cause = Cause::Other(error.to_string());
         OutputError::Store(StorageError::new("writing", &location, cause))
@@ -70,6 +74,9 @@ pub async fn close(
         }
         Some(_) | None => {
             let intent = hold(output).await?;
+            for path in &output.more_paths {
+                refuse_another_jobs_folder(output, &location, path).await?;
+            }
             remove_what_is_replaced(output, &location, &intent, files).await?;
             if intent.continues || intent.took_over_from.is_some() {
                 check_contents(output, files).await?;
@@ -268,9 +275,9 @@ async fn sweep(
         };
         let sight = see(output, pattern, DELETED_AT_ONCE, wanted).await?;
         let of_this_job = |entry: &&Match| own.contains_key(entry.location.path().as_ref());
-        let is_complete = seen.load(Ordering::Relaxed) >= own.len() as u64;
-        let is_own = own.keys().next().is_none_or(|path| pattern.matches(path));
-        if is_own && (!is_complete || sight.entries.iter().any(|entry| of_this_job(&entry))) {
+        let named_so = own.keys().filter(|path| pattern.matches(path)).count();
+        let is_complete = seen.load(Ordering::Relaxed) >= named_so as u64;
+        if named_so > 0 && (!is_complete || sight.entries.iter().any(|entry| of_this_job(&entry))) {
             check_own(output, own).await?;
         }
         let foreign: Vec<&Match> = (sight.entries.iter())

@@ -46,14 +46,28 @@ const MAX_NAMES_ASKED: u32 = 256;
 /// A store failed, or another job has its output in a folder whose name a placeholder of the path
 /// can produce. Nothing depends on the result.
 pub async fn throw_away_leftovers(output: &Output, shards: u32) -> Result<usize, OutputError> {
-    let pattern = output.pattern()?;
+    let paths = [&output.path].into_iter().chain(&output.more_paths);
+    let mut aborted = 0;
+    for (pattern, path) in output.patterns()?.into_iter().zip(paths) {
+        aborted += throw_away(output, pattern, path, shards).await?;
+    }
+    Ok(aborted)
+}
+
+/// The same for the names of one path.
+async fn throw_away(
+    output: &Output,
+    pattern: NamePattern,
+    path: &str,
+    shards: u32,
+) -> Result<usize, OutputError> {
     if pattern.template().local_path().is_some() {
         if is_still_own(output).await? {
-            remove_staged(&[output.job.to_string()], folders_of(output, shards)).await;
+            remove_staged(&[output.job.to_string()], folders_of(path, shards)).await;
         }
         return Ok(0);
     }
-    let uploads = listed(output, &pattern, shards).await;
+    let uploads = listed(output, &pattern, path, shards).await;
     let uploads = uploads.map_err(OutputError::Store)?;
     if uploads.is_empty() {
         return Ok(0);
@@ -78,6 +92,7 @@ pub async fn throw_away_leftovers(output: &Output, shards: u32) -> Result<usize,
 async fn listed(
     output: &Output,
     pattern: &NamePattern,
+    path: &str,
     shards: u32,
 ) -> Result<Vec<UnfinishedUpload>, StorageError> {
     let place = pattern.template();
@@ -90,7 +105,7 @@ async fn listed(
         return Ok(uploads);
     }
     let lister = &lister;
-    let asked = keys_of(output, shards).into_iter().map(|key| async move {
+    let asked = keys_of(path, shards).into_iter().map(|key| async move {
         let mut uploads = lister.list(&key).await?;
         uploads.retain(|upload| upload.key == key);
         Ok::<_, StorageError>(uploads)
@@ -101,22 +116,22 @@ async fn listed(
     Ok(uploads.into_iter().flatten().collect())
 }
 
-/// Returns the locations of the files that this job writes.
-fn locations_of(output: &Output, shards: u32) -> impl Iterator<Item = Location> {
+/// Returns the locations of the files that this job writes with this path.
+fn locations_of(path: &str, shards: u32) -> impl Iterator<Item = Location> {
     (0..shards).filter_map(move |shard| {
-        let path = output_path(&output.path, shard, shards).ok()?;
+        let path = output_path(path, shard, shards).ok()?;
         Location::parse_local(&path).ok()
     })
 }
 
-fn keys_of(output: &Output, shards: u32) -> BTreeSet<String> {
-    locations_of(output, shards)
+fn keys_of(path: &str, shards: u32) -> BTreeSet<String> {
+    locations_of(path, shards)
         .map(|location| location.path().to_string())
         .collect()
 }
 
-fn folders_of(output: &Output, shards: u32) -> BTreeSet<PathBuf> {
-    locations_of(output, shards)
+fn folders_of(path: &str, shards: u32) -> BTreeSet<PathBuf> {
+    locations_of(path, shards)
         .filter_map(|location| location.local_path()?.parent().map(Path::to_owned))
         .collect()
 }
@@ -237,6 +252,7 @@ mod tests {
                 namespace: "ns".to_owned(),
                 name: uid.to_owned(),
                 path: path.to_owned(),
+                more_paths: Vec::new(),
                 mode: SinkMode::Overwrite,
                 has_begun: false,
             }

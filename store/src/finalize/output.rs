@@ -27,6 +27,9 @@ pub struct Output {
     pub name: String,
     /// `spec.pipeline.sink.files.path`.
     pub path: String,
+    /// The paths of the job's other final files, such as dead letters: all in the folder of `path`
+    /// or below it.
+    pub more_paths: Vec<String>,
     /// `spec.pipeline.sink.files.mode`.
     pub mode: SinkMode,
     /// Whether the job's ledger already has records of tasks. A job that an earlier release began
@@ -45,7 +48,7 @@ impl Output {
             return Ok(Vec::new());
         }
         let manifest = manifest_location(&self.path).map_err(OutputError::Store)?;
-        let old = read_old_files(&self.stores, &manifest, &self.pattern()?).await?;
+        let old = read_old_files(&self.stores, &manifest, &self.patterns()?).await?;
         let folder = manifest.parent();
         Ok(old
             .iter()
@@ -61,6 +64,21 @@ impl Output {
     /// Returns the pattern of the names that the sink's path can produce.
     pub(super) fn pattern(&self) -> Result<NamePattern, OutputError> {
         pattern(&self.path).map_err(OutputError::Store)
+    }
+
+    /// The names that the job's other paths can produce.
+    pub(super) fn more_patterns(&self) -> Result<Vec<NamePattern>, OutputError> {
+        let patterns = self.more_paths.iter().map(|path| pattern(path));
+        patterns
+            .collect::<Result<_, _>>()
+            .map_err(OutputError::Store)
+    }
+
+    /// All names that the job can produce; those of the sink first.
+    pub(super) fn patterns(&self) -> Result<Vec<NamePattern>, OutputError> {
+        let mut patterns = vec![self.pattern()?];
+        patterns.extend(self.more_patterns()?);
+        Ok(patterns)
     }
 
     pub(super) fn record(&self) -> Result<Location, OutputError> {

@@ -148,16 +148,18 @@ fn head(bytes: &[u8]) -> Result<Owner, String> {
     serde_json::from_str(&head).map_err(|error| format!("the beginning cannot be read: {error}"))
 }
 
-/// Reads the files that a manifest lists below its own folder and whose names `pattern` does not
-/// match. Files outside of that folder are not part of this output, so they are ignored and stay.
+/// Reads the files that a manifest lists below its own folder and whose names no pattern matches. Files outside of that folder are not part of this output, so they are ignored and stay.
 pub(super) async fn read_old_files(
     stores: &Stores,
     manifest: &Location,
-    pattern: &NamePattern,
+    patterns: &[NamePattern],
 ) -> Result<BTreeSet<OldFile>, OutputError> {
     #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
     struct Listing {
         files: Vec<Listed>,
+        #[serde(default)]
+        dead_letters: Vec<Listed>,
     }
     #[derive(Deserialize)]
     struct Listed {
@@ -173,10 +175,14 @@ pub(super) async fn read_old_files(
     let listing: Listing = serde_json::from_slice(&found.bytes)
         .map_err(|error| unknown(manifest, &format!("the list cannot be read: {error}")))?;
     let folder = manifest.parent();
-    let below = listing.files.into_iter().filter_map(|listed| {
+    let listed = listing.files.into_iter().chain(listing.dead_letters);
+    let below = listed.filter_map(|listed| {
         let location = Location::parse(&listed.uri).ok()?;
         let name = name_below(&folder, &location)?;
-        let is_found_by_name = pattern.matches(location.path().as_ref());
+        let path = location.path();
+        let is_found_by_name = patterns
+            .iter()
+            .any(|pattern| pattern.matches(path.as_ref()));
         (!is_found_by_name).then_some(OldFile {
             name,
             bytes: listed.bytes,
@@ -286,7 +292,9 @@ mod tests {
         put(&stores, "s3://b/out/_SUCCESS.json", text.as_bytes()).await;
         let manifest = Location::parse("s3://b/out/_SUCCESS.json").unwrap();
         let pattern = NamePattern::new(Location::parse("s3://b/out/part-{shard}").unwrap());
-        let old = read_old_files(&stores, &manifest, &pattern).await.unwrap();
+        let old = read_old_files(&stores, &manifest, std::slice::from_ref(&pattern))
+            .await
+            .unwrap();
         let names: Vec<&str> = old.iter().map(|old| old.name.as_str()).collect();
         assert_eq!(names, ["7/x#1 é", "old.jsonl"]);
         let folder = manifest.parent();

@@ -90,6 +90,7 @@ impl World {
             namespace: "ns".to_owned(),
             name: "name".to_owned(),
             path: path.to_owned(),
+            more_paths: Vec::new(),
             mode,
             has_begun: false,
         }
@@ -157,7 +158,10 @@ async fn foretold(output: &Output) -> Option<Result<(), OutputError>> {
 async fn run(output: &Output, shards: u32) -> Result<(), OutputError> {
     claim(output).await?;
     let files = own_files(&output.path, shards);
-    for (_, file) in &files {
+    // Only the first shard has dead letters.
+    let more = output.more_paths.iter().flat_map(|path| own_files(path, 1));
+    let more: Vec<(TaskAttempt, OutputFile)> = more.collect();
+    for (_, file) in files.iter().chain(&more) {
         hold_output(output).await?;
         let location = Location::parse(final_uri(file)).unwrap();
         let store = output.stores.open(&location).unwrap().objects;
@@ -166,7 +170,7 @@ async fn run(output: &Output, shards: u32) -> Result<(), OutputError> {
             OutputError::Store(StorageError::from_store("writing", &location, &error))
         })?;
     }
-    close(output, "digest", &files).await.map(drop)
+    close(output, "digest", &files, &more).await.map(drop)
 }
 
 struct Scenario {
@@ -466,7 +470,7 @@ async fn files_that_appear_while_the_job_runs_are_named_and_no_manifest_is_writt
     let files = own_files(PATH, 1);
     world.put("out/p-0.jsonl", "fresh").await;
     world.put("out/p-1.jsonl", "stray").await;
-    let error = close(&output, "digest", &files).await.unwrap_err();
+    let error = close(&output, "digest", &files, &[]).await.unwrap_err();
     assert!(
         error.to_string().contains("s3://b/out/p-1.jsonl"),
         "{error}"
@@ -476,7 +480,7 @@ async fn files_that_appear_while_the_job_runs_are_named_and_no_manifest_is_writt
     let output = world.output("new", Refuse, PATH, usize::MAX);
     claim(&output).await.unwrap();
     world.put("out/p-0.jsonl", "of another").await;
-    let error = close(&output, "digest", &files).await.unwrap_err();
+    let error = close(&output, "digest", &files, &[]).await.unwrap_err();
     let expected = "(got s3://b/out/p-0.jsonl of 10 bytes; 5 were written)";
     assert!(error.to_string().contains(expected), "{error}");
     assert!(
@@ -503,7 +507,7 @@ async fn of_two_runs_of_one_name_the_later_gets_the_folder_and_the_earlier_stops
     ] {
         assert!(error.to_string().contains(superseded), "{error}");
     }
-    let error = close(&earlier, "digest", &[]).await.unwrap_err();
+    let error = close(&earlier, "digest", &[], &[]).await.unwrap_err();
     assert!(error.to_string().contains(superseded), "{error}");
     give_up(&earlier).await.unwrap();
     run(&later, 1).await.unwrap();
@@ -518,7 +522,7 @@ async fn of_two_runs_of_one_name_the_later_gets_the_folder_and_the_earlier_stops
         for error in [
             claim(&earlier).await.unwrap_err(),
             hold_output(&earlier).await.unwrap_err(),
-            close(&earlier, "digest", &[]).await.unwrap_err(),
+            close(&earlier, "digest", &[], &[]).await.unwrap_err(),
         ] {
             assert_eq!(error.to_string(), finished);
         }
@@ -534,7 +538,7 @@ async fn a_file_that_an_earlier_run_completed_too_late_is_found_by_its_contents(
     let later = world.output("b", Refuse, PATH, usize::MAX);
     claim(&later).await.unwrap();
     world.put("out/p-0.jsonl", "other").await;
-    let error = close(&later, "digest", &own_files(PATH, 1)).await;
+    let error = close(&later, "digest", &own_files(PATH, 1), &[]).await;
     let error = error.unwrap_err().to_string();
     assert!(error.contains("(got s3://b/out/p-0.jsonl)"), "{error}");
     assert!(
@@ -687,7 +691,7 @@ async fn on_a_local_disk_output_is_replaced_and_what_is_not_a_file_is_refused() 
         uri: path("p-0.jsonl"),
         staged: path(".p-0.jsonl.heir.e1a1"),
     });
-    close(&successor, "digest", &files).await.unwrap();
+    close(&successor, "digest", &files, &[]).await.unwrap();
     assert!(!at(".p-0.jsonl.dead.e1a1").exists());
 
     std::fs::remove_file(at("_SUCCESS.json")).unwrap();
@@ -765,7 +769,7 @@ async fn a_link_that_appears_while_the_job_runs_is_not_followed_to_remove_older_
     std::fs::rename(real.join("out/0"), real.join("arch")).unwrap();
     std::os::unix::fs::symlink(real.join("arch"), real.join("out/0")).unwrap();
     std::fs::write(real.join("out/q-0"), "fresh").unwrap();
-    let closed = close(&output, "digest", &own_files(&path, 1)).await;
+    let closed = close(&output, "digest", &own_files(&path, 1), &[]).await;
     let error = closed.unwrap_err().to_string();
     assert!(error.contains("is behind a symbolic link"), "{error}");
     assert!(real.join("arch/p").exists());
@@ -895,11 +899,13 @@ async fn the_folder_of_a_deleted_job_is_taken_over_by_a_job_that_watched_its_sil
     }
     // A file that it completed too late is found by its contents.
     rivals.world.put("out/p-0.jsonl", "stale").await;
-    let error = close(&new, "digest", &own_files(PATH, 1)).await;
+    let error = close(&new, "digest", &own_files(PATH, 1), &[]).await;
     let error = error.unwrap_err().to_string();
     assert!(error.contains("(got s3://b/out/p-0.jsonl)"), "{error}");
     rivals.world.put("out/p-0.jsonl", "fresh").await;
-    close(&new, "digest", &own_files(PATH, 1)).await.unwrap();
+    close(&new, "digest", &own_files(PATH, 1), &[])
+        .await
+        .unwrap();
     let names = rivals.world.names().await;
     assert_eq!(names, ["out/_SUCCESS.json", "out/p-0.jsonl"]);
 }
@@ -1095,7 +1101,7 @@ async fn staged_files_are_removed_even_if_the_end_was_interrupted() {
     claim(&successor).await.unwrap();
     std::fs::write(at("p-0.jsonl"), "fresh").unwrap();
     let started = std::fs::read(at("_STARTED.json")).unwrap();
-    close(&successor, "digest", &files).await.unwrap();
+    close(&successor, "digest", &files, &[]).await.unwrap();
     let end_before_removal = || {
         std::fs::write(at("_STARTED.json"), &started).unwrap();
         for name in staged {
@@ -1104,7 +1110,7 @@ async fn staged_files_are_removed_even_if_the_end_was_interrupted() {
     };
     // The next coordinator of the same job.
     end_before_removal();
-    close(&successor, "digest", &files).await.unwrap();
+    close(&successor, "digest", &files, &[]).await.unwrap();
     assert!(staged.iter().all(|name| !at(name).exists()));
     assert!(!at("_STARTED.json").exists());
     // No coordinator of the same job follows, only a job that replaces the output.
@@ -1112,6 +1118,83 @@ async fn staged_files_are_removed_even_if_the_end_was_interrupted() {
     let next = world.output("next", Overwrite, &numbered, usize::MAX);
     claim(&next).await.unwrap();
     std::fs::write(at("p-0.jsonl"), "fresh").unwrap();
-    close(&next, "digest", &files).await.unwrap();
+    close(&next, "digest", &files, &[]).await.unwrap();
     assert!(staged.iter().all(|name| !at(name).exists()));
+}
+
+fn with_dead_letters(world: &World, uid: &str, mode: SinkMode, writes: usize) -> Output {
+    Output {
+        more_paths: vec!["s3://b/out/bad/d-{shard}.jsonl".to_owned()],
+        ..world.output(uid, mode, PATH, writes)
+    }
+}
+
+#[tokio::test]
+async fn dead_letters_of_older_runs_are_refused_or_replaced_like_output() {
+    let world = World::default();
+    world.put("out/bad/d-7.jsonl", "stray").await;
+    let output = with_dead_letters(&world, "new", Refuse, usize::MAX);
+    let error = run(&output, 2).await.unwrap_err().to_string();
+    assert!(error.contains("s3://b/out/bad/d-7.jsonl"), "{error}");
+    for writes in 0..40 {
+        let world = World::default();
+        world
+            .old_output("old", &["out/p-0.jsonl", "out/p-9.jsonl"])
+            .await;
+        world.put("out/bad/d-7.jsonl", "stray").await;
+        world.put("out/bad/notes.md", "foreign").await;
+        let _ends = run(&with_dead_letters(&world, "new", Overwrite, writes), 2).await;
+        let output = with_dead_letters(&world, "new", Overwrite, usize::MAX);
+        run(&output, 2).await.unwrap();
+        let names = [
+            "out/_SUCCESS.json",
+            "out/bad/d-0.jsonl",
+            "out/bad/notes.md",
+            "out/p-0.jsonl",
+            "out/p-1.jsonl",
+        ];
+        assert_eq!(world.names().await, names, "after {writes} writes");
+        let manifest = world.files().await.remove("out/_SUCCESS.json").unwrap();
+        let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+        assert_eq!(manifest["files"].as_array().map(Vec::len), Some(2));
+        assert_eq!(manifest["totals"]["files"], 2);
+        assert_eq!(
+            manifest["deadLetters"][0]["uri"],
+            "s3://b/out/bad/d-0.jsonl"
+        );
+        // The next job writes none, and removes those that the manifest lists.
+        run(&world.output("next", Overwrite, PATH, usize::MAX), 1)
+            .await
+            .unwrap();
+        let names = ["out/_SUCCESS.json", "out/bad/notes.md", "out/p-0.jsonl"];
+        assert_eq!(world.names().await, names);
+    }
+}
+
+#[tokio::test]
+async fn an_unfinished_run_is_continued_with_its_dead_letters() {
+    let world = World::default();
+    let first = with_dead_letters(&world, "first", Refuse, usize::MAX);
+    claim(&first).await.unwrap();
+    world.put("out/bad/d-3.jsonl", "left").await;
+    let second = with_dead_letters(&world, "second", Refuse, usize::MAX);
+    run(&second, 1).await.unwrap();
+    let names = ["out/_SUCCESS.json", "out/bad/d-0.jsonl", "out/p-0.jsonl"];
+    assert_eq!(world.names().await, names);
+}
+
+#[tokio::test]
+async fn dead_letters_do_not_go_into_the_folder_of_another_jobs_output() {
+    for marker in ["out/bad/_SUCCESS.json", "out/bad/_STARTED.json"] {
+        let world = World::default();
+        world.put(marker, "{}").await;
+        for mode in [Refuse, Overwrite] {
+            let output = with_dead_letters(&world, "new", mode, usize::MAX);
+            let error = run(&output, 1).await.unwrap_err().to_string();
+            assert!(
+                error.contains("another job's output is in the folder of the dead letters"),
+                "{error}"
+            );
+        }
+    }
 }

@@ -69,6 +69,42 @@ pub enum ReadError {
     },
 }
 
+impl ReadError {
+    /// The number of the line, or its position in the file, if the error is that of one line only:
+    /// the next lines can still be read.
+    pub fn line(&self) -> Option<u64> {
+        match self {
+            Self::ParseRecord { place, .. } => Some(match place {
+                LinePlace::Number(number) => *number,
+                LinePlace::Byte(position) => *position,
+            }),
+            Self::Store(_)
+            | Self::Decompress { .. }
+            | Self::NotText { .. }
+            | Self::UnknownFormat { .. } => None,
+        }
+    }
+
+    /// The file, if it is bad as a whole: what follows cannot be read, or nothing of it is text.
+    pub fn bad_file(&self) -> Option<&str> {
+        match self {
+            Self::Decompress { file, .. } | Self::NotText { file, .. } => Some(file),
+            Self::Store(_) | Self::ParseRecord { .. } | Self::UnknownFormat { .. } => None,
+        }
+    }
+
+    /// What is wrong, without the file and the line of a [`line`](Self::line).
+    pub fn problem(&self) -> String {
+        match self {
+            Self::ParseRecord { problem, .. } => problem.clone(),
+            Self::Store(_)
+            | Self::Decompress { .. }
+            | Self::NotText { .. }
+            | Self::UnknownFormat { .. } => self.to_string(),
+        }
+    }
+}
+
 /// Why a record could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {

@@ -2,6 +2,7 @@
 //! format.
 
 use std::io::{self, Read};
+use std::ops::Range;
 
 use zephyr_engine::record::NoRoom;
 
@@ -45,6 +46,10 @@ pub(crate) struct Lines<R> {
     until: u64,
     /// Whether everything up to the first line end still has to be skipped.
     skips: bool,
+    /// The rest of the line that failed is still to be passed over.
+    is_inside_a_failed_line: bool,
+    /// The line that was returned last, in the buffer.
+    returned: Range<usize>,
 }
 
 /// Why there is no next line.
@@ -74,6 +79,8 @@ impl<R: Read> Lines<R> {
             line_at: 0,
             until: u64::MAX,
             skips: false,
+            is_inside_a_failed_line: false,
+            returned: 0..0,
         }
     }
 
@@ -110,8 +117,12 @@ impl<R: Read> Lines<R> {
 
     /// The next line without its end, `\n` or `\r\n`; `room` is the memory that it may take while
     /// it is processed. A byte order mark before the first line is removed. The last line does not
-    /// need a line end; a line end at the end of the file begins no further line.
+    /// need a line end; a line end at the end of the file begins no further line. After a line
+    /// that is too long the next call returns the line behind it.
     pub(crate) fn next(&mut self, room: impl Fn(&R) -> usize) -> Result<Option<&[u8]>, LineError> {
+        if self.is_inside_a_failed_line {
+            self.pass_over().map_err(LineError::Read)?;
+        }
         self.line += 1;
         if self.skips {
             self.skip_line().map_err(LineError::Read)?;
@@ -126,6 +137,7 @@ impl<R: Read> Lines<R> {
                 let line = self.start..self.searched + found;
                 let is_ended_by_two = self.buffer[line.clone()].ends_with(b"\r");
                 if line.len() > self.allowed() + usize::from(is_ended_by_two) {
+                    self.is_inside_a_failed_line = true;
                     return Err(LineError::TooLong);
                 }
                 self.start = line.end + 1;
@@ -136,6 +148,7 @@ impl<R: Read> Lines<R> {
             // The last byte may be the first byte of the line's end.
             let may_end = !self.at_end && self.buffer[self.start..self.end].ends_with(b"\r");
             if self.end - self.start > self.allowed() + usize::from(may_end) {
+                self.is_inside_a_failed_line = true;
                 return Err(LineError::TooLong);
             }
             if self.at_end {
@@ -183,6 +196,42 @@ impl<R: Read> Lines<R> {
         Ok(&self.buffer[..self.end.min(count)])
     }
 
+    /// The line that was returned last, or the beginning of the line that failed; and whether that
+    /// is the whole line. Only until the next line is read.
+    pub(crate) fn latest(&self) -> (&[u8], bool) {
+        if !self.is_inside_a_failed_line {
+            return (&self.buffer[self.returned.clone()], true);
+        }
+        let read = &self.buffer[self.start..self.end];
+        let line = read.split(|byte| *byte == b'\n').next().unwrap_or(read);
+        let has_mark = !self.begun && line.starts_with(BYTE_ORDER_MARK);
+        (
+            &line[if has_mark { BYTE_ORDER_MARK.len() } else { 0 }..],
+            false,
+        )
+    }
+
+    /// Reads to the end of the line that failed, of which only one buffer is in memory at a time.
+    fn pass_over(&mut self) -> io::Result<()> {
+        self.begun = true;
+        loop {
+            let unread = &self.buffer[self.start..self.end];
+            if let Some(found) = memchr::memchr(b'\n', unread) {
+                self.start += found + 1;
+                break;
+            }
+            self.base += self.end as u64;
+            (self.start, self.end) = (0, 0);
+            if self.at_end {
+                break;
+            }
+            self.fill()?;
+        }
+        self.searched = self.start;
+        self.is_inside_a_failed_line = false;
+        Ok(())
+    }
+
     /// The longest line without its end, with a byte order mark before the first line.
     fn allowed(&self) -> usize {
         let has_mark =
@@ -209,6 +258,7 @@ impl<R: Read> Lines<R> {
         }
         let (needed_bytes, room_bytes) = (COPIES * kept, room(&self.input));
         if needed_bytes > room_bytes {
+            self.is_inside_a_failed_line = true;
             return Err(LineError::NoRoom(NoRoom {
                 needed_bytes,
                 room_bytes,
@@ -234,16 +284,18 @@ impl<R: Read> Lines<R> {
         Ok(())
     }
 
-    fn finished(&mut self, start: usize, end: usize, has_end: bool) -> &[u8] {
-        let mut line = &self.buffer[start..end];
+    fn finished(&mut self, mut start: usize, mut end: usize, has_end: bool) -> &[u8] {
         if !self.begun {
             self.begun = true;
-            line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
+            if self.buffer[start..end].starts_with(BYTE_ORDER_MARK) {
+                start += BYTE_ORDER_MARK.len();
+            }
         }
-        match line {
-            [rest @ .., b'\r'] if has_end => rest,
-            line => line,
+        if has_end && self.buffer[start..end].ends_with(b"\r") {
+            end -= 1;
         }
+        self.returned = start..end;
+        &self.buffer[start..end]
     }
 }
 
@@ -424,6 +476,40 @@ mod tests {
                 }
                 let all: Vec<usize> = (0..=bytes.len()).collect();
                 assert_eq!(lines_of_parts(bytes, &all, step), whole, "{text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_passed_over_wherever_reads_and_lines_end() {
+        for length in [
+            5,
+            6,
+            9,
+            BUFFER_BYTES - 1,
+            BUFFER_BYTES,
+            3 * BUFFER_BYTES + 7,
+        ] {
+            for end in ["\n", "\r\n", ""] {
+                let text = format!("a\n{}{end}", "x".repeat(length));
+                let text = if end.is_empty() { text } else { text + "b" };
+                for step in [1_000_000, 4_099, 3] {
+                    if step == 3 && length > 100 {
+                        continue;
+                    }
+                    let mut lines = Lines::new(Trickle(text.as_bytes(), step), 4);
+                    assert_eq!(lines.next(|_| usize::MAX).unwrap(), Some(&b"a"[..]));
+                    let failed = lines.next(|_| usize::MAX);
+                    assert!(matches!(failed, Err(LineError::TooLong)), "{length} {step}");
+                    assert_eq!(lines.number(), 2);
+                    let last = (!end.is_empty()).then_some(&b"b"[..]);
+                    assert_eq!(
+                        lines.next(|_| usize::MAX).unwrap(),
+                        last,
+                        "{length} {step} {end:?}"
+                    );
+                    assert!(lines.buffer.len() <= KEPT_BYTES, "it was held in memory");
+                }
             }
         }
     }

@@ -146,7 +146,8 @@ impl FileReader {
     }
 
     /// The next record with the number of its line, from 1. Of a part that does not begin at 0, with
-    /// the position of its line in the file.
+    /// the position of its line in the file. After an
+    /// error of one line ([`ReadError::line`]) the next call returns the record behind it.
     pub fn next_record(&mut self) -> Result<Option<(Record, u64)>, ReadError> {
         if !self.was_looked_at {
             self.was_looked_at = true;
@@ -178,6 +179,12 @@ impl FileReader {
                 Err(problem) => Err(self.refused(problem)),
             };
         }
+    }
+
+    /// The line of the last error ([`ReadError::line`]), as far as it is in memory, and whether that
+    /// is the whole line. Only until the next record is read.
+    pub fn bad_line(&self) -> (&[u8], bool) {
+        self.lines.latest()
     }
 
     /// A file that is not text is reported by its actual kind, whatever its first bad byte would

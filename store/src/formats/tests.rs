@@ -456,3 +456,98 @@ proptest! {
         }
     }
 }
+
+/// Every record and every bad line of a file, or the error that ends it.
+fn read_past_bad_lines(
+    file: &str,
+    bytes: &[u8],
+    limits: &ReadLimits,
+) -> Result<Vec<String>, String> {
+    let format = source_format(file).unwrap();
+    let input = std::io::Cursor::new(bytes.to_vec());
+    let mut reader = FileReader::new(file, bytes.len() as u64, format, limits, input).unwrap();
+    let mut found = Vec::new();
+    loop {
+        match reader.next_record() {
+            Ok(None) => return Ok(found),
+            Ok(Some((record, line))) => found.push(format!("{line} {}", record.as_json_str())),
+            Err(error) => match error.line() {
+                Some(line) => found.push(format!("{line} bad: {}", error.problem())),
+                None => return Err(error.to_string()),
+            },
+        }
+    }
+}
+
+#[test]
+fn reading_goes_on_behind_a_bad_line_whatever_is_wrong_with_it() {
+    let long = format!("\"{}\"", "x".repeat(600 << 10));
+    let limits = ReadLimits {
+        record: Limits {
+            bytes: 1 << 10,
+            nesting: 3,
+            ..Limits::default()
+        },
+        ..ReadLimits::default()
+    };
+    let lines: [&[u8]; 9] = [
+        b"\xEF\xBB\xBF{\"a\":",
+        b"1",
+        b"\"\xff\"",
+        b"[[[[1]]]]",
+        long.as_bytes(),
+        b"",
+        b"2\r",
+        b"1 2",
+        long.as_bytes(),
+    ];
+    for end in ["", "\n", "\r\n"] {
+        let mut plain = lines.join(&b'\n');
+        plain.extend_from_slice(end.as_bytes());
+        for (name, bytes) in [
+            ("a.jsonl", plain.clone()),
+            ("a.jsonl.gz", gz(&plain)),
+            ("a.jsonl.zst", zst(&plain)),
+        ] {
+            let found = read_past_bad_lines(name, &bytes, &limits).unwrap();
+            let begins: Vec<String> = found
+                .iter()
+                .map(|text| text.chars().take(10).collect())
+                .collect();
+            let expected = [
+                "1 bad: byt",
+                "2 1",
+                "3 bad: byt",
+                "4 bad: byt",
+                "5 bad: the",
+                "7 2",
+                "8 bad: byt",
+                "9 bad: the",
+            ];
+            assert_eq!(begins, expected, "{name} {end:?}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn a_bad_file_is_not_passed_over_line_by_line() {
+    let plain = "1\nx\n3\n".repeat(20_000);
+    let mut cut = gz(plain.as_bytes());
+    cut.truncate(cut.len() - 9);
+    let mut damaged = zst(plain.as_bytes());
+    let middle = damaged.len() - 3;
+    damaged[middle] ^= 0xff;
+    let utf16: Vec<u8> = "{\"a\":1}\n{\"a\":2}\n"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    for (name, bytes) in [
+        ("a.jsonl.gz", cut),
+        ("a.jsonl.zst", damaged),
+        ("a.jsonl", gz(plain.as_bytes())),
+        ("a.jsonl", utf16),
+    ] {
+        let outcome = read_past_bad_lines(name, &bytes, &ReadLimits::default());
+        assert!(outcome.is_err(), "{name}: {outcome:?}");
+    }
+}

@@ -72,6 +72,19 @@ impl<W: Write> FileWriter<W> {
         Ok(())
     }
 
+    /// Writes one more line, which is given in pieces without a line break.
+    pub fn write_line(&mut self, pieces: &[&[u8]]) -> Result<(), WriteError> {
+        for piece in pieces {
+            self.put(piece)?;
+        }
+        self.buffer.push(b'\n');
+        self.rows += 1;
+        if self.buffer.len() >= BUFFER_BYTES {
+            self.drain()?;
+        }
+        Ok(())
+    }
+
     /// Returns how many records were written so far.
     pub fn rows(&self) -> u64 {
         self.rows

@@ -16,8 +16,8 @@ use crate::storage::{Cause, InputFile, JobStorage, Location, Placed, fetch, put_
 /// The version of a plan that release 0.1.0 reads too. Version 1 did not contain the job's uid.
 const VERSION: u32 = 2;
 
-/// The version of a plan with parts of files or with a default number of shuffle shards. It is
-/// written only if a plan has them.
+/// The version of a plan with parts of files, with a default number of shuffle shards, or with a
+/// pipeline that passes over bad records. It is written only for such a plan.
 const VERSION_WITH_PARTS: u32 = 3;
 
 /// The version of a plan whose stages are not a chain. It is written only for such a plan.
@@ -59,9 +59,10 @@ impl PlanFile {
     }
 
     fn version(&self) -> u32 {
+        let is_plain = self.parts.is_empty() && self.shuffle_shards.is_none();
         if !self.graph.is_empty() {
             VERSION_WITH_GRAPH
-        } else if self.parts.is_empty() && self.shuffle_shards.is_none() {
+        } else if is_plain && !passes_over_bad_records(&self.pipeline) {
             VERSION
         } else {
             VERSION_WITH_PARTS
@@ -185,6 +186,13 @@ fn print(job: &JobUid, plan: &PlanFile) -> Result<Vec<u8>, serde_json::Error> {
         crc32c,
         plan: &text,
     })
+}
+
+/// Whether the ledger of a job with this pipeline can have counts of bad records.
+fn passes_over_bad_records(pipeline: &serde_json::Value) -> bool {
+    let is_set = |place: &serde_json::Value| place.get("onError").is_some();
+    let mut of_steps = pipeline["steps"].as_array().into_iter().flatten();
+    is_set(&pipeline["source"]["files"]) || of_steps.any(is_set)
 }
 
 fn parse(job: &JobUid, bytes: &[u8]) -> Result<PlanFile, String> {
@@ -422,5 +430,37 @@ mod tests {
             error.to_string(),
             "s3://b/jobs/u/plan.json: not a part of this job's ledger: its checksum is wrong: it is damaged"
         );
+    }
+
+    #[test]
+    fn only_a_pipeline_that_passes_over_bad_records_gets_the_newer_version() {
+        let on_error = serde_json::json!({"action": "Skip"});
+        for (pipeline, expected) in [
+            (
+                serde_json::json!({"steps": [{"map": ".a"}], "source": {"files": {}}}),
+                2,
+            ),
+            (serde_json::json!({"source": {"items": {}}}), 2),
+            (
+                serde_json::json!({"steps": [{"count": {}}, {"map": ".a", "onError": on_error}]}),
+                3,
+            ),
+            (
+                serde_json::json!({"source": {"files": {"onError": on_error}}}),
+                3,
+            ),
+        ] {
+            let job = JobUid::parse("u").unwrap();
+            let plan = PlanFile {
+                pipeline: pipeline.clone(),
+                parts: Vec::new(),
+                shuffle_shards: None,
+                ..plan("d")
+            };
+            let bytes = print(&job, &plan).unwrap();
+            let stored: StoredVersion = serde_json::from_slice(&bytes).unwrap();
+            assert_eq!(stored.version, expected, "{pipeline}");
+            assert_eq!(parse(&job, &bytes), Ok(plan));
+        }
     }
 }

@@ -3,9 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 use zephyr_engine::coordinator::record::{
-    FailureClass, FilePlace, FinalPlace, JobResult, LogRecord, OutputFile, TaskOutput,
+    BadRecords, FailureClass, FilePlace, FinalPlace, JobResult, LogRecord, MoreOutput, OutputFile,
+    TaskOutput,
 };
 use zephyr_engine::id::{Attempt, Epoch, ShardId, StageId, TaskAttempt, TaskId};
+use zephyr_engine::pipeline::Origin;
 
 use crate::ownership::shuffle_place;
 use crate::shuffle::shuffle_path;
@@ -74,6 +76,25 @@ pub(crate) struct StoredOutput {
     file: StoredFile,
     records_in: u64,
     bytes_in: u64,
+    /// Not written if no place of the task's stage passes over bad records: a release that knows
+    /// none then reads the record.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    bad: Vec<StoredBad>,
+    /// Other final files. Not written if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    more_files: Vec<StoredFile>,
+}
+
+/// What one place passed over.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct StoredBad {
+    /// 0 is the source, 1 the first step.
+    place: u32,
+    arrived: u64,
+    skipped: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first: Option<String>,
 }
 
 /// An output file.
@@ -112,6 +133,12 @@ impl From<&LogRecord> for StoredRecord {
                     file: StoredFile::of(*task, &output.file),
                     records_in: output.records_in,
                     bytes_in: output.bytes_in,
+                    bad: output.bad_records().iter().map(StoredBad::of).collect(),
+                    more_files: output
+                        .more_files()
+                        .iter()
+                        .map(|file| StoredFile::of(*task, file))
+                        .collect(),
                 },
             },
             LogRecord::Failed { task, class, error } => Self::Failed {
@@ -161,6 +188,11 @@ impl TryFrom<StoredRecord> for LogRecord {
                     file: output.file.of_attempt(task)?,
                     records_in: output.records_in,
                     bytes_in: output.bytes_in,
+                    more: MoreOutput {
+                        bad: output.bad.into_iter().map(StoredBad::read).collect(),
+                        files: read_more(task, output.more_files)?,
+                    }
+                    .boxed(),
                 };
                 Self::Done { task, output }
             }
@@ -197,6 +229,38 @@ impl TryFrom<StoredRecord> for LogRecord {
             }),
         })
     }
+}
+
+impl StoredBad {
+    fn of(bad: &BadRecords) -> Self {
+        Self {
+            place: bad.origin.number(),
+            arrived: bad.arrived,
+            skipped: bad.skipped,
+            first: bad.first.clone(),
+        }
+    }
+
+    fn read(self) -> BadRecords {
+        BadRecords {
+            origin: Origin::of_number(self.place),
+            arrived: self.arrived,
+            skipped: self.skipped,
+            first: self.first,
+        }
+    }
+}
+
+/// Other final files of an attempt; a shuffle file cannot be among them.
+fn read_more(task: TaskAttempt, stored: Vec<StoredFile>) -> Result<Vec<OutputFile>, String> {
+    let read = |stored: StoredFile| {
+        let file = stored.of_attempt(task)?;
+        if file.place == FilePlace::Shuffle {
+            return Err(format!("{task} has a second shuffle file"));
+        }
+        Ok(file)
+    };
+    stored.into_iter().map(read).collect()
 }
 
 impl From<TaskAttempt> for StoredAttempt {
@@ -295,6 +359,38 @@ impl StoredFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_task_skipped_is_recorded_and_nothing_is_written_if_it_could_skip_nothing() {
+        let stored = serde_json::json!({
+            "type": "done",
+            "task": {"stage": 0, "shard": 7, "epoch": 1, "number": 1},
+            "output": {
+                "file": {"rows": 1, "bytes": 2, "crc32c": 3, "place": {"shuffle": {"path": "data/0/7/e1a1/shuffle"}}},
+                "recordsIn": 4,
+                "bytesIn": 5,
+            },
+        });
+        let written =
+            |record: &LogRecord| serde_json::to_value(StoredRecord::from(record)).unwrap();
+        let read = |value: &serde_json::Value| {
+            LogRecord::try_from(serde_json::from_value::<StoredRecord>(value.clone()).unwrap())
+                .unwrap()
+        };
+        assert_eq!(written(&read(&stored)), stored);
+        let mut skipping = stored;
+        skipping["output"]["bad"] = serde_json::json!([
+            {"place": 0, "arrived": 9, "skipped": 2, "first": "a.jsonl: line 3: no"},
+            {"place": 2, "arrived": 7, "skipped": 0},
+        ]);
+        let record = read(&skipping);
+        assert_eq!(written(&record), skipping);
+        let LogRecord::Done { output, .. } = record else {
+            panic!("{record:?}");
+        };
+        let origins: Vec<Origin> = output.bad_records().iter().map(|bad| bad.origin).collect();
+        assert_eq!(origins, [Origin::Source, Origin::Step(1)]);
+    }
 
     #[test]
     fn a_shuffle_file_that_is_not_its_attempts_own_is_not_recorded() {

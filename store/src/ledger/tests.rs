@@ -83,6 +83,7 @@ fn every_kind_of_record() -> Vec<LogRecord> {
             file: file(place),
             records_in: 9,
             bytes_in: 8,
+            more: None,
         },
     };
     vec![

@@ -50,6 +50,7 @@ fn programs() -> Programs {
         },
         values: zephyr_engine::pipeline::Values::new(),
         tables: zephyr_engine::pipeline::Tables::new(),
+        on_errors: zephyr_engine::pipeline::OnErrors::new(),
     };
     let plan = plan(&pipeline, 1);
     Programs {

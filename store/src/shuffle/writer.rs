@@ -7,7 +7,7 @@ use std::io::Write;
 use tokio::runtime::Handle;
 use zephyr_engine::coordinator::record::{FilePlace, OutputFile};
 use zephyr_engine::id::TaskAttempt;
-use zephyr_engine::ops::{Combiner, Entry};
+use zephyr_engine::ops::{Combiner, Entry, Rejected};
 use zephyr_engine::record::Record;
 
 use crate::formats::WriteError;
@@ -38,13 +38,13 @@ impl<'p> ShuffleWriter<'p> {
         }
     }
 
-    /// Adds a record, after all earlier ones.
-    pub fn push(&mut self, record: Record) -> Result<(), ShuffleError> {
-        self.combiner.push(record)?;
+    /// Adds a record, after all earlier ones; returns it if the step passes over it.
+    pub fn push(&mut self, record: Record) -> Result<Option<Rejected>, ShuffleError> {
+        let rejected = self.combiner.push(record)?;
         if self.combiner.memory_bytes() > self.memory_bytes {
             self.spill()?;
         }
-        Ok(())
+        Ok(rejected)
     }
 
     fn spill(&mut self) -> Result<(), ShuffleError> {

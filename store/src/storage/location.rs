@@ -153,6 +153,12 @@ impl Location {
         }
     }
 
+    /// Whether this object is in the folder of another one, or in a folder below it.
+    pub fn is_at_or_below(&self, other: &Self) -> bool {
+        let (folder, others) = (self.parent(), other.parent());
+        self.store_key() == other.store_key() && folder.path().prefix_matches(others.path())
+    }
+
     /// Returns the address of another object in the same store.
     #[must_use]
     pub fn with_path(&self, path: Path) -> Self {

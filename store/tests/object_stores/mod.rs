@@ -257,6 +257,7 @@ pub(super) async fn write_over_what_was_not_finished(server: &Server) {
             name: job.to_string(),
             job,
             path: format!("{folder}/{{shard}}"),
+            more_paths: Vec::new(),
             mode,
             has_begun: false,
         }
@@ -288,7 +289,7 @@ pub(super) async fn write_over_what_was_not_finished(server: &Server) {
     );
     give_up(&first).await.unwrap();
     claim(&first, &mut OwnerWatch::default()).await.unwrap();
-    let manifest = close(&first, "digest", &files).await.unwrap();
+    let manifest = close(&first, "digest", &files, &[]).await.unwrap();
     assert_eq!(manifest, format!("{folder}/_SUCCESS.json"));
     let text = fetch(&stores, &Location::parse(&manifest).unwrap())
         .await
@@ -308,7 +309,7 @@ pub(super) async fn write_over_what_was_not_finished(server: &Server) {
     claim(&other, &mut OwnerWatch::default()).await.unwrap();
     let file = upload(&stores, &format!("{folder}/0"), b"2\n".to_vec()).await;
     assert_eq!(finalize(&stores, &file).await.unwrap(), Finalized::Stands);
-    close(&other, "digest", &[(attempt(0), file)])
+    close(&other, "digest", &[(attempt(0), file)], &[])
         .await
         .unwrap();
     let left = list_inputs(&stores, &[format!("{folder}/*")], false).await;

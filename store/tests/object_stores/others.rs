@@ -24,6 +24,7 @@ pub(super) async fn run_beside_others(
         namespace: "ns".to_owned(),
         name: "name".to_owned(),
         path: format!("{out}/p-{{shard}}.jsonl"),
+        more_paths: Vec::new(),
         mode: SinkMode::Overwrite,
         has_begun: false,
     };
@@ -31,7 +32,7 @@ pub(super) async fn run_beside_others(
     let file = upload(&stores, &format!("{out}/p-0.jsonl"), b"1\n".to_vec()).await;
     assert_eq!(finalize(&stores, &file).await.unwrap(), Finalized::Stands);
     meanwhile(&out).await;
-    let closed = close(&output, "digest", &[(attempt(0), file)]).await;
+    let closed = close(&output, "digest", &[(attempt(0), file)], &[]).await;
     assert_eq!(closed.unwrap(), format!("{out}/_SUCCESS.json"));
     let content = fetch(
         &stores,
@@ -52,6 +53,7 @@ pub(super) async fn throw_away_uploads(server: &Server) {
         namespace: "ns".to_owned(),
         name: "name".to_owned(),
         path: format!("{folder}/out/p-{{shard}}.jsonl"),
+        more_paths: Vec::new(),
         mode: SinkMode::Overwrite,
         has_begun: false,
     };

@@ -1,6 +1,7 @@
 //! Tests of jobs on the cluster that affect no other job. They are in one program, so that other
 //! tests can run while one of them waits.
 
+mod bad_records;
 mod deletion;
 mod disruptions;
 mod generations;

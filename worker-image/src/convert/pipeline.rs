@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use zephyr_crds::exec::ExecSpec;
+use zephyr_crds::on_error::{OnErrorAction, OnErrorMessages, OnErrorSpec};
 use zephyr_crds::pipeline::{
     AggregateSpec, Compression, DeduplicateSpec, FileFormat, GroupBySpec, PipelineSpec, SourceSpec,
     StepSpec, TableSpec,
 };
 use zephyr_engine::pipeline::{
-    Aggregate, Exec, Format, GroupBy, Pipeline, Sink, Source, Step, Tables, Values,
+    Aggregate, Exec, Format, GroupBy, OnError, OnErrors, Origin, Pipeline, Sink, Source, Step,
+    Tables, Values,
 };
 use zephyr_engine::record::{Limits, MAX_NESTING, MAX_RECORD_BYTES};
 
@@ -46,6 +48,12 @@ pub enum PipelineError {
         /// The cause.
         #[source]
         source: zephyr_crds::quantity::QuantityError,
+    },
+    /// A share that is not a percentage.
+    #[error("{path}: is not a percentage; a number from 0 to 100 with at most four decimal places")]
+    Percent {
+        /// The path in the manifest.
+        path: String,
     },
     /// An inline item cannot be written as JSON.
     #[error("spec.pipeline.source.items.values[{index}]: cannot be written as JSON")]
@@ -94,6 +102,7 @@ pub fn pipeline(spec: &PipelineSpec) -> Result<Pipeline, PipelineError> {
         sink: sink(spec)?,
         values: values(&spec.values)?,
         tables: tables(&spec.tables),
+        on_errors: on_errors(spec)?,
     })
 }
 
@@ -139,6 +148,32 @@ fn sink(spec: &PipelineSpec) -> Result<Sink, PipelineError> {
         })?;
     Ok(Sink {
         format: format(found),
+    })
+}
+
+/// The places that pass over bad records.
+fn on_errors(spec: &PipelineSpec) -> Result<OnErrors, PipelineError> {
+    let source = spec.source.files.iter();
+    let source = source.map(|files| (Origin::Source, &files.on_error));
+    let steps = (0..).map(Origin::Step).zip(&spec.steps);
+    let all = source.chain(steps.map(|(origin, step)| (origin, &step.on_error)));
+    let used = all.filter_map(|(origin, on_error)| Some((origin, on_error.as_ref()?)));
+    used.filter(|(_, on_error)| on_error.action != OnErrorAction::Fail)
+        .map(|(origin, spec)| Ok((origin, on_error(origin, spec)?)))
+        .collect()
+}
+
+fn on_error(origin: Origin, spec: &OnErrorSpec) -> Result<OnError, PipelineError> {
+    let percent = spec.max_skipped_percent.map(|percent| {
+        percent.per_million().ok_or(PipelineError::Percent {
+            path: format!("{origin}.onError.maxSkippedPercent"),
+        })
+    });
+    Ok(OnError {
+        dead_letter: spec.path.clone(),
+        max_skipped: spec.max_skipped,
+        max_skipped_per_million: percent.transpose()?,
+        shows_messages: spec.messages == OnErrorMessages::Show,
     })
 }
 
@@ -203,6 +238,7 @@ fn step(index: usize, spec: &StepSpec) -> Result<Step, PipelineError> {
         group_by,
         deduplicate,
         count,
+        on_error: _,
     } = spec;
     let found = [
         ("map", map.clone().map(|text| Ok(Step::Map(text)))),

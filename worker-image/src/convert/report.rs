@@ -15,7 +15,13 @@ pub fn snapshot(report: Report, plan_digest: &str) -> wire::Snapshot {
         Phase::Finishing => wire::Phase::Finishing,
         Phase::Ended => wire::Phase::Ended,
     };
+    let skipped = report.skipped.into_iter().map(|skipped| wire::Skipped {
+        place: skipped.origin.to_string(),
+        records: skipped.records,
+        first: skipped.first,
+    });
     wire::Snapshot {
+        skipped: skipped.collect(),
         phase: phase.into(),
         message: report.message,
         planned: Some(wire::Planned {
@@ -90,6 +96,7 @@ pub fn end_reason(result: &JobResult) -> EndReason {
             FailureReason::TaskDisrupted => EndReason::TaskDisrupted,
             FailureReason::OutputLost => EndReason::OutputLost,
             FailureReason::LedgerDamaged => EndReason::LedgerDamaged,
+            FailureReason::TooManySkipped => EndReason::TooManySkipped,
             FailureReason::GenerationsExhausted => EndReason::GenerationsExhausted,
             FailureReason::NoProgress => EndReason::NoProgress,
             FailureReason::Other(word) => EndReason::Other(word.clone()),

@@ -1,13 +1,15 @@
 //! Converts session messages between wire and core types. A missing part is an error that names it;
 //! nothing is invented. Knows no stream.
 
+use zephyr_crds::pipeline::MAX_STEPS;
 use zephyr_engine::coordinator::Setback;
 use zephyr_engine::coordinator::config::MAX_SLOTS;
 use zephyr_engine::coordinator::event::Event;
 use zephyr_engine::coordinator::record::{
-    FailureClass, FilePlace, FinalPlace, OutputFile, TaskOutput,
+    BadRecords, FailureClass, FilePlace, FinalPlace, MoreOutput, OutputFile, TaskOutput,
 };
 use zephyr_engine::id::{SessionId, TaskAttempt, WorkerId};
+use zephyr_engine::pipeline::Origin;
 use zephyr_engine::plan::PlannedSource;
 use zephyr_proto::worker as wire;
 use zephyr_store::ledger::TableFiles;
@@ -16,7 +18,7 @@ use zephyr_store::shuffle::shuffle_path;
 use zephyr_store::storage::InputFile;
 
 use super::identity::{WireError, task_attempt, task_attempts, to_wire};
-use crate::task::{Assignment, InputPart, TaskFailure, TaskInput};
+use crate::task::{Assignment, InputPart, TaskFailure, TaskInput, cut_message};
 
 // The API's types and the engine do not use each other, so each has this bound. They must be equal.
 const _: () = assert!(MAX_SLOTS == zephyr_crds::job::MAX_SLOTS);
@@ -158,24 +160,59 @@ pub fn task_done(done: wire::TaskDone) -> Result<(TaskAttempt, TaskOutput), Wire
         message,
         part: "file",
     })?;
-    let place = file.place.ok_or(WireError::Missing {
-        message,
-        part: "place of the file",
-    })?;
-    let output = OutputFile {
-        rows: file.rows,
-        bytes: file.bytes,
-        crc32c: file.crc32c,
-        place: file_place(task, place)?,
-    };
+    let output = output_file(task, file)?;
     Ok((
         task,
         TaskOutput {
             file: output,
             records_in: done.records_in,
             bytes_in: done.bytes_in,
+            more: more(task, done.bad, done.more_files)?,
         },
     ))
+}
+
+/// Reads what a task produced besides the file of its records. More entries about bad records than
+/// a pipeline has places are dropped.
+fn more(
+    task: TaskAttempt,
+    bad: Vec<wire::BadRecords>,
+    files: Vec<wire::OutputFile>,
+) -> Result<Option<Box<MoreOutput>>, WireError> {
+    let read = |bad: wire::BadRecords| BadRecords {
+        origin: Origin::of_number(bad.place),
+        arrived: bad.arrived,
+        skipped: bad.skipped,
+        first: Some(bad.first)
+            .filter(|first| !first.is_empty())
+            .map(|first| cut_message(&first)),
+    };
+    let bad = bad.into_iter().take(MAX_STEPS + 1).map(read).collect();
+    let files = files.into_iter().map(|file| output_file(task, file));
+    let files = files.collect::<Result<_, _>>()?;
+    Ok(MoreOutput { bad, files }.boxed())
+}
+
+fn bad_to_wire(bad: &BadRecords) -> wire::BadRecords {
+    wire::BadRecords {
+        place: bad.origin.number(),
+        arrived: bad.arrived,
+        skipped: bad.skipped,
+        first: bad.first.clone().unwrap_or_default(),
+    }
+}
+
+fn output_file(task: TaskAttempt, file: wire::OutputFile) -> Result<OutputFile, WireError> {
+    let place = file.place.ok_or(WireError::Missing {
+        message: "Done",
+        part: "place of the file",
+    })?;
+    Ok(OutputFile {
+        rows: file.rows,
+        bytes: file.bytes,
+        crc32c: file.crc32c,
+        place: file_place(task, place)?,
+    })
 }
 
 fn file_place(task: TaskAttempt, place: wire::output_file::Place) -> Result<FilePlace, WireError> {
@@ -210,13 +247,32 @@ fn file_place(task: TaskAttempt, place: wire::output_file::Place) -> Result<File
 
 /// Writes a completed task.
 pub fn to_task_done(task: TaskAttempt, output: TaskOutput) -> wire::TaskDone {
+    let bad = output.bad_records().iter().map(bad_to_wire).collect();
+    let more_files = output.more_files().to_vec();
+    let more_files = more_files
+        .into_iter()
+        .map(|file| file_to_output(task, file));
+    let more_files = more_files.collect();
+    let file = file_to_output(task, output.file);
+    wire::TaskDone {
+        task: Some(to_wire(task)),
+        records_in: output.records_in,
+        bytes_in: output.bytes_in,
+        bad,
+        more_files,
+        file: Some(file),
+    }
+}
+
+/// Writes one file of an attempt.
+fn file_to_output(task: TaskAttempt, file: OutputFile) -> wire::OutputFile {
     use wire::output_file::Place;
     let OutputFile {
         rows,
         bytes,
         crc32c,
         place,
-    } = output.file;
+    } = file;
     let place = match place {
         FilePlace::Shuffle => Place::Shuffle(wire::ShufflePlace {
             path: shuffle_path(task),
@@ -228,17 +284,11 @@ pub fn to_task_done(task: TaskAttempt, output: TaskOutput) -> wire::TaskDone {
             FinalPlace::Staged { uri, staged } => Place::Staged(wire::StagedPlace { uri, staged }),
         },
     };
-    let file = wire::OutputFile {
+    wire::OutputFile {
         rows,
         bytes,
         crc32c,
         place: Some(place),
-    };
-    wire::TaskDone {
-        task: Some(to_wire(task)),
-        records_in: output.records_in,
-        bytes_in: output.bytes_in,
-        file: Some(file),
     }
 }
 
@@ -518,6 +568,7 @@ mod tests {
             file,
             records_in: 4,
             bytes_in: 5,
+            more: None,
         };
         let mut done = to_task_done(attempt(), output);
         assert_eq!(task_done(done.clone()).map(|(task, _)| task), Ok(attempt()));
@@ -541,6 +592,7 @@ mod tests {
                 },
                 records_in: 4,
                 bytes_in: 5,
+                more: None,
             };
             assert_eq!(
                 task_done(to_task_done(attempt(), output.clone())).unwrap(),

@@ -88,11 +88,16 @@ pub(super) enum Call {
         outputs: Vec<(TaskAttempt, OutputFile)>,
     },
     /// See `Effect::Finalize`.
-    Finalize(TaskAttempt, OutputFile),
+    Finalize(TaskAttempt, Vec<OutputFile>),
     /// See `Effect::Discard`.
     Discard(TaskAttempt, OutputFile),
     /// See `Effect::WriteManifest`.
-    WriteManifest(Vec<(TaskAttempt, OutputFile)>),
+    WriteManifest {
+        /// Those of the sink.
+        files: Vec<(TaskAttempt, OutputFile)>,
+        /// All others.
+        more: Vec<(TaskAttempt, OutputFile)>,
+    },
 }
 
 /// A running commit. Returns the ledger and the index of the last record.
@@ -265,30 +270,41 @@ async fn carry_out(tools: &Tools, call: Call) -> Result<Option<Event>, EffectErr
                 outputs,
             })
         }
-        Call::Finalize(task, file) => {
+        Call::Finalize(task, files) => {
             let name = "complete a final file under spec.pipeline.sink.files.path";
             // The owner of the folder is checked before every try. If the job could not reach the
             // store, another job may have taken the folder over in the meantime.
-            let complete = || finalize::complete_output(&tools.output, &file);
             let judge = |error: &OutputError| tools.judge.output(error);
-            match retries.call(name, judge, complete).await {
-                Ok(Finalized::Stands) => Some(Event::FileFinalized { task: task.task }),
-                Ok(Finalized::Lost) => Some(Event::FileLost { task }),
-                Err(error) => Some(given_up(name, error)?),
+            let mut answer = Event::FileFinalized { task: task.task };
+            for file in &files {
+                let complete = || finalize::complete_output(&tools.output, file);
+                match retries.call(name, judge, complete).await {
+                    Ok(Finalized::Stands) => {}
+                    Ok(Finalized::Lost) => {
+                        answer = Event::FileLost { task };
+                        break;
+                    }
+                    Err(error) => return given_up(name, error).map(Some),
+                }
             }
+            Some(answer)
         }
         Call::Discard(task, file) => {
             discard(tools, task, &file).await;
             None
         }
-        Call::WriteManifest(files) => Some(close(tools, &files).await?),
+        Call::WriteManifest { files, more } => Some(close(tools, &files, &more).await?),
     };
     Ok(event)
 }
 
-async fn close(tools: &Tools, files: &[(TaskAttempt, OutputFile)]) -> Result<Event, EffectError> {
+async fn close(
+    tools: &Tools,
+    files: &[(TaskAttempt, OutputFile)],
+    more: &[(TaskAttempt, OutputFile)],
+) -> Result<Event, EffectError> {
     let name = "write _SUCCESS.json";
-    let close = || finalize::close(&tools.output, &tools.plan_digest, files);
+    let close = || finalize::close(&tools.output, &tools.plan_digest, files, more);
     let judge = |error: &OutputError| tools.judge.output(error);
     match tools.retries.call(name, judge, close).await {
         Ok(manifest) => Ok(Event::ManifestWritten { manifest }),

@@ -187,7 +187,7 @@ impl EventLoop {
         };
         let reported = tasks.len();
         tasks.retain(|(task, output)| {
-            match ownership::check(&self.plan, &self.sink_path, *task, &output.file) {
+            match ownership::check(&self.plan, &self.sink_path, *task, output) {
                 Ok(()) => true,
                 Err(error) => {
                     tracing::error!(%session, %error, "a report is refused");
@@ -298,9 +298,13 @@ impl EventLoop {
                         outputs,
                     });
                 }
-                Effect::Finalize { task, file } => self.effects.call(Call::Finalize(task, file)),
+                Effect::Finalize { task, files } => {
+                    self.effects.call(Call::Finalize(task, files));
+                }
                 Effect::Discard { task, file } => self.effects.call(Call::Discard(task, file)),
-                Effect::WriteManifest { files } => self.effects.call(Call::WriteManifest(files)),
+                Effect::WriteManifest { files, more } => {
+                    self.effects.call(Call::WriteManifest { files, more });
+                }
             }
         }
         Ok(())
@@ -386,6 +390,10 @@ impl EventLoop {
         self.metrics
             .speculations
             .set(i64::try_from(report.speculations).unwrap_or(i64::MAX));
+        let skipped: u64 = report.skipped.iter().map(|skipped| skipped.records).sum();
+        self.metrics
+            .records_skipped
+            .set(i64::try_from(skipped).unwrap_or(i64::MAX));
         let mut snapshot = report::snapshot(report, &self.digest);
         let result = self.state.result().filter(|_| self.is_clean).cloned();
         if self.state.result().is_some() && !self.is_clean {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 use zephyr_crds::pipeline::{FilesSource, SOURCE_FILES, table_files};
 use zephyr_engine::coordinator::FailureReason;
-use zephyr_engine::coordinator::record::{FilePlace, JobResult, LogRecord, OutputFile};
+use zephyr_engine::coordinator::record::{JobResult, LogRecord, OutputFile};
 use zephyr_engine::id::Epoch;
 use zephyr_engine::pipeline::Pipeline;
 use zephyr_engine::plan::{
@@ -356,12 +356,10 @@ fn uncompleted_files(records: &[LogRecord]) -> Vec<OutputFile> {
     let mut files = BTreeMap::new();
     for record in records {
         match record {
-            LogRecord::Done { task, output } => match &output.file.place {
-                FilePlace::Final(_) => {
-                    files.insert(task.task, output.file.clone());
-                }
-                FilePlace::Shuffle => {}
-            },
+            LogRecord::Done { task, output } => {
+                let own: Vec<OutputFile> = output.final_files().cloned().collect();
+                files.insert(task.task, own);
+            }
             LogRecord::Finalized { task } => {
                 files.remove(task);
             }
@@ -371,7 +369,7 @@ fn uncompleted_files(records: &[LogRecord]) -> Vec<OutputFile> {
             LogRecord::Failed { .. } | LogRecord::StageFinished { .. } | LogRecord::Result(_) => {}
         }
     }
-    files.into_values().collect()
+    files.into_values().flatten().collect()
 }
 
 /// A marker of the job's end beside a ledger without a result means that somebody has removed the
@@ -586,7 +584,9 @@ async fn fresh_plan(job: &RunJob) -> Result<PlanFile, NoPlan> {
     let read = inputs.iter().chain(tables.values().flatten());
     let uris: Vec<String> = read.map(|input| input.uri.clone()).collect();
     let refused = |error: PlacesError| NoPlan::Failed(error.to_string());
-    places::check_places(&job.frozen.spec, plan.output_shards(), uris.clone())
+    let dead_letters = places::dead_letters_of(&plan);
+    let shards = plan.output_shards();
+    places::check_places(&job.frozen.spec, shards, &dead_letters, uris.clone())
         .await
         .map_err(refused)?;
     let replaced = job.output().replaced().await;

@@ -51,6 +51,7 @@ fn done(task: TaskAttempt, upload: &str) -> LogRecord {
             },
             records_in: 1,
             bytes_in: 1,
+            more: None,
         },
     }
 }

@@ -21,7 +21,7 @@ use zephyr_store::ledger::{TableFiles, load_plan};
 
 use super::coordinator::Coordinator;
 use super::faults::Faults;
-use super::job::{FOREIGN, OUTPUT, SHAPES, SimulatedJob};
+use super::job::{DEAD_LETTERS, FOREIGN, OUTPUT, SHAPES, SimulatedJob};
 use super::journal::Journal;
 use super::network::Network;
 use super::on_paused_clock;
@@ -239,6 +239,20 @@ impl World {
             self.journal
                 .violated("the folder still says that the job runs");
         }
+        let dead_letters: BTreeMap<String, Bytes> = files
+            .extract_if(.., |name, _| name.starts_with(DEAD_LETTERS))
+            .collect();
+        let written = dead_letters.values().map(|bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            text.lines().count() as u64
+        });
+        let (written, skipped): (u64, u64) = (written.sum(), self.job.skipped.values().sum());
+        if self.job.has_dead_letters && written != skipped {
+            self.journal.violated(&format!(
+                "{written} bad records were written, and {skipped} were skipped: {:?}",
+                dead_letters.keys().collect::<Vec<_>>()
+            ));
+        }
         let mut lines: Vec<String> = files
             .values()
             .flat_map(|bytes| {
@@ -253,6 +267,13 @@ impl World {
             self.journal.violated(&format!(
                 "the output is {lines:?} and should be {:?}",
                 self.job.lines
+            ));
+        }
+        let skipped = self.truth.skipped();
+        if skipped != self.job.skipped {
+            self.journal.violated(&format!(
+                "the ledger counts {skipped:?} as skipped and should count {:?}",
+                self.job.skipped
             ));
         }
     }

@@ -29,6 +29,9 @@ pub(super) const OUTPUT: &str = "out";
 const UID: &str = "5d1a7c00-0000-4000-8000-000000000001";
 const BUCKETS: [&str; 3] = ["s3://b", "s3://in", "s3://out"];
 
+/// The place of the dead letters in the store.
+pub(super) const DEAD_LETTERS: &str = "out/bad/";
+
 /// A file in the output's folder that no job wrote.
 pub(super) const FOREIGN: &str = "out/notes.txt";
 
@@ -42,12 +45,57 @@ pub(super) struct SimulatedJob {
     pub(super) tables: TableFiles,
     /// The lines of all final files together.
     pub(super) lines: Vec<String>,
+    /// How many records are skipped, by the number of the place.
+    pub(super) skipped: BTreeMap<u32, u64>,
+    /// Whether the skipped records are written to files below [`DEAD_LETTERS`].
+    pub(super) has_dead_letters: bool,
 }
+
+/// Bad lines, with the number of the place that skips them: no JSON, a value that the first step
+/// cannot add to, and one that makes a sum fail behind another aggregate.
+const BAD_LINES: [(&str, u32); 3] = [
+    ("{\"k\":", 0),
+    ("{\"k\":1,\"v\":[]}", 1),
+    ("{\"k\":2,\"v\":\"x\"}", 2),
+];
 
 /// Returns one random record. Some keys are frequent, and some records are equal.
 fn draw_record(rng: &mut Rng) -> (u64, u64) {
     let key = rng.between(0, rng.clone().between(1, 12));
     (key, rng.between(0, 30))
+}
+
+/// Adds bad lines at both ends of a file, and counts them.
+fn with_bad_lines(mut text: String, rng: &mut Rng, skipped: &mut BTreeMap<u32, u64>) -> String {
+    for _ in 0..rng.between(0, 4) {
+        let (line, place) = rng.pick(&BAD_LINES).unwrap_or(BAD_LINES[0]);
+        *skipped.entry(place).or_default() += 1;
+        text = if rng.between(0, 1) == 0 {
+            format!("{line}\n{text}")
+        } else {
+            format!("{text}{line}\n")
+        };
+    }
+    text
+}
+
+/// Source and steps skip bad records.
+fn pass_over_bad_records(source: &mut Value, steps: &mut [Value], has_dead_letters: bool) {
+    let on_error = |place: usize| {
+        if has_dead_letters {
+            let path = format!("s3://out/{DEAD_LETTERS}{place}-{{shard}}.jsonl");
+            json!({"action": "DeadLetter", "path": path, "maxSkipped": 100})
+        } else {
+            json!({"action": "Skip", "maxSkipped": 100})
+        }
+    };
+    source["files"]["onError"] = on_error(0);
+    // A text stays one, and the sum refuses it.
+    let map = "{k: .k, v: (.v + if .v | type == \"string\" then \"\" else 1 end)}";
+    steps[0]["map"] = json!(map);
+    for (place, step) in (1..).zip(steps) {
+        step["onError"] = on_error(place);
+    }
 }
 
 /// Returns the finished output of an older job. It contains a file that is not in its manifest and
@@ -78,6 +126,9 @@ impl SimulatedJob {
         let shards = rng.between(1, 7);
         let has_files = shape.is_multiple_of(2);
         let has_second_stage = shape.is_multiple_of(3);
+        let skips = has_files && shape % 4 == 2;
+        let has_dead_letters = skips && shape % 8 == 2;
+        let mut skipped = BTreeMap::new();
         let mut files = BTreeMap::new();
         let mut records = Vec::new();
         for shard in 0..shards {
@@ -87,6 +138,11 @@ impl SimulatedJob {
                 .iter()
                 .map(|(key, value)| format!("{{\"k\":{key},\"v\":{value}}}\n"));
             let text: String = lines.collect();
+            let text = if skips {
+                with_bad_lines(text, &mut rng, &mut skipped)
+            } else {
+                text
+            };
             files.insert(format!("in/{shard:03}.jsonl"), text.into_bytes());
             records.extend(own);
         }
@@ -94,16 +150,16 @@ impl SimulatedJob {
             .iter()
             .map(|(key, value)| json!({"k": key, "v": value}))
             .collect();
-        let source = if has_files {
-            let mut source = json!({"paths": ["s3://in/in/*.jsonl"]});
+        let mut source = if has_files {
+            let mut files = json!({"paths": ["s3://in/in/*.jsonl"]});
             let mut sizes = Rng::of(shape, "sizes");
             if matches!(shape % SHAPES, 0 | 4 | 6) {
-                source["splitBytes"] = json!(sizes.between(20, 300));
+                files["splitBytes"] = json!(sizes.between(20, 300));
             }
             if matches!(shape % SHAPES, 2 | 4 | 8) {
-                source["combineBytes"] = json!(sizes.between(200, 2000));
+                files["combineBytes"] = json!(sizes.between(200, 2000));
             }
-            json!({"files": source})
+            json!({"files": files})
         } else {
             files.clear();
             json!({"items": {"values": values, "shards": shards}})
@@ -116,6 +172,9 @@ impl SimulatedJob {
                 "shards": rng.between(1, 5),
             }}),
         ];
+        if skips {
+            pass_over_bad_records(&mut source, &mut steps, has_dead_letters);
+        }
         let mut sums: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
         for (key, value) in &records {
             let sum = sums.entry(*key).or_default();
@@ -166,6 +225,8 @@ impl SimulatedJob {
             source: PlannedSource::default(),
             tables: TableFiles::new(),
             lines,
+            skipped,
+            has_dead_letters,
         }
     }
 
@@ -178,6 +239,8 @@ impl SimulatedJob {
             source: PlannedSource::default(),
             tables: TableFiles::new(),
             lines: Vec::new(),
+            skipped: BTreeMap::new(),
+            has_dead_letters: false,
         }
     }
 

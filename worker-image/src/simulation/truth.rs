@@ -85,7 +85,7 @@ impl Truth {
             Applied::Aborted { upload } => {
                 let aborted = state.reports.iter().find(|(_, report)| {
                     matches!(report, Report::Done(output)
-                        if upload_of(output) == Some(*upload))
+                        if uploads_of(output).any(|own| own == *upload))
                 });
                 let aborted = aborted.map(|(task, _)| *task);
                 state.lost.extend(aborted);
@@ -202,6 +202,17 @@ impl Truth {
             is_shuffle.then(|| (task, shuffle_path(task)))
         });
         shuffled.collect()
+    }
+
+    /// Records that committed tasks skipped, by the number of the place.
+    pub(super) fn skipped(&self) -> BTreeMap<u32, u64> {
+        let winners = self.state().winners(u64::MAX - 1);
+        let mut skipped = BTreeMap::new();
+        let outputs = winners.values().map(|(_, output)| output);
+        for bad in outputs.flat_map(TaskOutput::bad_records) {
+            *skipped.entry(bad.origin.number()).or_default() += bad.skipped;
+        }
+        skipped
     }
 
     /// Returns how the job ended, if the result is durable.
@@ -327,16 +338,16 @@ fn is_result(record: &LogRecord) -> bool {
     matches!(record, LogRecord::Result(_))
 }
 
-fn upload_of(output: &TaskOutput) -> Option<&str> {
-    let FilePlace::Final(place) = &output.file.place else {
-        return None;
-    };
-    match &**place {
-        FinalPlace::Multipart { upload, .. } => Some(upload),
-        FinalPlace::Staged { .. } => None,
-    }
+fn uploads_of(output: &TaskOutput) -> impl Iterator<Item = &str> {
+    output.files().filter_map(|file| match &file.place {
+        FilePlace::Shuffle => None,
+        FilePlace::Final(place) => match &**place {
+            FinalPlace::Multipart { upload, .. } => Some(upload.as_str()),
+            FinalPlace::Staged { .. } => None,
+        },
+    })
 }
 
 fn has_upload(record: &LogRecord, upload: &str) -> bool {
-    matches!(record, LogRecord::Done { output, .. } if upload_of(output) == Some(upload))
+    matches!(record, LogRecord::Done { output, .. } if uploads_of(output).any(|own| own == upload))
 }

@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use zephyr_engine::id::TaskAttempt;
-use zephyr_engine::ops::{Flow, OperatorError, StageProgram, StepRun};
+use zephyr_engine::ops::{Flow, OperatorError, Receiver, Rejected, StageProgram, StepRun};
+use zephyr_engine::pipeline::Origin;
 use zephyr_engine::plan::Stage;
 use zephyr_engine::record::{LINE_LIMIT_FIELD, Record, RecordParser};
 
@@ -29,6 +30,7 @@ use self::process::{End, Interest, Process, READ_BYTES, Received, Stream};
 use self::stderr::StderrLog;
 use crate::task::context::TaskContext;
 use crate::task::error::TaskError;
+use crate::task::input::Place;
 use crate::task::run::{ProgressCounters, placed};
 
 pub(super) use self::error::ExecError;
@@ -118,8 +120,34 @@ impl From<TooLong> for Pass {
     }
 }
 
-/// Receives the records at the end of the stage.
-type Sink<'s> = dyn FnMut(Record) -> Result<(), TaskError> + 's;
+/// Receives the records at the end of the stage, and those that a step passes over. The place is
+/// that of the record of the input, or the line of the last command's output.
+pub(super) trait Sink {
+    /// A record that has passed all steps.
+    fn pass(&mut self, record: Record, place: Place<'_>) -> Result<(), TaskError>;
+
+    /// A record on which a step failed that passes over such records.
+    fn reject(&mut self, rejected: Rejected, place: Place<'_>) -> Result<(), TaskError>;
+}
+
+/// What follows the steps before or after a command.
+struct Onward<'a, 'p> {
+    links: &'a mut [Link<'p>],
+    shared: &'a Shared,
+    sink: &'a mut dyn Sink,
+    place: Place<'a>,
+}
+
+impl Receiver<Pass> for Onward<'_, '_> {
+    fn pass(&mut self, record: Record) -> Result<(), Pass> {
+        deliver(self.links, self.shared, self.sink, record, self.place)
+    }
+
+    fn reject(&mut self, rejected: Rejected) -> Result<(), Pass> {
+        let rejected = self.sink.reject(rejected, self.place);
+        rejected.map_err(Pass::Failed)
+    }
+}
 
 /// When to stop moving bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -186,13 +214,17 @@ impl<'p> Chain<'p> {
         &mut self,
         steps: &mut StepRun<'_>,
         record: Record,
-        sink: &mut Sink<'_>,
+        sink: &mut dyn Sink,
+        place: Place<'_>,
     ) -> Result<Flow, TaskError> {
-        if self.links.is_empty() {
-            return steps.push(record, sink);
-        }
         let Self { links, shared } = self;
-        let pushed = steps.push(record, &mut |record| deliver(links, shared, sink, record));
+        let mut onward = Onward {
+            links,
+            shared,
+            sink,
+            place,
+        };
+        let pushed = steps.push(record, &mut onward);
         match pushed {
             Ok(flow) => Ok(flow),
             Err(Pass::Enough) => Ok(Flow::Stop),
@@ -204,8 +236,13 @@ impl<'p> Chain<'p> {
         }
     }
 
+    /// How many records arrived at each step after a command that passes over bad records.
+    pub(super) fn arrived(&self) -> impl Iterator<Item = (Origin, u64)> {
+        self.links.iter().flat_map(|link| link.after.arrived())
+    }
+
     /// Ends the input of the commands and passes on the rest of their output.
-    pub(super) fn finish(&mut self, sink: &mut Sink<'_>) -> Result<(), TaskError> {
+    pub(super) fn finish(&mut self, sink: &mut dyn Sink) -> Result<(), TaskError> {
         if let Some(first) = self.links.first_mut() {
             first.end_records();
         }
@@ -225,11 +262,12 @@ impl<'p> Chain<'p> {
 fn deliver(
     links: &mut [Link<'_>],
     shared: &Shared,
-    sink: &mut Sink<'_>,
+    sink: &mut dyn Sink,
     record: Record,
+    place: Place<'_>,
 ) -> Result<(), Pass> {
     let Some(first) = links.first_mut() else {
-        return sink(record).map_err(Pass::Failed);
+        return sink.pass(record, place).map_err(Pass::Failed);
     };
     if !first.takes_input() {
         first.records = Records::WereRefused;
@@ -247,7 +285,7 @@ fn deliver(
 fn pump(
     links: &mut [Link<'_>],
     shared: &Shared,
-    sink: &mut Sink<'_>,
+    sink: &mut dyn Sink,
     until: Until,
 ) -> Result<(), Pass> {
     let mut idle_since = Instant::now();
@@ -311,7 +349,7 @@ fn serve(
     index: usize,
     ready: &[Stream],
     shared: &Shared,
-    sink: &mut Sink<'_>,
+    sink: &mut dyn Sink,
 ) -> Result<u64, Pass> {
     let (before, rest) = links.split_at_mut(index);
     let Some((link, next)) = rest.split_first_mut() else {
@@ -484,7 +522,7 @@ impl Link<'_> {
         &mut self,
         next: &mut [Link<'_>],
         shared: &Shared,
-        sink: &mut Sink<'_>,
+        sink: &mut dyn Sink,
     ) -> Result<u64, Pass> {
         let bytes = match self.process.receive(&mut self.buffer) {
             Ok(Received::Bytes(bytes)) => bytes,
@@ -499,7 +537,7 @@ impl Link<'_> {
             buffer,
             ..
         } = self;
-        let place = (&self.step, &self.task);
+        let output = format!("{}: {}", self.step, self.task);
         let passed = lines.push(&buffer[..bytes], |number, line| {
             if line.iter().all(u8::is_ascii_whitespace) {
                 return Ok(());
@@ -507,11 +545,17 @@ impl Link<'_> {
             let record = parser
                 .parse(line)
                 .map_err(|error| Pass::Line(number, line.to_vec(), error.to_string()))?;
-            let pushed = after.push(record, &mut |record| deliver(next, shared, sink, record));
-            match pushed {
+            let place = Place::of_output(&output, number);
+            let mut onward = Onward {
+                links: &mut *next,
+                shared,
+                sink: &mut *sink,
+                place,
+            };
+            match after.push(record, &mut onward) {
                 Ok(Flow::Continue) => Ok(()),
                 Ok(Flow::Stop) => Err(Pass::Enough),
-                Err(error) => Err(in_place(error, place, number)),
+                Err(error) => Err(in_place(error, place)),
             }
         });
         match passed {
@@ -547,12 +591,11 @@ impl Link<'_> {
 }
 
 /// Puts the line of the output in front of a step's message.
-fn in_place(error: Pass, (step, task): (&String, &String), number: u64) -> Pass {
+fn in_place(error: Pass, place: Place<'_>) -> Pass {
     let error = match error {
         Pass::Step(error) => TaskError::Operate(error),
         Pass::Failed(error) => error,
         Pass::Enough | Pass::Line(..) | Pass::TooLong(_) => return error,
     };
-    let place = format!("{step}: {task}: line {number} of the output");
     Pass::Failed(placed(error, &place))
 }

@@ -20,6 +20,7 @@ use zephyr_store::shuffle::{
 use zephyr_store::storage::{InputFile, Location, ObjectReader, ReadCounter};
 
 use crate::task::context::TaskContext;
+use crate::task::dead_letter::LetterPlace;
 use crate::task::error::TaskError;
 use crate::task::run::{InputPart, ProgressCounters};
 
@@ -51,6 +52,29 @@ enum PlaceKind {
     Byte,
     Item,
     Group,
+    /// A line of a command's output.
+    Output,
+}
+
+impl<'a> Place<'a> {
+    /// A line of the output of the command with this name.
+    pub(super) fn of_output(input: &'a str, number: u64) -> Self {
+        Self {
+            input,
+            number,
+            kind: PlaceKind::Output,
+        }
+    }
+
+    /// The same for a dead letter.
+    pub(super) fn in_letter(&self) -> LetterPlace {
+        match self.kind {
+            PlaceKind::Byte => LetterPlace::Byte(self.number),
+            PlaceKind::Line | PlaceKind::Item | PlaceKind::Group | PlaceKind::Output => {
+                LetterPlace::Line(self.number)
+            }
+        }
+    }
 }
 
 impl std::fmt::Display for Place<'_> {
@@ -65,12 +89,24 @@ impl std::fmt::Display for Place<'_> {
             PlaceKind::Byte => write!(f, "{input}: {}", LinePlace::Byte(*number)),
             PlaceKind::Item => write!(f, "{input}[{}]", number - 1),
             PlaceKind::Group => write!(f, "{input}: record {number}"),
+            PlaceKind::Output => write!(f, "{input}: line {number} of the output"),
         }
     }
 }
 
-/// Receives a record; returns whether to continue.
-pub(super) type Taker<'a> = dyn FnMut(Record, Place<'_>) -> Result<bool, TaskError> + 'a;
+/// A line that is no record.
+pub(super) struct BadLine<'a> {
+    /// What is wrong.
+    pub(super) error: ReadError,
+    /// The line, as far as it is in memory.
+    pub(super) bytes: &'a [u8],
+    /// Whether that is the whole line.
+    pub(super) is_whole: bool,
+}
+
+/// Receives a record, or a line that is none; returns whether to continue.
+pub(super) type Taker<'a> =
+    dyn FnMut(Result<Record, BadLine<'_>>, Place<'_>) -> Result<bool, TaskError> + 'a;
 
 /// Reads parts of files, one after the other. Small files are opened before their turn.
 pub(super) fn read_files(
@@ -118,7 +154,23 @@ fn read_part(uri: &str, mut reader: FileReader, take: &mut Taker<'_>) -> Result<
     } else {
         PlaceKind::Byte
     };
-    while let Some((record, number)) = reader.next_record().map_err(TaskError::ReadInput)? {
+    loop {
+        let (record, number) = match reader.next_record() {
+            Ok(None) => return Ok(true),
+            Ok(Some((record, number))) => (Ok(record), number),
+            Err(error) => match error.line() {
+                Some(line) => {
+                    let (bytes, is_whole) = reader.bad_line();
+                    let bad = BadLine {
+                        error,
+                        bytes,
+                        is_whole,
+                    };
+                    (Err(bad), line)
+                }
+                None => return Err(TaskError::ReadInput(error)),
+            },
+        };
         let place = Place {
             input: uri,
             number,
@@ -128,7 +180,6 @@ fn read_part(uri: &str, mut reader: FileReader, take: &mut Taker<'_>) -> Result<
             return Ok(false);
         }
     }
-    Ok(true)
 }
 
 /// Opens a file; without a `format`, its extension implies one.
@@ -204,7 +255,7 @@ pub(super) fn read_items(
             })
         })?;
         if !take(
-            record,
+            Ok(record),
             Place {
                 input: ITEMS,
                 number,
@@ -253,7 +304,7 @@ pub(super) fn read_shuffle(
     for (number, record) in (1..).zip(merger.records(merge.streams()?)) {
         let record = record.map_err(|error: ShuffleError| TaskError::Shuffle(error))?;
         if !take(
-            record,
+            Ok(record),
             Place {
                 input: &input,
                 number,

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use zephyr_engine::coordinator::record::{FinalPlace, OutputFile};
 use zephyr_engine::id::TaskAttempt;
-use zephyr_engine::ops::StageProgram;
+use zephyr_engine::ops::{Rejected, StageProgram};
 use zephyr_engine::pipeline::Format;
 use zephyr_engine::plan::{Stage, StageOutput};
 use zephyr_engine::record::Record;
@@ -40,7 +40,14 @@ impl<'p> Output<'p> {
         spill: SpillFolder,
     ) -> Result<Self, TaskError> {
         match (&stage.output, program.combiner()) {
-            (StageOutput::Sink { format }, _) => Self::begin_final(context, stage, *format, task),
+            (StageOutput::Sink { format }, _) => {
+                let path = &context.setup.sink_path;
+                let compression = context.setup.sink_compression;
+                let compression = compression.unwrap_or_else(|| Compression::of_path(path));
+                let (uri, writer) = begin_final(context, stage, path, *format, compression, task)?;
+                let writer = Box::new(writer);
+                Ok(Self::Final { uri, writer })
+            }
             (StageOutput::Shuffle { partitions, .. }, Some(combiner)) => {
                 let writer = ShuffleWriter::new(combiner, spill, context.buffer_bytes());
                 Ok(Self::Shuffle {
@@ -55,37 +62,13 @@ impl<'p> Output<'p> {
         }
     }
 
-    fn begin_final(
-        context: &TaskContext,
-        stage: &Stage,
-        format: Format,
-        task: TaskAttempt,
-    ) -> Result<Self, TaskError> {
-        let setup = &context.setup;
-        let path = output_path(&setup.sink_path, task.task.shard.0, stage.shards)
-            .map_err(|error| TaskError::FollowAssignment(error.to_string()))?;
-        let location = Location::parse_local(&path)
-            .map_err(|error| TaskError::FollowAssignment(error.to_string()))?;
-        let uri = location.to_string();
-        // On a local disk, jobs and attempts stage their files under different names.
-        let writer = format!("{}.{}", setup.storage.job(), task.attempt);
-        let upload = PartUpload::begin(&setup.runtime, setup.storage.stores(), &location, &writer)
-            .map_err(TaskError::Store)?;
-        let compression = setup
-            .sink_compression
-            .unwrap_or_else(|| Compression::of_path(&uri));
-        let writer =
-            FileWriter::new(&uri, format, compression, upload).map_err(TaskError::WriteOutput)?;
-        Ok(Self::Final {
-            uri,
-            writer: Box::new(writer),
-        })
-    }
-
-    /// Adds a record.
-    pub(super) fn push(&mut self, record: Record) -> Result<(), TaskError> {
+    /// Adds a record; returns it if the shuffling step passes over it.
+    pub(super) fn push(&mut self, record: Record) -> Result<Option<Rejected>, TaskError> {
         match self {
-            Self::Final { writer, .. } => writer.write(&record).map_err(TaskError::WriteOutput),
+            Self::Final { writer, .. } => {
+                writer.write(&record).map_err(TaskError::WriteOutput)?;
+                Ok(None)
+            }
             Self::Shuffle { writer, .. } => writer.push(record).map_err(TaskError::from),
         }
     }
@@ -98,33 +81,7 @@ impl<'p> Output<'p> {
     ) -> Result<OutputFile, TaskError> {
         let setup = &context.setup;
         match self {
-            Self::Final { uri, writer } => {
-                let rows = writer.rows();
-                let mut upload = writer.finish().map_err(TaskError::WriteOutput)?;
-                upload
-                    .flush()
-                    .map_err(|error| TaskError::Bug(error.to_string()))?;
-                let uploaded = upload.finish().map_err(TaskError::Store)?;
-                if defect::is(Defect::FinalFileCompletedByTheWorker) {
-                    complete_at_once(context, &uri, &uploaded.place)?;
-                }
-                let place = match uploaded.place {
-                    UploadPlace::Multipart { upload, parts } => {
-                        FinalPlace::Multipart { uri, upload, parts }
-                    }
-                    UploadPlace::Staged(staged) => FinalPlace::Staged {
-                        uri,
-                        staged: staged.to_string(),
-                    },
-                };
-                let place = place.into();
-                Ok(OutputFile {
-                    rows,
-                    bytes: uploaded.bytes,
-                    crc32c: uploaded.crc32c,
-                    place,
-                })
-            }
+            Self::Final { uri, writer } => finish_final(context, uri, *writer),
             Self::Shuffle { writer, partitions } => {
                 Ok(writer.finish(&setup.runtime, &setup.storage, task, partitions)?)
             }
@@ -133,12 +90,72 @@ impl<'p> Output<'p> {
 
     /// Deletes the output after a failure. Parts that cannot be deleted are never completed.
     pub(super) fn abandon(self, context: &TaskContext) {
-        if let Self::Final { writer, uri } = self
-            && let Some(upload) = writer.abandon()
-            && let Err(error) = upload.discard(context.setup.storage.stores())
-        {
-            tracing::info!(%uri, %error, "an unfinished upload stays until the bucket's lifecycle rule removes it");
+        if let Self::Final { writer, uri } = self {
+            give_up_final(context, &uri, *writer);
         }
+    }
+}
+
+/// Begins a final file of an attempt; returns it with its name.
+pub(super) fn begin_final(
+    context: &TaskContext,
+    stage: &Stage,
+    path: &str,
+    format: Format,
+    compression: Compression,
+    task: TaskAttempt,
+) -> Result<(String, FileWriter<PartUpload>), TaskError> {
+    let setup = &context.setup;
+    let path = output_path(path, task.task.shard.0, stage.shards)
+        .map_err(|error| TaskError::FollowAssignment(error.to_string()))?;
+    let location = Location::parse_local(&path)
+        .map_err(|error| TaskError::FollowAssignment(error.to_string()))?;
+    let uri = location.to_string();
+    // On a local disk, jobs and attempts stage their files under different names.
+    let writer = format!("{}.{}", setup.storage.job(), task.attempt);
+    let upload = PartUpload::begin(&setup.runtime, setup.storage.stores(), &location, &writer)
+        .map_err(TaskError::Store)?;
+    let writer =
+        FileWriter::new(&uri, format, compression, upload).map_err(TaskError::WriteOutput)?;
+    Ok((uri, writer))
+}
+
+/// Ends a final file after all records were added.
+pub(super) fn finish_final(
+    context: &TaskContext,
+    uri: String,
+    writer: FileWriter<PartUpload>,
+) -> Result<OutputFile, TaskError> {
+    let rows = writer.rows();
+    let mut upload = writer.finish().map_err(TaskError::WriteOutput)?;
+    upload
+        .flush()
+        .map_err(|error| TaskError::Bug(error.to_string()))?;
+    let uploaded = upload.finish().map_err(TaskError::Store)?;
+    if defect::is(Defect::FinalFileCompletedByTheWorker) {
+        complete_at_once(context, &uri, &uploaded.place)?;
+    }
+    let place = match uploaded.place {
+        UploadPlace::Multipart { upload, parts } => FinalPlace::Multipart { uri, upload, parts },
+        UploadPlace::Staged(staged) => FinalPlace::Staged {
+            uri,
+            staged: staged.to_string(),
+        },
+    };
+    Ok(OutputFile {
+        rows,
+        bytes: uploaded.bytes,
+        crc32c: uploaded.crc32c,
+        place: place.into(),
+    })
+}
+
+/// Deletes a final file that is not complete.
+pub(super) fn give_up_final(context: &TaskContext, uri: &str, writer: FileWriter<PartUpload>) {
+    if let Some(upload) = writer.abandon()
+        && let Err(error) = upload.discard(context.setup.storage.stores())
+    {
+        tracing::info!(%uri, %error, "an unfinished upload stays until the bucket's lifecycle rule removes it");
     }
 }
 

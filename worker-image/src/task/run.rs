@@ -1,20 +1,25 @@
 //! Runs one attempt, on a thread with a stack that a deep expression does not exhaust.
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use zephyr_engine::coordinator::Setback;
-use zephyr_engine::coordinator::record::TaskOutput;
+use zephyr_engine::coordinator::record::{MoreOutput, TaskOutput};
 use zephyr_engine::id::TaskAttempt;
-use zephyr_engine::ops::{Flow, StageProgram};
-use zephyr_engine::plan::Stage;
+use zephyr_engine::ops::{Flow, Rejected, StageProgram};
+use zephyr_engine::pipeline::Origin;
+use zephyr_engine::plan::{Stage, StageOutput};
+use zephyr_engine::record::Record;
 use zephyr_store::storage::{CallKind, InputFile, Location, StorageError, is_object_alone};
 
+use crate::task::bad::BadBook;
 use crate::task::context::TaskContext;
+use crate::task::dead_letter::{BadRecord, DeadLetters, LetterPlace, Reason};
 use crate::task::error::{TaskError, TaskFailure};
-use crate::task::exec::Chain;
-use crate::task::input::{Place, read_files, read_items, read_shuffle};
+use crate::task::exec::{Chain, Sink};
+use crate::task::input::{BadLine, Place, read_files, read_items, read_shuffle};
 use crate::task::output::Output;
 
 /// The assignment.
@@ -179,28 +184,168 @@ fn execute(
         stage.ok_or_else(|| TaskError::FollowAssignment(format!("there is no {}", task.task)))?;
     let program = context.program(stage, counters)?;
     let spill = context.spill.counting(&counters.written);
-    let mut output = Output::begin(context, stage, &program, task, spill)?;
-    match pass_records(
-        context,
-        assignment,
-        stage,
-        &program,
-        &mut output,
-        counters,
-        trace,
-    ) {
-        Ok(records_in) => {
-            let file = output.finish(context, task)?;
-            Ok(TaskOutput {
-                file,
-                records_in,
-                bytes_in: counters.bytes.load(Ordering::Relaxed),
-            })
+    let mut bad_files = BTreeMap::new();
+    loop {
+        let mut sink = RecordSink {
+            context,
+            stage,
+            task,
+            output: Output::begin(context, stage, &program, task, spill.clone())?,
+            bad: BadBook::new(&context.setup.plan, stage),
+            dead_letters: DeadLetters::new(context, stage),
+            on_error: match &stage.output {
+                StageOutput::Shuffle { on_error, .. } => *on_error,
+                StageOutput::Sink { .. } => None,
+            },
+        };
+        let good = without(assignment, &bad_files);
+        let passed = sink.reject_files(&bad_files).and_then(|()| {
+            pass_records(context, &good, stage, &program, &mut sink, counters, trace)
+        });
+        match passed {
+            Ok(records_in) => {
+                let bytes_in = counters.bytes.load(Ordering::Relaxed);
+                return sink.finish(records_in, bytes_in);
+            }
+            Err(error) => {
+                let has_dead_letters = sink.dead_letters.has(Origin::Source);
+                sink.abandon();
+                match bad_file(&good, &error).filter(|_| has_dead_letters) {
+                    // Nothing of a bad file may go on, so the attempt begins again without it.
+                    Some(file) => bad_files.insert(file, error.to_string()),
+                    None => return Err(error),
+                };
+            }
         }
-        Err(error) => {
-            output.abandon(context);
-            Err(error)
+    }
+}
+
+/// The file that is bad as a whole, if the attempt reads all of it. Nobody knows what the tasks make
+/// of it that read its other parts.
+fn bad_file(assignment: &Assignment, error: &TaskError) -> Option<String> {
+    let (TaskError::ReadInput(error), TaskInput::Files(parts)) = (error, &assignment.input) else {
+        return None;
+    };
+    let file = error.bad_file()?;
+    let is_whole =
+        |part: &InputPart| part.file.uri == file && part.from == 0 && part.to >= part.file.size;
+    parts.iter().any(is_whole).then(|| file.to_owned())
+}
+
+/// The assignment without these files.
+fn without(assignment: &Assignment, files: &BTreeMap<String, String>) -> Assignment {
+    let mut rest = assignment.clone();
+    if let TaskInput::Files(parts) = &mut rest.input {
+        parts.retain(|part| !files.contains_key(&part.file.uri));
+    }
+    rest
+}
+
+/// Where the records of an attempt end.
+struct RecordSink<'c, 'p> {
+    context: &'c TaskContext,
+    stage: &'c Stage,
+    task: TaskAttempt,
+    output: Output<'p>,
+    bad: BadBook,
+    dead_letters: DeadLetters,
+    /// The place of the shuffling step, if it passes over bad records.
+    on_error: Option<Origin>,
+}
+
+impl RecordSink<'_, '_> {
+    /// Counts a bad record, and writes it if its place writes dead letters.
+    fn write_off(
+        &mut self,
+        origin: Origin,
+        place: Place<'_>,
+        step: &str,
+        error: &str,
+        record: &BadRecord<'_>,
+    ) -> Result<(), TaskError> {
+        let said = if step.is_empty() {
+            error.to_owned()
+        } else {
+            format!("{step}: {error}")
+        };
+        self.bad.skip(origin, place, said);
+        let source = origin.to_string();
+        let reason = Reason {
+            input: place.input,
+            place: place.in_letter(),
+            step: if step.is_empty() { &source } else { step },
+            error,
+        };
+        let (context, stage, task) = (self.context, self.stage, self.task);
+        self.dead_letters
+            .write(context, stage, task, origin, &reason, record)
+    }
+
+    /// Writes files as dead letters, each as a whole, with what is wrong with it.
+    fn reject_files(&mut self, files: &BTreeMap<String, String>) -> Result<(), TaskError> {
+        let origin = Origin::Source;
+        let source = origin.to_string();
+        for (file, error) in files {
+            self.bad.arrived(origin, 1);
+            self.bad.skip_file(origin, error);
+            let reason = Reason {
+                input: file,
+                place: LetterPlace::File,
+                step: &source,
+                error,
+            };
+            let (context, stage, task) = (self.context, self.stage, self.task);
+            self.dead_letters
+                .write(context, stage, task, origin, &reason, &BadRecord::File)?;
         }
+        Ok(())
+    }
+
+    fn finish(self, records_in: u64, bytes_in: u64) -> Result<TaskOutput, TaskError> {
+        let file = match self.output.finish(self.context, self.task) {
+            Ok(file) => file,
+            Err(error) => {
+                self.dead_letters.abandon(self.context);
+                return Err(error);
+            }
+        };
+        let more = MoreOutput {
+            bad: self.bad.finish(),
+            files: self.dead_letters.finish(self.context)?,
+        };
+        Ok(TaskOutput {
+            file,
+            records_in,
+            bytes_in,
+            more: more.boxed(),
+        })
+    }
+
+    fn abandon(self) {
+        self.output.abandon(self.context);
+        self.dead_letters.abandon(self.context);
+    }
+}
+
+impl Sink for RecordSink<'_, '_> {
+    fn pass(&mut self, record: Record, place: Place<'_>) -> Result<(), TaskError> {
+        if let Some(origin) = self.on_error {
+            self.bad.arrived(origin, 1);
+        }
+        match self.output.push(record)? {
+            None => Ok(()),
+            Some(rejected) => Sink::reject(self, rejected, place),
+        }
+    }
+
+    fn reject(&mut self, rejected: Rejected, place: Place<'_>) -> Result<(), TaskError> {
+        let Rejected {
+            origin,
+            error,
+            record,
+        } = rejected;
+        let record = BadRecord::Json(record.as_json_str());
+        self.write_off(origin, place, &error.path, &error.message, &record)
     }
 }
 
@@ -211,7 +356,7 @@ fn pass_records(
     assignment: &Assignment,
     stage: &Stage,
     program: &StageProgram,
-    output: &mut Output<'_>,
+    sink: &mut RecordSink<'_, '_>,
     counters: &Arc<ProgressCounters>,
     trace: Option<&dyn Trace>,
 ) -> Result<u64, TaskError> {
@@ -221,14 +366,25 @@ fn pass_records(
         return Ok(records_in);
     }
     let mut chain = Chain::start(context, stage, program, assignment.task, counters)?;
-    let mut take = |record, place: Place<'_>| {
+    let mut take = |read: Result<Record, BadLine<'_>>, place: Place<'_>| {
+        let record = match read {
+            Ok(record) => record,
+            Err(bad) if sink.bad.has(Origin::Source) => {
+                sink.bad.arrived(Origin::Source, 1);
+                let line = BadRecord::Line(bad.bytes, bad.is_whole);
+                let problem = bad.error.problem();
+                sink.write_off(Origin::Source, place, "", &problem, &line)?;
+                return Ok(true);
+            }
+            Err(bad) => return Err(TaskError::ReadInput(bad.error)),
+        };
         if let Some(trace) = trace {
             trace.note(place.input, place.number);
         }
         records_in += 1;
         counters.records.fetch_add(1, Ordering::Relaxed);
         let flow = chain
-            .push(&mut steps, record, &mut |record| output.push(record))
+            .push(&mut steps, record, sink, place)
             .map_err(|error| placed(error, &place))?;
         Ok(matches!(flow, Flow::Continue))
     };
@@ -254,7 +410,11 @@ fn pass_records(
             )));
         }
     }
-    chain.finish(&mut |record| output.push(record))?;
+    chain.finish(sink)?;
+    sink.bad.arrived(Origin::Source, records_in);
+    for (origin, records) in steps.arrived().chain(chain.arrived()) {
+        sink.bad.arrived(origin, records);
+    }
     Ok(records_in)
 }
 

@@ -2,6 +2,7 @@
 //! failures are reported.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -12,7 +13,9 @@ use tokio::runtime::Runtime;
 use zephyr_engine::coordinator::Setback;
 use zephyr_engine::coordinator::record::{FailureClass, FilePlace, TaskOutput};
 use zephyr_engine::id::{Epoch, JobUid, StageId, TaskAttempt};
-use zephyr_engine::pipeline::{Aggregate, Format, GroupBy, Pipeline, Sink, Source, Step};
+use zephyr_engine::pipeline::{
+    Aggregate, Format, GroupBy, OnError, Origin, Pipeline, Sink, Source, Step,
+};
 use zephyr_engine::plan::{Plan, StageOutput, plan};
 use zephyr_store::finalize::{Finalized, finalize};
 use zephyr_store::formats::ReadLimits;
@@ -72,6 +75,7 @@ impl Job {
             },
             values: zephyr_engine::pipeline::Values::new(),
             tables: zephyr_engine::pipeline::Tables::new(),
+            on_errors: zephyr_engine::pipeline::OnErrors::new(),
         };
         let storage =
             JobStorage::new(stores, "s3://work/jobs", JobUid::parse("uid").unwrap()).unwrap();
@@ -636,4 +640,127 @@ fn a_task_that_panics_has_failed_with_the_message_of_the_panic() {
         failure.error,
         "the task panicked: no place for record 1 of s3://in/a.jsonl"
     );
+}
+
+/// Bad records of this place are written to dead letters.
+fn with_dead_letters(mut job: Job, origins: &[Origin]) -> Job {
+    for origin in origins {
+        let on_error = OnError {
+            dead_letter: Some(format!("s3://out/bad/{}-{{shard}}.jsonl", origin.number())),
+            max_skipped: None,
+            max_skipped_per_million: None,
+            shows_messages: true,
+        };
+        job.pipeline.on_errors.insert(*origin, on_error);
+    }
+    job
+}
+
+impl Job {
+    /// The texts of the dead letters of all tasks, and the rows of the last stage.
+    fn dead_letters(&self) -> (Vec<(String, String)>, u64) {
+        let outputs = self.run().unwrap();
+        let stores = self.storage.stores();
+        let mut found = Vec::new();
+        for file in outputs.iter().flat_map(|(_, output)| output.more_files()) {
+            let completed = self.runtime.block_on(finalize(stores, file)).unwrap();
+            assert_eq!(completed, Finalized::Stands);
+            let FilePlace::Final(place) = &file.place else {
+                panic!("{:?}", file.place)
+            };
+            let location = Location::parse(place.uri()).unwrap();
+            let bytes = self.runtime.block_on(fetch(stores, &location)).unwrap();
+            let text = String::from_utf8(bytes.to_vec()).unwrap();
+            assert_eq!(text.lines().count() as u64, file.rows);
+            found.push((place.uri().to_owned(), text));
+        }
+        let rows = outputs.iter().map(|(_, output)| output.file.rows).sum();
+        (found, rows)
+    }
+}
+
+#[test]
+fn of_a_damaged_file_nothing_passes_and_the_dead_letter_names_it_as_a_whole() {
+    let plain = "1\n2\nx\n".repeat(50_000);
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
+    encoder.write_all(plain.as_bytes()).unwrap();
+    let mut damaged = encoder.finish().unwrap();
+    damaged.truncate(damaged.len() / 2);
+    let files: [(&str, &[u8]); 2] = [("a.jsonl.gz", &damaged), ("b.jsonl", b"4\ny\n5\n")];
+    let job = Job::new(Vec::new(), &files, "s3://out/part-{shard}.jsonl");
+    let (letters, rows) = with_dead_letters(job, &[Origin::Source]).dead_letters();
+    assert_eq!(rows, 2, "nothing of the damaged file");
+    let [(first, whole), (second, line)] = &letters[..] else {
+        panic!("{letters:?}")
+    };
+    assert_eq!(first, "s3://out/bad/0-0.jsonl");
+    assert!(
+        whole.starts_with(r#"{"file":"s3://in/a.jsonl.gz","line":null,"step":"spec.pipeline.source.files","error":"s3://in/a.jsonl.gz: byte "#),
+        "{whole}"
+    );
+    assert!(
+        !whole.contains("record") && whole.lines().count() == 1,
+        "{whole}"
+    );
+    assert_eq!(second, "s3://out/bad/0-1.jsonl");
+    assert!(
+        line.contains(r#""line":2,"#) && line.contains(r#""record":"y"}"#),
+        "{line}"
+    );
+}
+
+#[test]
+fn records_that_fail_before_and_in_a_shuffle_are_dead_letters_of_their_own_step() {
+    let files: [(&str, &[u8]); 1] = [(
+        "a.jsonl",
+        b"{\"k\":1,\"v\":1}\n{\"k\":1,\"v\":\"x\"}\n7\n{\"k\":1,\"v\":2}\n\xff\n",
+    )];
+    let group = GroupBy {
+        key: ".k".to_owned(),
+        aggregates: vec![("s".to_owned(), Aggregate::Sum(".v".to_owned()))],
+        shards: Some(1),
+    };
+    let steps = vec![Step::Map("{k: .k, v: .v}".to_owned()), Step::GroupBy(group)];
+    let origins = [Origin::Source, Origin::Step(0), Origin::Step(1)];
+    let job = Job::new(steps, &files, "s3://out/part-{shard}.jsonl");
+    let job = with_dead_letters(job, &origins);
+    let context = job.context();
+    let task = first_attempt(0, 0);
+    let assignment = Assignment {
+        task,
+        input: job.input(0),
+        trace_records: false,
+    };
+    let output = run(&context, &assignment, &Arc::default(), None).unwrap();
+    let counts: Vec<(Origin, u64)> = output
+        .bad_records()
+        .iter()
+        .map(|bad| (bad.origin, bad.skipped))
+        .collect();
+    assert_eq!(counts, origins.map(|origin| (origin, 1)));
+    let uris: Vec<&str> = output
+        .more_files()
+        .iter()
+        .map(|file| match &file.place {
+            FilePlace::Final(place) => place.uri(),
+            FilePlace::Shuffle => panic!("a shuffle file"),
+        })
+        .collect();
+    assert_eq!(
+        uris,
+        [
+            "s3://out/bad/0-0.jsonl",
+            "s3://out/bad/1-0.jsonl",
+            "s3://out/bad/2-0.jsonl"
+        ]
+    );
+    assert_eq!(
+        zephyr_store::ownership::check(&job.plan(), &job.sink_path, task, &output),
+        Ok(())
+    );
+    // A file of another task, or the same one twice, is not accepted.
+    let mut twice = output.clone();
+    let more = twice.more.as_mut().unwrap();
+    more.files[1] = more.files[0].clone();
+    assert!(zephyr_store::ownership::check(&job.plan(), &job.sink_path, task, &twice).is_err());
 }

@@ -26,6 +26,8 @@ pub(crate) const OUTPUT: &str = "out";
 pub(crate) const STORAGE: &str = "scratch";
 /// The folder of the table.
 pub(crate) const LOOKUP: &str = "lookup";
+/// The folder of the dead letters.
+pub(crate) const DEAD_LETTERS: &str = "out/bad";
 /// The manifest that a job writes last.
 pub(crate) const MANIFEST: &str = "_SUCCESS.json";
 /// A placeholder in a random manifest for the address of the folder that contains all of the above.
@@ -80,6 +82,8 @@ pub(crate) struct Case {
     /// All files and keys that exist before, by their path below the root.
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     pub(crate) expected: Expected,
+    /// The number of lines of each dead letter, if bad lines are written to some.
+    dead_letters: Option<BTreeMap<String, usize>>,
 }
 
 /// The result of a job.
@@ -115,6 +119,19 @@ impl Case {
                 "key": ".k",
             }});
         }
+        let mut dead_letters = None;
+        if let Some(bad_lines) = source.bad_lines()
+            && sink.is_in_its_own_folder()
+            && dice.percent(50)
+        {
+            let path = format!("{ROOT}/{DEAD_LETTERS}/{{shard}}.jsonl");
+            spec["pipeline"]["source"]["files"]["onError"] =
+                json!({"action": "DeadLetter", "path": path});
+            let named = (0..).zip(bad_lines);
+            let named =
+                named.map(|(shard, lines)| (format!("{DEAD_LETTERS}/{shard}.jsonl"), lines));
+            dead_letters = Some(named.collect());
+        }
         let mut files = source.files();
         files.extend(sink.existing());
         let mut expected = sink.expected(&source, &flow);
@@ -130,6 +147,7 @@ impl Case {
             spec,
             files,
             expected,
+            dead_letters,
         }
     }
 
@@ -207,8 +225,44 @@ impl Case {
                     ..
                 },
                 Ended::Succeeded,
-            ) => compare(after, records, names, kept),
+            ) => {
+                let is_dead_letter = |name: &String| name.starts_with(DEAD_LETTERS);
+                let (letters, rest): (BTreeMap<_, _>, BTreeMap<_, _>) = (after.clone())
+                    .into_iter()
+                    .partition(|(name, _)| is_dead_letter(name));
+                let wrong = compare(&rest, records, names, kept);
+                wrong.or_else(|| self.wrong_dead_letters(&letters))
+            }
         }
+    }
+}
+
+impl Case {
+    /// What is wrong in the dead letters. A shard of which only the first records are taken is not
+    /// read to its end.
+    fn wrong_dead_letters(&self, found: &BTreeMap<String, Vec<u8>>) -> Option<String> {
+        let expected = self.dead_letters.clone().unwrap_or_default();
+        let is_read_to_the_end = !self.spec.to_string().contains("takePerShard");
+        let lines: BTreeMap<String, usize> = found
+            .iter()
+            .map(|(name, bytes)| {
+                let text = String::from_utf8_lossy(bytes);
+                let letters = text
+                    .lines()
+                    .filter_map(|line| serde_json::from_str(line).ok());
+                let own = letters.filter(|letter: &Value| {
+                    letter["record"].is_string() && letter["line"].is_u64()
+                });
+                (name.clone(), own.count())
+            })
+            .collect();
+        let is_right = if is_read_to_the_end {
+            lines == expected
+        } else {
+            let mut all = lines.iter();
+            all.all(|(name, lines)| expected.get(name).is_some_and(|most| lines <= most))
+        };
+        (!is_right).then(|| format!("the dead letters are {lines:?} and should be {expected:?}"))
     }
 }
 

@@ -113,6 +113,11 @@ impl Sink {
         files
     }
 
+    /// Whether the output has a folder in which the job neither reads nor stores anything else.
+    pub(super) fn is_in_its_own_folder(&self) -> bool {
+        self.folder == Folder::Own
+    }
+
     fn folder(&self) -> String {
         match self.folder {
             Folder::Own => OUTPUT.to_owned(),

@@ -72,7 +72,12 @@ pub(super) struct Files {
     split_bytes: Option<usize>,
     /// The size up to which neighbours are combined.
     combine_bytes: Option<usize>,
+    /// Lines that are no records are between the records, and skipped.
+    has_bad_lines: bool,
 }
+
+/// Lines that are no JSON.
+const BAD_LINES: [&str; 6] = ["{", "nul", "[1,2", "1 2", "\u{feff}1", "{\"k\":1,}"];
 
 pub(super) fn draw(dice: &mut Dice) -> Source {
     let shape = dice.pick(&[Shape::Row, Shape::Row, Shape::Text]);
@@ -109,7 +114,11 @@ pub(super) fn draw(dice: &mut Dice) -> Source {
         empty_ok: dice.percent(40),
         split_bytes: dice.pick(&[None, None, None, Some(0), Some(7), Some(20), Some(64)]),
         combine_bytes: dice.pick(&[None, None, None, Some(0), Some(1), Some(60), Some(1000)]),
+        has_bad_lines: false,
     };
+    // Where files are split, the parts of each record are computed here from its line alone.
+    let is_split = files.split_bytes.is_some_and(|bytes| bytes > 0);
+    files.has_bad_lines = shape != Shape::Text && !is_split && dice.percent(40);
     for number in 0..dice.pick(&[0, 1, 1, 3, 3, 4]) {
         let name = format!("{number:03}{extension}");
         let records = records(dice, shape);
@@ -167,6 +176,19 @@ impl Source {
                 shards: Shards::Known(files.shards()),
                 is_of_files: true,
             },
+        }
+    }
+
+    /// The number of bad lines in each file that is read, if bad lines are skipped.
+    pub(super) fn bad_lines(&self) -> Option<Vec<usize>> {
+        match self {
+            // Combined files have fewer shards.
+            Self::Files(files) if files.has_bad_lines && files.combine_bytes.is_none() => {
+                let matched = files.matched().into_iter();
+                // One behind each record, and one at the end.
+                Some(matched.map(|name| files.data[&name].len() + 1).collect())
+            }
+            Self::Files(_) | Self::Items { .. } => None,
         }
     }
 
@@ -308,6 +330,9 @@ impl Files {
                 files[name] = json!(bytes.to_string());
             }
         }
+        if self.has_bad_lines {
+            files["onError"] = json!({"action": "Skip"});
+        }
         files
     }
 
@@ -404,7 +429,13 @@ impl Files {
 
     fn bytes(&self, name: &str, records: &[Value]) -> Vec<u8> {
         let lines = records.iter().map(|record| self.line(record));
-        compressed(name, lines.collect())
+        if !self.has_bad_lines {
+            return compressed(name, lines.collect());
+        }
+        let bad = BAD_LINES.iter().cycle().skip(records.len());
+        let mixed = lines.zip(bad).map(|(line, bad)| format!("{line}{bad}\n"));
+        // The last one has no end.
+        compressed(name, mixed.chain(["[".to_owned()]).collect())
     }
 
     fn line(&self, record: &Value) -> String {

@@ -100,12 +100,27 @@ enum Step {
     OwnDouble,
     /// A command that reads only the first records.
     OwnFirst(usize),
+    /// Skips the records on which an expression of this kind of step fails.
+    SkipSome(Skipping),
+    /// Skips the records on which the key or an aggregate fails.
+    GroupSome(Option<usize>),
+    DeduplicateSome(Option<usize>),
     /// Adds the table's value for the record's key, or else the named value.
     LookUp,
 }
 
 /// How often a step is a command: each of its shards starts a process.
 const OWN_CODE_PERCENT: usize = 5;
+
+/// The step that skips.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Skipping {
+    Map,
+    Filter,
+    /// Fails behind its first result.
+    FlatMap,
+}
+
 /// The name of the value, and the value.
 pub(super) const VALUE: &str = "default";
 pub(super) const DEFAULT: u64 = 20;
@@ -149,6 +164,9 @@ pub(super) fn draw(dice: &mut Dice, flow: Flow, has_table: bool) -> (Vec<Value>,
             0 if has_table && dice.percent(40) => Step::LookUp,
             0 if dice.percent(OWN_CODE_PERCENT) => dice.pick(&[Step::OwnSame, Step::OwnDouble]),
             1 if dice.percent(OWN_CODE_PERCENT) => Step::OwnFirst(dice.pick(&[1, 3])),
+            0 if dice.percent(25) => {
+                Step::SkipSome(dice.pick(&[Skipping::Map, Skipping::Filter, Skipping::FlatMap]))
+            }
             0 => dice.pick(&[
                 Step::KeepAll,
                 Step::KeepSome,
@@ -167,7 +185,9 @@ pub(super) fn draw(dice: &mut Dice, flow: Flow, has_table: bool) -> (Vec<Value>,
                 dice.pick(&[
                     Step::Group(shards),
                     Step::Group(shards),
+                    Step::GroupSome(shards),
                     Step::Deduplicate(shards),
+                    Step::DeduplicateSome(shards),
                     Step::Count,
                 ])
             }
@@ -232,6 +252,23 @@ fn apply(step: Step, flow: &Flow) -> Option<(Value, Flow)> {
         },
         Step::Group(shards) => group(&flow, shards),
         Step::Deduplicate(shards) => deduplicate(&flow, shards),
+        Step::SkipSome(skipping) => skip_some(flow, skipping),
+        Step::GroupSome(shards) => {
+            let (mut manifest, next) = group(&skip(flow).1, shards);
+            let bad = bad(shape).0;
+            if shape == Shape::Row {
+                manifest["groupBy"]["aggregate"]["s"]["sum"] =
+                    json!(format!("if {bad} then error(\"no\") else .v end"));
+            } else {
+                fail_key(&mut manifest["groupBy"]["key"], bad);
+            }
+            (passing_over(manifest), next)
+        }
+        Step::DeduplicateSome(shards) => {
+            let (mut manifest, next) = deduplicate(&skip(flow).1, shards);
+            fail_key(&mut manifest["deduplicate"]["key"], bad(shape).0);
+            (passing_over(manifest), next)
+        }
         Step::Count => {
             let shards = Shards::Known(vec![vec![json!(flow.records().len())]]);
             let shape = Shape::Number;
@@ -262,6 +299,54 @@ fn keep_some(flow: Flow) -> (Value, Flow) {
         Vec::from_iter(keeps(value).then(|| value.clone()))
     });
     (json!({"filter": expression}), kept)
+}
+
+/// A condition that holds for some records, and the same computed here.
+fn bad(shape: Shape) -> (&'static str, fn(&Value) -> bool) {
+    match shape {
+        Shape::Row => (".v == 3 or .v == 4", |value| {
+            matches!(number(&value["v"]), 3 | 4)
+        }),
+        Shape::Text => (". == \"w1\"", |value| value == "w1"),
+        Shape::Group => (".n > 2", |value| number(&value["n"]) > 2),
+        Shape::Number => (". > 2", |value| number(value) > 2),
+        Shape::Key => ("type == \"string\"", Value::is_string),
+    }
+}
+
+/// The condition, and the records for which it does not hold.
+fn skip(flow: Flow) -> (&'static str, Flow) {
+    let shape = flow.shape;
+    let (expression, is_bad) = bad(shape);
+    let kept = flow.each(shape, |value| {
+        Vec::from_iter((!is_bad(value)).then(|| value.clone()))
+    });
+    (expression, kept)
+}
+
+fn passing_over(mut step: Value) -> Value {
+    step["onError"] = json!({"action": "Skip", "maxSkipped": 1_000_000, "maxSkippedPercent": 100});
+    step
+}
+
+fn fail_key(key: &mut Value, bad: &str) {
+    let before = key.as_str().unwrap();
+    *key = json!(format!("if {bad} then error(\"no\") else {before} end"));
+}
+
+fn skip_some(flow: Flow, skipping: Skipping) -> (Value, Flow) {
+    let shape = flow.shape;
+    let (bad, kept) = skip(flow);
+    let otherwise = |result: &str| format!("if {bad} then error(\"no\") else {result} end");
+    let (step, flow) = match skipping {
+        Skipping::Map => (json!({"map": otherwise(".")}), kept),
+        Skipping::Filter => (json!({"filter": otherwise("true")}), kept),
+        Skipping::FlatMap => (
+            json!({"flatMap": format!("., ({})", otherwise("."))}),
+            kept.each(shape, |value| vec![value.clone(), value.clone()]),
+        ),
+    };
+    (passing_over(step), flow)
 }
 
 fn change(flow: Flow) -> (Value, Flow) {

@@ -116,6 +116,7 @@ pub(crate) fn done(task: TaskAttempt) -> TaskDone {
         file,
         records_in: 1,
         bytes_in: 1,
+        more: None,
     };
     to_task_done(task, output)
 }

@@ -130,6 +130,8 @@ fn done(task: TaskAttempt, change: impl FnOnce(&mut wire::TaskDone)) -> worker_m
         path: zephyr_store::shuffle::shuffle_path(task),
     };
     let mut done = wire::TaskDone {
+        bad: Vec::new(),
+        more_files: Vec::new(),
         task: Some(to_wire(task)),
         records_in: 1,
         bytes_in: 1,

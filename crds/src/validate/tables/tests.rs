@@ -67,6 +67,13 @@ fn each_fault_of_a_table_is_named_with_its_field() {
             "spec.pipeline.tables.users.files.paths[0]: has an extension that does not imply a format (got s3://tab/a.csv); .jsonl, .ndjson, .txt or .text, before .gz or .zst if compressed; or set spec.pipeline.tables.users.files.format to text, and take the lines apart in a map step",
         ),
         (
+            json!({"tables": {"users": {
+                "files": {"paths": ["s3://tab/a.jsonl"], "onError": {"action": "Skip"}},
+                "key": ".id",
+            }}}),
+            "spec.pipeline.tables.users.files.onError: is not allowed for a table; no onError: without some of its records a table would give other results",
+        ),
+        (
             json!({"tables": {"users": table("s3://tab/{value:day}.jsonl")}}),
             "spec.pipeline.tables.users.files.paths[0]: contains {value:day}, which has no value (got s3://tab/{value:day}.jsonl); spec.pipeline.values has no value; give it one of this name",
         ),

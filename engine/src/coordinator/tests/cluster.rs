@@ -13,8 +13,8 @@ use crate::id::{
     Attempt, Epoch, SessionId, ShardId, SourceId, StageId, TaskAttempt, TaskId, Timestamp, WorkerId,
 };
 use crate::invariants;
-use crate::pipeline::Format;
-use crate::plan::{Merge, Plan, Stage, StageInput, StageOutput};
+use crate::pipeline::{Format, OnError, Origin};
+use crate::plan::{Merge, Plan, RecordOperation, RecordStep, Stage, StageInput, StageOutput};
 
 /// A plan with stages of these numbers of shards, each of which reads the one before it. The steps
 /// of the stages do not matter to the coordinator.
@@ -53,7 +53,22 @@ pub(super) fn plan_of(shards: &[u32], reads: &[Vec<u32>]) -> Plan {
         values: BTreeMap::new(),
         tables: BTreeMap::new(),
         source_parts: None,
+        on_errors: BTreeMap::new(),
     }
+}
+
+/// The place that skips in a plan of [`skipping`].
+pub(super) const SKIPPING: Origin = Origin::Step(1);
+
+/// The same plan, of which the first stage skips bad records at its only step.
+pub(super) fn skipping(mut plan: Plan, allowed: OnError) -> Plan {
+    plan.stages[0].steps.push(RecordStep {
+        path: "spec.pipeline.steps[1].map".to_owned(),
+        operation: RecordOperation::Map(".a".to_owned()),
+        on_error: Some(SKIPPING),
+    });
+    plan.on_errors.insert(SKIPPING, allowed);
+    plan
 }
 
 pub(super) fn task(stage: u32, shard: u32) -> TaskId {
@@ -93,6 +108,7 @@ pub(super) fn output(task: TaskAttempt, is_last_stage: bool) -> TaskOutput {
         file,
         records_in: 20,
         bytes_in: 200,
+        more: None,
     }
 }
 
@@ -314,6 +330,16 @@ impl TestCluster {
 
     pub(super) fn done(&mut self, name: &'static str, task: TaskAttempt) -> Vec<Effect> {
         let output = output(task, self.is_last(task));
+        self.done_with(name, task, output)
+    }
+
+    /// A worker reports any output.
+    pub(super) fn done_with(
+        &mut self,
+        name: &'static str,
+        task: TaskAttempt,
+        output: TaskOutput,
+    ) -> Vec<Effect> {
         self.held.entry(name).or_default().remove(&task);
         let session = self.session(name);
         self.event(Event::Done {

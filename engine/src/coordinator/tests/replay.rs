@@ -101,7 +101,9 @@ fn a_take_over_after_the_last_final_file_writes_the_manifest() {
         LogRecord::Finalized { task: task(0, 0) },
     ];
     let mut cluster = resume(&records, &[1]);
-    assert!(matches!(&cluster.asked[..], [Effect::WriteManifest { files }] if files.len() == 1));
+    assert!(
+        matches!(&cluster.asked[..], [Effect::WriteManifest { files, .. }] if files.len() == 1)
+    );
     cluster.settle();
     cluster.assert_succeeded();
 }

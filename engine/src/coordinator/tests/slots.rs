@@ -18,6 +18,7 @@ fn of_slots(slots: &[u32], shards: &[u32]) -> TestCluster {
                 slots: *slots,
                 may_ignore_input: false,
             }),
+            on_error: None,
         });
     }
     TestCluster::of_plan(Config::new(3, 0), plan, 1, Vec::new())

@@ -105,7 +105,9 @@ fn fault_seed_the_end_comes_in_order_final_files_then_manifest_then_result() {
     );
     cluster.storage_answers();
     cluster.durable();
-    assert!(matches!(&cluster.asked[..], [Effect::WriteManifest { files }] if files.len() == 2));
+    assert!(
+        matches!(&cluster.asked[..], [Effect::WriteManifest { files, .. }] if files.len() == 2)
+    );
     cluster.storage_answers();
     assert_eq!(
         cluster.state.result(),

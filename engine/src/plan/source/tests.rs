@@ -17,6 +17,7 @@ fn pipeline(steps: Vec<Step>) -> Pipeline {
         },
         values: Values::new(),
         tables: Tables::new(),
+        on_errors: crate::pipeline::OnErrors::new(),
     }
 }
 

@@ -15,7 +15,9 @@ use zephyr_crds::field_error::FieldError;
 use zephyr_crds::job::ZephyrJobSpec;
 use zephyr_crds::places::{Area, MARKER_NAMES, Role, areas, overlaps};
 
+use zephyr_engine::plan::Plan;
 use zephyr_store::finalize::{TemplateError, output_path};
+use zephyr_store::ownership::dead_letter_paths;
 use zephyr_store::storage::{Location, LocationError, NamePattern, Need, obstacle};
 
 /// Why the names of a job clash. In each case the job itself is at fault.
@@ -31,6 +33,30 @@ pub enum PlacesError {
         shard: u32,
         /// What is wrong with its name.
         source: LocationError,
+    },
+    /// Two files would have one name.
+    #[error(
+        "{field}: gives the name {name}, which {other} gives too; the files of a job need different names, so write to another folder"
+    )]
+    SameNames {
+        /// The field of dead letters.
+        field: String,
+        /// The name.
+        name: String,
+        /// The other field, or the same one.
+        other: String,
+    },
+    /// A dead letter would replace an input.
+    #[error(
+        "{field}: makes the name of the input {input} (got {template}); dead letters must not replace input, write to another folder or under other names"
+    )]
+    DeadLetterIsInput {
+        /// The field.
+        field: String,
+        /// The input.
+        input: String,
+        /// The template.
+        template: String,
     },
     /// Two shards write the same name.
     #[error(
@@ -167,6 +193,7 @@ pub enum PlacesError {
 pub async fn check_places(
     spec: &ZephyrJobSpec,
     shards: u32,
+    dead_letters: &[DeadLetterNames],
     inputs: Vec<String>,
 ) -> Result<(), PlacesError> {
     let template = &spec.pipeline.sink.files.path;
@@ -191,11 +218,13 @@ pub async fn check_places(
             template: template.clone(),
         });
     }
+    let dead_letters = check_dead_letters(dead_letters, &outputs, &inputs)?;
     check_storage(spec, inputs.clone()).await?;
     let reads = paths_of(&inputs);
     if outputs.iter().all(|output| output.local_path().is_none()) {
         return Ok(());
     }
+    let outputs: Vec<Location> = outputs.into_iter().chain(dead_letters).collect();
     let writes: Vec<PathBuf> = outputs.iter().filter_map(Location::local_path).collect();
     let (path, storage) = (template.clone(), spec.storage.uri.clone());
     let found = tokio::task::spawn_blocking(move || {
@@ -209,6 +238,67 @@ pub async fn check_places(
         Some((output, input)) => Err(is_input(&outputs[output], input)),
         None => Ok(()),
     }
+}
+
+/// The names of dead letters of one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterNames {
+    /// The field of the template.
+    pub field: String,
+    /// The template.
+    pub template: String,
+    /// The number of shards that may write one.
+    pub shards: u32,
+}
+
+/// The names of all dead letters of a plan.
+pub fn dead_letters_of(plan: &Plan) -> Vec<DeadLetterNames> {
+    let of_stage = |stage| {
+        let paths = dead_letter_paths(plan, stage);
+        paths.map(move |(origin, path)| DeadLetterNames {
+            field: format!("{origin}.onError.path"),
+            template: path.to_owned(),
+            shards: stage.shards,
+        })
+    };
+    plan.stages.iter().flat_map(of_stage).collect()
+}
+
+/// All names of dead letters. Fails if one of them is another name that the job writes, or if their
+/// template produces the name of an input.
+fn check_dead_letters(
+    dead_letters: &[DeadLetterNames],
+    outputs: &[Location],
+    inputs: &[String],
+) -> Result<Vec<Location>, PlacesError> {
+    const SINK: &str = "spec.pipeline.sink.files.path";
+    let outputs = outputs.iter().map(|output| (output.to_string(), SINK));
+    let mut names: HashMap<String, &str> = outputs.collect();
+    let mut locations = Vec::new();
+    for each in dead_letters {
+        let (field, template) = (each.field.as_str(), each.template.as_str());
+        if let Some(input) = named_like_output(template, inputs) {
+            return Err(PlacesError::DeadLetterIsInput {
+                field: field.to_owned(),
+                input: input.clone(),
+                template: template.to_owned(),
+            });
+        }
+        for shard in 0..each.shards {
+            let name = output_path(template, shard, each.shards).map_err(PlacesError::Template)?;
+            let location = Location::parse_local(&name)
+                .map_err(|source| PlacesError::Name { shard, source })?;
+            if let Some(other) = names.insert(location.to_string(), field) {
+                return Err(PlacesError::SameNames {
+                    field: field.to_owned(),
+                    name: location.to_string(),
+                    other: other.to_owned(),
+                });
+            }
+            locations.push(location);
+        }
+    }
+    Ok(locations)
 }
 
 /// Fails if an input belongs to older output that is removed when the new output is complete. The

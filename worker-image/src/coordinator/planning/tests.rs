@@ -460,10 +460,11 @@ fn uploads_that_the_ledger_names_are_left_until_they_are_completed_or_lost() {
             file: place,
             records_in: 1,
             bytes_in: 1,
+            more: None,
         },
     };
     let shuffle = OutputFile {
-        place: FilePlace::Shuffle,
+        place: zephyr_engine::coordinator::record::FilePlace::Shuffle,
         ..final_file(0)
     };
     let records = [

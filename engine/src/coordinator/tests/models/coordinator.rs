@@ -166,15 +166,16 @@ impl World {
                         coordinator.commits_gathered();
                     }
                 }
-                Effect::Finalize { task, file } => {
-                    self.expect(written_by(task.task, &file) == task, Rule::AnothersFile);
+                Effect::Finalize { task, files } => {
+                    let is_own = |file| written_by(task.task, file) == task;
+                    self.expect(files.iter().all(is_own), Rule::AnothersFile);
                     self.calls(epoch, Call::Complete(task));
                 }
                 Effect::Discard { task, file } => {
                     self.expect(written_by(task.task, &file) == task, Rule::AnothersFile);
                     self.calls(epoch, Call::Abort(task));
                 }
-                Effect::WriteManifest { files } => {
+                Effect::WriteManifest { files, more: _ } => {
                     let all_stand = files
                         .iter()
                         .all(|(task, _)| self.store.files.get(&task.task) == Some(task));

@@ -146,6 +146,7 @@ pub(super) fn output(task: TaskAttempt) -> TaskOutput {
         file,
         records_in: 1,
         bytes_in: 1,
+        more: None,
     }
 }
 

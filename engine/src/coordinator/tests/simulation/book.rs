@@ -103,7 +103,10 @@ impl Book {
             LogRecord::Revoked { task } => self.is_lost(*task),
             LogRecord::StageFinished { stage, outputs } => self.stage_finished(*stage, outputs),
             LogRecord::Finalized { task } => {
-                assert!(self.is_last(task.stage) && self.winners.contains_key(task));
+                assert!(
+                    self.winners.contains_key(task),
+                    "{task} stands and did not win"
+                );
                 assert!(self.finalized.insert(*task), "{task} stands twice");
             }
             LogRecord::Result(result) => self.ended(result),
@@ -148,8 +151,9 @@ impl Book {
             Some(task.attempt),
             "{task} is revoked and had not won"
         );
+        let stands = self.finalized.remove(&task.task);
         assert!(
-            !self.finalized.contains(&task.task),
+            !stands || !self.is_last(task.task.stage),
             "{task} is revoked and stands"
         );
         self.committed[task.task.stage.0 as usize] -= 1;
@@ -185,8 +189,10 @@ impl Book {
                     self.finished.contains_key(&last),
                     "success of an unfinished stage"
                 );
-                assert_eq!(self.finalized.len() as u64, *files);
-                assert_eq!(self.finalized.len(), self.shards[last.0 as usize] as usize);
+                let of_last = self.finalized.iter().filter(|task| task.stage == last);
+                let stand = of_last.count();
+                assert_eq!(stand as u64, *files);
+                assert_eq!(stand, self.shards[last.0 as usize] as usize);
             }
             JobResult::Failed { message, .. } => {
                 let named = |task: &&TaskId| message.starts_with(&self.describe(**task));

@@ -6,13 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::book::Book;
 use super::settings::Nemesis;
 use super::streams::session_of;
+use super::workers::{dead_letter, has_dead_letter, skipped_by};
 use super::world::{Happening, World};
 use crate::coordinator::record::{LogRecord, OutputFile};
 use crate::coordinator::report::Report;
-use crate::coordinator::tests::cluster::plan_of;
+use crate::coordinator::tests::cluster::{plan_of, skipping};
 use crate::coordinator::{Effect, Event, PodEndCause, State, ToWorker, step};
 use crate::id::{Epoch, SessionId, TaskAttempt, Timestamp};
 use crate::invariants;
+use crate::pipeline::OnError;
 
 /// One incarnation, with its ledger's writer.
 pub(super) struct Coordinator {
@@ -75,7 +77,14 @@ impl World {
         self.ledger.newest_epoch += 1;
         let epoch = self.ledger.newest_epoch;
         self.note(&format!("coordinator {epoch} starts"));
+        let any_number = OnError {
+            dead_letter: Some("dead/{shard}".to_owned()),
+            max_skipped: None,
+            max_skipped_per_million: Some(1_000_000),
+            shows_messages: true,
+        };
         let plan = plan_of(&self.settings.shards, &self.settings.reads);
+        let plan = skipping(plan, any_number);
         let replay = self.ledger.records.clone();
         let state = State::new(self.settings.config(), &plan, Epoch(epoch), replay);
         let mut state = state.unwrap_or_else(|error| panic!("{error}: {:#?}", self.ledger.records));
@@ -429,14 +438,18 @@ impl World {
                 {
                     self.storage.remove(task);
                 }
-                if self.storage.complete(task) {
+                if self.completes(task) {
                     Event::FileFinalized { task: task.task }
                 } else {
                     Event::FileLost { task }
                 }
             }
-            Effect::Discard { task, .. } => {
-                self.storage.remove(task);
+            Effect::Discard { task, file } => {
+                if file == dead_letter(task) {
+                    self.storage.remove_dead_letter(task);
+                } else {
+                    self.storage.remove(task);
+                }
                 return;
             }
             Effect::WriteManifest { .. } => Event::ManifestWritten {
@@ -447,6 +460,19 @@ impl World {
         let delay = self.storage_delay();
         let event = answer;
         self.after(delay, Happening::Learns { epoch, event });
+    }
+
+    /// All final files of an attempt are completed; `false` if one is lost.
+    fn completes(&mut self, task: TaskAttempt) -> bool {
+        if !has_dead_letter(task) {
+            return self.storage.complete(task);
+        }
+        let is_lost = self.settings.nemeses.contains(&Nemesis::OutputIsLost);
+        if is_lost && self.may_lose(task, 10) {
+            self.storage.remove_dead_letter(task);
+        }
+        let is_last = self.settings.is_last_stage(task.task);
+        self.storage.complete_dead_letter(task) && (!is_last || self.storage.complete(task))
     }
 
     // The checks of the effects.
@@ -533,25 +559,56 @@ impl World {
                     self.expect_winner(epoch, *task, file);
                 }
             }
-            Effect::Finalize { task, file } => {
-                assert!(self.settings.is_last_stage(task.task));
-                self.expect_winner(epoch, *task, file);
+            Effect::Finalize { task, files } => {
+                let mut expected = Vec::new();
+                if has_dead_letter(*task) {
+                    expected.push(dead_letter(*task));
+                }
+                if self.settings.is_last_stage(task.task) {
+                    expected.push(self.storage.file(*task));
+                }
+                assert!(!expected.is_empty() && *files == expected, "{files:?}");
+                self.expect_winner(epoch, *task, &self.storage.file(*task));
             }
             Effect::Discard { task, file } => {
-                assert_eq!(*file, self.storage.file(*task));
+                assert!(*file == self.storage.file(*task) || *file == dead_letter(*task));
                 let coordinator = self.coordinators.get(&epoch);
                 let is_soon = coordinator.is_some_and(|known| known.soon.is_winner(*task));
                 let is_winner = is_soon || durable.is_winner(*task) && self.is_newest(epoch);
                 assert!(!is_winner, "{task} won, and its file is deleted");
             }
-            Effect::WriteManifest { files } => {
+            Effect::WriteManifest { files, more } => {
                 for (task, file) in files {
                     self.expect_winner(epoch, *task, file);
                 }
                 assert_eq!(files.len(), self.storage.final_files.len());
+                self.expect_skipped(epoch);
+                for (task, file) in more {
+                    assert_eq!(*file, dead_letter(*task));
+                    let stands = self.storage.dead_letters.get(&task.task);
+                    assert_eq!(stands, Some(&task.attempt), "the dead letter of {task}");
+                }
+                let skipping = (0..self.settings.shards[0]).filter(|shard| skipped_by(*shard) > 0);
+                assert_eq!(more.len(), skipping.count(), "dead letters");
             }
             Effect::Send { .. } | Effect::Close { .. } | Effect::Append { .. } => {}
         }
+    }
+
+    /// Every task is done, so the records that it skipped are counted, each task once.
+    fn expect_skipped(&self, epoch: u64) {
+        let Some(coordinator) = self.coordinators.get(&epoch) else {
+            return;
+        };
+        let shards = 0..self.settings.shards[0];
+        let all: u64 = shards.clone().map(skipped_by).sum();
+        let report = coordinator.state.report();
+        let counted: u64 = report.skipped.iter().map(|skipped| skipped.records).sum();
+        assert_eq!(counted, all, "records that were skipped");
+        let first = shards.clone().find(|shard| skipped_by(*shard) > 0);
+        let first = first.map(|shard| shard.to_string());
+        let shown = report.skipped.first().map(|skipped| skipped.first.clone());
+        assert_eq!(shown, first, "the first skipped record");
     }
 
     /// The file is that of an attempt whose commit is durable. An older coordinator may not know

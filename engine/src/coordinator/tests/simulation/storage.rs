@@ -62,6 +62,10 @@ pub(super) struct Storage {
     listings: BTreeMap<String, Listing>,
     /// Existing final files, by the attempt that made them.
     pub(super) final_files: BTreeMap<TaskId, (Attempt, Content)>,
+    /// Existing dead letters, by the attempt that made them.
+    pub(super) dead_letters: BTreeMap<TaskId, Attempt>,
+    /// Attempts whose uncompleted dead letters are gone.
+    dead_letters_gone: BTreeSet<TaskAttempt>,
 }
 
 impl Storage {
@@ -73,6 +77,8 @@ impl Storage {
             gone: BTreeSet::new(),
             listings: BTreeMap::new(),
             final_files: BTreeMap::new(),
+            dead_letters: BTreeMap::new(),
+            dead_letters_gone: BTreeSet::new(),
         }
     }
 
@@ -158,6 +164,24 @@ impl Storage {
         let content = self.written[&task];
         self.final_files.insert(task.task, (task.attempt, content));
         true
+    }
+
+    /// A dead letter is completed; `false` if that is no longer possible. It replaces that of an
+    /// attempt whose shuffle file was lost.
+    pub(super) fn complete_dead_letter(&mut self, task: TaskAttempt) -> bool {
+        if self.dead_letters.get(&task.task) == Some(&task.attempt) {
+            return true;
+        }
+        if self.dead_letters_gone.contains(&task) {
+            return false;
+        }
+        self.dead_letters.insert(task.task, task.attempt);
+        true
+    }
+
+    /// A dead letter is deleted or lost before it is complete.
+    pub(super) fn remove_dead_letter(&mut self, task: TaskAttempt) {
+        self.dead_letters_gone.insert(task);
     }
 
     /// A file is deleted or lost. An existing final file is not affected.

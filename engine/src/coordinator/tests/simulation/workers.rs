@@ -7,9 +7,12 @@ use super::settings::Trouble;
 use super::streams::Stream;
 use super::truth::Fate;
 use super::world::{Happening, World};
-use crate::coordinator::record::{FailureClass, TaskOutput};
+use crate::coordinator::record::{
+    BadRecords, FailureClass, FinalPlace, MoreOutput, OutputFile, TaskOutput,
+};
+use crate::coordinator::tests::cluster::SKIPPING;
 use crate::coordinator::{Event, Setback, ToWorker};
-use crate::id::{SessionId, TaskAttempt, WorkerId};
+use crate::id::{SessionId, TaskAttempt, TaskId, WorkerId};
 
 /// A pod and the process in it.
 pub(super) struct Pod {
@@ -185,6 +188,7 @@ impl World {
                 let output = TaskOutput {
                     records_in: file.rows,
                     bytes_in: file.bytes,
+                    more: more(task),
                     file,
                 };
                 let tasks = vec![(task, output)];
@@ -299,4 +303,46 @@ impl World {
             },
         }
     }
+}
+
+/// Records that the task of a shard of the first stage skips, whatever attempt runs it.
+pub(super) fn skipped_by(shard: u32) -> u64 {
+    u64::from(shard % 3)
+}
+
+/// Whether the task writes its skipped records into a file.
+pub(super) fn has_dead_letter(task: TaskAttempt) -> bool {
+    task.task.stage.0 == 0 && skipped_by(task.task.shard.0) > 0
+}
+
+/// The file with the records that an attempt skips.
+pub(super) fn dead_letter(task: TaskAttempt) -> OutputFile {
+    let place = FinalPlace::Staged {
+        uri: format!("dead/{}", task.task),
+        staged: format!("dead/{task}"),
+    };
+    OutputFile {
+        rows: skipped_by(task.task.shard.0),
+        bytes: 1,
+        crc32c: 0,
+        place: place.into(),
+    }
+}
+
+fn more(task: TaskAttempt) -> Option<Box<MoreOutput>> {
+    let TaskId { stage, shard } = task.task;
+    (stage.0 == 0).then(|| {
+        let skipped = skipped_by(shard.0);
+        let bad = vec![BadRecords {
+            origin: SKIPPING,
+            arrived: 10,
+            skipped,
+            first: (skipped > 0).then(|| shard.to_string()),
+        }];
+        let files = has_dead_letter(task).then(|| dead_letter(task));
+        Box::new(MoreOutput {
+            bad,
+            files: files.into_iter().collect(),
+        })
+    })
 }

@@ -21,7 +21,7 @@ fn spec(inputs: &[String], sink: &str, storage: &str) -> ZephyrJobSpec {
 async fn refusal(inputs: &[&str], sink: &str, shards: u32) -> String {
     let inputs: Vec<String> = inputs.iter().map(|uri| (*uri).to_owned()).collect();
     let spec = spec(&inputs, sink, "s3://scratch/z");
-    match check_places(&spec, shards, inputs).await {
+    match check_places(&spec, shards, &[], inputs).await {
         Ok(()) => String::new(),
         Err(error) => error.to_string(),
     }
@@ -83,7 +83,7 @@ async fn an_output_must_not_be_an_input_by_its_resolved_name() {
     }
     let marker = ["s3://d/_SUCCESS.json"];
     let spec = spec(&[], "s3://d/{shard}", "s3://scratch");
-    let found = check_places(&spec, 0, vec![marker[0].to_owned()])
+    let found = check_places(&spec, 0, &[], vec![marker[0].to_owned()])
         .await
         .unwrap_err();
     assert!(
@@ -132,7 +132,7 @@ impl Disk {
 
     async fn refusal(&self, pattern: &str, read: &str, sink: &str, storage: &str) -> String {
         let spec = spec(&[self.uri(pattern)], &self.uri(sink), &self.uri(storage));
-        match check_places(&spec, 1, vec![self.uri(read)]).await {
+        match check_places(&spec, 1, &[], vec![self.uri(read)]).await {
             Ok(()) => String::new(),
             Err(error) => error.to_string().replace(&self.uri(""), "DISK/"),
         }
@@ -286,7 +286,7 @@ async fn outputs_are_apart_through_links_to_folders_that_a_number_names() {
     let check = async |shards: u32| {
         let template = disk.uri("out/{shard}/p.txt");
         let spec = spec(&[], &template, &disk.uri("scratch"));
-        let found = check_places(&spec, shards, Vec::new()).await;
+        let found = check_places(&spec, shards, &[], Vec::new()).await;
         found.map_err(|error| error.to_string())
     };
     assert_eq!(check(1).await, Ok(()));

@@ -1,0 +1,105 @@
+//! What an attempt passed over: the number of bad records at each place of its stage, and the first
+//! of each. Decides nothing: the coordinator compares the numbers with what the job allows.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use zephyr_engine::coordinator::record::BadRecords;
+use zephyr_engine::pipeline::Origin;
+use zephyr_engine::plan::{Plan, Stage};
+
+/// Longest sentence about a bad record, in characters: the ledger has one for each task and place,
+/// and the job's status one for each place.
+const MAX_MESSAGE_CHARS: usize = 300;
+
+/// The sentence as far as it is reported.
+pub(crate) fn cut_message(text: &str) -> String {
+    match text.char_indices().nth(MAX_MESSAGE_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// The bad records of one attempt.
+pub(super) struct BadBook {
+    places: BTreeMap<Origin, Counted>,
+}
+
+struct Counted {
+    shows_messages: bool,
+    /// Whether the number of all records matters too.
+    has_share: bool,
+    arrived: u64,
+    skipped: u64,
+    first: Option<String>,
+}
+
+impl BadBook {
+    /// For an attempt of a task of this stage.
+    pub(super) fn new(plan: &Plan, stage: &Stage) -> Self {
+        let places = plan.origins(stage).into_iter().filter_map(|origin| {
+            let on_error = plan.on_errors.get(&origin)?;
+            let counted = Counted {
+                shows_messages: on_error.shows_messages,
+                has_share: on_error.max_skipped_per_million.is_some(),
+                arrived: 0,
+                skipped: 0,
+                first: None,
+            };
+            Some((origin, counted))
+        });
+        Self {
+            places: places.collect(),
+        }
+    }
+
+    /// Whether bad records of this place are passed over.
+    pub(super) fn has(&self, origin: Origin) -> bool {
+        self.places.contains_key(&origin)
+    }
+
+    /// Counts records that arrived at a place.
+    pub(super) fn arrived(&mut self, origin: Origin, records: u64) {
+        if let Some(counted) = self.places.get_mut(&origin) {
+            counted.arrived += records;
+        }
+    }
+
+    /// Counts a bad record, which was read at `place`.
+    pub(super) fn skip(&mut self, origin: Origin, place: impl Display, message: impl Display) {
+        let Some(counted) = self.places.get_mut(&origin) else {
+            return;
+        };
+        counted.skipped += 1;
+        if counted.first.is_none() {
+            let text = if counted.shows_messages {
+                format!("{place}: {message}")
+            } else {
+                place.to_string()
+            };
+            counted.first = Some(cut_message(&text));
+        }
+    }
+
+    /// Counts a bad file, of which the error names the place.
+    pub(super) fn skip_file(&mut self, origin: Origin, error: impl Display) {
+        if let Some(counted) = self.places.get_mut(&origin) {
+            counted.skipped += 1;
+            counted.first = Some(cut_message(&error.to_string()));
+        }
+    }
+
+    /// What is reported: places that have nothing to say are left out.
+    pub(super) fn finish(self) -> Vec<BadRecords> {
+        let said = self.places.into_iter().filter_map(|(origin, counted)| {
+            let matters = counted.skipped > 0 || counted.has_share;
+            matters.then_some(BadRecords {
+                origin,
+                arrived: counted.arrived,
+                skipped: counted.skipped,
+                first: counted.first,
+            })
+        });
+        said.collect()
+    }
+}
