@@ -58,7 +58,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=i64::from(MAX_SLOTS)))]
     slots: u32,
     /// Try the job on the first N records of its source and print the results on standard output.
-    /// Writes nothing to the job's sink or storage.
+    /// Writes nothing to the job's sink or storage. Files are neither split nor combined.
     #[arg(long, value_name = "N", conflicts_with_all = ["storage", "resume"], value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     /// Print no progress on standard error, and no lines about what the run waits for.

@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use zephyr_crds::job::ZephyrJob;
 use zephyr_crds::on_error::{OnErrorAction, OnErrorMessages};
 use zephyr_crds::pipeline::{Compression, FilesSource, PipelineSpec, SOURCE_FILES, SinkMode};
+use zephyr_crds::quantity::QuantityText;
 use zephyr_engine::pipeline::Format;
 use zephyr_engine::record::Record;
 use zephyr_store::formats::{FileReader, ReadLimits, source_format};
@@ -170,6 +171,10 @@ impl Sample {
             self.skipped.lines += skipped.lines;
         }
         files.paths = vec![format!("{uri}/*")];
+        // The copies have other sizes than the job's files, so they would be cut and combined at
+        // other places, and errors would name bytes of the copies.
+        files.split_bytes = Some(QuantityText::new("0"));
+        files.combine_bytes = Some(QuantityText::new("0"));
         Ok(())
     }
 }

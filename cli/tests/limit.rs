@@ -129,6 +129,23 @@ mod limit {
     }
 
     #[test]
+    fn a_trial_splits_no_file_and_names_the_line_of_a_bad_record() {
+        let folder = folder(&[(
+            "a.jsonl",
+            b"{\"n\":   1}\r\n\r\n{\"n\":   2}\r\n{\"n\":   \"x\"}\r\n",
+        )]);
+        let split = "{files: {paths: ['file://$ROOT/in/*'], splitBytes: 10, combineBytes: 100}}";
+        let outcome = try_out(folder.path(), split, "[{takePerShard: 2}]", "jsonl", "9");
+        assert_eq!(outcome.printed, "{\"n\":1}\n{\"n\":2}\n");
+        let outcome = try_out(folder.path(), split, "[{map: '.n + 1'}]", "jsonl", "9");
+        assert!(
+            outcome.errors.contains("/in/a.jsonl: line 4: "),
+            "{}",
+            outcome.errors
+        );
+    }
+
+    #[test]
     fn a_limit_of_0_is_refused() {
         let folder = folder(&[("a.jsonl", b"1\n")]);
         let outcome = try_out(folder.path(), FILES, "[]", "jsonl", "0");

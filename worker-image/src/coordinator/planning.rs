@@ -505,9 +505,16 @@ async fn plan_or_load(
     let digest = plan.digest();
     let is_same = digest == kept.digest && pipeline == kept.pipeline;
     if !is_same || source.count() != kept.source_shards || plan.graph() != kept.graph {
+        let cause = if pipeline == kept.pipeline {
+            format!(
+                "by another release (its digest is {}, ours {digest})",
+                kept.digest
+            )
+        } else {
+            "from another pipeline".to_owned()
+        };
         return Err(NoPlan::Failed(format!(
-            "plan.json was made from another pipeline or by another release (its digest is {}, ours {digest}); a job keeps the plan it began with, so create a new one",
-            kept.digest
+            "plan.json was made {cause}; a job keeps the plan with which it began, so create a new one"
         )));
     }
     take_the_folder(job, has_begun, watch).await?;
