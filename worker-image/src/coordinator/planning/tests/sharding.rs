@@ -84,7 +84,7 @@ async fn a_stored_plan_keeps_cuts_and_shuffle_shards_that_no_rule_would_give_now
     ];
     let inputs = inputs(&job).await.ok().unwrap();
     let source = PlannedSource::of_parts(2, &parts, Some(7));
-    let stored = PlanFile {
+    let kept_plan = PlanFile {
         digest: plan(&job.pipeline, source).digest(),
         pipeline: pipeline_json(&job).ok().unwrap(),
         inputs,
@@ -94,7 +94,7 @@ async fn a_stored_plan_keeps_cuts_and_shuffle_shards_that_no_rule_would_give_now
         tables: TableFiles::new(),
         graph: Vec::new(),
     };
-    keep_plan(&job.storage, stored).await.unwrap();
+    keep_plan(&job.storage, kept_plan).await.unwrap();
     let runnable = runs(&job).await;
     assert_eq!(parts_of(&runnable), parts);
     let shards: Vec<u32> = runnable
@@ -112,14 +112,14 @@ async fn a_plan_without_a_number_has_as_many_shuffle_shards_as_files_as_in_0_1_0
     let stores = with_files(&[20, 5]).await;
     let job = sized(&stores, None, None);
     let inputs = inputs(&job).await.ok().unwrap();
-    let stored = PlanFile {
+    let kept_plan = PlanFile {
         digest: plan(&job.pipeline, 2).digest(),
         pipeline: pipeline_json(&job).ok().unwrap(),
         inputs,
         source_shards: 2,
         ..PlanFile::default()
     };
-    keep_plan(&job.storage, stored).await.unwrap();
+    keep_plan(&job.storage, kept_plan).await.unwrap();
     let runnable = runs(&job).await;
     let shards: Vec<u32> = runnable
         .plan
@@ -137,7 +137,7 @@ async fn cuts_that_do_not_fit_the_digest_are_refused() {
     let inputs = inputs(&job).await.ok().unwrap();
     let cuts = |at| vec![vec![part(0, 0, at)], vec![part(0, at, 20)]];
     let planned = PlannedSource::of_parts(1, &cuts(9), None);
-    let stored = PlanFile {
+    let kept_plan = PlanFile {
         digest: plan(&job.pipeline, planned).digest(),
         pipeline: pipeline_json(&job).ok().unwrap(),
         inputs,
@@ -145,7 +145,7 @@ async fn cuts_that_do_not_fit_the_digest_are_refused() {
         parts: cuts(10),
         ..PlanFile::default()
     };
-    keep_plan(&job.storage, stored).await.unwrap();
+    keep_plan(&job.storage, kept_plan).await.unwrap();
     let (_, reason, message) = fails(&job).await;
     assert_eq!(reason, FailureReason::PlanFailed);
     assert!(
