@@ -1,4 +1,5 @@
-//! The step `exec`: a command of the user through which the records of a shard pass. Starts nothing.
+//! The step `exec`: a command of the user through which the records of a shard pass. Starts
+//! nothing.
 
 use std::collections::BTreeMap;
 

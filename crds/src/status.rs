@@ -407,8 +407,8 @@ pub struct GenerationRecord {
     /// When the last of these pods was evicted or deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_lost_pod: Option<Time>,
-    /// Number of tasks that the operator knew to be committed when it was started. If more tasks are
-    /// committed, it makes progress, even while no operator runs.
+    /// Number of tasks that the operator knew to be committed when it was started. If more tasks
+    /// are committed, it makes progress, even while no operator runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub tasks_before: Option<i64>,

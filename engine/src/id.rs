@@ -90,8 +90,8 @@ impl fmt::Display for StageId {
     }
 }
 
-/// A source of a pipeline, 0-based: 0 is `spec.pipeline.source`. People count sources from 1, so its
-/// text is one more.
+/// A source of a pipeline, 0-based: 0 is `spec.pipeline.source`. People count sources from 1, so
+/// its text is one more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceId(pub u32);
 

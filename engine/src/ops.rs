@@ -185,8 +185,8 @@ impl Merger {
     }
 
     /// The records of one partition: `runs` are all of its runs in the order of (input, mapper's
-    /// shard, run). Records come in the order of their keys, which is jq's order of values. Ends with the
-    /// first error.
+    /// shard, run). Records come in the order of their keys, which is jq's order of values. Ends
+    /// with the first error.
     pub fn records<'a, S, E>(
         &'a self,
         runs: Vec<S>,

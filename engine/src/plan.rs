@@ -1,5 +1,5 @@
-//! A pipeline as stages of shard tasks. Pure: the same pipeline and the same planned source give the
-//! same plan and the same digest. Lists no files and reads no data.
+//! A pipeline as stages of shard tasks. Pure: the same pipeline and the same planned source give
+//! the same plan and the same digest. Lists no files and reads no data.
 
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -87,8 +87,8 @@ pub struct Stage {
     pub name: String,
     /// Number of tasks. 0 only if the job has no input at all.
     pub shards: u32,
-    /// Where its records come from, at least one: either one source, or any number of shuffles, which
-    /// are merged together in this order.
+    /// Where its records come from, at least one: either one source, or any number of shuffles,
+    /// which are merged together in this order.
     pub inputs: Vec<StageInput>,
     /// The steps for each record, in order, in one pass.
     pub steps: Vec<RecordStep>,

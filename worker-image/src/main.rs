@@ -1,5 +1,5 @@
-//! `zephyr-worker coordinator|worker|install`: arguments, signals, exit codes. Contains no logic of either
-//! role.
+//! `zephyr-worker coordinator|worker|install`: arguments, signals, exit codes. Contains no logic of
+//! either role.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

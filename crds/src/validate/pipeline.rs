@@ -457,8 +457,9 @@ fn split_without_shards(pipeline: &PipelineSpec) -> Option<FieldError> {
     })
 }
 
-/// The number of shards that is certain. A glob may match only one file, so it counts as one, and so
-/// do files that may be combined. The default number of shards after files follows from their sizes.
+/// The number of shards that is certain. A glob may match only one file, so it counts as one, and
+/// so do files that may be combined. The default number of shards after files follows from their
+/// sizes.
 fn known_shards(pipeline: &PipelineSpec) -> usize {
     let as_count = |shards: u32| usize::try_from(shards).unwrap_or(usize::MAX);
     let items = pipeline

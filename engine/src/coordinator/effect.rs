@@ -93,8 +93,8 @@ pub enum ToWorker {
 pub struct Dispatch {
     /// The task and the attempt.
     pub task: TaskAttempt,
-    /// For each stage that the task reads, in the order of its stage's inputs: the object that lists
-    /// the outputs of that stage. Empty if it reads a source.
+    /// For each stage that the task reads, in the order of its stage's inputs: the object that
+    /// lists the outputs of that stage. Empty if it reads a source.
     pub input_outputs: Vec<String>,
     /// Whether the worker must note each record before it processes it, because an earlier attempt
     /// ended together with its process and the message must name the record.

@@ -1,6 +1,6 @@
-//! Decides which task runs where: the lowest stage whose inputs are complete, its lowest shard first,
-//! at the worker with the most free capacity. Tasks are pushed, limited by credits: one per slot,
-//! and a few more while tasks are short. Logarithmic per dispatch.
+//! Decides which task runs where: the lowest stage whose inputs are complete, its lowest shard
+//! first, at the worker with the most free capacity. Tasks are pushed, limited by credits: one per
+//! slot, and a few more while tasks are short. Logarithmic per dispatch.
 
 use crate::coordinator::effect::Dispatch;
 use crate::coordinator::outbox::Outbox;
@@ -54,8 +54,8 @@ impl State {
         Some((shard, other.map_or(*number, |(_, other)| *other)))
     }
 
-    /// Whether a worker has room for a task of the stage: a task that takes several slots needs room
-    /// for all of them.
+    /// Whether a worker has room for a task of the stage: a task that takes several slots needs
+    /// room for all of them.
     pub(crate) fn fits(
         &self,
         stage: StageId,

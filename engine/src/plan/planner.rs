@@ -1,6 +1,6 @@
 //! Turns a pipeline into its plan. A stage contains every record step up to the next shuffle; the
-//! stage after a shuffle begins with a merge. Uses no data: only the pipeline and the planned source
-//! count.
+//! stage after a shuffle begins with a merge. Uses no data: only the pipeline and the planned
+//! source count.
 
 use super::source::{PlannedSource, implied_shuffle_shards};
 use super::{Merge, Plan, RecordOperation, RecordStep, Stage, StageInput, StageOutput, path};

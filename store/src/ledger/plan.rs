@@ -95,8 +95,8 @@ struct StoredPlan {
     pipeline: serde_json::Value,
     inputs: Vec<StoredInput>,
     source_shards: u32,
-    /// The parts of each source shard: the file's position in `inputs`, the first byte, and the byte
-    /// after the last one.
+    /// The parts of each source shard: the file's position in `inputs`, the first byte, and the
+    /// byte after the last one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     parts: Vec<Vec<(u32, u64, u64)>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

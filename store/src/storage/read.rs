@@ -78,8 +78,8 @@ impl ObjectReader {
         Self::open_part(runtime, stores, file, location, 0..file.size, counted)
     }
 
-    /// As [`ObjectReader::open`], from the beginning of `part` on. The reader yields all bytes up to
-    /// the end of the file, but reads only those of the part ahead of the consumer. It requests
+    /// As [`ObjectReader::open`], from the beginning of `part` on. The reader yields all bytes up
+    /// to the end of the file, but reads only those of the part ahead of the consumer. It requests
     /// little more than the part unless the consumer continues to read.
     pub fn open_part(
         runtime: &Handle,

@@ -1,5 +1,5 @@
-//! Own code on the cluster: a script of a `ConfigMap` runs in a plain Python image that knows nothing
-//! of this project.
+//! Own code on the cluster: a script of a `ConfigMap` runs in a plain Python image that knows
+//! nothing of this project.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

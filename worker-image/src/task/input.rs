@@ -1,5 +1,5 @@
-//! The source of an attempt's records: parts of source files, inline items, or one partition of each
-//! stage that its stage reads. Returns each record with its position, for messages. Applies no
+//! The source of an attempt's records: parts of source files, inline items, or one partition of
+//! each stage that its stage reads. Returns each record with its position, for messages. Applies no
 //! step.
 
 use std::collections::VecDeque;

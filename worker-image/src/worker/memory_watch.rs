@@ -44,8 +44,8 @@ pub(super) enum Finding {
 
 impl MemoryWatch {
     /// Returns a watch of `slots` slots. A limit of 0 means that there is no limit. The processes
-    /// below a task's process are counted only if the job has commands, because all processes of the
-    /// machine are looked at for that.
+    /// below a task's process are counted only if the job has commands, because all processes of
+    /// the machine are looked at for that.
     pub(super) fn new(limit_bytes: u64, slots: u32, watches_commands: bool) -> Self {
         Self {
             limit_bytes,
