@@ -1,4 +1,5 @@
-//! What happens to bad records: `onError` of a step, and of the files of the source. Counts nothing.
+//! What happens to bad records: `onError` of a step, and of the files of the source. Counts
+//! nothing.
 
 use std::borrow::Cow;
 
@@ -21,11 +22,11 @@ const PER_PERCENT: f64 = 10_000.0;
 #[x_kube(validation = rules::on_error(), validation = rules::dead_letter_has_a_path())]
 pub struct OnErrorSpec {
     /// Fail = the job fails, as without onError; Skip = the record is left out and counted in
-    /// status; DeadLetter = it is also written to a file. Immutable.
+    /// status; `DeadLetter` = it is also written to a file. Immutable.
     pub action: OnErrorAction,
-    /// For DeadLetter: path of the files with bad records, in the folder of the output or below it,
-    /// such as `s3://bucket/out/bad/part-{shard:05}.jsonl.gz`. `{shard}` is the number of the shard
-    /// that read them; a shard without bad records writes no file. Immutable.
+    /// For `DeadLetter`: path of the files with bad records, in the folder of the output or below
+    /// it, such as `s3://bucket/out/bad/part-{shard:05}.jsonl.gz`. `{shard}` is the number of the
+    /// shard that read them; a shard without bad records writes no file. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     #[x_kube(validation = rules::dead_letter_path())]

@@ -179,7 +179,7 @@ async fn report_failure(seen: &SeenJob, error: &Error, failures: u32, context: &
     }
     let identity = seen.identity();
     let writer = Writer::new(context, &identity);
-    if let Err(error) = write_status(&writer, context, job, before, status).await {
+    if let Err(error) = Box::pin(write_status(&writer, context, job, before, status)).await {
         warn!(job = %seen.name, %error, "status of a job that cannot be read: not written");
     }
 }
@@ -203,7 +203,7 @@ async fn set_aside(key: &JobKey, panic: &str, context: &Context) -> Outcome {
     if status != before {
         let identity = seen.identity();
         let writer = Writer::new(context, &identity);
-        if let Err(error) = write_status(&writer, context, job, before, status).await {
+        if let Err(error) = Box::pin(write_status(&writer, context, job, before, status)).await {
             warn!(job = %key, %error, "status of a job that is set aside: not written");
         }
     }
@@ -297,7 +297,7 @@ async fn reconcile_job(seen: &SeenJob, context: &Context) -> Result<Outcome, Err
     );
     let mut wait = plan.requeue_after;
     match status_due {
-        Due::Now => write_status(&writer, context, job, before, status).await?,
+        Due::Now => Box::pin(write_status(&writer, context, job, before, status)).await?,
         Due::At(at) => {
             let until = Duration::try_from(at.duration_since(now)).unwrap_or_default();
             wait = Some(wait.map_or(until, |wait| wait.min(until)));

@@ -448,8 +448,9 @@ pub(super) async fn refuse_another_jobs_folder(
     Ok(())
 }
 
-/// Returns the pattern of the names that another path in the same folder, or in a folder below it, produces. If
-/// the path is elsewhere, it cannot belong to a job with this folder, and this is an error.
+/// Returns the pattern of the names that another path in the same folder, or in a folder below it,
+/// produces. If the path is elsewhere, it cannot belong to a job with this folder, and this is an
+/// error.
 pub(super) fn pattern_in(path: &str, manifest: &Location) -> Result<NamePattern, OutputError> {
     let lies_here = manifest_location(path).is_ok_and(|own| own.is_at_or_below(manifest));
     match super::output::pattern(path) {

@@ -148,7 +148,8 @@ fn head(bytes: &[u8]) -> Result<Owner, String> {
     serde_json::from_str(&head).map_err(|error| format!("the beginning cannot be read: {error}"))
 }
 
-/// Reads the files that a manifest lists below its own folder and whose names no pattern matches. Files outside of that folder are not part of this output, so they are ignored and stay.
+/// Reads the files that a manifest lists below its own folder and whose names no pattern matches.
+/// Files outside of that folder are not part of this output, so they are ignored and stay.
 pub(super) async fn read_old_files(
     stores: &Stores,
     manifest: &Location,

@@ -25,6 +25,10 @@ pub(crate) fn start_of_part(from: u64) -> u64 {
 }
 
 /// Cuts a stream into lines.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four facts about a stream, independent of each other"
+)]
 pub(crate) struct Lines<R> {
     input: R,
     /// The longest line that is allowed.

@@ -145,9 +145,9 @@ impl FileReader {
         self.counts_lines
     }
 
-    /// The next record with the number of its line, from 1. Of a part that does not begin at 0, with
-    /// the position of its line in the file. After an
-    /// error of one line ([`ReadError::line`]) the next call returns the record behind it.
+    /// The next record with the number of its line, from 1. Of a part that does not begin at 0,
+    /// with the position of its line in the file. After an error of one line ([`ReadError::line`])
+    /// the next call returns the record behind it.
     pub fn next_record(&mut self) -> Result<Option<(Record, u64)>, ReadError> {
         if !self.was_looked_at {
             self.was_looked_at = true;
@@ -181,8 +181,8 @@ impl FileReader {
         }
     }
 
-    /// The line of the last error ([`ReadError::line`]), as far as it is in memory, and whether that
-    /// is the whole line. Only until the next record is read.
+    /// The line of the last error ([`ReadError::line`]), as far as it is in memory, and whether
+    /// that is the whole line. Only until the next record is read.
     pub fn bad_line(&self) -> (&[u8], bool) {
         self.lines.latest()
     }

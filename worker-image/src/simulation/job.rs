@@ -120,6 +120,17 @@ fn frozen(spec: &Value) -> FrozenJob {
     FrozenJob::from_json(&document.to_string()).unwrap()
 }
 
+/// Returns for each key the number of its values and their sum.
+fn sums_by_key(pairs: impl Iterator<Item = (u64, u64)>) -> BTreeMap<u64, (u64, u64)> {
+    let mut sums = BTreeMap::<u64, (u64, u64)>::new();
+    for (key, value) in pairs {
+        let sum = sums.entry(key).or_default();
+        sum.0 += 1;
+        sum.1 += value;
+    }
+    sums
+}
+
 impl SimulatedJob {
     pub(super) fn of_shape(shape: u64) -> Self {
         let mut rng = Rng::of(shape, "job");
@@ -175,12 +186,7 @@ impl SimulatedJob {
         if skips {
             pass_over_bad_records(&mut source, &mut steps, has_dead_letters);
         }
-        let mut sums: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
-        for (key, value) in &records {
-            let sum = sums.entry(*key).or_default();
-            sum.0 += 1;
-            sum.1 += value + 1;
-        }
+        let sums = sums_by_key(records.iter().map(|(key, value)| (*key, value + 1)));
         let mut lines: Vec<String> = sums
             .iter()
             .map(|(key, (count, sum))| format!("{{\"key\":{key},\"n\":{count},\"s\":{sum}}}"))
@@ -191,12 +197,7 @@ impl SimulatedJob {
                 "aggregate": {"m": {"count": {}}, "t": {"sum": ".s"}},
                 "shards": rng.between(1, 3),
             }}));
-            let mut second: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
-            for (count, sum) in sums.values() {
-                let group = second.entry(count % 4).or_default();
-                group.0 += 1;
-                group.1 += sum;
-            }
+            let second = sums_by_key(sums.values().map(|(count, sum)| (count % 4, *sum)));
             lines = second
                 .iter()
                 .map(|(key, (count, sum))| format!("{{\"key\":{key},\"m\":{count},\"t\":{sum}}}"))

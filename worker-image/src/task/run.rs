@@ -220,8 +220,8 @@ fn execute(
     }
 }
 
-/// The file that is bad as a whole, if the attempt reads all of it. Nobody knows what the tasks make
-/// of it that read its other parts.
+/// The file that is bad as a whole, if the attempt reads all of it. Nobody knows what the tasks
+/// make of it that read its other parts.
 fn bad_file(assignment: &Assignment, error: &TaskError) -> Option<String> {
     let (TaskError::ReadInput(error), TaskInput::Files(parts)) = (error, &assignment.input) else {
         return None;

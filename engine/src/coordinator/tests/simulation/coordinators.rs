@@ -471,8 +471,9 @@ impl World {
         if is_lost && self.may_lose(task, 10) {
             self.storage.remove_dead_letter(task);
         }
-        let is_last = self.settings.is_last_stage(task.task);
-        self.storage.complete_dead_letter(task) && (!is_last || self.storage.complete(task))
+        let ends_in_the_sink = self.settings.is_last_stage(task.task);
+        self.storage.complete_dead_letter(task)
+            && (!ends_in_the_sink || self.storage.complete(task))
     }
 
     // The checks of the effects.

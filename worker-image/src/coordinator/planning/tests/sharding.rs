@@ -158,7 +158,7 @@ async fn cuts_that_do_not_fit_the_digest_are_refused() {
 async fn a_graph_that_is_not_that_of_the_pipeline_is_refused() {
     let stores = with_files(&[20]).await;
     let job = sized(&stores, None, None);
-    let stored = PlanFile {
+    let kept_plan = PlanFile {
         digest: plan(&job.pipeline, 1).digest(),
         pipeline: pipeline_json(&job).ok().unwrap(),
         inputs: inputs(&job).await.ok().unwrap(),
@@ -166,11 +166,11 @@ async fn a_graph_that_is_not_that_of_the_pipeline_is_refused() {
         graph: vec![vec![], vec![]],
         ..PlanFile::default()
     };
-    keep_plan(&job.storage, stored).await.unwrap();
+    keep_plan(&job.storage, kept_plan).await.unwrap();
     let (_, reason, message) = fails(&job).await;
     assert_eq!(reason, FailureReason::PlanFailed);
     assert!(
-        message.starts_with("plan.json was made from another pipeline"),
+        message.starts_with("plan.json was made by another release"),
         "{message}"
     );
 }
