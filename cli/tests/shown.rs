@@ -216,7 +216,8 @@ mod shown {
         let found: BTreeMap<_, _> = documents
             .iter()
             .map(|(document, text)| (document.as_str(), jobs(document, text)))
-            .filter(|(_, jobs)| !jobs.is_empty())
+            // `pages.rs` plans the jobs of the pages on pipelines.
+            .filter(|(document, jobs)| !jobs.is_empty() && !document.starts_with("docs/pipeline/"))
             .collect();
         let tested: BTreeSet<_> = JOBS.iter().map(|job| job.document).collect();
         assert_eq!(found.keys().copied().collect::<BTreeSet<_>>(), tested);

@@ -149,7 +149,7 @@ async fn cuts_that_do_not_fit_the_digest_are_refused() {
     let (_, reason, message) = fails(&job).await;
     assert_eq!(reason, FailureReason::PlanFailed);
     assert!(
-        message.starts_with("plan.json was made from another pipeline"),
+        message.starts_with("plan.json was made by another release"),
         "{message}"
     );
 }
