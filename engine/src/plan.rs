@@ -83,7 +83,7 @@ impl Plan {
 pub struct Stage {
     /// Its position in the plan.
     pub id: StageId,
-    /// For people: `map`, `reduce`, `deduplicate`, `count`.
+    /// For people: `map`, `gather`, `reduce`, `deduplicate`, `count`.
     pub name: String,
     /// Number of tasks. 0 only if the job has no input at all.
     pub shards: u32,
@@ -101,7 +101,7 @@ impl Stage {
     pub fn reads(&self) -> impl Iterator<Item = StageId> {
         self.inputs.iter().filter_map(|input| match input {
             StageInput::Source(_) => None,
-            StageInput::Shuffle { from, .. } => Some(*from),
+            StageInput::Shuffle { from, .. } | StageInput::Gather { from, .. } => Some(*from),
         })
     }
 
@@ -109,7 +109,7 @@ impl Stage {
     pub fn source(&self) -> Option<SourceId> {
         self.inputs.iter().find_map(|input| match input {
             StageInput::Source(source) => Some(*source),
-            StageInput::Shuffle { .. } => None,
+            StageInput::Shuffle { .. } | StageInput::Gather { .. } => None,
         })
     }
 
@@ -118,7 +118,17 @@ impl Stage {
     pub fn merge(&self) -> Option<(&str, &Merge)> {
         self.inputs.iter().find_map(|input| match input {
             StageInput::Source(_) => None,
-            StageInput::Shuffle { path, merge, .. } => Some((path.as_str(), merge)),
+            StageInput::Shuffle { path, merge, .. } | StageInput::Gather { path, merge, .. } => {
+                Some((path.as_str(), merge))
+            }
+        })
+    }
+
+    /// How many tasks' files each of its tasks gathers; `None` if it is no gathering stage.
+    pub fn gathers(&self) -> Option<u32> {
+        self.inputs.iter().find_map(|input| match input {
+            StageInput::Gather { files, .. } => Some(*files),
+            StageInput::Source(_) | StageInput::Shuffle { .. } => None,
         })
     }
 
@@ -155,6 +165,19 @@ pub enum StageInput {
         /// `spec.pipeline.steps[2].groupBy`.
         path: String,
         /// How entries with equal keys become records.
+        merge: Merge,
+    },
+    /// Whole shuffle files of an earlier stage, which become fewer and larger ones: task `n` reads
+    /// the files of `files` neighbouring tasks from task `n * files` on, and merges them into one
+    /// file with the same partitions. So the stage after it makes fewer and larger reads.
+    Gather {
+        /// The stage that wrote them.
+        from: StageId,
+        /// How many tasks' files one task reads, at least 1.
+        files: u32,
+        /// The path of the shuffling step in the manifest, for errors.
+        path: String,
+        /// How entries with equal keys are combined.
         merge: Merge,
     },
 }

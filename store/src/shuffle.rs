@@ -1,17 +1,21 @@
 //! Shuffle files, the data that one stage passes to the next. Each attempt writes one sorted
-//! object. A reducer reads one partition of each object by ranges. It merges a limited number of
-//! streams at a time, with limited memory.
+//! object. A reducer reads one partition of each object by ranges, and merges them with limited
+//! memory.
 //!
 //! A shuffle file consists of the chunks of its partitions in order, one index entry of fixed width
-//! per partition, and a footer. A reducer reads its own entry and its own range, whatever the
-//! number of partitions. Checksums cover all bytes. The engine defines the meaning of entries.
+//! per partition, and a footer. When a stage is finished, its coordinator merges the indexes of all
+//! files into one. So a reducer reads one slice of that index, and its ranges, whatever the number
+//! of partitions. If the ranges would be many and small, a stage between the two gathers the files
+//! into fewer ones first. Checksums cover all bytes. The engine defines the meaning of entries.
 
 mod chunk;
 mod error;
 mod index;
 mod merge;
+mod merged_index;
 mod outputs;
 mod partition;
+mod reader;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -21,7 +25,8 @@ pub use error::ShuffleError;
 #[cfg(test)]
 pub(crate) use index::check_file;
 pub use index::shuffle_path;
-pub use merge::{EntryStream, FAN_IN, PartitionMerge, SpillFolder};
+pub use merge::{EntryStream, SpillFolder};
+pub use merged_index::{IndexShape, Slice, load_slice, publish_index};
 pub use outputs::{StageOutputs, load_stage, publish_stage};
-pub use partition::{PartitionStream, Source};
-pub use writer::ShuffleWriter;
+pub use reader::ShuffleReader;
+pub use writer::{ShuffleWriter, write_entries};

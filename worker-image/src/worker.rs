@@ -117,6 +117,7 @@ pub async fn run(
         source_shards: 0,
         shuffle_shards: 0,
         source_parts: String::new(),
+        gather: 0,
         tables: Vec::new(),
         memory_bytes: options.memory_bytes / u64::from(slots),
         spill_directory: spill_directory.display().to_string(),

@@ -119,12 +119,15 @@ impl<'p, K: Keyed> Buffer<'p, K> {
         });
     }
 
-    /// Bytes that the buffer uses now: keys, states, slots and the index, with the allocator's
-    /// overhead. While the slots grow, up to twice their size is used for a moment.
+    /// Bytes that the buffer uses now, or needs for the next group: keys, states, slots and the
+    /// index, with the allocator's overhead. While slots or index grow, the old and the new ones
+    /// are in memory.
     pub(crate) fn memory_bytes(&self) -> usize {
+        let (slots, cells) = (self.slots.capacity(), self.cells.capacity());
+        let grown = |is_full: bool, size: usize| if is_full { 3 * size } else { size };
         self.heap_bytes
-            + self.slots.capacity() * size_of::<Slot<K::State>>()
-            + self.cells.capacity() * size_of::<u32>()
+            + grown(self.slots.len() == slots, slots) * size_of::<Slot<K::State>>()
+            + grown(self.slots.len() * 2 >= self.cells.len(), cells) * size_of::<u32>()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -132,6 +132,9 @@ fn row(stage: &Stage, numbers: Numbers) -> [String; 5] {
 
 fn reads(stage: &Stage, numbers: Numbers) -> String {
     let stages: Vec<String> = stage.reads().map(|from| numbers.of(from)).collect();
+    if let Some(files) = stage.gathers() {
+        return format!("files of stage {}, {files} each", stages.join(", "));
+    }
     match (stage.source(), stages.as_slice()) {
         (Some(SourceId::MAIN), _) => "source".to_owned(),
         (Some(source), _) => format!("source {source}"),
@@ -145,6 +148,9 @@ fn reads(stage: &Stage, numbers: Numbers) -> String {
 
 fn work(f: &mut fmt::Formatter<'_>, stage: &Stage) -> fmt::Result {
     let mut nothing = true;
+    if let (Some(_), Some((path, _))) = (stage.gathers(), stage.merge()) {
+        return writeln!(f, "  {path}: merge files into fewer");
+    }
     if let Some((path, _)) = stage.merge() {
         writeln!(f, "  {path}: merge")?;
         nothing = false;

@@ -90,15 +90,50 @@ impl Plan {
         match stage.inputs.as_slice() {
             [] => Some("it reads nothing".to_owned()),
             [StageInput::Source(_)] => None,
+            [StageInput::Gather { from, files, .. }] => self.gather_problem(stage, *from, *files),
             inputs => inputs
                 .iter()
                 .find_map(|input| self.input_problem(stage, input)),
         }
     }
 
+    /// A gathering stage writes the partitions that it reads, and each file is read by one task.
+    fn gather_problem(&self, stage: &Stage, from: StageId, files: u32) -> Option<String> {
+        if from >= stage.id {
+            return Some(format!("it reads stage {from}, which is not before it"));
+        }
+        let read = self.stages.get(from.0 as usize)?;
+        let tasks = read
+            .shards
+            .checked_div(files)
+            .map(|_| read.shards.div_ceil(files));
+        if tasks != Some(stage.shards) {
+            return Some(format!(
+                "it has {} shards, and gathers {} files of stage {from}, {files} at a time",
+                stage.shards, read.shards
+            ));
+        }
+        let is_same = match (&read.output, &stage.output) {
+            (
+                StageOutput::Shuffle {
+                    partitions, merge, ..
+                },
+                StageOutput::Shuffle {
+                    partitions: own,
+                    merge: own_merge,
+                    on_error: None,
+                    ..
+                },
+            ) => (partitions, merge) == (own, own_merge),
+            _ => false,
+        };
+        let is_plain = is_same && stage.steps.is_empty();
+        (!is_plain).then(|| format!("it does more than to gather the files of stage {from}"))
+    }
+
     fn input_problem(&self, stage: &Stage, input: &StageInput) -> Option<String> {
         let StageInput::Shuffle { from, path, merge } = input else {
-            return Some("it reads a source and something else".to_owned());
+            return Some("it reads shuffles and something else".to_owned());
         };
         if *from >= stage.id {
             return Some(format!("it reads stage {from}, which is not before it"));
@@ -213,6 +248,39 @@ mod tests {
     }
 
     #[test]
+    fn a_gathering_stage_reads_each_file_once_and_does_nothing_else() {
+        let gather = |files| StageInput::Gather {
+            from: StageId(0),
+            files,
+            path: "spec.pipeline.steps[0]".to_owned(),
+            merge: Merge::Count,
+        };
+        let mut plan = diamond();
+        plan.stages[0].shards = 7;
+        plan.stages[3].inputs = vec![gather(4)];
+        assert_eq!(plan.check(), Ok(()));
+        assert_eq!(plan.stages[3].gathers(), Some(4));
+        for files in [0, 3, 7] {
+            plan.stages[3].inputs = vec![gather(files)];
+            let expected = format!(
+                "stage 4: it has 2 shards, and gathers 7 files of stage 1, {files} at a time"
+            );
+            assert_eq!(plan.check().unwrap_err().to_string(), expected);
+        }
+        plan.stages[3].inputs = vec![gather(4)];
+        plan.stages[3].steps.push(crate::plan::RecordStep {
+            path: String::new(),
+            operation: crate::plan::RecordOperation::TakePerShard(1),
+            on_error: None,
+        });
+        let error = plan.check().unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "stage 4: it does more than to gather the files of stage 1"
+        );
+    }
+
+    #[test]
     fn every_mistake_in_a_graph_is_named_with_its_stage() {
         type Change = Box<dyn Fn(&mut Plan)>;
         let changes: [(Change, &str); 9] = [
@@ -242,7 +310,7 @@ mod tests {
                         .inputs
                         .push(StageInput::Source(SourceId::MAIN));
                 }),
-                "stage 5: it reads a source and something else",
+                "stage 5: it reads shuffles and something else",
             ),
             (
                 Box::new(|plan| {

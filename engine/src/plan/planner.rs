@@ -23,6 +23,7 @@ pub fn plan(pipeline: &Pipeline, source: impl Into<PlannedSource>) -> Plan {
         on_errors: &pipeline.on_errors,
         finished: Vec::new(),
         first_shuffle: source.shuffle_shards,
+        gather: source.gather,
         open: OpenStage {
             name: "map",
             shards: source.shards,
@@ -49,6 +50,8 @@ struct Planner<'p> {
     finished: Vec<Stage>,
     /// The shards of the first shuffle if its step sets none.
     first_shuffle: Option<u32>,
+    /// How many files of the first shuffle one task gathers, if a stage does that.
+    gather: Option<u32>,
     open: OpenStage,
 }
 
@@ -111,27 +114,39 @@ impl Planner<'_> {
         let implied = implied_shuffle_shards(self.open.shards);
         let default = self.first_shuffle.take().unwrap_or(implied);
         let shards = shards.unwrap_or(default).max(1);
-        let from = self.next_id();
-        let input = StageInput::Shuffle {
-            from,
+        let output = |on_error| StageOutput::Shuffle {
+            partitions: shards,
             path: path.clone(),
             merge: merge.clone(),
+            on_error,
         };
+        if let Some(files) = self.gather.take() {
+            let gather = OpenStage {
+                name: "gather",
+                shards: self.open.shards.div_ceil(files.max(1)),
+                input: StageInput::Gather {
+                    from: self.next_id(),
+                    files: files.max(1),
+                    path: path.clone(),
+                    merge: merge.clone(),
+                },
+                steps: Vec::new(),
+            };
+            self.close(output(on_error), gather);
+        }
+        // What a gathering stage reads has been counted by the stage before it.
+        let on_error = on_error.filter(|_| !self.open.is_gather());
         let next = OpenStage {
             name,
             shards,
-            input,
+            input: StageInput::Shuffle {
+                from: self.next_id(),
+                path: path.clone(),
+                merge: merge.clone(),
+            },
             steps: Vec::new(),
         };
-        self.close(
-            StageOutput::Shuffle {
-                partitions: shards,
-                path,
-                merge,
-                on_error,
-            },
-            next,
-        );
+        self.close(output(on_error), next);
     }
 
     fn close(&mut self, output: StageOutput, next: OpenStage) {
@@ -153,6 +168,10 @@ impl Planner<'_> {
 }
 
 impl OpenStage {
+    fn is_gather(&self) -> bool {
+        matches!(self.input, StageInput::Gather { .. })
+    }
+
     fn with_output(self, id: StageId, output: StageOutput) -> Stage {
         let Self {
             name,

@@ -28,6 +28,17 @@ const BYTES_OF_A_SHUFFLE_SHARD: u64 = 128 << 20;
 /// How many times larger compressed files are assumed to be when they are read.
 const COMPRESSION_RATIO: u64 = 4;
 
+/// The most ranges that the reducers of a shuffle read from the files of the mappers themselves. A
+/// store answers some 5,000 reads a second below one prefix, so this number takes it some 13 s.
+const MAX_UNGATHERED_RANGES: u64 = 65_536;
+
+/// The size of a range from which gathering is of no use: a read of this size costs a store and a
+/// reducer much more than the request for it.
+const GATHERED_RANGE_BYTES: u64 = 1 << 20;
+
+/// The most files that one task gathers: so many are merged at a time in a small worker.
+const MAX_GATHERED_FILES: u64 = 64;
+
 /// A file of the source, as it was listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListedFile {
@@ -92,6 +103,9 @@ pub struct PlannedSource {
     /// The digest of the parts of files that the shards read; `None` if each shard is a whole file,
     /// or if the source has no files.
     pub parts: Option<String>,
+    /// How many files of the first shuffle one task of a gathering stage reads. Not set: there is
+    /// no such stage.
+    pub gather: Option<u32>,
 }
 
 impl From<u32> for PlannedSource {
@@ -112,6 +126,7 @@ impl PlannedSource {
             shards: u32::try_from(shards).unwrap_or(u32::MAX),
             shuffle_shards,
             parts: (!parts.is_empty()).then(|| parts_digest(parts)),
+            gather: None,
         }
     }
 }
@@ -137,6 +152,7 @@ pub fn plan_source(
     if needs_shuffle_shards(pipeline) && !is_implied {
         source.shuffle_shards = Some(shuffle_shards);
     }
+    source.gather = gather(pipeline, source.shards, shuffle_shards, read_bytes(files));
     Ok((source, parts))
 }
 
@@ -300,6 +316,14 @@ fn default_shuffle_shards(pipeline: &Pipeline, files: &[ListedFile], sharding: S
     if sharding.has_single_output && is_open {
         return 1;
     }
+    let shards = read_bytes(files).div_ceil(BYTES_OF_A_SHUFFLE_SHARD);
+    u32::try_from(shards)
+        .unwrap_or(u32::MAX)
+        .clamp(1, MAX_DEFAULT_SHARDS)
+}
+
+/// The bytes that are read from these files, after decompression: an estimate.
+fn read_bytes(files: &[ListedFile]) -> u64 {
     let bytes = |file: &ListedFile| {
         let ratio = if file.is_compressed {
             COMPRESSION_RATIO
@@ -308,11 +332,27 @@ fn default_shuffle_shards(pipeline: &Pipeline, files: &[ListedFile], sharding: S
         };
         file.bytes.saturating_mul(ratio)
     };
-    let bytes = files.iter().map(bytes).fold(0, u64::saturating_add);
-    let shards = bytes.div_ceil(BYTES_OF_A_SHUFFLE_SHARD);
-    u32::try_from(shards)
-        .unwrap_or(u32::MAX)
-        .clamp(1, MAX_DEFAULT_SHARDS)
+    files.iter().map(bytes).fold(0, u64::saturating_add)
+}
+
+/// How many files of the first shuffle one task gathers: as many as make the mean range that a
+/// reducer reads as large as [`GATHERED_RANGE_BYTES`]. `None` if the ranges are few, or large
+/// already: gathering reads and writes all data of the shuffle once more. Shuffle files are
+/// compressed.
+fn gather(pipeline: &Pipeline, mappers: u32, default_shards: u32, read_bytes: u64) -> Option<u32> {
+    let first = pipeline.steps.iter().find(|step| shuffles(step))?;
+    let reducers = match first {
+        Step::GroupBy(group_by) => group_by.shards.unwrap_or(default_shards),
+        Step::Deduplicate { shards, .. } => shards.unwrap_or(default_shards),
+        _ => return None,
+    };
+    let ranges = u64::from(mappers) * u64::from(reducers);
+    if ranges <= MAX_UNGATHERED_RANGES {
+        return None;
+    }
+    let mean = (read_bytes / COMPRESSION_RATIO / ranges).max(1);
+    let files = GATHERED_RANGE_BYTES.div_ceil(mean).min(MAX_GATHERED_FILES);
+    u32::try_from(files).ok().filter(|files| *files > 1)
 }
 
 /// Whether the plan needs the default number of shards of a shuffle.

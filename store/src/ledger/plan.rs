@@ -23,6 +23,10 @@ const VERSION_WITH_PARTS: u32 = 3;
 /// The version of a plan whose stages are not a chain. It is written only for such a plan.
 const VERSION_WITH_GRAPH: u32 = 4;
 
+/// The version of a plan with a gathering stage, which may have a graph too. It is written only for
+/// such a plan.
+const VERSION_WITH_GATHER: u32 = 5;
+
 /// The files of each table, by the table's name, in the order in which they are read.
 pub type TableFiles = BTreeMap<String, Vec<InputFile>>;
 
@@ -41,6 +45,8 @@ pub struct PlanFile {
     pub parts: Vec<Vec<FilePart>>,
     /// Shards of the first shuffle if its step sets none; not set: as the engine implies.
     pub shuffle_shards: Option<u32>,
+    /// How many files of the first shuffle one task gathers; not set: none does.
+    pub gather: Option<u32>,
     /// The files of each table.
     pub tables: TableFiles,
     /// For each stage the stages that it reads, in the order of its inputs; empty if the plan is a
@@ -54,13 +60,16 @@ impl PlanFile {
         let source = PlannedSource::of_parts(0, &self.parts, self.shuffle_shards);
         PlannedSource {
             shards: self.source_shards,
+            gather: self.gather,
             ..source
         }
     }
 
     fn version(&self) -> u32 {
         let is_plain = self.parts.is_empty() && self.shuffle_shards.is_none();
-        if !self.graph.is_empty() {
+        if self.gather.is_some() {
+            VERSION_WITH_GATHER
+        } else if !self.graph.is_empty() {
             VERSION_WITH_GRAPH
         } else if is_plain && !passes_over_bad_records(&self.pipeline) {
             VERSION
@@ -101,6 +110,8 @@ struct StoredPlan {
     parts: Vec<Vec<(u32, u64, u64)>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shuffle_shards: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gather: Option<u32>,
     /// Not written if the job has no tables, so that a release without tables can read the plan.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     tables: BTreeMap<String, Vec<StoredInput>>,
@@ -167,6 +178,7 @@ fn print(job: &JobUid, plan: &PlanFile) -> Result<Vec<u8>, serde_json::Error> {
         source_shards: plan.source_shards,
         parts: plan.parts.iter().map(|shard| stored_parts(shard)).collect(),
         shuffle_shards: plan.shuffle_shards,
+        gather: plan.gather,
         tables: plan
             .tables
             .iter()
@@ -198,9 +210,9 @@ fn passes_over_bad_records(pipeline: &serde_json::Value) -> bool {
 fn parse(job: &JobUid, bytes: &[u8]) -> Result<PlanFile, String> {
     let version: StoredVersion =
         serde_json::from_slice(bytes).map_err(|e| format!("it cannot be read: {e}"))?;
-    if !(VERSION..=VERSION_WITH_GRAPH).contains(&version.version) {
+    if !(VERSION..=VERSION_WITH_GATHER).contains(&version.version) {
         return Err(format!(
-            "it has version {}; this program reads versions {VERSION} to {VERSION_WITH_GRAPH}",
+            "it has version {}; this program reads versions {VERSION} to {VERSION_WITH_GATHER}",
             version.version
         ));
     }
@@ -215,6 +227,12 @@ fn parse(job: &JobUid, bytes: &[u8]) -> Result<PlanFile, String> {
     }
     let stored: StoredPlan =
         serde_json::from_str(envelope.plan.get()).map_err(|e| format!("it cannot be read: {e}"))?;
+    if (version.version == VERSION_WITH_GATHER) != stored.gather.is_some_and(|files| files > 0) {
+        return Err(format!(
+            "it has version {}; only version {VERSION_WITH_GATHER} gathers files",
+            version.version
+        ));
+    }
     let files = |stored: Vec<StoredInput>| stored.into_iter().map(StoredInput::read).collect();
     let parts: Vec<Vec<FilePart>> = stored.parts.iter().map(|shard| read_parts(shard)).collect();
     if !parts.is_empty() {
@@ -228,6 +246,7 @@ fn parse(job: &JobUid, bytes: &[u8]) -> Result<PlanFile, String> {
         source_shards: stored.source_shards,
         parts,
         shuffle_shards: stored.shuffle_shards,
+        gather: stored.gather,
         tables: stored
             .tables
             .into_iter()
@@ -238,9 +257,14 @@ fn parse(job: &JobUid, bytes: &[u8]) -> Result<PlanFile, String> {
 }
 
 fn read_graph(version: u32, stages: Vec<Vec<u32>>) -> Result<Vec<Vec<StageId>>, String> {
-    if (version == VERSION_WITH_GRAPH) == stages.is_empty() {
+    let fits = match version {
+        VERSION_WITH_GATHER => true,
+        VERSION_WITH_GRAPH => !stages.is_empty(),
+        _ => stages.is_empty(),
+    };
+    if !fits {
         return Err(format!(
-            "it has version {version} and a graph of {} stages; only version {VERSION_WITH_GRAPH} has one",
+            "it has version {version} and a graph of {} stages; only version {VERSION_WITH_GRAPH} has one, and version {VERSION_WITH_GATHER} may",
             stages.len()
         ));
     }
@@ -303,8 +327,28 @@ mod tests {
             source_shards: 1,
             parts: Vec::new(),
             shuffle_shards: None,
+            gather: None,
             tables: [("users".to_owned(), vec![file])].into(),
             graph: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn only_a_plan_with_a_gathering_stage_has_its_version() {
+        let job = JobUid::parse("u").unwrap();
+        let gathering = PlanFile {
+            gather: Some(16),
+            ..plan("gather")
+        };
+        let text = String::from_utf8(print(&job, &gathering).unwrap()).unwrap();
+        assert!(text.starts_with("{\"version\":5,"), "{text}");
+        assert_eq!(parse(&job, text.as_bytes()).unwrap(), gathering);
+        assert_eq!(gathering.source().gather, Some(16));
+        for version in 2..=4 {
+            let text = text.replace("\"version\":5", &format!("\"version\":{version}"));
+            let error = parse(&job, text.as_bytes()).unwrap_err();
+            let expected = format!("it has version {version}; only version 5 gathers files");
+            assert_eq!(error, expected);
         }
     }
 
@@ -328,7 +372,9 @@ mod tests {
             let error = parse(&job, text.as_bytes()).unwrap_err();
             assert_eq!(
                 error,
-                format!("it has version {older} and a graph of 3 stages; only version 4 has one")
+                format!(
+                    "it has version {older} and a graph of 3 stages; only version 4 has one, and version 5 may"
+                )
             );
         }
         let circle = PlanFile {
@@ -383,11 +429,11 @@ mod tests {
         assert_eq!(error, "source shard 1 does not continue the one before it");
         let newer = String::from_utf8(print(&job, &plan("newer")).unwrap())
             .unwrap()
-            .replace("\"version\":2", "\"version\":5");
+            .replace("\"version\":2", "\"version\":6");
         let error = parse(&job, newer.as_bytes()).unwrap_err();
         assert_eq!(
             error,
-            "it has version 5; this program reads versions 2 to 4"
+            "it has version 6; this program reads versions 2 to 5"
         );
     }
 

@@ -49,7 +49,9 @@ pub fn part_of(path: &str) -> Option<Part> {
         {
             Some(Part::Log)
         }
-        (["data", stage], name) if is_number(stage) && is_list_of_outputs(name) => Some(Part::Data),
+        (["data", stage], name) if is_number(stage) && is_of_finished_stage(name) => {
+            Some(Part::Data)
+        }
         (["data", stage, shard, attempt], "shuffle")
             if is_number(stage) && is_number(shard) && is_attempt(attempt) =>
         {
@@ -85,12 +87,16 @@ fn is_attempt(text: &str) -> bool {
     numbers.is_some_and(|(epoch, number)| is_number(epoch) && is_number(number))
 }
 
-/// Whether a text is the name of a list of outputs, such as `outputs-e4-2`.
-fn is_list_of_outputs(text: &str) -> bool {
-    let numbers = text
-        .strip_prefix("outputs-e")
-        .and_then(|rest| rest.split_once('-'));
-    numbers.is_some_and(|(epoch, version)| is_number(epoch) && is_number(version))
+/// Whether a text is the name of a list of outputs, such as `outputs-e4-2`, or of a part of a
+/// merged index, such as `index-e4-2-0`.
+fn is_of_finished_stage(text: &str) -> bool {
+    let numbers = |rest: &str, count| {
+        let mut numbers = rest.split('-');
+        numbers.clone().count() == count && numbers.all(is_number)
+    };
+    let list = text.strip_prefix("outputs-e");
+    let index = text.strip_prefix("index-e");
+    list.is_some_and(|rest| numbers(rest, 2)) || index.is_some_and(|rest| numbers(rest, 3))
 }
 
 #[cfg(test)]
@@ -135,6 +141,7 @@ mod tests {
             ("epochs/1/merged/3", Part::Log),
             ("epochs/1/snapshots/1000", Part::Log),
             ("data/0/outputs-e4-2", Part::Data),
+            ("data/0/index-e4-2-0", Part::Data),
             (shuffle.as_str(), Part::Data),
             ("data/0/7/e1a1/.shuffle.part", Part::Data),
             (
@@ -163,6 +170,8 @@ mod tests {
             "data/0/7/e1a1/other",
             "data/0/7/e1/shuffle",
             "data/0/outputs",
+            "data/0/outputs-e4-2-0",
+            "data/0/index-e4-2",
             "data/_zephyr-write-7",
             "_zephyr-write-0123456789abcdef0123456789abcdef",
             "epochs/111111111111111111111/open",

@@ -27,6 +27,17 @@ pub enum ShuffleError {
     Merge(#[source] OperatorError),
 }
 
+impl ShuffleError {
+    /// The thread that reads for this task has ended.
+    pub(crate) fn died(error: &tokio::task::JoinError) -> Self {
+        Self::Store(StorageError {
+            call: "reading",
+            object: "the files of a shuffle".to_owned(),
+            cause: crate::storage::Cause::Other(error.to_string()),
+        })
+    }
+}
+
 impl From<OperatorError> for ShuffleError {
     fn from(error: OperatorError) -> Self {
         Self::Merge(error)

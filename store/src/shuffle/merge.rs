@@ -1,6 +1,6 @@
-//! Merges sorted streams of entries. It merges a limited number of streams at a time, with limited
-//! memory. If there are more streams, some are first merged into runs on the local disk. The order
-//! of the streams is kept. The engine defines how entries are merged.
+//! Merges sorted runs of entries on the local disk, a limited number at a time. If there are more
+//! runs, neighbours are first merged into larger ones. The order is kept. The engine defines how
+//! entries are merged.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,16 @@ use crate::shuffle::ShuffleError;
 use crate::shuffle::run::Run;
 use crate::storage::{Cause, Location, StorageError};
 
-/// How many streams are merged at a time. Each stream holds a chunk and bytes that were read ahead,
-/// together some hundred kilobytes.
-pub const FAN_IN: usize = 64;
+/// How many bytes of memory a run takes while it is merged: a chunk before and after decompression,
+/// and a read buffer.
+const RUN_BYTES: usize = 256 << 10;
+
+/// How many runs are merged at a time at least, however little memory there is.
+const MIN_FAN_IN: usize = 16;
+
+/// How many runs are merged at a time at most. With more, the reads of each become small and far
+/// apart.
+const MAX_FAN_IN: usize = 256;
 
 /// A stream of sorted entries.
 pub type EntryStream<'a> = Box<dyn Iterator<Item = Result<Entry, ShuffleError>> + 'a>;
@@ -108,53 +115,59 @@ impl From<io::Error> for WriteFailure {
     }
 }
 
-/// Collects streams in order, and merges neighbours into runs whenever there would be too many.
-pub struct PartitionMerge<'a> {
+/// Collects streams and runs in order, and merges neighbouring runs whenever there would be too
+/// many.
+pub(crate) struct PartitionMerge<'a> {
     merger: &'a Merger,
     folder: SpillFolder,
+    fan_in: usize,
     streams: Vec<EntryStream<'a>>,
     runs: Vec<Run>,
 }
 
 impl<'a> PartitionMerge<'a> {
-    /// Makes a merge without streams.
-    pub fn new(merger: &'a Merger, folder: SpillFolder) -> Self {
+    /// Makes a merge without streams. All runs that are merged at a time take at most
+    /// `memory_bytes`, unless that is very little.
+    pub(crate) fn new(merger: &'a Merger, folder: SpillFolder, memory_bytes: usize) -> Self {
         Self {
             merger,
             folder,
+            fan_in: (memory_bytes / RUN_BYTES).clamp(MIN_FAN_IN, MAX_FAN_IN),
             streams: Vec::new(),
             runs: Vec::new(),
         }
     }
 
-    /// Adds the next stream, after all earlier ones.
-    pub fn push(&mut self, stream: EntryStream<'a>) -> Result<(), ShuffleError> {
-        if self.streams.len() >= FAN_IN {
-            self.condense()?;
+    /// Adds streams after all earlier ones: as they are, or as one run on the local disk. After
+    /// streams that stay as they are, nothing may be added.
+    pub(crate) fn push_group(
+        &mut self,
+        streams: Vec<EntryStream<'a>>,
+        as_run: bool,
+    ) -> Result<(), ShuffleError> {
+        if as_run && !streams.is_empty() {
+            self.runs
+                .push(self.folder.write(self.merger.merge_runs(streams))?);
+        } else {
+            self.streams.extend(streams);
         }
-        self.streams.push(stream);
         Ok(())
     }
 
-    /// Adds a run, after all earlier streams.
-    pub(crate) fn push_run(&mut self, run: Run) -> Result<(), ShuffleError> {
-        self.condense()?;
+    /// Adds a run, after all earlier ones.
+    pub(crate) fn push_run(&mut self, run: Run) {
         self.runs.push(run);
-        Ok(())
     }
 
-    /// Returns the streams that remain to be merged, at most [`FAN_IN`].
-    pub fn streams(mut self) -> Result<Vec<EntryStream<'a>>, ShuffleError> {
-        if self.runs.len() + self.streams.len() > FAN_IN {
-            self.condense()?;
-        }
-        while self.runs.len() + self.streams.len() > FAN_IN {
+    /// Returns the streams that remain to be merged.
+    pub(crate) fn streams(mut self) -> Result<Vec<EntryStream<'a>>, ShuffleError> {
+        while self.runs.len() > self.fan_in {
             let runs = std::mem::take(&mut self.runs);
             let mut groups = runs.into_iter().peekable();
             while groups.peek().is_some() {
                 let group = groups
                     .by_ref()
-                    .take(FAN_IN)
+                    .take(self.fan_in)
                     .map(|run| self.folder.read(run))
                     .collect::<Result<Vec<_>, _>>()?;
                 self.runs
@@ -167,14 +180,5 @@ impl<'a> PartitionMerge<'a> {
             .map(|run| self.folder.read(run))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(runs.into_iter().chain(self.streams).collect())
-    }
-
-    fn condense(&mut self) -> Result<(), ShuffleError> {
-        if !self.streams.is_empty() {
-            let streams = std::mem::take(&mut self.streams);
-            self.runs
-                .push(self.folder.write(self.merger.merge_runs(streams))?);
-        }
-        Ok(())
     }
 }

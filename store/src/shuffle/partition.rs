@@ -1,5 +1,6 @@
-//! The reducer's side of a shuffle. It reads one partition of one attempt's shuffle file by ranges,
-//! checks it, and returns a stream of its entries.
+//! Reads entries of one attempt's shuffle file by ranges, checks them, and returns them as a
+//! stream: those of one partition for a reducer, or those of the whole file for a task that gathers
+//! files. The next range is requested while the entries of the last one are used.
 //!
 //! Every chunk is checked before its entries are returned. If a check fails, the chunk is read once
 //! more. If the check fails again, the output counts as lost.
@@ -8,119 +9,188 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
-use zephyr_engine::coordinator::record::{FilePlace, OutputFile};
+use tokio_util::task::AbortOnDropHandle;
+use zephyr_engine::coordinator::record::OutputFile;
 use zephyr_engine::id::TaskAttempt;
 use zephyr_engine::ops::Entry;
 
 use crate::shuffle::ShuffleError;
 use crate::shuffle::chunk::{ChunkEntries, ChunkHead, HEAD_BYTES};
 use crate::shuffle::index::{IndexEntry, decode_entry, entry_range, shuffle_path};
+use crate::shuffle::merged_index::Slice;
 use crate::storage::{Cause, JobStorage, Location, ReadCounter, StorageError, fetch_range};
 
-/// How many bytes are requested at least. For fewer bytes, the call costs more than the data.
-const MIN_RANGE_BYTES: u64 = 64 << 10;
-
-/// How many bytes are requested at most.
-const MAX_RANGE_BYTES: u64 = 4 << 20;
-
-/// The partition that a task reads, and how it is read.
+/// How the files of a stage are read.
 #[derive(Clone)]
-pub struct Source {
+pub(crate) struct Reading {
     /// The runtime on which calls to the store run.
-    pub runtime: Handle,
-    /// The job's folder, which contains the file.
-    pub storage: JobStorage,
-    /// How many partitions the file has.
-    pub partitions: u32,
-    /// The partition to read.
-    pub partition: u32,
-    /// How many bytes of memory all streams of a merge may hold together.
-    pub memory_bytes: usize,
-    /// How many streams the merge has.
-    pub streams: usize,
+    pub(crate) runtime: Handle,
+    /// The job's folder, which contains the files.
+    pub(crate) storage: JobStorage,
+    /// How many partitions each file has.
+    pub(crate) partitions: u32,
+    /// How many bytes are requested at a time.
+    pub(crate) range_bytes: u64,
     /// Counts the bytes that are read.
-    pub counted: ReadCounter,
+    pub(crate) counted: ReadCounter,
 }
 
-/// The entries of one partition of one file.
-pub struct PartitionStream {
-    source: Source,
-    producer: TaskAttempt,
+/// What is read of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// One partition.
+    Partition(u32, Slice),
+    /// Everything: the file's rows and CRC-32C, as the ledger has them.
+    Whole {
+        producer: TaskAttempt,
+        file_bytes: u64,
+        rows: u64,
+        crc32c: u32,
+    },
+}
+
+impl Part {
+    /// All partitions of a file.
+    pub(crate) fn whole(producer: TaskAttempt, file: &OutputFile) -> Self {
+        Self::Whole {
+            producer,
+            file_bytes: file.bytes,
+            rows: file.rows,
+            crc32c: file.crc32c,
+        }
+    }
+
+    fn producer(&self) -> TaskAttempt {
+        match self {
+            Self::Partition(_, slice) => slice.producer,
+            Self::Whole { producer, .. } => *producer,
+        }
+    }
+
+    fn file_bytes(&self) -> u64 {
+        match self {
+            Self::Partition(_, slice) => slice.file_bytes,
+            Self::Whole { file_bytes, .. } => *file_bytes,
+        }
+    }
+
+    /// How many bytes are read; 0 if that is not known yet.
+    pub(crate) fn bytes(&self) -> u64 {
+        match self {
+            Self::Partition(_, slice) => slice.entry.map_or(0, |entry| entry.length),
+            Self::Whole { file_bytes, .. } => *file_bytes,
+        }
+    }
+}
+
+/// The entries of one partition, or of all partitions, of one file.
+pub(crate) struct PartitionStream {
+    reading: Reading,
+    part: Part,
     location: Location,
-    size: u64,
-    entry: IndexEntry,
-    /// The bytes of the partition that were read and not used yet.
+    /// The chunks to be read.
+    span: IndexEntry,
+    /// The file's index, if it belongs to the checksum.
+    tail_bytes: u64,
+    /// The bytes that were read and not used yet.
     buffer: Bytes,
-    /// The end of the range that was requested so far.
+    /// The end of the range that was read last.
     asked: u64,
+    /// The range after it, if it was requested already.
+    ahead: Option<Ahead>,
     checksum: u32,
     rows: u64,
     chunk: ChunkEntries,
     failed: bool,
 }
 
+struct Ahead {
+    until: u64,
+    bytes: AbortOnDropHandle<Result<Bytes, StorageError>>,
+}
+
 impl PartitionStream {
-    /// Opens a partition: reads its entry in the index and its first range.
-    pub async fn open(
-        source: Source,
-        producer: TaskAttempt,
-        file: &OutputFile,
-    ) -> Result<Self, ShuffleError> {
-        let FilePlace::Shuffle = file.place else {
-            let problem = StorageError {
-                call: "reading",
-                object: producer.to_string(),
-                cause: Cause::Damaged("it is not a shuffle file".to_owned()),
-            };
-            return Err(ShuffleError::LoseInput { producer, problem });
-        };
-        let path = shuffle_path(producer);
-        let location = source.storage.at(&path).map_err(|error| {
+    /// Opens a part of a file and reads its first range. Reads the file's own index only if that is
+    /// needed to find the part.
+    pub(crate) async fn open(reading: Reading, part: Part) -> Result<Self, ShuffleError> {
+        let path = shuffle_path(part.producer());
+        let location = reading.storage.at(&path).map_err(|error| {
             ShuffleError::Store(StorageError {
                 call: "reading",
                 object: path,
                 cause: Cause::Configuration(error.to_string()),
             })
         })?;
-        let (partitions, partition, size) = (source.partitions, source.partition, file.bytes);
         let mut stream = Self {
-            source,
-            producer,
+            reading,
+            part,
             location,
-            size,
-            entry: IndexEntry::default(),
+            span: IndexEntry::default(),
+            tail_bytes: 0,
             buffer: Bytes::new(),
             asked: 0,
+            ahead: None,
             checksum: 0,
             rows: 0,
             chunk: ChunkEntries::default(),
             failed: false,
         };
-        if file.rows == 0 {
-            return Ok(stream); // nothing was written
-        }
-        let Some(range) = entry_range(size, partitions, partition) else {
-            return Err(stream.damaged("the file is smaller than its index".to_owned()));
-        };
-        let first = stream.get(range.clone()).await?;
-        let mut entry = decode_entry(producer, size, partitions, partition, &first);
-        if entry.is_err() {
-            let again = stream.get(range).await?;
-            entry = decode_entry(producer, size, partitions, partition, &again);
-        }
-        stream.entry = entry.map_err(|problem| stream.damaged(problem))?;
-        stream.asked = stream.entry.offset;
+        stream.find_span().await?;
+        stream.asked = stream.span.offset;
         stream.fetch_more(0).await?;
         Ok(stream)
     }
 
-    /// Whether the partition is empty.
-    pub fn is_empty(&self) -> bool {
-        self.entry.rows == 0 && self.entry.length == 0
+    /// Finds out where the chunks are.
+    async fn find_span(&mut self) -> Result<(), ShuffleError> {
+        let (size, partitions) = (self.part.file_bytes(), self.reading.partitions);
+        let too_small = "the file is smaller than its index";
+        match self.part {
+            Part::Whole { rows, crc32c, .. } => {
+                let Some(index) = entry_range(size, partitions, 0) else {
+                    return Err(self.damaged(too_small.to_owned()));
+                };
+                self.tail_bytes = size - index.start;
+                self.span = IndexEntry {
+                    offset: 0,
+                    length: index.start,
+                    rows,
+                    crc32c,
+                };
+            }
+            Part::Partition(
+                _,
+                Slice {
+                    entry: Some(entry), ..
+                },
+            ) => self.span = entry,
+            Part::Partition(partition, Slice { producer, .. }) => {
+                let Some(range) = entry_range(size, partitions, partition) else {
+                    return Err(self.damaged(too_small.to_owned()));
+                };
+                let first = self.get(range.clone()).await?;
+                let mut entry = decode_entry(producer, size, partitions, partition, &first);
+                if entry.is_err() {
+                    let again = self.get(range).await?;
+                    entry = decode_entry(producer, size, partitions, partition, &again);
+                }
+                self.span = entry.map_err(|problem| self.damaged(problem))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it has no entries.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.span.rows == 0 && self.span.length == 0
+    }
+
+    fn end_of_chunks(&self) -> u64 {
+        self.span.offset + self.span.length
     }
 
     fn end(&self) -> u64 {
-        self.entry.offset + self.entry.length
+        self.end_of_chunks() + self.tail_bytes
     }
 
     /// Returns the position in the file of the first byte that was not used yet.
@@ -128,55 +198,83 @@ impl PartitionStream {
         self.asked - self.buffer.len() as u64
     }
 
-    /// Reads more, until the buffer has at least `wanted` bytes or the whole rest of the partition.
+    /// Reads more, until the buffer has at least `wanted` bytes or everything up to the end. Then
+    /// requests the next range.
     async fn fetch_more(&mut self, wanted: usize) -> Result<(), ShuffleError> {
-        let share = (self.source.memory_bytes / self.source.streams.max(1)) as u64;
-        let step = share
-            .clamp(MIN_RANGE_BYTES, MAX_RANGE_BYTES)
-            .max((wanted.saturating_sub(self.buffer.len())) as u64);
-        let until = self.end().min(self.asked + step);
-        if until == self.asked {
-            return Ok(());
+        while self.asked < self.end() {
+            let missing = wanted.saturating_sub(self.buffer.len()) as u64;
+            let (until, bytes) = match self.ahead.take() {
+                Some(Ahead { until, bytes }) => (until, self.arrived(bytes).await?),
+                None => {
+                    let until = self.next_range(missing).end;
+                    (until, self.get(self.asked..until).await?)
+                }
+            };
+            (self.reading.counted)(until - self.asked);
+            self.asked = until;
+            self.buffer = if self.buffer.is_empty() {
+                bytes
+            } else {
+                [&self.buffer[..], &bytes].concat().into()
+            };
+            if self.buffer.len() >= wanted {
+                break;
+            }
         }
-        let bytes = self.get(self.asked..until).await?;
-        self.asked = until;
-        self.buffer = if self.buffer.is_empty() {
-            bytes
-        } else {
-            [&self.buffer[..], &bytes].concat().into()
-        };
+        self.fetch_ahead();
         Ok(())
     }
 
-    async fn get(&self, range: Range<u64>) -> Result<Bytes, ShuffleError> {
-        let count = range.end - range.start;
-        match fetch_range(
-            self.source.storage.stores(),
-            &self.location,
-            self.size,
-            range,
-        )
-        .await
-        {
-            Ok(bytes) => {
-                (self.source.counted)(count);
-                Ok(bytes)
-            }
-            // The file is missing, or its size differs from the size in the ledger.
-            Err(problem) if matches!(problem.cause, Cause::NotFound | Cause::Changed) => {
-                Err(ShuffleError::LoseInput {
-                    producer: self.producer,
-                    problem,
-                })
-            }
-            Err(error) => Err(ShuffleError::Store(error)),
+    fn next_range(&self, missing: u64) -> Range<u64> {
+        let step = self.reading.range_bytes.max(missing).max(1);
+        self.asked..self.end().min(self.asked.saturating_add(step))
+    }
+
+    /// Requests the next range, without waiting for it.
+    fn fetch_ahead(&mut self) {
+        if self.ahead.is_some() || self.asked >= self.end() {
+            return;
         }
+        let range = self.next_range(0);
+        let until = range.end;
+        let (stores, location) = (self.reading.storage.stores().clone(), self.location.clone());
+        let size = self.part.file_bytes();
+        let fetch = async move { fetch_range(&stores, &location, size, range).await };
+        let bytes = AbortOnDropHandle::new(self.reading.runtime.spawn(fetch));
+        self.ahead = Some(Ahead { until, bytes });
+    }
+
+    async fn arrived(
+        &self,
+        bytes: AbortOnDropHandle<Result<Bytes, StorageError>>,
+    ) -> Result<Bytes, ShuffleError> {
+        let read = bytes.await.unwrap_or_else(|error| {
+            let cause = Cause::Other(format!("the read ended: {error}"));
+            Err(StorageError::new("reading", &self.location, cause))
+        });
+        self.judged(read)
+    }
+
+    async fn get(&self, range: Range<u64>) -> Result<Bytes, ShuffleError> {
+        let (stores, size) = (self.reading.storage.stores(), self.part.file_bytes());
+        self.judged(fetch_range(stores, &self.location, size, range).await)
+    }
+
+    fn judged(&self, read: Result<Bytes, StorageError>) -> Result<Bytes, ShuffleError> {
+        read.map_err(|problem| match problem.cause {
+            // The file is missing, or its size differs from the size in the ledger.
+            Cause::NotFound | Cause::Changed => ShuffleError::LoseInput {
+                producer: self.part.producer(),
+                problem,
+            },
+            _ => ShuffleError::Store(problem),
+        })
     }
 
     fn damaged(&self, problem: String) -> ShuffleError {
         let problem = StorageError::new("reading", &self.location, Cause::Damaged(problem));
         ShuffleError::LoseInput {
-            producer: self.producer,
+            producer: self.part.producer(),
             problem,
         }
     }
@@ -185,44 +283,69 @@ impl PartitionStream {
         &mut self,
         work: impl AsyncFnOnce(&mut Self) -> Result<T, ShuffleError>,
     ) -> Result<T, ShuffleError> {
-        let runtime = self.source.runtime.clone();
+        let runtime = self.reading.runtime.clone();
         runtime.block_on(work(self))
     }
 
     fn next_entry(&mut self) -> Result<Option<Entry>, ShuffleError> {
         loop {
             if let Some(entry) = self.chunk.next().map_err(|problem| self.damaged(problem))? {
-                if entry.partition != self.source.partition {
+                let is_here = match self.part {
+                    Part::Partition(partition, _) => entry.partition == partition,
+                    Part::Whole { .. } => entry.partition < self.reading.partitions,
+                };
+                if !is_here {
                     return Err(self.damaged("an entry belongs to another partition".to_owned()));
                 }
                 self.rows += 1;
                 return Ok(Some(entry));
             }
-            if self.used_up_to() == self.end() {
-                if self.rows != self.entry.rows || self.checksum != self.entry.crc32c {
-                    return Err(self.damaged(format!(
-                        "the partition has {} rows, its index says {}, or its checksum is wrong",
-                        self.rows, self.entry.rows
-                    )));
-                }
-                return Ok(None);
+            if self.used_up_to() == self.end_of_chunks() {
+                return self.check_end().map(|()| None);
             }
             self.next_chunk()?;
         }
     }
 
+    /// Compares rows and checksum with those of the index, after the last chunk.
+    fn check_end(&mut self) -> Result<(), ShuffleError> {
+        let start = self.used_up_to();
+        let mut checksum = self.checksum;
+        if self.tail_bytes > 0 {
+            let tail_bytes = usize::try_from(self.tail_bytes).unwrap_or(usize::MAX);
+            self.block_on(async |stream| stream.fetch_more(tail_bytes).await)?;
+            checksum = crc32c::crc32c_append(self.checksum, &self.buffer);
+            if checksum != self.span.crc32c {
+                self.read_again_from(start);
+                self.block_on(async |stream| stream.fetch_more(tail_bytes).await)?;
+                checksum = crc32c::crc32c_append(self.checksum, &self.buffer);
+            }
+        }
+        if self.rows == self.span.rows && checksum == self.span.crc32c {
+            return Ok(());
+        }
+        Err(self.damaged(format!(
+            "it has {} rows, its index says {}, or its checksum is wrong",
+            self.rows, self.span.rows
+        )))
+    }
+
+    fn read_again_from(&mut self, start: u64) {
+        self.buffer = Bytes::new();
+        self.ahead = None;
+        self.asked = start;
+    }
+
     fn next_chunk(&mut self) -> Result<(), ShuffleError> {
         let start = self.used_up_to();
-        self.chunk = match self.try_chunk() {
-            Ok(Ok(chunk)) => chunk,
-            Ok(Err(_)) => {
+        self.chunk = match self.try_chunk()? {
+            Ok(chunk) => chunk,
+            Err(_) => {
                 // Read the data from the store again, because the damage may have happened in
                 // transit.
-                self.buffer = Bytes::new();
-                self.asked = start;
+                self.read_again_from(start);
                 self.try_chunk()?.map_err(|problem| self.damaged(problem))?
             }
-            Err(error) => return Err(error),
         };
         Ok(())
     }
@@ -240,7 +363,7 @@ impl PartitionStream {
             Err(problem) => return Ok(Err(problem)),
         };
         let length = HEAD_BYTES + chunk.compressed;
-        if (length as u64) > self.end() - self.used_up_to() {
+        if (length as u64) > self.end_of_chunks().saturating_sub(self.used_up_to()) {
             return Ok(Err("a chunk is longer than its partition".to_owned()));
         }
         if self.buffer.len() < length {

@@ -125,16 +125,21 @@ impl Bench {
             .unwrap()
     }
 
-    fn source(&self, storage: &JobStorage, partition: u32, memory_bytes: usize) -> Source {
-        Source {
+    fn reader(&self, storage: &JobStorage, memory_bytes: usize) -> ShuffleReader {
+        ShuffleReader {
             runtime: self.handle().clone(),
             storage: storage.clone(),
             partitions: PARTITIONS,
-            partition,
             memory_bytes,
-            streams: 4,
+            folder: self.spill(),
             counted: Arc::new(|_| ()),
         }
+    }
+
+    /// Publishes the merged index of these outputs.
+    fn publish(&self, storage: &JobStorage, outputs: &[(TaskAttempt, OutputFile)]) -> String {
+        let publish = publish_index(storage, Epoch(1), 0, shape(outputs), outputs);
+        self.runtime.block_on(publish).unwrap()
     }
 
     /// Reads the records of one partition, as text.
@@ -145,20 +150,24 @@ impl Bench {
         partition: u32,
         memory_bytes: usize,
     ) -> Result<Vec<String>, ShuffleError> {
+        let index = self.publish(storage, outputs);
+        self.read_published(storage, &index, shape(outputs), partition, memory_bytes)
+    }
+
+    fn read_published(
+        &self,
+        storage: &JobStorage,
+        index: &str,
+        shape: IndexShape,
+        partition: u32,
+        memory_bytes: usize,
+    ) -> Result<Vec<String>, ShuffleError> {
+        let slices = load_slice(storage, index, shape, partition);
+        let slices = self.runtime.block_on(slices).map_err(ShuffleError::Store)?;
         let merger = self.programs.reduce.merger().unwrap();
-        let mut merge = PartitionMerge::new(merger, self.spill());
-        for (producer, file) in outputs {
-            let stream = self.runtime.block_on(PartitionStream::open(
-                self.source(storage, partition, memory_bytes),
-                *producer,
-                file,
-            ))?;
-            if !stream.is_empty() {
-                merge.push(Box::new(stream))?;
-            }
-        }
+        let reader = self.reader(storage, memory_bytes);
         merger
-            .records(merge.streams()?)
+            .records(reader.partition(merger, partition, slices)?)
             .map(|record| record.map(|record: Record| record.as_json_str().to_owned()))
             .collect()
     }
@@ -175,6 +184,14 @@ impl Bench {
         }
         all.sort();
         Ok(all)
+    }
+}
+
+fn shape(outputs: &[(TaskAttempt, OutputFile)]) -> IndexShape {
+    IndexShape {
+        stage: outputs[0].0.task.stage,
+        tasks: u32::try_from(outputs.len()).unwrap(),
+        partitions: PARTITIONS,
     }
 }
 
@@ -217,9 +234,10 @@ fn outputs(
 
 #[test]
 fn more_mappers_than_are_merged_at_once_give_the_same_groups() {
+    const MAPPERS: u32 = 135;
     let bench = Bench::new();
     let storage = job(Stores::in_memory());
-    let mappers: Vec<Vec<(u32, u32)>> = (0..u32::try_from(FAN_IN).unwrap() * 2 + 7)
+    let mappers: Vec<Vec<(u32, u32)>> = (0..MAPPERS)
         .map(|shard| {
             (0..20)
                 .map(|n| ((shard + n) % 37, shard * 100 + n))
@@ -227,10 +245,10 @@ fn more_mappers_than_are_merged_at_once_give_the_same_groups() {
         })
         .collect();
     let outputs = outputs(&bench, &storage, &mappers, usize::MAX);
-    assert_eq!(
-        bench.read_all(&storage, &outputs, 1 << 20).unwrap(),
-        expected(&mappers)
-    );
+    for memory_bytes in [0, 100_000, usize::MAX] {
+        let read = bench.read_all(&storage, &outputs, memory_bytes);
+        assert_eq!(read.unwrap(), expected(&mappers), "{memory_bytes}");
+    }
 }
 
 #[test]
@@ -418,7 +436,8 @@ fn fault_8309_data_damaged_in_transit_is_read_once_more() {
     let records = [(1, 1), (2, 2), (5, 3)];
     let good = job(tricky(&inner, damaging(None)));
     let file = bench.write(&good, 0, &records, usize::MAX);
-    for call in 0..2 * PARTITIONS as usize {
+    // For each partition: the file's index, the merged index (written and read), and the data.
+    for call in 0..4 * PARTITIONS as usize {
         let once = job(tricky(&inner, damaging(Some(call))));
         let read = bench
             .read_all(&once, &[(first_attempt(0, 0), file.clone())], 0)
@@ -471,6 +490,159 @@ fn the_list_of_outputs_is_read_as_it_was_published_and_damage_is_named() {
             "byte {at}: {error}"
         );
     }
+}
+
+/// Counts the reads of each kind of object: merged indexes, lists of outputs, and shuffle files.
+fn counting() -> (Tricks, Arc<[AtomicUsize; 3]>) {
+    let counts: Arc<[AtomicUsize; 3]> = Arc::default();
+    let counted = Arc::clone(&counts);
+    let tricks: Tricks = Arc::new(move |call, path| {
+        let name = path.filename().unwrap_or_default();
+        let kind = [
+            name.starts_with("index-"),
+            name.starts_with("outputs-"),
+            name == "shuffle",
+        ];
+        if let Some(kind) = kind.iter().position(|is_it| *is_it)
+            && call == "get"
+        {
+            counted[kind].fetch_add(1, Ordering::SeqCst);
+        }
+        Box::pin(std::future::ready(Trick::Pass))
+    });
+    (tricks, counts)
+}
+
+/// Gathers the files in groups of this size.
+fn gather(
+    bench: &Bench,
+    storage: &JobStorage,
+    outputs: &[(TaskAttempt, OutputFile)],
+    size: usize,
+    memory_bytes: usize,
+) -> Result<Vec<(TaskAttempt, OutputFile)>, ShuffleError> {
+    let merger = bench.programs.map.combiner().unwrap().merger();
+    let gather = |(shard, group)| {
+        let task = first_attempt(1, shard);
+        let reader = bench.reader(storage, memory_bytes);
+        let entries = merger.merge_runs(reader.files(merger, group)?);
+        let folder = bench.spill();
+        let file = write_entries(bench.handle(), storage, task, PARTITIONS, &folder, entries)?;
+        Ok((task, file))
+    };
+    (0..).zip(outputs.chunks(size)).map(gather).collect()
+}
+
+#[test]
+fn a_reducer_asks_for_one_slice_and_its_ranges_and_each_index_is_read_once() {
+    const MAPPERS: u32 = 50;
+    let bench = Bench::new();
+    let (tricks, counts) = counting();
+    let storage = job(tricky(&Arc::new(InMemory::new()), tricks));
+    // The even mappers have no record of partition of key 1, and one mapper has none at all.
+    let mappers: Vec<Vec<(u32, u32)>> = (0..MAPPERS)
+        .map(|shard| match shard {
+            0 => vec![],
+            _ if shard % 2 == 0 => vec![(1, shard)],
+            _ => (0..9).map(|key| (key, shard)).collect(),
+        })
+        .collect();
+    let outputs = outputs(&bench, &storage, &mappers, usize::MAX);
+    let index = bench.publish(&storage, &outputs);
+    let count = |kind: usize| counts[kind].swap(0, Ordering::SeqCst);
+    assert_eq!(count(2), 49, "one read of each file's index");
+    let mut read = Vec::new();
+    for partition in 0..PARTITIONS {
+        read.extend(
+            bench
+                .read_published(&storage, &index, shape(&outputs), partition, 1 << 20)
+                .unwrap(),
+        );
+    }
+    read.sort();
+    assert_eq!(read, expected(&mappers));
+    assert_eq!((count(0), count(1)), (PARTITIONS as usize, 0));
+    assert_eq!(count(2), 25 * 3 + 24, "only ranges with entries are read");
+}
+
+#[test]
+fn gathered_files_have_the_same_groups_whatever_is_gathered_together() {
+    let bench = Bench::new();
+    let storage = job(Stores::in_memory());
+    let mappers: Vec<Vec<(u32, u32)>> = (0..23)
+        .map(|shard| (0..shard % 5 * 10).map(|n| ((shard + n) % 17, n)).collect())
+        .collect();
+    let outputs = outputs(&bench, &storage, &mappers, usize::MAX);
+    for (size, memory_bytes) in [(1, 0), (2, usize::MAX), (20, 0), (23, usize::MAX), (100, 0)] {
+        let gathered = gather(&bench, &storage, &outputs, size, memory_bytes).unwrap();
+        assert_eq!(gathered.len(), outputs.len().div_ceil(size));
+        let read = bench.read_all(&storage, &gathered, 0);
+        assert_eq!(read.unwrap(), expected(&mappers), "{size}");
+    }
+    let nothing = gather(&bench, &storage, &outputs[..1], 1, 0).unwrap();
+    assert_eq!(
+        nothing[0].1.rows, 0,
+        "a task without records writes no file"
+    );
+}
+
+#[test]
+fn a_flipped_byte_in_a_gathered_file_is_detected_and_read_once_more() {
+    let bench = Bench::new();
+    let inner = Arc::new(InMemory::new());
+    let storage = job(tricky(&inner, damaging(None)));
+    let records = [(1, 1), (2, 2), (5, 3)];
+    let task = first_attempt(0, 0);
+    let outputs = [(task, bench.write(&storage, 0, &records, usize::MAX))];
+    for call in 0..2 {
+        let once = job(tricky(&inner, damaging(Some(call))));
+        let gathered = gather(&bench, &once, &outputs, 1, 0).unwrap();
+        let read = bench.read_all(&storage, &gathered, 0);
+        assert_eq!(read.unwrap(), expected(&[records.to_vec()]), "call {call}");
+    }
+    let path = shuffle_path(task);
+    let good = content(&bench, &storage, &path);
+    for at in 0..good.len() {
+        let mut bad = good.to_vec();
+        bad[at] ^= 1 << (at % 8);
+        replace(&bench, &storage, &path, bad);
+        let error = gather(&bench, &storage, &outputs, 1, 0).unwrap_err();
+        assert!(
+            matches!(error, ShuffleError::LoseInput { producer, .. } if producer == task),
+            "byte {at}: {error}"
+        );
+    }
+}
+
+#[test]
+fn any_damage_to_a_merged_index_is_named_and_never_gives_fewer_records() {
+    let bench = Bench::new();
+    let storage = job(Stores::in_memory());
+    let outputs = outputs(&bench, &storage, &[vec![(1, 1)], vec![(2, 2)]], usize::MAX);
+    let index = bench.publish(&storage, &outputs);
+    assert_eq!(index, "data/0/index-e1-0");
+    let object = format!("{index}-0");
+    let good = content(&bench, &storage, &object);
+    let slice = good.len() / PARTITIONS as usize;
+    let load = |partition| load_slice(&storage, &index, shape(&outputs), partition);
+    for at in 0..good.len() {
+        let mut bad = good.to_vec();
+        bad[at] ^= 1;
+        replace(&bench, &storage, &object, bad);
+        let partition = u32::try_from(at / slice).unwrap();
+        let error = bench.runtime.block_on(load(partition)).unwrap_err();
+        let expected =
+            "reading s3://b/jobs/uid/data/0/index-e1-0-0: damaged: a slice's checksum is wrong";
+        assert_eq!(error.to_string(), expected, "byte {at}");
+    }
+    // The slices of two partitions change places.
+    let mut swapped = good[slice..2 * slice].to_vec();
+    swapped.extend_from_slice(&good[..slice]);
+    swapped.extend_from_slice(&good[2 * slice..]);
+    replace(&bench, &storage, &object, swapped);
+    assert!(bench.runtime.block_on(load(0)).is_err());
+    replace(&bench, &storage, &object, good[..good.len() - 1].to_vec());
+    assert!(bench.runtime.block_on(load(0)).is_err(), "it is too short");
 }
 
 proptest! {

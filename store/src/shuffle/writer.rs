@@ -13,7 +13,8 @@ use zephyr_engine::record::Record;
 use crate::formats::WriteError;
 use crate::shuffle::chunk::ChunkWriter;
 use crate::shuffle::index::{self, IndexEntry, shuffle_path};
-use crate::shuffle::{PartitionMerge, ShuffleError, SpillFolder};
+use crate::shuffle::merge::PartitionMerge;
+use crate::shuffle::{ShuffleError, SpillFolder};
 use crate::storage::{JobStorage, ObjectWriter, StorageError};
 
 /// Writes the shuffle file of one attempt.
@@ -28,7 +29,7 @@ pub struct ShuffleWriter<'p> {
 impl<'p> ShuffleWriter<'p> {
     /// Makes a writer. `memory_bytes` says how many bytes the buffer may hold.
     pub fn new(combiner: Combiner<'p>, folder: SpillFolder, memory_bytes: usize) -> Self {
-        let spilled = PartitionMerge::new(combiner.merger(), folder.clone());
+        let spilled = PartitionMerge::new(combiner.merger(), folder.clone(), memory_bytes);
         Self {
             combiner,
             spilled,
@@ -50,7 +51,8 @@ impl<'p> ShuffleWriter<'p> {
     fn spill(&mut self) -> Result<(), ShuffleError> {
         let run = self.folder.write(self.combiner.drain_sorted().map(Ok))?;
         self.has_spilled = true;
-        self.spilled.push_run(run)
+        self.spilled.push_run(run);
+        Ok(())
     }
 
     /// Writes the file with `partitions` partitions. Returns its description for the ledger. If
@@ -63,12 +65,7 @@ impl<'p> ShuffleWriter<'p> {
         partitions: u32,
     ) -> Result<OutputFile, ShuffleError> {
         if !self.has_spilled && self.combiner.is_empty() {
-            return Ok(OutputFile {
-                rows: 0,
-                bytes: 0,
-                crc32c: 0,
-                place: FilePlace::Shuffle,
-            });
+            return Ok(no_file());
         }
         let mut file = FileBuilder::new(runtime, storage, task, partitions)?;
         if self.has_spilled {
@@ -87,6 +84,39 @@ impl<'p> ShuffleWriter<'p> {
             }
         }
         file.finish()
+    }
+}
+
+/// Writes the shuffle file of an attempt that gathers files: these entries, which are sorted. If
+/// there are none, no file is written, and no reducer looks for one.
+pub fn write_entries(
+    runtime: &Handle,
+    storage: &JobStorage,
+    task: TaskAttempt,
+    partitions: u32,
+    folder: &SpillFolder,
+    entries: impl Iterator<Item = Result<Entry, ShuffleError>>,
+) -> Result<OutputFile, ShuffleError> {
+    let mut file = None;
+    for entry in entries {
+        let entry = entry?;
+        let file = match &mut file {
+            Some(file) => file,
+            none => none.insert(FileBuilder::new(runtime, storage, task, partitions)?),
+        };
+        file.push(&entry)?;
+        folder.count(1);
+    }
+    file.map_or_else(|| Ok(no_file()), FileBuilder::finish)
+}
+
+/// The output of an attempt without entries.
+fn no_file() -> OutputFile {
+    OutputFile {
+        rows: 0,
+        bytes: 0,
+        crc32c: 0,
+        place: FilePlace::Shuffle,
     }
 }
 

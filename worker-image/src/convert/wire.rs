@@ -405,11 +405,17 @@ fn input_parts(parts: Vec<wire::FilePart>) -> Result<Vec<InputPart>, WireError> 
 }
 
 /// Reads what the plan's source consists of.
-pub fn planned_source(shards: u32, shuffle_shards: u32, source_parts: &str) -> PlannedSource {
+pub fn planned_source(
+    shards: u32,
+    shuffle_shards: u32,
+    source_parts: &str,
+    gather: u32,
+) -> PlannedSource {
     PlannedSource {
         shards,
         shuffle_shards: Some(shuffle_shards).filter(|shards| *shards > 0),
         parts: Some(source_parts.to_owned()).filter(|parts| !parts.is_empty()),
+        gather: Some(gather).filter(|files| *files > 0),
     }
 }
 

@@ -12,9 +12,10 @@ use tokio::time::{Instant, sleep_until};
 use zephyr_engine::coordinator::Event;
 use zephyr_engine::coordinator::record::{LogRecord, OutputFile};
 use zephyr_engine::id::{Epoch, StageId, TaskAttempt};
+use zephyr_engine::plan::{Plan, Stage, StageOutput};
 use zephyr_store::finalize::{self, Finalized, Output, OutputError};
 use zephyr_store::ledger::{Ledger, LedgerError};
-use zephyr_store::shuffle;
+use zephyr_store::shuffle::{self, IndexShape};
 use zephyr_store::storage::StorageError;
 
 use super::retry::{Judge, Retries};
@@ -76,12 +77,23 @@ struct Tools {
     judge: Judge,
 }
 
+/// What the stages after a stage read of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Readers {
+    /// Each task reads one of this many partitions of all files.
+    OfPartitions(u32),
+    /// Each task reads some whole files.
+    OfFiles,
+}
+
 /// A storage call that waits in the queue.
 pub(super) enum Call {
     /// See `Effect::PublishStage`.
     Publish {
         /// The stage.
         stage: StageId,
+        /// How it is read.
+        readers: Readers,
         /// How often the stage was published before.
         version: u32,
         /// The winners.
@@ -253,12 +265,12 @@ async fn carry_out(tools: &Tools, call: Call) -> Result<Option<Event>, EffectErr
     let event = match call {
         Call::Publish {
             stage,
+            readers,
             version,
             outputs,
         } => {
             let name = format!("publish the outputs of stage {stage} under spec.storage.uri");
-            let publish =
-                || shuffle::publish_stage(&job.storage, tools.epoch, stage, version, &outputs);
+            let publish = async || publish(tools, stage, readers, version, &outputs).await;
             let published = retries
                 .retry_unless_permanent(&name, tools.judge, publish)
                 .await;
@@ -296,6 +308,40 @@ async fn carry_out(tools: &Tools, call: Call) -> Result<Option<Event>, EffectErr
         Call::WriteManifest { files, more } => Some(close(tools, &files, &more).await?),
     };
     Ok(event)
+}
+
+/// Writes what the readers of a finished stage need to find its files. Returns its path.
+async fn publish(
+    tools: &Tools,
+    stage: StageId,
+    readers: Readers,
+    version: u32,
+    outputs: &[(TaskAttempt, OutputFile)],
+) -> Result<String, StorageError> {
+    let (storage, epoch) = (&tools.job.storage, tools.epoch);
+    match readers {
+        Readers::OfFiles => shuffle::publish_stage(storage, epoch, stage, version, outputs).await,
+        Readers::OfPartitions(partitions) => {
+            let shape = IndexShape {
+                stage,
+                tasks: u32::try_from(outputs.len()).unwrap_or(u32::MAX),
+                partitions,
+            };
+            shuffle::publish_index(storage, epoch, version, shape, outputs).await
+        }
+    }
+}
+
+/// How the stages after a stage read it.
+pub(super) fn readers(plan: &Plan, stage: StageId) -> Readers {
+    let gathers = |other: &Stage| other.gathers().is_some() && other.reads().any(|id| id == stage);
+    let written = plan.stages.get(stage.0 as usize);
+    match written.map(|stage| &stage.output) {
+        Some(StageOutput::Shuffle { partitions, .. }) if !plan.stages.iter().any(gathers) => {
+            Readers::OfPartitions(*partitions)
+        }
+        _ => Readers::OfFiles,
+    }
 }
 
 async fn close(

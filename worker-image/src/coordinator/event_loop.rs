@@ -24,7 +24,7 @@ use zephyr_store::ownership;
 
 use super::cleanup;
 use super::dispatch::{DispatchError, SourceShards, in_messages, run_task};
-use super::effects::{Call, EffectError, Effects};
+use super::effects::{Call, EffectError, Effects, readers};
 use super::offenders::Offenders;
 use super::sessions::{Input, ReceivedHeartbeat, WorkerSender};
 use super::status::{Outages, Status, show};
@@ -293,6 +293,7 @@ impl EventLoop {
                     outputs,
                 } => {
                     self.effects.call(Call::Publish {
+                        readers: readers(&self.plan, stage),
                         stage,
                         version,
                         outputs,
@@ -347,6 +348,7 @@ impl EventLoop {
                 tables: tables_to_wire(&self.tables),
                 shuffle_shards: self.planned.shuffle_shards.unwrap_or_default(),
                 source_parts: self.planned.parts.clone().unwrap_or_default(),
+                gather: self.planned.gather.unwrap_or_default(),
             })],
             ToWorker::Run(tasks) => {
                 let tasks = self.run_tasks(tasks)?;

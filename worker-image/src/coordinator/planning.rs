@@ -608,6 +608,7 @@ async fn fresh_plan(job: &RunJob) -> Result<PlanFile, NoPlan> {
         source_shards: source.shards,
         parts,
         shuffle_shards: source.shuffle_shards,
+        gather: source.gather,
         tables,
         graph: plan.graph(),
     })

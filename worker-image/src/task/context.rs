@@ -17,34 +17,16 @@ use zephyr_engine::record::Limits;
 use zephyr_store::finalize::{TemplateError, output_path};
 use zephyr_store::formats::{Compression, ReadLimits};
 use zephyr_store::ledger::TableFiles;
+use zephyr_store::ownership::dead_letter_paths;
 use zephyr_store::shuffle::SpillFolder;
 use zephyr_store::storage::JobStorage;
 
 use crate::convert::pipeline as convert;
 use crate::job::RunJob;
 use crate::task::error::TaskError;
+use crate::task::memory::Budget;
 use crate::task::run::ProgressCounters;
 use crate::task::tables::{self, MAX_TABLES_BYTES};
-
-/// Memory for one attempt if no limit is known.
-const MEMORY_BYTES_UNKNOWN: u64 = 512 << 20;
-
-/// Least size of a buffer, however little memory there is.
-const MIN_BUFFER_BYTES: u64 = 4 << 20;
-
-/// The reserve of memory: this part of it (a tenth), and at least `MIN_RESERVE_BYTES`. A worker
-/// ends its largest process when less is free; see `worker::memory_watch`.
-const RESERVE_SHARE: u64 = 10;
-const MIN_RESERVE_BYTES: u64 = 32 << 20;
-
-/// Memory of a task's process and its share of the supervisor's memory, without records. It is for
-/// programs, ranges that are read ahead (3 of 8 MiB), parts that are being sent, and the
-/// compressor.
-const PROCESS_BYTES: u64 = 96 << 20;
-
-/// A record may always take this much memory, even in a small worker: records of a few hundred KiB
-/// never fill a worker.
-const MIN_ROOM_BYTES: u64 = 16 << 20;
 
 /// The settings of a process that runs tasks.
 pub struct TaskSetup {
@@ -208,118 +190,35 @@ impl TaskContext {
         if let Some(loaded) = self.loaded.get() {
             return Ok(loaded);
         }
-        let room = room_for_tables(self.setup.memory_bytes);
+        let room = Budget::room_for_tables(self.setup.memory_bytes, MAX_TABLES_BYTES);
         let loaded = tables::read(self, room, counters)?;
         Ok(self.loaded.get_or_init(|| loaded))
     }
 
-    /// The memory of an attempt without the tables.
-    fn memory_bytes(&self) -> u64 {
-        let tables = self.loaded.get().map_or(0, |loaded| loaded.bytes);
-        match self.setup.memory_bytes {
-            0 => 0,
-            limited => limited.saturating_sub(tables).max(1),
+    /// How the memory of an attempt of this stage is divided.
+    fn budget(&self, stage: &Stage) -> Budget {
+        let reads_shuffle = stage.source().is_none();
+        let writes_shuffle = matches!(stage.output, StageOutput::Shuffle { .. });
+        let letters = dead_letter_paths(&self.setup.plan, stage).count();
+        Budget {
+            memory_bytes: self.setup.memory_bytes,
+            tables_bytes: self.loaded.get().map_or(0, |loaded| loaded.bytes),
+            shuffles: u32::from(reads_shuffle) + u32::from(writes_shuffle),
+            dead_letters: u32::try_from(letters).unwrap_or(u32::MAX),
         }
     }
 
-    /// The limits for a record of the stage, and the memory that it may take besides the stage's
-    /// buffers.
+    /// The limits for a record of the stage, and the memory that it may take besides everything
+    /// else that the stage needs.
     pub(super) fn record_limits(&self, stage: &Stage) -> Limits {
-        let reads_shuffle = stage.source().is_none();
-        let writes_shuffle = matches!(stage.output, StageOutput::Shuffle { .. });
-        let buffers = usize::from(reads_shuffle) + usize::from(writes_shuffle);
         Limits {
-            memory_bytes: room_for_a_record(
-                self.memory_bytes(),
-                buffers as u64 * self.buffer_bytes() as u64,
-            ),
+            memory_bytes: self.budget(stage).record_bytes(),
             ..self.setup.limits.record
         }
     }
 
     /// How many bytes a buffer of records may hold, and the same for the streams of a merge.
-    pub(super) fn buffer_bytes(&self) -> usize {
-        buffer_bytes(self.memory_bytes())
-    }
-}
-
-/// An attempt's memory minus the reserve at which its worker ends processes, and minus the constant
-/// memory of a process.
-fn free_bytes(memory_bytes: u64) -> u64 {
-    let reserve = (memory_bytes / RESERVE_SHARE).max(MIN_RESERVE_BYTES);
-    memory_bytes.saturating_sub(reserve + PROCESS_BYTES)
-}
-
-/// The memory that tables may take: half of what is free, so that records and buffers have the
-/// rest.
-fn room_for_tables(memory_bytes: u64) -> u64 {
-    if memory_bytes == 0 {
-        return MAX_TABLES_BYTES;
-    }
-    free_bytes(memory_bytes) / 2
-}
-
-/// A quarter of the memory, because the allocator and the records need the rest. A stage has at
-/// most two buffers, so each takes at most half of the free memory. So a task in a small container
-/// spills earlier, and its worker does not end it.
-fn buffer_bytes(memory_bytes: u64) -> usize {
-    let buffer = if memory_bytes == 0 {
-        MEMORY_BYTES_UNKNOWN / 4
-    } else {
-        (memory_bytes / 4).min(free_bytes(memory_bytes) / 2)
-    };
-    usize::try_from(buffer.max(MIN_BUFFER_BYTES)).unwrap_or(usize::MAX)
-}
-
-/// The memory that one record may take: the free memory without the stage's buffers. No limit if no
-/// memory limit is known.
-fn room_for_a_record(memory_bytes: u64, buffers_bytes: u64) -> usize {
-    if memory_bytes == 0 {
-        return usize::MAX;
-    }
-    let room = free_bytes(memory_bytes)
-        .saturating_sub(buffers_bytes)
-        .max(MIN_ROOM_BYTES);
-    usize::try_from(room).unwrap_or(usize::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MIB: u64 = 1 << 20;
-
-    #[test]
-    fn a_record_may_take_what_the_reserve_the_process_and_the_buffers_leave() {
-        for (memory, buffers, room) in [
-            (1024 * MIB, 0, 825),
-            (1024 * MIB, 256 * MIB, 569),
-            (512 * MIB, 128 * MIB, 236),
-            (256 * MIB, 64 * MIB, 64),
-            (128 * MIB, 4 * MIB, 16),
-        ] {
-            let found = room_for_a_record(memory, buffers) as u64 / MIB;
-            assert_eq!(found, room, "{memory} {buffers}");
-        }
-        assert_eq!(room_for_a_record(0, MIB), usize::MAX);
-    }
-
-    #[test]
-    fn two_buffers_and_a_process_stay_below_the_reserve_from_136_mib_on() {
-        for (memory, buffer) in [
-            (0, 128 * MIB),
-            (64 * MIB, 4 * MIB),
-            (128 * MIB, 4 * MIB),
-            (136 * MIB, 4 * MIB),
-            (192 * MIB, 32 * MIB),
-            (256 * MIB, 64 * MIB),
-            (1024 * MIB, 256 * MIB),
-        ] {
-            let found = buffer_bytes(memory) as u64;
-            assert_eq!(found, buffer, "{memory}");
-            let reserve = (memory / RESERVE_SHARE).max(MIN_RESERVE_BYTES);
-            let all = reserve + PROCESS_BYTES + 2 * found;
-            assert!(all <= memory || memory < 136 * MIB, "{memory}: {all}");
-        }
+    pub(super) fn buffer_bytes(&self, stage: &Stage) -> usize {
+        self.budget(stage).buffer_bytes()
     }
 }

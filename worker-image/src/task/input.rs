@@ -6,26 +6,19 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use futures::{StreamExt, TryStreamExt};
 use zephyr_engine::id::{StageId, TaskAttempt};
 use zephyr_engine::ops::Merger;
 use zephyr_engine::pipeline::{Format, Source};
 use zephyr_engine::plan::Stage;
 use zephyr_engine::record::{Record, RecordParser};
 use zephyr_store::formats::{FileReader, LinePlace, ReadError, ReadLimits, source_format};
-use zephyr_store::shuffle::{
-    FAN_IN, PartitionMerge, PartitionStream, ShuffleError, Source as PartitionSource, StageOutputs,
-    load_stage,
-};
+use zephyr_store::shuffle::{IndexShape, ShuffleError, ShuffleReader, Slice, load_slice};
 use zephyr_store::storage::{InputFile, Location, ObjectReader, ReadCounter};
 
 use crate::task::context::TaskContext;
 use crate::task::dead_letter::LetterPlace;
 use crate::task::error::TaskError;
 use crate::task::run::{InputPart, ProgressCounters};
-
-/// Partitions that are opened at a time: each needs two calls to the store.
-const OPEN_AT_ONCE: usize = 16;
 
 /// Files of a shard that are opened before their turn, so that one does not wait for the first
 /// answer about each.
@@ -278,30 +271,12 @@ pub(super) fn read_shuffle(
     counters: &Arc<ProgressCounters>,
     take: &mut Taker<'_>,
 ) -> Result<(), TaskError> {
-    let setup = &context.setup;
-    let files = list_shuffles(context, stage, outputs)?;
-    let source = PartitionSource {
-        runtime: setup.runtime.clone(),
-        storage: setup.storage.clone(),
-        partitions: stage.shards,
-        partition: task.task.shard.0,
-        memory_bytes: context.buffer_bytes(),
-        streams: files.len().min(FAN_IN),
-        counted: counting(counters),
-    };
-    let mut merge = PartitionMerge::new(merger, context.spill.counting(&counters.written));
-    for group in files.chunks(OPEN_AT_ONCE) {
-        let opened = futures::stream::iter(group)
-            .map(|(producer, file)| PartitionStream::open(source.clone(), *producer, file));
-        let opened: Vec<PartitionStream> = setup
-            .runtime
-            .block_on(opened.buffered(OPEN_AT_ONCE).try_collect())?;
-        for stream in opened.into_iter().filter(|stream| !stream.is_empty()) {
-            merge.push(Box::new(stream))?;
-        }
-    }
+    let partition = task.task.shard.0;
+    let slices = load_slices(context, stage, partition, outputs)?;
+    let reader = shuffle_reader(context, stage, stage.shards, counters);
+    let streams = reader.partition(merger, partition, slices)?;
     let input = task.task.to_string();
-    for (number, record) in (1..).zip(merger.records(merge.streams()?)) {
+    for (number, record) in (1..).zip(merger.records(streams)) {
         let record = record.map_err(|error: ShuffleError| TaskError::Shuffle(error))?;
         if !take(
             Ok(record),
@@ -317,13 +292,32 @@ pub(super) fn read_shuffle(
     Ok(())
 }
 
-/// The files of all tasks of the stages that the stage reads, in order. Each stage writes as many
-/// partitions as this one has shards.
-fn list_shuffles(
+/// How the files of a shuffle with this number of partitions are read.
+pub(super) fn shuffle_reader(
     context: &TaskContext,
     stage: &Stage,
+    partitions: u32,
+    counters: &Arc<ProgressCounters>,
+) -> ShuffleReader {
+    let setup = &context.setup;
+    ShuffleReader {
+        runtime: setup.runtime.clone(),
+        storage: setup.storage.clone(),
+        partitions,
+        memory_bytes: context.buffer_bytes(stage),
+        folder: context.spill.counting(&counters.written),
+        counted: counting(counters),
+    }
+}
+
+/// Where the files of all stages that the stage reads have a partition, in order. Each stage writes
+/// as many partitions as this one has shards.
+fn load_slices(
+    context: &TaskContext,
+    stage: &Stage,
+    partition: u32,
     outputs: &[String],
-) -> Result<StageOutputs, TaskError> {
+) -> Result<Vec<Slice>, TaskError> {
     let setup = &context.setup;
     let stages: Vec<StageId> = stage.reads().collect();
     if stages.len() != outputs.len() {
@@ -334,20 +328,23 @@ fn list_shuffles(
             stages.len()
         )));
     }
-    let mut files = Vec::new();
-    for (from, outputs) in stages.into_iter().zip(outputs) {
-        let listed = setup
-            .runtime
-            .block_on(load_stage(&setup.storage, outputs))
-            .map_err(TaskError::Store)?;
-        if let Some((foreign, _)) = listed.iter().find(|(task, _)| task.task.stage != from) {
+    let mut slices = Vec::new();
+    for (from, path) in stages.into_iter().zip(outputs) {
+        let written = setup.plan.stages.get(from.0 as usize);
+        let shape = IndexShape {
+            stage: from,
+            tasks: written.map_or(0, |stage| stage.shards),
+            partitions: stage.shards,
+        };
+        if !shape.may_be_at(path) {
             return Err(TaskError::FollowAssignment(format!(
-                "{outputs} lists {foreign} as an output of stage {from}"
+                "{path} is no index of stage {from}"
             )));
         }
-        files.extend(listed);
+        let loaded = load_slice(&setup.storage, path, shape, partition);
+        slices.extend(setup.runtime.block_on(loaded).map_err(TaskError::Store)?);
     }
-    Ok(files)
+    Ok(slices)
 }
 
 fn counting(counters: &Arc<ProgressCounters>) -> ReadCounter {

@@ -49,7 +49,7 @@ impl<'p> Output<'p> {
                 Ok(Self::Final { uri, writer })
             }
             (StageOutput::Shuffle { partitions, .. }, Some(combiner)) => {
-                let writer = ShuffleWriter::new(combiner, spill, context.buffer_bytes());
+                let writer = ShuffleWriter::new(combiner, spill, context.buffer_bytes(stage));
                 Ok(Self::Shuffle {
                     writer,
                     partitions: *partitions,

@@ -19,6 +19,7 @@ use crate::task::context::TaskContext;
 use crate::task::dead_letter::{BadRecord, DeadLetters, LetterPlace, Reason};
 use crate::task::error::{TaskError, TaskFailure};
 use crate::task::exec::{Chain, Sink};
+use crate::task::gather::gather;
 use crate::task::input::{BadLine, Place, read_files, read_items, read_shuffle};
 use crate::task::output::Output;
 
@@ -45,10 +46,11 @@ pub enum TaskInput {
         /// Their number.
         count: u32,
     },
-    /// Its partition of each stage that its stage reads, merged together in this order.
+    /// Its partition of each stage that its stage reads, merged together in this order; or, in a
+    /// gathering stage, files of the stage before it.
     Shuffle {
-        /// For each of these stages: path, under the job's storage prefix, of the object that lists
-        /// its outputs.
+        /// For each of these stages: path, under the job's storage prefix, of its merged index, or
+        /// of the list of its files for a gathering stage.
         outputs: Vec<String>,
     },
 }
@@ -183,6 +185,17 @@ fn execute(
     let stage =
         stage.ok_or_else(|| TaskError::FollowAssignment(format!("there is no {}", task.task)))?;
     let program = context.program(stage, counters)?;
+    if let Some(files) = stage.gathers() {
+        return gather(
+            context,
+            stage,
+            &program,
+            task,
+            &assignment.input,
+            files,
+            counters,
+        );
+    }
     let spill = context.spill.counting(&counters.written);
     let mut bad_files = BTreeMap::new();
     loop {

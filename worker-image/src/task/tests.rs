@@ -20,7 +20,7 @@ use zephyr_engine::plan::{Plan, StageOutput, plan};
 use zephyr_store::finalize::{Finalized, finalize};
 use zephyr_store::formats::ReadLimits;
 use zephyr_store::ledger::TableFiles;
-use zephyr_store::shuffle::publish_stage;
+use zephyr_store::shuffle::{IndexShape, publish_index, publish_stage};
 use zephyr_store::storage::{InputFile, JobStorage, Location, Stores, fetch, list_inputs};
 
 use super::*;
@@ -182,19 +182,40 @@ impl Job {
                 )?;
                 last.push((task, output));
             }
-            if let StageOutput::Shuffle { .. } = stage.output {
+            if let StageOutput::Shuffle { partitions, .. } = stage.output {
                 let files: Vec<_> = last
                     .iter()
                     .map(|(task, output)| (*task, output.file.clone()))
                     .collect();
-                let outputs = self
-                    .runtime
-                    .block_on(publish_stage(&self.storage, Epoch(1), stage.id, 0, &files))
-                    .unwrap();
-                listed.insert(stage.id, outputs);
+                let is_gathered = |other: &Stage| {
+                    other.gathers().is_some() && other.reads().any(|from| from == stage.id)
+                };
+                let path = if plan.stages.iter().any(is_gathered) {
+                    let publish = publish_stage(&self.storage, Epoch(1), stage.id, 0, &files);
+                    self.runtime.block_on(publish).unwrap()
+                } else {
+                    self.publish(stage.id, partitions, &files)
+                };
+                listed.insert(stage.id, path);
             }
         }
         Ok(last)
+    }
+
+    /// Publishes the merged index of a stage.
+    fn publish(
+        &self,
+        stage: StageId,
+        partitions: u32,
+        files: &[(TaskAttempt, OutputFile)],
+    ) -> String {
+        let shape = IndexShape {
+            stage,
+            tasks: u32::try_from(files.len()).unwrap(),
+            partitions,
+        };
+        let publish = publish_index(&self.storage, Epoch(1), 0, shape, files);
+        self.runtime.block_on(publish).unwrap()
     }
 
     /// The final files' names and texts.
@@ -404,16 +425,7 @@ fn a_lost_output_of_the_stage_before_is_reported_as_such() {
         None,
     )
     .unwrap();
-    let outputs = job
-        .runtime
-        .block_on(publish_stage(
-            &job.storage,
-            Epoch(1),
-            StageId(0),
-            0,
-            &[(first, output.file.clone())],
-        ))
-        .unwrap();
+    let outputs = job.publish(StageId(0), 2, &[(first, output.file.clone())]);
     let location = job.storage.at("data/0/0/e1a1/shuffle").unwrap();
     let store = job.storage.stores().open(&location).unwrap().objects;
     job.runtime.block_on(store.delete(location.path())).unwrap();

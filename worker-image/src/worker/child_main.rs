@@ -203,6 +203,7 @@ fn context(setup: Setup, runtime: Handle) -> Result<TaskContext, SetupError> {
             setup.source_shards,
             setup.shuffle_shards,
             &setup.source_parts,
+            setup.gather,
         ),
         table_files(setup.tables),
         setup.memory_bytes,

@@ -242,6 +242,7 @@ impl Supervisor {
             welcome.source_shards,
             welcome.shuffle_shards,
             &welcome.source_parts,
+            welcome.gather,
         );
         let plan = plan(&self.job.pipeline, source);
         let ours = plan.digest();
@@ -261,6 +262,7 @@ impl Supervisor {
             source_shards: welcome.source_shards,
             shuffle_shards: welcome.shuffle_shards,
             source_parts: welcome.source_parts.clone(),
+            gather: welcome.gather,
             tables: welcome.tables.clone(),
             ..self.setup.clone()
         };

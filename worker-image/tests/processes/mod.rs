@@ -35,6 +35,8 @@ pub(super) struct Processes {
     pub(super) memory_limit_bytes: u64,
     /// How much of the disk a worker may use; 0 for no limit.
     pub(super) disk_limit_bytes: u64,
+    /// How long a wait may take.
+    pub(super) timeout: Duration,
     job: FrozenJob,
     /// The settings that replace the job's Secret.
     environment: Vec<(String, String)>,
@@ -73,6 +75,7 @@ impl Processes {
             port,
             memory_limit_bytes: 0,
             disk_limit_bytes: 0,
+            timeout: TEST_TIMEOUT,
             job,
             environment: Vec::new(),
             coordinator: None,
@@ -290,7 +293,7 @@ impl Processes {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        if let Ok(snapshot) = tokio::time::timeout(TEST_TIMEOUT, wait).await {
+        if let Ok(snapshot) = tokio::time::timeout(self.timeout, wait).await {
             return snapshot;
         }
         panic!("waited in vain for {what}\n{}", self.logs())
@@ -311,7 +314,7 @@ impl Processes {
                 return found;
             }
             assert!(
-                began.elapsed() < TEST_TIMEOUT,
+                began.elapsed() < self.timeout,
                 "waited in vain for {what}\n{}",
                 self.logs()
             );

@@ -443,3 +443,54 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn files_of_a_shuffle_are_gathered_if_its_ranges_are_many_and_small() {
+    let gathered = |step: Step, mappers: usize, bytes: u64| {
+        let files = vec![plain(bytes); mappers];
+        let pipeline = pipeline(vec![step]);
+        let (source, _) = plan_source(&pipeline, &files, splitting(0)).unwrap();
+        let planned = plan(&pipeline, source.clone());
+        assert_eq!(planned.check(), Ok(()));
+        let is_there = planned.stages.iter().any(|stage| stage.gathers().is_some());
+        assert_eq!(is_there, source.gather.is_some());
+        source.gather
+    };
+    // 64 MiB become 16 MiB in a shuffle file, and a range of 64 KiB for each of 256 reducers.
+    assert_eq!(gathered(group_by(Some(256)), 2000, 64 * MIB), Some(16));
+    assert_eq!(gathered(deduplicate(Some(256)), 2000, 64 * MIB), Some(16));
+    // The default number of shards: 2,000 files of 16 MiB have 250.
+    assert_eq!(gathered(group_by(None), 2000, 16 * MIB), Some(63));
+    assert_eq!(gathered(group_by(Some(256)), 2000, 100), Some(64));
+    assert_eq!(gathered(group_by(Some(256)), 2000, 600 * MIB), Some(2));
+    assert_eq!(gathered(group_by(Some(256)), 2000, 1024 * MIB), None);
+    assert_eq!(gathered(group_by(Some(256)), 256, 100), None, "few ranges");
+    assert_eq!(gathered(group_by(Some(256)), 257, 100), Some(64));
+    assert_eq!(gathered(Step::Count, 90_000, 100), None, "one reducer");
+    assert_eq!(gathered(Step::Map(".".to_owned()), 90_000, 100), None);
+}
+
+#[test]
+fn a_plan_with_a_gathering_stage_shows_it_and_has_a_digest_of_its_own() {
+    let pipeline = pipeline(vec![group_by(Some(256)), Step::Map(".".to_owned())]);
+    let source = |gather| PlannedSource {
+        gather,
+        ..PlannedSource::from(1000)
+    };
+    let gathered = plan(&pipeline, source(Some(30)));
+    let text = gathered.to_string();
+    for line in [
+        "3 stages, 1290 tasks",
+        "1      map     1000    source                  shuffle, 1000 x 256 = 256000 ranges",
+        "2      gather  34      files of stage 1, 30 each  shuffle, 34 x 256 = 8704 ranges",
+        "  spec.pipeline.steps[0].groupBy: merge files into fewer",
+    ] {
+        let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(squeezed(&text).contains(&squeezed(line)), "{line}\n{text}");
+    }
+    let digests = [None, Some(30), Some(31)].map(|gather| plan(&pipeline, source(gather)).digest());
+    assert!(
+        digests[0] != digests[1] && digests[1] != digests[2],
+        "{digests:?}"
+    );
+}

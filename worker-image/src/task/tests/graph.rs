@@ -121,6 +121,57 @@ fn a_stage_that_two_others_read_gives_its_records_to_both() {
     assert_eq!(job.files()[0].1, "6\n", "three keys, twice");
 }
 
+/// A plan of two stages becomes one with a gathering stage between them.
+fn gathered(plan: &Plan, files: u32) -> Plan {
+    let [first, last] = plan.stages.as_slice() else {
+        panic!("{plan:?}")
+    };
+    let StageInput::Shuffle { path, merge, .. } = &last.inputs[0] else {
+        panic!("{plan:?}")
+    };
+    let gather = Stage {
+        id: StageId(1),
+        name: "gather".to_owned(),
+        shards: first.shards.div_ceil(files),
+        inputs: vec![StageInput::Gather {
+            from: StageId(0),
+            files,
+            path: path.clone(),
+            merge: merge.clone(),
+        }],
+        steps: Vec::new(),
+        output: first.output.clone(),
+    };
+    let last = Stage {
+        id: StageId(2),
+        inputs: vec![StageInput::Shuffle {
+            from: StageId(1),
+            path: path.clone(),
+            merge: merge.clone(),
+        }],
+        ..last.clone()
+    };
+    let plan = Plan {
+        stages: vec![first.clone(), gather, last],
+        ..plan.clone()
+    };
+    assert_eq!(plan.check(), Ok(()));
+    plan
+}
+
+#[test]
+fn a_gathering_stage_changes_no_record() {
+    for step in [group_by(1), group_by(3), deduplicate(2), Step::Count] {
+        let steps = [Step::Filter(".v != \"a2\"".to_owned()), step.clone()];
+        let direct = job(&steps).files();
+        for files in 1..=5 {
+            let mut job = job(&steps);
+            job.other_plan = Some(gathered(&job.plan(), files));
+            assert_eq!(job.files(), direct, "{step:?}, {files}");
+        }
+    }
+}
+
 #[test]
 fn an_assignment_with_too_few_or_foreign_shuffles_is_refused() {
     let mut job = job(&[group_by(2)]);
@@ -138,15 +189,7 @@ fn an_assignment_with_too_few_or_foreign_shuffles_is_refused() {
             (task, output.file)
         });
         let outputs: Vec<_> = outputs.collect();
-        job.runtime
-            .block_on(publish_stage(
-                &job.storage,
-                Epoch(1),
-                StageId(stage),
-                0,
-                &outputs,
-            ))
-            .unwrap()
+        job.publish(StageId(stage), 2, &outputs)
     };
     let (first, second) = (list(0, 2), list(1, 2));
     for (outputs, expected) in [
@@ -154,7 +197,10 @@ fn an_assignment_with_too_few_or_foreign_shuffles_is_refused() {
             vec![first.clone()],
             "1 shuffles are assigned, and stage 3 reads 2",
         ),
-        (vec![second, first], "as an output of stage 1"),
+        (
+            vec![second, first],
+            "data/1/index-e1-0 is no index of stage 1",
+        ),
     ] {
         let assignment = Assignment {
             task: first_attempt(2, 0),

@@ -1,0 +1,319 @@
+//! The merged index of a finished stage: for each partition, where each task's file has it. The
+//! coordinator reads the index of every file once. A reducer reads its slice of the merged index
+//! with one call, whatever the number of files. This module knows no entries.
+//!
+//! A slice has 48 bytes for each task of the stage, in order: the attempt's epoch and number, and
+//! the file's size, then offset, length, rows and CRC-32C of the partition. All numbers are little
+//! endian, and the two of 32 bits are the attempt's number and the CRC-32C. A slice ends with the
+//! CRC-32C of its bytes, of its object's path, and of the partition's number. Slices of neighbouring
+//! partitions share an object of limited size.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use object_store::{ObjectStoreExt, PutPayload};
+use zephyr_engine::coordinator::record::OutputFile;
+use zephyr_engine::id::{Attempt, Epoch, ShardId, StageId, TaskAttempt, TaskId};
+
+use crate::shuffle::index::{IndexEntry, decode_entry, entry_range, shuffle_path};
+use crate::storage::{Cause, JobStorage, Location, StorageError, fetch_range, persist};
+
+/// How many bytes an entry has.
+const ENTRY_BYTES: usize = 48;
+
+/// How many bytes the checksum of a slice has.
+const CHECKSUM_BYTES: usize = 4;
+
+/// The most bytes of an object, if it has more than one slice. A coordinator holds one object while
+/// it writes it.
+const OBJECT_BYTES: u64 = 32 << 20;
+
+/// How many files are asked for their index at a time.
+const READS_AT_ONCE: usize = 32;
+
+/// The number of rows of an entry that could not be read. The reducer then reads it from the file
+/// itself, and reports the file as lost if that fails.
+const UNREADABLE: u64 = u64::MAX;
+
+/// One task's part of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// The attempt that wrote the file.
+    pub(crate) producer: TaskAttempt,
+    /// The size of the file.
+    pub(crate) file_bytes: u64,
+    /// The position of the partition; `None` if the file's own index has to be asked.
+    pub(crate) entry: Option<IndexEntry>,
+}
+
+/// Which merged index, and its dimensions, which follow from the plan.
+#[derive(Clone, Copy, Debug)]
+pub struct IndexShape {
+    /// The stage that wrote the files.
+    pub stage: StageId,
+    /// How many tasks it has.
+    pub tasks: u32,
+    /// How many partitions each file has.
+    pub partitions: u32,
+}
+
+impl IndexShape {
+    /// Whether a path may be one of this stage's merged indexes.
+    pub fn may_be_at(self, path: &str) -> bool {
+        path.starts_with(&format!("data/{}/index-e", self.stage.0))
+    }
+
+    fn slice_bytes(self) -> u64 {
+        u64::from(self.tasks) * ENTRY_BYTES as u64 + CHECKSUM_BYTES as u64
+    }
+
+    /// How many slices an object has, but for the last one.
+    fn slices_of_an_object(self) -> u32 {
+        u32::try_from((OBJECT_BYTES / self.slice_bytes()).max(1)).unwrap_or(u32::MAX)
+    }
+
+    /// The partitions of each object.
+    fn objects(self) -> impl Iterator<Item = Range<u32>> {
+        let step = self.slices_of_an_object();
+        let objects = self.partitions.div_ceil(step);
+        (0..objects).map(move |object| {
+            let first = object * step;
+            first..first.saturating_add(step).min(self.partitions)
+        })
+    }
+}
+
+/// Writes the merged index. Returns its path relative to the job's folder. The name is never used
+/// for another index, because it contains the epoch and the version.
+pub async fn publish_index(
+    storage: &JobStorage,
+    epoch: Epoch,
+    version: u32,
+    shape: IndexShape,
+    outputs: &[(TaskAttempt, OutputFile)],
+) -> Result<String, StorageError> {
+    let path = format!("data/{}/index-e{epoch}-{version}", shape.stage.0);
+    for (number, partitions) in shape.objects().enumerate() {
+        let columns: Vec<Vec<Slice>> = futures::stream::iter(outputs)
+            .map(|(producer, file)| entries(storage, shape, *producer, file, partitions.clone()))
+            .buffered(READS_AT_ONCE)
+            .try_collect()
+            .await?;
+        let path = object_path(&path, number);
+        let bytes = Bytes::from(encode(&path, &partitions, &columns));
+        let location = locate(storage, "writing", &path)?;
+        let store = storage.stores().open(&location)?.durable;
+        persist(storage.stores(), "writing", &location, || {
+            store.put(location.path(), PutPayload::from(bytes.clone()))
+        })
+        .await?;
+    }
+    Ok(path)
+}
+
+/// Reads the slice of a partition, without the tasks that have no entries for it. A damaged slice
+/// is read once more, because the damage may have happened in transit.
+pub async fn load_slice(
+    storage: &JobStorage,
+    path: &str,
+    shape: IndexShape,
+    partition: u32,
+) -> Result<Vec<Slice>, StorageError> {
+    let (number, objects) = (
+        (partition / shape.slices_of_an_object()) as usize,
+        shape.objects(),
+    );
+    let path = object_path(path, number);
+    let location = locate(storage, "reading", &path)?;
+    let damaged =
+        |problem: &str| StorageError::new("reading", &location, Cause::Damaged(problem.to_owned()));
+    let partitions = objects
+        .skip(number)
+        .find(|partitions| partitions.contains(&partition))
+        .ok_or_else(|| damaged("it has no such partition"))?;
+    let slice = shape.slice_bytes();
+    let size = u64::from(partitions.end - partitions.start) * slice;
+    let start = u64::from(partition - partitions.start) * slice;
+    let read = async || {
+        let range = start..start + slice;
+        let bytes = fetch_range(storage.stores(), &location, size, range).await?;
+        decode(&path, shape.stage, partition, &bytes).map_err(damaged)
+    };
+    let is_damaged =
+        |error: &StorageError| matches!(error.cause, Cause::Damaged(_) | Cause::Changed);
+    match read().await {
+        Err(error) if is_damaged(&error) => read().await,
+        read => read,
+    }
+}
+
+/// The entries of a file for these partitions. Reads once more what is damaged.
+async fn entries(
+    storage: &JobStorage,
+    shape: IndexShape,
+    producer: TaskAttempt,
+    file: &OutputFile,
+    partitions: Range<u32>,
+) -> Result<Vec<Slice>, StorageError> {
+    let slice = |entry| Slice {
+        producer,
+        file_bytes: file.bytes,
+        entry,
+    };
+    if file.rows == 0 {
+        let nothing = slice(Some(IndexEntry::default()));
+        return Ok(vec![nothing; partitions.len()]);
+    }
+    let first = entry_range(file.bytes, shape.partitions, partitions.start);
+    let last = entry_range(file.bytes, shape.partitions, partitions.end - 1);
+    let (Some(first), Some(last)) = (first, last) else {
+        return Ok(vec![slice(None); partitions.len()]);
+    };
+    let location = locate(storage, "reading", &shuffle_path(producer))?;
+    let read = async || {
+        let range = first.start..last.end;
+        let bytes = match fetch_range(storage.stores(), &location, file.bytes, range).await {
+            Err(error) if matches!(error.cause, Cause::NotFound | Cause::Changed) => Bytes::new(),
+            read => read?,
+        };
+        let width = crate::shuffle::index::ENTRY_BYTES as usize;
+        let entry = |(number, partition): (usize, u32)| {
+            let bytes = bytes.get(number * width..(number + 1) * width);
+            let decode =
+                |bytes| decode_entry(producer, file.bytes, shape.partitions, partition, bytes).ok();
+            slice(bytes.and_then(decode))
+        };
+        Ok::<Vec<Slice>, StorageError>(partitions.clone().enumerate().map(entry).collect())
+    };
+    let entries = read().await?;
+    if entries.iter().all(|slice| slice.entry.is_some()) {
+        return Ok(entries);
+    }
+    read().await
+}
+
+/// The slices of these partitions; a column has a task's entries for them.
+fn encode(path: &str, partitions: &Range<u32>, columns: &[Vec<Slice>]) -> Vec<u8> {
+    let slice_bytes = columns.len() * ENTRY_BYTES + CHECKSUM_BYTES;
+    let mut bytes = Vec::with_capacity(partitions.len() * slice_bytes);
+    for (number, partition) in partitions.clone().enumerate() {
+        let start = bytes.len();
+        for column in columns {
+            let Slice {
+                producer,
+                file_bytes,
+                entry,
+            } = column[number];
+            let unreadable = IndexEntry {
+                rows: UNREADABLE,
+                ..IndexEntry::default()
+            };
+            let entry = entry.unwrap_or(unreadable);
+            bytes.extend_from_slice(&producer.attempt.epoch.0.to_le_bytes());
+            for word in [file_bytes, entry.offset, entry.length, entry.rows] {
+                bytes.extend_from_slice(&word.to_le_bytes());
+            }
+            bytes.extend_from_slice(&producer.attempt.number.to_le_bytes());
+            bytes.extend_from_slice(&entry.crc32c.to_le_bytes());
+        }
+        let checksum = checksum(path, partition, &bytes[start..]);
+        bytes.extend_from_slice(&checksum.to_le_bytes());
+    }
+    bytes
+}
+
+/// The entries of a slice that have rows. The error says what is wrong with the slice.
+fn decode(
+    path: &str,
+    stage: StageId,
+    partition: u32,
+    bytes: &[u8],
+) -> Result<Vec<Slice>, &'static str> {
+    let (entries, sum) = bytes
+        .split_last_chunk::<CHECKSUM_BYTES>()
+        .ok_or("it ends within a slice")?;
+    if checksum(path, partition, entries) != u32::from_le_bytes(*sum) {
+        return Err("a slice's checksum is wrong");
+    }
+    let (entries, []) = entries.as_chunks::<ENTRY_BYTES>() else {
+        return Err("a slice ends within an entry");
+    };
+    let slice = |(shard, entry): (u32, &[u8; ENTRY_BYTES])| {
+        let word = |at: usize| {
+            let mut word = [0; 8];
+            word.copy_from_slice(&entry[at..at + 8]);
+            u64::from_le_bytes(word)
+        };
+        let half = |at: usize| {
+            let mut half = [0; 4];
+            half.copy_from_slice(&entry[at..at + 4]);
+            u32::from_le_bytes(half)
+        };
+        let attempt = Attempt {
+            epoch: Epoch(word(0)),
+            number: half(40),
+        };
+        let task = TaskId {
+            stage,
+            shard: ShardId(shard),
+        };
+        let found = IndexEntry {
+            offset: word(16),
+            length: word(24),
+            rows: word(32),
+            crc32c: half(44),
+        };
+        Slice {
+            producer: TaskAttempt { task, attempt },
+            file_bytes: word(8),
+            entry: (found.rows != UNREADABLE).then_some(found),
+        }
+    };
+    let slices = (0..).zip(entries).map(slice);
+    Ok(slices
+        .filter(|slice| slice.entry.is_none_or(|entry| entry.rows > 0))
+        .collect())
+}
+
+fn checksum(path: &str, partition: u32, entries: &[u8]) -> u32 {
+    let whose = format!("{path}/{partition}");
+    crc32c::crc32c_append(crc32c::crc32c(whose.as_bytes()), entries)
+}
+
+fn object_path(path: &str, number: usize) -> String {
+    format!("{path}-{number}")
+}
+
+fn locate(storage: &JobStorage, call: &'static str, path: &str) -> Result<Location, StorageError> {
+    storage.at(path).map_err(|error| StorageError {
+        call,
+        object: path.to_owned(),
+        cause: Cause::Configuration(error.to_string()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_has_at_most_32_mib_unless_it_has_one_slice() {
+        for (tasks, partitions, objects, first) in [
+            (2000, 256, 1, 256),
+            (10_000, 1000, 15, 69),
+            (1_000_000, 3, 3, 1),
+            (0, 4, 1, 4),
+        ] {
+            let shape = IndexShape {
+                stage: StageId(0),
+                tasks,
+                partitions,
+            };
+            let found: Vec<Range<u32>> = shape.objects().collect();
+            assert_eq!((found.len(), found[0].end), (objects, first), "{shape:?}");
+            let all: Vec<u32> = found.into_iter().flatten().collect();
+            assert_eq!(all, (0..partitions).collect::<Vec<_>>());
+        }
+    }
+}

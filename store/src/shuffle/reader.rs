@@ -1,0 +1,209 @@
+//! The reader's side of a shuffle: turns parts of many files into a few sorted streams, within the
+//! memory of a task. Small parts are merged in memory, all at once. Otherwise the files are read in
+//! groups, and each group is merged into a run on the local disk while the next group is opened.
+
+use std::ops::Range;
+
+use futures::{StreamExt, TryStreamExt};
+use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
+use zephyr_engine::coordinator::record::OutputFile;
+use zephyr_engine::id::TaskAttempt;
+use zephyr_engine::ops::Merger;
+
+use crate::shuffle::ShuffleError;
+use crate::shuffle::merge::{EntryStream, PartitionMerge, SpillFolder};
+use crate::shuffle::merged_index::Slice;
+use crate::shuffle::partition::{Part, PartitionStream, Reading};
+use crate::storage::{JobStorage, ReadCounter};
+
+/// How many bytes are requested at least. For fewer bytes, the call costs more than the data.
+const MIN_RANGE_BYTES: u64 = 64 << 10;
+
+/// How many bytes are requested at most. So a reader makes one call for each part of up to this
+/// size, if it has the memory.
+const MAX_RANGE_BYTES: u64 = 1 << 20;
+
+/// How many bytes of entries a stream holds: a chunk after decompression.
+const CHUNK_BYTES: u64 = 64 << 10;
+
+/// How much larger the entries of a part are at most, usually, after decompression.
+const COMPRESSION_RATIO: u64 = 8;
+
+/// How many streams are merged at least, however little memory there is: with fewer, the same data
+/// would be written to the local disk many times.
+const MIN_FAN_IN: u64 = 16;
+
+/// How many files are opened at a time.
+const OPEN_AT_ONCE: usize = 32;
+
+/// Reads shuffle files for one task.
+#[derive(Clone)]
+pub struct ShuffleReader {
+    /// The runtime on which calls to the store run.
+    pub runtime: Handle,
+    /// The job's folder, which contains the files.
+    pub storage: JobStorage,
+    /// How many partitions each file has.
+    pub partitions: u32,
+    /// How many bytes of memory all streams may hold together.
+    pub memory_bytes: usize,
+    /// Where runs are written.
+    pub folder: SpillFolder,
+    /// Counts the bytes that are read.
+    pub counted: ReadCounter,
+}
+
+impl ShuffleReader {
+    /// The entries of a partition as sorted streams, in the order of the files.
+    pub fn partition<'a>(
+        &self,
+        merger: &'a Merger,
+        partition: u32,
+        slices: Vec<Slice>,
+    ) -> Result<Vec<EntryStream<'a>>, ShuffleError> {
+        let part = |slice| Part::Partition(partition, slice);
+        self.open(merger, slices.into_iter().map(part).collect())
+    }
+
+    /// The entries of whole files as sorted streams, in the order of the files.
+    pub fn files<'a>(
+        &self,
+        merger: &'a Merger,
+        files: &[(TaskAttempt, OutputFile)],
+    ) -> Result<Vec<EntryStream<'a>>, ShuffleError> {
+        let written = files.iter().filter(|(_, file)| file.rows > 0);
+        let part = |(producer, file): &(TaskAttempt, OutputFile)| Part::whole(*producer, file);
+        self.open(merger, written.map(part).collect())
+    }
+
+    fn open<'a>(
+        &self,
+        merger: &'a Merger,
+        parts: Vec<Part>,
+    ) -> Result<Vec<EntryStream<'a>>, ShuffleError> {
+        let sizes: Vec<u64> = parts.iter().map(Part::bytes).collect();
+        let Grouping {
+            range_bytes,
+            groups,
+        } = group(self.memory_bytes as u64, &sizes);
+        let reading = Reading {
+            runtime: self.runtime.clone(),
+            storage: self.storage.clone(),
+            partitions: self.partitions,
+            range_bytes,
+            counted: self.counted.clone(),
+        };
+        let mut merge = PartitionMerge::new(merger, self.folder.clone(), self.memory_bytes);
+        let spawn = |group: &Range<usize>| {
+            let opened = open_all(reading.clone(), parts[group.clone()].to_vec());
+            AbortOnDropHandle::new(self.runtime.spawn(opened))
+        };
+        let mut next = groups.first().map(spawn);
+        for number in 1..=groups.len() {
+            let Some(opening) = next.take() else { break };
+            let streams = self.runtime.block_on(opening);
+            let streams = streams.unwrap_or_else(|error| Err(ShuffleError::died(&error)))?;
+            next = groups.get(number).map(spawn);
+            let streams = streams.into_iter().filter(|stream| !stream.is_empty());
+            let streams = streams.map(|stream| Box::new(stream) as EntryStream<'a>);
+            merge.push_group(streams.collect(), groups.len() > 1)?;
+        }
+        merge.streams()
+    }
+}
+
+async fn open_all(
+    reading: Reading,
+    parts: Vec<Part>,
+) -> Result<Vec<PartitionStream>, ShuffleError> {
+    futures::stream::iter(parts)
+        .map(|part| PartitionStream::open(reading.clone(), part))
+        .buffered(OPEN_AT_ONCE)
+        .try_collect()
+        .await
+}
+
+/// How the parts are read.
+#[derive(Debug, PartialEq, Eq)]
+struct Grouping {
+    /// How many bytes are requested at a time.
+    range_bytes: u64,
+    /// The parts that are open at the same time: all of them, or neighbours.
+    groups: Vec<Range<usize>>,
+}
+
+/// Groups parts of these sizes, so that the streams of a group fit into the memory. If there are
+/// several groups, two of them are in memory at a time.
+fn group(memory_bytes: u64, sizes: &[u64]) -> Grouping {
+    let all = sizes.iter().map(|size| held_bytes(*size, MAX_RANGE_BYTES));
+    if all.fold(0, u64::saturating_add) <= memory_bytes {
+        return Grouping {
+            range_bytes: MAX_RANGE_BYTES,
+            groups: vec![0..sizes.len()],
+        };
+    }
+    let of_one = memory_bytes / 2 / MIN_FAN_IN;
+    let range_bytes =
+        (of_one.saturating_sub(CHUNK_BYTES) / 2).clamp(MIN_RANGE_BYTES, MAX_RANGE_BYTES);
+    let (mut groups, mut start, mut held) = (Vec::new(), 0, 0_u64);
+    for (number, size) in sizes.iter().enumerate() {
+        let more = held_bytes(*size, range_bytes);
+        let is_full = held.saturating_add(more) > memory_bytes / 2;
+        if is_full && (number - start) as u64 >= MIN_FAN_IN {
+            groups.push(start..number);
+            (start, held) = (number, 0);
+        }
+        held = held.saturating_add(more);
+    }
+    groups.push(start..sizes.len());
+    Grouping {
+        range_bytes,
+        groups,
+    }
+}
+
+/// How many bytes a stream over this many bytes holds: a range, the one after it, and a chunk.
+fn held_bytes(size: u64, range_bytes: u64) -> u64 {
+    let read = size.min(2 * range_bytes);
+    let chunk = size.saturating_mul(COMPRESSION_RATIO).min(CHUNK_BYTES);
+    read + chunk
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn small_parts_are_read_together_and_large_ones_in_groups() {
+        let ranges = |memory, size, count| {
+            let found = group(memory, &vec![size; count]);
+            let most = found.groups.iter().map(ExactSizeIterator::len).max();
+            (found.range_bytes, found.groups.len(), most.unwrap_or(0))
+        };
+        // 2,000 parts of 4 KiB take 72 MB, and those of 64 KiB take 256 MB.
+        assert_eq!(ranges(256 * MIB, 4 << 10, 2000), (MIB, 1, 2000));
+        assert_eq!(ranges(256 * MIB, 64 << 10, 2000), (MIB, 1, 2000));
+        assert_eq!(ranges(256 * MIB, MIB, 2000), (MIB, 17, 120));
+        assert_eq!(ranges(256 * MIB, 100 * MIB, 2000), (MIB, 33, 62));
+        // However little memory there is, 16 streams are merged at a time.
+        assert_eq!(ranges(4 * MIB, MIB, 64), (64 << 10, 4, 16));
+        assert_eq!(ranges(0, MIB, 17), (64 << 10, 2, 16));
+        assert_eq!(ranges(0, 0, 0), (MIB, 1, 0));
+    }
+
+    #[test]
+    fn groups_are_neighbours_and_contain_every_part_once() {
+        let sizes: Vec<u64> = (0..1000).map(|n| n * n % 3000 * 1024).collect();
+        for memory in [0, MIB, 16 * MIB, 300 * MIB, 1 << 40] {
+            let mut next = 0;
+            for group in group(memory, &sizes).groups {
+                assert_eq!(group.start, next, "{memory}");
+                next = group.end;
+            }
+            assert_eq!(next, sizes.len());
+        }
+    }
+}

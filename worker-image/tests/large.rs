@@ -1,0 +1,274 @@
+//! Each shuffling step on skewed data that is many times larger than the memory of the worker: half
+//! of the records have one key. The output must be right, no task may be ended for its memory, and
+//! the local disk is used. By default the data is small, and the worker too. `make test-large` and
+//! `make soak` set `ZEPHYR_LARGE_MB` and use a worker of 1 GiB.
+
+#![expect(clippy::unwrap_used, reason = "only tests are in here")]
+
+#[expect(dead_code, reason = "what only other runs need")]
+mod processes;
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::time::{Duration, Instant};
+
+use processes::{Processes, children_of};
+use serde_json::{Value, json};
+use xxhash_rust::xxh3::xxh3_64;
+use zephyr_engine::coordinator::record::LogRecord;
+
+/// The size of the data if nothing else is set.
+const MEGABYTES: u64 = 48;
+/// The memory of the worker for that: a buffer has 16 MiB.
+const SMALL_WORKER_BYTES: u64 = 160 << 20;
+/// The memory of the worker for more data.
+const WORKER_BYTES: u64 = 1 << 30;
+/// How many files there are: each is one task.
+const FILES: u64 = 8;
+/// The length of a record's text.
+const TEXT_BYTES: usize = 140;
+
+fn megabytes() -> u64 {
+    let set = std::env::var("ZEPHYR_LARGE_MB").ok();
+    set.map_or(MEGABYTES, |text| text.parse().unwrap())
+}
+
+/// Numbers that look random and are the same in each run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+}
+
+struct Row {
+    /// 0 is the frequent key.
+    key: u64,
+    number: u64,
+    text: String,
+}
+
+impl Row {
+    fn line(&self) -> String {
+        let Self { key, number, text } = self;
+        format!("{{\"k\":\"user {key}\",\"n\":{number},\"text\":\"{text}\"}}")
+    }
+}
+
+/// The rows of the data in order. Every tenth one repeats the text of an earlier one.
+fn rows(count: u64) -> impl Iterator<Item = Row> {
+    let mut numbers = Numbers(20_261_128);
+    let mut texts: Vec<String> = Vec::new();
+    (0..count).map(move |position| {
+        let is_frequent = numbers.next() % 2 == 0;
+        let key = if is_frequent {
+            0
+        } else {
+            1 + numbers.next() % (count / 4 + 1)
+        };
+        let repeated =
+            (position % 10 == 9).then(|| texts[numbers.next() as usize % texts.len()].clone());
+        let text = repeated.unwrap_or_else(|| {
+            let mut text = String::with_capacity(TEXT_BYTES + 16);
+            while text.len() < TEXT_BYTES {
+                let _ = std::fmt::Write::write_fmt(&mut text, format_args!("{:x}", numbers.next()));
+            }
+            text
+        });
+        if texts.len() < 1000 {
+            texts.push(text.clone());
+        }
+        Row {
+            key,
+            number: numbers.next() % 1000,
+            text,
+        }
+    })
+}
+
+/// The number of lines, and the sum of their hashes: the same for the same lines in any order.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Lines {
+    count: u64,
+    hashes: u64,
+}
+
+impl Lines {
+    fn add(&mut self, line: &str) {
+        self.count += 1;
+        self.hashes = self.hashes.wrapping_add(xxh3_64(line.as_bytes()));
+    }
+
+    fn of(lines: impl Iterator<Item = String>) -> Self {
+        let mut all = Self::default();
+        lines.for_each(|line| all.add(&line));
+        all
+    }
+
+    fn of_output(processes: &Processes) -> Self {
+        let mut all = Self::default();
+        for entry in fs::read_dir(processes.path("out")).unwrap() {
+            let path = entry.unwrap().path();
+            if !path.file_name().unwrap().to_str().unwrap().starts_with('_') {
+                let file = BufReader::new(fs::File::open(path).unwrap());
+                file.lines().for_each(|line| all.add(&line.unwrap()));
+            }
+        }
+        all
+    }
+}
+
+fn row_count() -> u64 {
+    megabytes() * 1_000_000 / (TEXT_BYTES as u64 + 48)
+}
+
+fn write_rows(processes: &Processes) {
+    let count = row_count();
+    let each = count.div_ceil(FILES);
+    let mut file = None;
+    for (position, row) in (0..).zip(rows(count)) {
+        if position % each == 0 {
+            let name = format!("part-{:02}.jsonl", position / each);
+            file = Some(BufWriter::new(
+                fs::File::create(processes.path("in").join(name)).unwrap(),
+            ));
+        }
+        writeln!(file.as_mut().unwrap(), "{}", row.line()).unwrap();
+    }
+    file.unwrap().flush().unwrap();
+}
+
+/// Runs the steps over the data, compares the output, and checks that no attempt failed and that
+/// the task's process stayed within the worker's memory.
+async fn stays_within_memory(name: &str, steps: &Value, expected: Lines) {
+    let pipeline = json!({
+        "source": {"files": {"paths": ["$IN/*.jsonl"], "splitBytes": 0}},
+        "steps": steps,
+        "sink": {"files": {"path": "$OUT/part-{shard}.jsonl"}},
+    });
+    let mut processes = Processes::of(&pipeline, &json!({"taskFailures": 1}));
+    let limit = if megabytes() > MEGABYTES {
+        WORKER_BYTES
+    } else {
+        SMALL_WORKER_BYTES
+    };
+    processes.memory_limit_bytes = limit;
+    // A machine that does nothing else takes a second for some ten megabytes.
+    processes.timeout = Duration::from_mins(5) + Duration::from_secs(megabytes());
+    write_rows(&processes);
+    let began = Instant::now();
+    processes.start_coordinator();
+    let worker = processes.start_worker(1);
+    let peak = std::sync::atomic::AtomicU64::new(0);
+    let result = processes
+        .wait_for("the result", |snapshot| {
+            let peaks = children_of(worker).into_iter().filter_map(peak_bytes);
+            for bytes in peaks {
+                peak.fetch_max(bytes, std::sync::atomic::Ordering::Relaxed);
+            }
+            snapshot.result.is_some()
+        })
+        .await
+        .result
+        .unwrap();
+    assert!(result.succeeded, "{name}: {result:?}\n{}", processes.logs());
+    let peak = peak.into_inner();
+    eprintln!(
+        "{name}: {} MB in a worker of {} MiB: {:.1} s, {} MiB at most",
+        megabytes(),
+        limit >> 20,
+        began.elapsed().as_secs_f64(),
+        peak >> 20
+    );
+    assert_eq!(Lines::of_output(&processes), expected, "{name}");
+    let is_failure = |record: &LogRecord| matches!(record, LogRecord::Failed { .. });
+    let failures: Vec<LogRecord> = processes.ledger().await;
+    let failures: Vec<&LogRecord> = failures
+        .iter()
+        .filter(|record| is_failure(record))
+        .collect();
+    assert!(failures.is_empty(), "{name}: {failures:?}");
+    assert!(peak > 0 && peak < limit, "{name}: {peak} of {limit}");
+}
+
+/// The most memory that a process had.
+fn peak_bytes(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib << 10)
+}
+
+#[tokio::test]
+async fn group_by_of_skewed_data_stays_within_memory() {
+    let mut groups: HashMap<u64, (u64, u64)> = HashMap::new();
+    for row in rows(row_count()) {
+        let (count, sum) = groups.entry(row.key).or_default();
+        (*count, *sum) = (*count + 1, *sum + row.number);
+    }
+    let line = |(key, (count, sum)): (u64, (u64, u64))| {
+        format!("{{\"key\":\"user {key}\",\"count\":{count},\"sum\":{sum}}}")
+    };
+    let expected = Lines::of(groups.into_iter().map(line));
+    let aggregate = json!({"count": {"count": {}}, "sum": {"sum": ".n"}});
+    let steps = json!([{"groupBy": {"key": ".k", "aggregate": aggregate, "shards": 1}}]);
+    stays_within_memory("groupBy", &steps, expected).await;
+}
+
+#[tokio::test]
+async fn group_by_that_collects_stays_within_memory() {
+    let mut groups: HashMap<u64, Vec<String>> = HashMap::new();
+    for row in rows(row_count()).filter(|row| row.key > 0) {
+        groups.entry(row.key).or_default().push(row.text);
+    }
+    let line = |(key, texts): (u64, Vec<String>)| {
+        format!(
+            "{{\"key\":\"user {key}\",\"texts\":[\"{}\"]}}",
+            texts.join("\",\"")
+        )
+    };
+    let expected = Lines::of(groups.into_iter().map(line));
+    let aggregate = json!({"texts": {"collect": ".text"}});
+    let steps = json!([
+        {"filter": ".k != \"user 0\""},
+        {"groupBy": {"key": ".k", "aggregate": aggregate, "shards": 1}},
+    ]);
+    stays_within_memory("groupBy with collect", &steps, expected).await;
+}
+
+#[tokio::test]
+async fn deduplicate_of_skewed_keys_stays_within_memory() {
+    let mut seen = HashSet::new();
+    let first = rows(row_count()).filter(|row| seen.insert(row.key));
+    let expected = Lines::of(first.map(|row| row.line()));
+    let steps = json!([{"deduplicate": {"key": ".k", "shards": 1}}]);
+    stays_within_memory("deduplicate", &steps, expected).await;
+}
+
+#[tokio::test]
+async fn deduplicate_of_long_keys_stays_within_memory() {
+    let mut seen: HashMap<u64, ()> = HashMap::new();
+    let is_new = |row: &Row| match seen.entry(xxh3_64(row.text.as_bytes())) {
+        Entry::Occupied(_) => false,
+        Entry::Vacant(place) => {
+            place.insert(());
+            true
+        }
+    };
+    let expected = Lines::of(rows(row_count()).filter(is_new).map(|row| row.line()));
+    let steps = json!([{"deduplicate": {"key": ".text", "shards": 1}}]);
+    stays_within_memory("deduplicate by long keys", &steps, expected).await;
+}
+
+#[tokio::test]
+async fn count_of_large_data_stays_within_memory() {
+    let expected = Lines::of(std::iter::once(row_count().to_string()));
+    stays_within_memory("count", &json!([{"count": {}}]), expected).await;
+}
