@@ -30,7 +30,7 @@ const CHECKSUM_BYTES: usize = 4;
 const OBJECT_BYTES: u64 = 32 << 20;
 
 /// How many files are asked for their index at a time.
-const READS_AT_ONCE: usize = 32;
+const READS_AT_ONCE: usize = 64;
 
 /// The number of rows of an entry that could not be read. The reducer then reads it from the file
 /// itself, and reports the file as lost if that fails.
@@ -95,8 +95,11 @@ pub async fn publish_index(
 ) -> Result<String, StorageError> {
     let path = format!("data/{}/index-e{epoch}-{version}", shape.stage.0);
     for (number, partitions) in shape.objects().enumerate() {
-        let columns: Vec<Vec<Slice>> = futures::stream::iter(outputs)
+        let files: Vec<_> = outputs
+            .iter()
             .map(|(producer, file)| entries(storage, shape, *producer, file, partitions.clone()))
+            .collect();
+        let columns: Vec<Vec<Slice>> = futures::stream::iter(files)
             .buffered(READS_AT_ONCE)
             .try_collect()
             .await?;

@@ -261,7 +261,7 @@ async fn commit(
 }
 
 async fn carry_out(tools: &Tools, call: Call) -> Result<Option<Event>, EffectError> {
-    let Tools { job, retries, .. } = tools;
+    let retries = &tools.retries;
     let event = match call {
         Call::Publish {
             stage,

@@ -11,12 +11,12 @@ use std::time::Duration;
 use object_store::{ObjectStoreExt, PutPayload};
 use tokio::runtime::Runtime;
 use zephyr_engine::coordinator::Setback;
-use zephyr_engine::coordinator::record::{FailureClass, FilePlace, TaskOutput};
+use zephyr_engine::coordinator::record::{FailureClass, FilePlace, OutputFile, TaskOutput};
 use zephyr_engine::id::{Epoch, JobUid, StageId, TaskAttempt};
 use zephyr_engine::pipeline::{
     Aggregate, Format, GroupBy, OnError, Origin, Pipeline, Sink, Source, Step,
 };
-use zephyr_engine::plan::{Plan, StageOutput, plan};
+use zephyr_engine::plan::{Plan, Stage, StageOutput, plan};
 use zephyr_store::finalize::{Finalized, finalize};
 use zephyr_store::formats::ReadLimits;
 use zephyr_store::ledger::TableFiles;

@@ -2,7 +2,7 @@
 //! with the files of both.
 
 use zephyr_engine::id::SourceId;
-use zephyr_engine::plan::{Stage, StageInput};
+use zephyr_engine::plan::StageInput;
 
 use super::*;
 

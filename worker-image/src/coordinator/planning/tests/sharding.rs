@@ -91,6 +91,7 @@ async fn a_stored_plan_keeps_cuts_and_shuffle_shards_that_no_rule_would_give_now
         source_shards: 3,
         parts: parts.clone(),
         shuffle_shards: Some(7),
+        gather: None,
         tables: TableFiles::new(),
         graph: Vec::new(),
     };
