@@ -4,7 +4,7 @@
 # The target folder is outside the clone, so that a fresh clone on a known machine compiles only new
 # code.
 export CARGO_TARGET_DIR ?= $(or $(ZEPHYR_CACHE),$(HOME)/.cache/zephyr)/target
-.PHONY: help try dataset cluster cluster-down cluster-env images install check generate test test-units test-azure test-gcs demo bench bench-split bench-recovery \
+.PHONY: help try dataset cluster cluster-down cluster-env images install check generate test test-units test-azure test-gcs test-large demo bench bench-split bench-s3 bench-exec bench-shuffle bench-recovery \
   bench-operator bench-jq simulate soak jq-expectations jq-fuzz docs release-check
 
 help: ## Print this list
@@ -61,6 +61,18 @@ demo: ## Create a cluster and count the words of a real text on it
 bench: ## Compare kubectl-zephyr run with jq, DuckDB and Polars
 	@tests/bench/run
 
+test-large: ## Shuffling steps on 2 GB of skewed data, each in a worker of 1 GiB
+	@tests/large 2000
+
+bench-shuffle: ## Count the requests of a shuffle of 2,000 files and 256 shards to an S3 server; needs Go
+	@tests/bench/shuffle
+
+bench-s3: ## Compare a job from S3 to S3 with the S3 client alone; needs Go
+	@tests/bench/s3
+
+bench-exec: ## Megabytes in a second through a command
+	@tests/bench/exec
+
 bench-split: ## Compare one and two tasks at a time on one file of 2 GB
 	@tests/bench/split
 
@@ -82,8 +94,9 @@ jq-fuzz: ## Random programs through this evaluator and real jq, for TIME seconds
 simulate: ## Repeat the random runs of one seed (state machine, ledger, whole jobs, operator): make simulate SEED=17
 	@ZEPHYR_SEED=$(or $(SEED),$(error SEED is missing: make simulate SEED=17)) $(simulation)
 
-soak: ## 20,000 random runs, 20,000 pairs and triples of faults in the operator, 2,000 whole jobs, 50,000 random jobs, then hours of one coordinator process with workers that come and go (ZEPHYR_SOAK_MINUTES)
+soak: ## 20,000 random runs, 20,000 pairs and triples of faults in the operator, 2,000 whole jobs, 50,000 random jobs, shuffles of 20 GB, then hours of one coordinator process with workers that come and go (ZEPHYR_SOAK_MINUTES)
 	@ZEPHYR_SEEDS=20000 ZEPHYR_COMBINATIONS=50000 $(simulation)
+	@tests/large 20000
 	@tests/bench/soak
 
 # The whole workspace is built, because `make test` builds exactly the same units.

@@ -24,11 +24,9 @@ const MIN_RANGE_BYTES: u64 = 64 << 10;
 /// size, if it has the memory.
 const MAX_RANGE_BYTES: u64 = 1 << 20;
 
-/// How many bytes of entries a stream holds: a chunk after decompression.
+/// How many bytes of entries a stream holds: a chunk after decompression. However small a part is,
+/// it may become as large as this.
 const CHUNK_BYTES: u64 = 64 << 10;
-
-/// How much larger the entries of a part are at most, usually, after decompression.
-const COMPRESSION_RATIO: u64 = 8;
 
 /// How many streams are merged at least, however little memory there is: with fewer, the same data
 /// would be written to the local disk many times.
@@ -165,9 +163,7 @@ fn group(memory_bytes: u64, sizes: &[u64]) -> Grouping {
 
 /// How many bytes a stream over this many bytes holds: a range, the one after it, and a chunk.
 fn held_bytes(size: u64, range_bytes: u64) -> u64 {
-    let read = size.min(2 * range_bytes);
-    let chunk = size.saturating_mul(COMPRESSION_RATIO).min(CHUNK_BYTES);
-    read + chunk
+    size.min(2 * range_bytes) + CHUNK_BYTES
 }
 
 #[cfg(test)]
@@ -183,7 +179,7 @@ mod tests {
             let most = found.groups.iter().map(ExactSizeIterator::len).max();
             (found.range_bytes, found.groups.len(), most.unwrap_or(0))
         };
-        // 2,000 parts of 4 KiB take 72 MB, and those of 64 KiB take 256 MB.
+        // 2,000 parts of 64 KiB take 250 MiB.
         assert_eq!(ranges(256 * MIB, 4 << 10, 2000), (MIB, 1, 2000));
         assert_eq!(ranges(256 * MIB, 64 << 10, 2000), (MIB, 1, 2000));
         assert_eq!(ranges(256 * MIB, MIB, 2000), (MIB, 17, 120));

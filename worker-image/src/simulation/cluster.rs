@@ -17,7 +17,7 @@ use zephyr_engine::id::{TaskAttempt, TaskId};
 use zephyr_engine::plan::PlannedSource;
 use zephyr_store::chance::Chance;
 use zephyr_store::finalize::{MANIFEST_NAME, STARTED_NAME};
-use zephyr_store::ledger::{TableFiles, load_plan};
+use zephyr_store::ledger::{self, TableFiles, load_plan};
 
 use super::coordinator::Coordinator;
 use super::faults::Faults;
@@ -283,8 +283,10 @@ impl World {
 /// the thread that compiles expressions. A first coordinator makes the plan and then ends. Returns
 /// the planned source and the files of the tables.
 fn keep_plan(job: &SimulatedJob, server: &Arc<Server>) -> (PlannedSource, TableFiles) {
+    let gather = job.gather;
     let job = job.on(server, None, Chance::from_seed(0), Duration::from_secs(1));
-    let storage = job.storage.clone();
+    let (storage, pipeline) = (job.storage.clone(), job.pipeline.clone());
+    let server = Arc::clone(server);
     let plan = async move {
         let (handle, mut watched) = watch::channel(None);
         let (status, mut shown) = watch::channel(Status::planning("before the run"));
@@ -304,7 +306,16 @@ fn keep_plan(job: &SimulatedJob, server: &Arc<Server>) -> (PlannedSource, TableF
         runtime.block_on(async {
             plan.await;
             let plan = load_plan(&storage, false).await.unwrap();
-            plan.map_or_else(Default::default, |plan| (plan.source(), plan.tables))
+            let Some(mut plan) = plan else {
+                return Default::default();
+            };
+            if gather.is_some() {
+                plan.gather = gather;
+                plan.digest = zephyr_engine::plan::plan(&pipeline, plan.source()).digest();
+                server.delete(&Path::from(SimulatedJob::object("plan.json")));
+                plan = ledger::keep_plan(&storage, plan).await.unwrap();
+            }
+            (plan.source(), plan.tables)
         })
     });
     thread.join().unwrap()

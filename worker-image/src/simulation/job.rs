@@ -43,6 +43,9 @@ pub(super) struct SimulatedJob {
     /// The source of the plan. Empty if the job is not planned yet.
     pub(super) source: PlannedSource,
     pub(super) tables: TableFiles,
+    /// How many files of the first shuffle one task gathers, if a stage does that. No plan of so
+    /// little data would have such a stage by itself.
+    pub(super) gather: Option<u32>,
     /// The lines of all final files together.
     pub(super) lines: Vec<String>,
     /// How many records are skipped, by the number of the place.
@@ -225,6 +228,8 @@ impl SimulatedJob {
             files,
             source: PlannedSource::default(),
             tables: TableFiles::new(),
+            gather: matches!(shape % SHAPES, 1 | 3 | 8 | 10)
+                .then(|| u32::try_from(1 + shape % 3).unwrap_or(1)),
             lines,
             skipped,
             has_dead_letters,
@@ -239,6 +244,7 @@ impl SimulatedJob {
             files,
             source: PlannedSource::default(),
             tables: TableFiles::new(),
+            gather: None,
             lines: Vec::new(),
             skipped: BTreeMap::new(),
             has_dead_letters: false,
