@@ -8,7 +8,6 @@
 #[expect(dead_code, reason = "what only other runs need")]
 mod processes;
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -67,14 +66,14 @@ fn rows(count: u64) -> impl Iterator<Item = Row> {
     let mut numbers = Numbers(20_261_128);
     let mut texts: Vec<String> = Vec::new();
     (0..count).map(move |position| {
-        let is_frequent = numbers.next() % 2 == 0;
+        let is_frequent = numbers.next().is_multiple_of(2);
         let key = if is_frequent {
             0
         } else {
             1 + numbers.next() % (count / 4 + 1)
         };
-        let repeated =
-            (position % 10 == 9).then(|| texts[numbers.next() as usize % texts.len()].clone());
+        let repeated = (position % 10 == 9)
+            .then(|| texts[usize::try_from(numbers.next()).unwrap() % texts.len()].clone());
         let text = repeated.unwrap_or_else(|| {
             let mut text = String::with_capacity(TEXT_BYTES + 16);
             while text.len() < TEXT_BYTES {
@@ -258,14 +257,8 @@ async fn deduplicate_of_skewed_keys_stays_within_memory() {
 
 #[tokio::test]
 async fn deduplicate_of_long_keys_stays_within_memory() {
-    let mut seen: HashMap<u64, ()> = HashMap::new();
-    let is_new = |row: &Row| match seen.entry(hash(&row.text)) {
-        Entry::Occupied(_) => false,
-        Entry::Vacant(place) => {
-            place.insert(());
-            true
-        }
-    };
+    let mut seen = HashSet::new();
+    let is_new = |row: &Row| seen.insert(hash(&row.text));
     let expected = Lines::of(rows(row_count()).filter(is_new).map(|row| row.line()));
     let steps = json!([{"deduplicate": {"key": ".text", "shards": 1}}]);
     stays_within_memory("deduplicate by long keys", &steps, expected).await;

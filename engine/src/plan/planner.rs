@@ -80,8 +80,8 @@ impl Planner<'_> {
                 return self.shuffle(
                     "reduce",
                     group_by.shards,
-                    path,
-                    Merge::GroupBy(group_by.clone()),
+                    &path,
+                    &Merge::GroupBy(group_by.clone()),
                     on_error,
                 );
             }
@@ -89,12 +89,12 @@ impl Planner<'_> {
                 return self.shuffle(
                     "deduplicate",
                     *shards,
-                    path,
-                    Merge::Deduplicate(key.clone()),
+                    &path,
+                    &Merge::Deduplicate(key.clone()),
                     on_error,
                 );
             }
-            Step::Count => return self.shuffle("count", Some(1), path, Merge::Count, None),
+            Step::Count => return self.shuffle("count", Some(1), &path, &Merge::Count, None),
         };
         self.open.steps.push(RecordStep {
             path,
@@ -107,8 +107,8 @@ impl Planner<'_> {
         &mut self,
         name: &'static str,
         shards: Option<u32>,
-        path: String,
-        merge: Merge,
+        path: &str,
+        merge: &Merge,
         on_error: Option<Origin>,
     ) {
         let implied = implied_shuffle_shards(self.open.shards);
@@ -116,7 +116,7 @@ impl Planner<'_> {
         let shards = shards.unwrap_or(default).max(1);
         let output = |on_error| StageOutput::Shuffle {
             partitions: shards,
-            path: path.clone(),
+            path: path.to_owned(),
             merge: merge.clone(),
             on_error,
         };
@@ -127,7 +127,7 @@ impl Planner<'_> {
                 input: StageInput::Gather {
                     from: self.next_id(),
                     files: files.max(1),
-                    path: path.clone(),
+                    path: path.to_owned(),
                     merge: merge.clone(),
                 },
                 steps: Vec::new(),
@@ -141,7 +141,7 @@ impl Planner<'_> {
             shards,
             input: StageInput::Shuffle {
                 from: self.next_id(),
-                path: path.clone(),
+                path: path.to_owned(),
                 merge: merge.clone(),
             },
             steps: Vec::new(),

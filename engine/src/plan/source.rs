@@ -308,12 +308,7 @@ fn sees_its_shard(step: &Step) -> bool {
 /// last shuffle sets no number, because then the last shuffle has as many shards as the first.
 fn default_shuffle_shards(pipeline: &Pipeline, files: &[ListedFile], sharding: Sharding) -> u32 {
     let last = pipeline.steps.iter().rev().find(|step| shuffles(step));
-    let is_open = match last {
-        Some(Step::GroupBy(group_by)) => group_by.shards.is_none(),
-        Some(Step::Deduplicate { shards, .. }) => shards.is_none(),
-        Some(_) | None => false,
-    };
-    if sharding.has_single_output && is_open {
+    if sharding.has_single_output && last.is_some_and(sets_no_shards) {
         return 1;
     }
     let shards = read_bytes(files).div_ceil(BYTES_OF_A_SHUFFLE_SHARD);
@@ -341,11 +336,7 @@ fn read_bytes(files: &[ListedFile]) -> u64 {
 /// compressed.
 fn gather(pipeline: &Pipeline, mappers: u32, default_shards: u32, read_bytes: u64) -> Option<u32> {
     let first = pipeline.steps.iter().find(|step| shuffles(step))?;
-    let reducers = match first {
-        Step::GroupBy(group_by) => group_by.shards.unwrap_or(default_shards),
-        Step::Deduplicate { shards, .. } => shards.unwrap_or(default_shards),
-        _ => return None,
-    };
+    let reducers = shards_after(first, default_shards)?;
     let ranges = u64::from(mappers) * u64::from(reducers);
     if ranges <= MAX_UNGATHERED_RANGES {
         return None;
@@ -357,10 +348,27 @@ fn gather(pipeline: &Pipeline, mappers: u32, default_shards: u32, read_bytes: u6
 
 /// Whether the plan needs the default number of shards of a shuffle.
 fn needs_shuffle_shards(pipeline: &Pipeline) -> bool {
-    match pipeline.steps.iter().find(|step| shuffles(step)) {
-        Some(Step::GroupBy(group_by)) => group_by.shards.is_none(),
-        Some(Step::Deduplicate { shards, .. }) => shards.is_none(),
-        Some(_) | None => false,
+    let first = pipeline.steps.iter().find(|step| shuffles(step));
+    first.is_some_and(sets_no_shards)
+}
+
+/// Whether a step may set a number of shards, and sets none.
+fn sets_no_shards(step: &Step) -> bool {
+    shards_after(step, 0) == Some(0)
+}
+
+/// The number of shards after a step that may set it; `default` if it sets none.
+fn shards_after(step: &Step, default: u32) -> Option<u32> {
+    match step {
+        Step::GroupBy(group_by) => Some(group_by.shards.unwrap_or(default)),
+        Step::Deduplicate { shards, .. } => Some(shards.unwrap_or(default)),
+        Step::Map(_)
+        | Step::FlatMap(_)
+        | Step::Filter(_)
+        | Step::Select(_)
+        | Step::TakePerShard(_)
+        | Step::Exec(_)
+        | Step::Count => None,
     }
 }
 

@@ -16,7 +16,7 @@ use object_store::{ObjectStoreExt, PutPayload};
 use zephyr_engine::coordinator::record::OutputFile;
 use zephyr_engine::id::{Attempt, Epoch, ShardId, StageId, TaskAttempt, TaskId};
 
-use crate::shuffle::index::{IndexEntry, decode_entry, entry_range, shuffle_path};
+use crate::shuffle::index::{self, IndexEntry, decode_entry, entry_range, shuffle_path};
 use crate::storage::{Cause, JobStorage, Location, StorageError, fetch_range, persist};
 
 /// How many bytes an entry has.
@@ -180,7 +180,7 @@ async fn entries(
             Err(error) if matches!(error.cause, Cause::NotFound | Cause::Changed) => Bytes::new(),
             read => read?,
         };
-        let width = crate::shuffle::index::ENTRY_BYTES as usize;
+        let width = usize::try_from(index::ENTRY_BYTES).unwrap_or(usize::MAX);
         let entry = |(number, partition): (usize, u32)| {
             let bytes = bytes.get(number * width..(number + 1) * width);
             let decode =

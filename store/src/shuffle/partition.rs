@@ -203,12 +203,11 @@ impl PartitionStream {
     async fn fetch_more(&mut self, wanted: usize) -> Result<(), ShuffleError> {
         while self.asked < self.end() {
             let missing = wanted.saturating_sub(self.buffer.len()) as u64;
-            let (until, bytes) = match self.ahead.take() {
-                Some(Ahead { until, bytes }) => (until, self.arrived(bytes).await?),
-                None => {
-                    let until = self.next_range(missing).end;
-                    (until, self.get(self.asked..until).await?)
-                }
+            let (until, bytes) = if let Some(Ahead { until, bytes }) = self.ahead.take() {
+                (until, self.arrived(bytes).await?)
+            } else {
+                let until = self.next_range(missing).end;
+                (until, self.get(self.asked..until).await?)
             };
             (self.reading.counted)(until - self.asked);
             self.asked = until;
@@ -261,13 +260,13 @@ impl PartitionStream {
     }
 
     fn judged(&self, read: Result<Bytes, StorageError>) -> Result<Bytes, ShuffleError> {
-        read.map_err(|problem| match problem.cause {
+        read.map_err(|problem| {
             // The file is missing, or its size differs from the size in the ledger.
-            Cause::NotFound | Cause::Changed => ShuffleError::LoseInput {
-                producer: self.part.producer(),
-                problem,
-            },
-            _ => ShuffleError::Store(problem),
+            if matches!(problem.cause, Cause::NotFound | Cause::Changed) {
+                let producer = self.part.producer();
+                return ShuffleError::LoseInput { producer, problem };
+            }
+            ShuffleError::Store(problem)
         })
     }
 
@@ -338,14 +337,12 @@ impl PartitionStream {
 
     fn next_chunk(&mut self) -> Result<(), ShuffleError> {
         let start = self.used_up_to();
-        self.chunk = match self.try_chunk()? {
-            Ok(chunk) => chunk,
-            Err(_) => {
-                // Read the data from the store again, because the damage may have happened in
-                // transit.
-                self.read_again_from(start);
-                self.try_chunk()?.map_err(|problem| self.damaged(problem))?
-            }
+        self.chunk = if let Ok(chunk) = self.try_chunk()? {
+            chunk
+        } else {
+            // Read the data from the store again, because the damage may have happened in transit.
+            self.read_again_from(start);
+            self.try_chunk()?.map_err(|problem| self.damaged(problem))?
         };
         Ok(())
     }

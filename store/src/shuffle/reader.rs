@@ -61,7 +61,8 @@ impl ShuffleReader {
         slices: Vec<Slice>,
     ) -> Result<Vec<EntryStream<'a>>, ShuffleError> {
         let part = |slice| Part::Partition(partition, slice);
-        self.open(merger, slices.into_iter().map(part).collect())
+        let parts: Vec<Part> = slices.into_iter().map(part).collect();
+        self.open(merger, &parts)
     }
 
     /// The entries of whole files as sorted streams, in the order of the files.
@@ -72,13 +73,14 @@ impl ShuffleReader {
     ) -> Result<Vec<EntryStream<'a>>, ShuffleError> {
         let written = files.iter().filter(|(_, file)| file.rows > 0);
         let part = |(producer, file): &(TaskAttempt, OutputFile)| Part::whole(*producer, file);
-        self.open(merger, written.map(part).collect())
+        let parts: Vec<Part> = written.map(part).collect();
+        self.open(merger, &parts)
     }
 
     fn open<'a>(
         &self,
         merger: &'a Merger,
-        parts: Vec<Part>,
+        parts: &[Part],
     ) -> Result<Vec<EntryStream<'a>>, ShuffleError> {
         let sizes: Vec<u64> = parts.iter().map(Part::bytes).collect();
         let Grouping {
@@ -138,7 +140,7 @@ fn group(memory_bytes: u64, sizes: &[u64]) -> Grouping {
     if all.fold(0, u64::saturating_add) <= memory_bytes {
         return Grouping {
             range_bytes: MAX_RANGE_BYTES,
-            groups: vec![0..sizes.len()],
+            groups: std::iter::once(0..sizes.len()).collect(),
         };
     }
     let of_one = memory_bytes / 2 / MIN_FAN_IN;
