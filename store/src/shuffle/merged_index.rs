@@ -5,8 +5,8 @@
 //! A slice has 48 bytes for each task of the stage, in order: the attempt's epoch and number, and
 //! the file's size, then offset, length, rows and CRC-32C of the partition. All numbers are little
 //! endian, and the two of 32 bits are the attempt's number and the CRC-32C. A slice ends with the
-//! CRC-32C of its bytes, of its object's path, and of the partition's number. Slices of neighbouring
-//! partitions share an object of limited size.
+//! CRC-32C of its bytes, of its object's path, and of the partition's number. Slices of
+//! neighbouring partitions share an object of limited size.
 
 use std::ops::Range;
 
