@@ -11,13 +11,14 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::future::join_all;
 use object_store::{ObjectStoreExt, PutPayload};
 use zephyr_engine::coordinator::record::OutputFile;
 use zephyr_engine::id::{Attempt, Epoch, ShardId, StageId, TaskAttempt, TaskId};
 
 use crate::shuffle::index::{self, IndexEntry, decode_entry, entry_range, shuffle_path};
-use crate::storage::{Cause, JobStorage, Location, StorageError, fetch_range, persist};
+use crate::shuffle::outputs::locate;
+use crate::storage::{Cause, JobStorage, StorageError, fetch_range, persist};
 
 /// How many bytes an entry has.
 const ENTRY_BYTES: usize = 48;
@@ -95,14 +96,7 @@ pub async fn publish_index(
 ) -> Result<String, StorageError> {
     let path = format!("data/{}/index-e{epoch}-{version}", shape.stage.0);
     for (number, partitions) in shape.objects().enumerate() {
-        let files: Vec<_> = outputs
-            .iter()
-            .map(|(producer, file)| entries(storage, shape, *producer, file, partitions.clone()))
-            .collect();
-        let columns: Vec<Vec<Slice>> = futures::stream::iter(files)
-            .buffered(READS_AT_ONCE)
-            .try_collect()
-            .await?;
+        let columns = read_columns(storage, shape, outputs, partitions.clone()).await?;
         let path = object_path(&path, number);
         let bytes = Bytes::from(encode(&path, &partitions, &columns));
         let location = locate(storage, "writing", &path)?;
@@ -149,6 +143,42 @@ pub async fn load_slice(
         Err(error) if is_damaged(&error) => read().await,
         read => read,
     }
+}
+
+/// The entries of all files for these partitions. If single files cannot be read, their entries
+/// stay open, and the reducers find out what is wrong with these files. If no file can be read, the
+/// store itself does not answer.
+async fn read_columns(
+    storage: &JobStorage,
+    shape: IndexShape,
+    outputs: &[(TaskAttempt, OutputFile)],
+    partitions: Range<u32>,
+) -> Result<Vec<Vec<Slice>>, StorageError> {
+    let mut columns = Vec::with_capacity(outputs.len());
+    let mut store_answers = false;
+    for group in outputs.chunks(READS_AT_ONCE) {
+        let reads = group
+            .iter()
+            .map(|(producer, file)| entries(storage, shape, *producer, file, partitions.clone()));
+        let read = join_all(reads).await;
+        store_answers |=
+            (read.iter().zip(group)).any(|(read, (_, file))| read.is_ok() && file.rows > 0);
+        for (read, (producer, file)) in read.into_iter().zip(group) {
+            columns.push(match read {
+                Ok(entries) => entries,
+                Err(_) if store_answers => {
+                    let open = Slice {
+                        producer: *producer,
+                        file_bytes: file.bytes,
+                        entry: None,
+                    };
+                    vec![open; partitions.len()]
+                }
+                Err(error) => return Err(error),
+            });
+        }
+    }
+    Ok(columns)
 }
 
 /// The entries of a file for these partitions. Reads once more what is damaged.
@@ -286,14 +316,6 @@ fn checksum(path: &str, partition: u32, entries: &[u8]) -> u32 {
 
 fn object_path(path: &str, number: usize) -> String {
     format!("{path}-{number}")
-}
-
-fn locate(storage: &JobStorage, call: &'static str, path: &str) -> Result<Location, StorageError> {
-    storage.at(path).map_err(|error| StorageError {
-        call,
-        object: path.to_owned(),
-        cause: Cause::Configuration(error.to_string()),
-    })
 }
 
 #[cfg(test)]

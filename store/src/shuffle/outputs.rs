@@ -68,7 +68,12 @@ pub async fn load_stage(storage: &JobStorage, path: &str) -> Result<StageOutputs
     }
 }
 
-fn locate(storage: &JobStorage, call: &'static str, path: &str) -> Result<Location, StorageError> {
+/// The address of an object in the job's folder.
+pub(crate) fn locate(
+    storage: &JobStorage,
+    call: &'static str,
+    path: &str,
+) -> Result<Location, StorageError> {
     storage.at(path).map_err(|error| StorageError {
         call,
         object: path.to_owned(),

@@ -566,6 +566,49 @@ fn a_reducer_asks_for_one_slice_and_its_ranges_and_each_index_is_read_once() {
 }
 
 #[test]
+fn one_unreadable_file_stays_open_in_a_merged_index_and_a_store_that_answers_nothing_is_an_error() {
+    let bench = Bench::new();
+    let inner = Arc::new(InMemory::new());
+    let failing = |failing: &'static str| -> Tricks {
+        Arc::new(move |call, path| {
+            let fails = call == "get" && path.as_ref().contains(failing);
+            let trick = if fails { Trick::Deny } else { Trick::Pass };
+            Box::pin(std::future::ready(trick))
+        })
+    };
+    let mappers = [vec![(1, 1)], vec![], vec![(1, 2)], vec![(2, 3)]];
+    let good = job(tricky(&inner, failing("nothing")));
+    let outputs = outputs(&bench, &good, &mappers, usize::MAX);
+    let publish = |storage: &JobStorage| {
+        let publish = publish_index(storage, Epoch(1), 0, shape(&outputs), &outputs);
+        bench.runtime.block_on(publish)
+    };
+    let one = job(tricky(&inner, failing("data/0/2/")));
+    let index = publish(&one).unwrap();
+    for partition in 0..PARTITIONS {
+        let load = load_slice(&good, &index, shape(&outputs), partition);
+        let open = bench.runtime.block_on(load).unwrap();
+        let open: Vec<u32> = (open.iter().filter(|slice| slice.entry.is_none()))
+            .map(|slice| slice.producer.task.shard.0)
+            .collect();
+        assert_eq!(open, [2], "every partition has to ask the file itself");
+    }
+    let read = (0..PARTITIONS).flat_map(|partition| {
+        let read = bench.read_published(&good, &index, shape(&outputs), partition, 0);
+        read.unwrap()
+    });
+    let mut read: Vec<String> = read.collect();
+    read.sort();
+    assert_eq!(read, expected(&mappers));
+    let none = job(tricky(&inner, failing("data/0/")));
+    let error = publish(&none).unwrap_err().to_string();
+    assert!(
+        error.starts_with("reading s3://b/jobs/uid/data/0/0/e1a1/shuffle: "),
+        "{error}"
+    );
+}
+
+#[test]
 fn gathered_files_have_the_same_groups_whatever_is_gathered_together() {
     let bench = Bench::new();
     let storage = job(Stores::in_memory());
