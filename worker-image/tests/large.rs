@@ -8,7 +8,7 @@
 #[expect(dead_code, reason = "what only other runs need")]
 mod processes;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -268,4 +268,49 @@ async fn deduplicate_of_long_keys_stays_within_memory() {
 async fn count_of_large_data_stays_within_memory() {
     let expected = Lines::of(std::iter::once(row_count().to_string()));
     stays_within_memory("count", &json!([{"count": {}}]), expected).await;
+}
+
+/// The final files by name.
+fn files(processes: &Processes) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(processes.path("out")).unwrap();
+    let files = entries.map(|entry| {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        (name, fs::read(path).unwrap())
+    });
+    files.filter(|(name, _)| !name.starts_with('_')).collect()
+}
+
+#[tokio::test]
+async fn the_files_have_the_same_bytes_for_1_3_and_8_workers_of_any_memory() {
+    const ROWS: u64 = 20_000;
+    let aggregate = json!({"texts": {"collect": ".text"}, "sum": {"sum": ".n"}});
+    let pipeline = json!({
+        "source": {"files": {"paths": ["$IN/*.jsonl"], "splitBytes": 300_000}},
+        "steps": [
+            {"deduplicate": {"key": ".text", "shards": 5}},
+            {"filter": ".k != \"user 0\""},
+            {"groupBy": {"key": ".k", "aggregate": aggregate, "shards": 3}},
+        ],
+        "sink": {"files": {"path": "$OUT/part-{shard}.jsonl"}},
+    });
+    let mut first: Option<BTreeMap<String, Vec<u8>>> = None;
+    for (workers, mib) in [(1, 0), (3, 160), (8, 128)] {
+        let mut processes = Processes::of(&pipeline, &json!({"taskFailures": 1}));
+        processes.memory_limit_bytes = mib << 20;
+        let lines: String = rows(ROWS).map(|row| row.line() + "\n").collect();
+        processes.write_input("rows.jsonl", &lines);
+        processes.start_coordinator();
+        for _ in 0..workers {
+            processes.start_worker(1);
+        }
+        let result = processes.result().await;
+        assert!(result.succeeded, "{workers}: {result:?}");
+        let files = files(&processes);
+        assert_eq!(files.len(), 3);
+        match &first {
+            None => first = Some(files),
+            Some(first) => assert!(*first == files, "{workers} workers of {mib} MiB"),
+        }
+    }
 }
