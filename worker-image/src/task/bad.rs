@@ -1,5 +1,6 @@
-//! What an attempt passed over: the number of bad records at each place of its stage, and the first
-//! of each. Decides nothing: the coordinator compares the numbers with what the job allows.
+//! The records that an attempt skipped: the number of bad records at each place of its stage, and
+//! the first one at each place. Decides nothing: the coordinator compares the numbers with what the
+//! job allows.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -8,11 +9,11 @@ use zephyr_engine::coordinator::record::BadRecords;
 use zephyr_engine::pipeline::Origin;
 use zephyr_engine::plan::{Plan, Stage};
 
-/// Longest sentence about a bad record, in characters: the ledger has one for each task and place,
-/// and the job's status one for each place.
+/// Longest sentence about a bad record, in characters. The ledger stores one sentence for each task
+/// and place, and the job's status shows one for each place.
 const MAX_MESSAGE_CHARS: usize = 300;
 
-/// The sentence as far as it is reported.
+/// Cuts the sentence to the length that is reported.
 pub(crate) fn cut_message(text: &str) -> String {
     match text.char_indices().nth(MAX_MESSAGE_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -27,7 +28,8 @@ pub(super) struct BadBook {
 
 struct Counted {
     shows_messages: bool,
-    /// Whether the number of all records matters too.
+    /// Whether the job limits the share of bad records, so that the number of all records is
+    /// reported too.
     has_share: bool,
     arrived: u64,
     skipped: u64,
@@ -35,7 +37,7 @@ struct Counted {
 }
 
 impl BadBook {
-    /// For an attempt of a task of this stage.
+    /// For an attempt of a task of this stage, with nothing counted.
     pub(super) fn new(plan: &Plan, stage: &Stage) -> Self {
         let places = plan.origins(stage).into_iter().filter_map(|origin| {
             let on_error = plan.on_errors.get(&origin)?;
@@ -53,7 +55,7 @@ impl BadBook {
         }
     }
 
-    /// Whether bad records of this place are passed over.
+    /// Whether bad records are skipped at this place.
     pub(super) fn has(&self, origin: Origin) -> bool {
         self.places.contains_key(&origin)
     }
@@ -81,7 +83,7 @@ impl BadBook {
         }
     }
 
-    /// Counts a bad file, of which the error names the place.
+    /// Counts a bad file. The error already names the file.
     pub(super) fn skip_file(&mut self, origin: Origin, error: impl Display) {
         if let Some(counted) = self.places.get_mut(&origin) {
             counted.skipped += 1;
@@ -89,7 +91,8 @@ impl BadBook {
         }
     }
 
-    /// What is reported: places that have nothing to say are left out.
+    /// What is reported. A place is left out if nothing was skipped there and the job does not
+    /// limit the share.
     pub(super) fn finish(self) -> Vec<BadRecords> {
         let said = self.places.into_iter().filter_map(|(origin, counted)| {
             let matters = counted.skipped > 0 || counted.has_share;

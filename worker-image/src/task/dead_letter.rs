@@ -1,6 +1,7 @@
-//! Dead letters: files with the bad records of an attempt, one for each place that writes them. A
-//! file begins with its first record, so a task without bad records writes none. They are final
-//! files: nothing of them is visible before the coordinator has committed the attempt.
+//! Dead letters: files with the bad records of an attempt, one file for each place that writes
+//! them. A file is begun when its first record is written, so a task without bad records writes
+//! none. Dead letters are final files: they are not visible before the coordinator has committed
+//! the attempt.
 
 use std::collections::BTreeMap;
 
@@ -18,18 +19,18 @@ use crate::task::context::TaskContext;
 use crate::task::error::TaskError;
 use crate::task::output::{begin_final, finish_final, give_up_final};
 
-/// The most bytes of a line that is not JSON which a dead letter has: escaped it takes six times as
-/// much memory.
+/// The most bytes that a dead letter contains of a line that is not JSON. Escaped, the line may
+/// take six times as much memory.
 const MAX_TEXT_BYTES: usize = 1 << 20;
 
 /// Longest sentence in a dead letter, in characters.
 const MAX_ERROR_CHARS: usize = 1_000;
 
-/// What was bad.
+/// What is bad.
 pub(super) enum BadRecord<'a> {
     /// A record on which a step failed, as JSON.
     Json(&'a str),
-    /// A line that is no record, and whether it is the whole line.
+    /// A line that is not a record, and whether these bytes are the whole line.
     Line(&'a [u8], bool),
     /// A whole file.
     File,
@@ -40,7 +41,7 @@ pub(super) enum BadRecord<'a> {
 pub(super) enum LetterPlace {
     /// The line, or the number of the record, from 1.
     Line(u64),
-    /// The position of its line in a file of which only a part is read.
+    /// The position of the line, if only a part of the file is read.
     Byte(u64),
     /// The whole file.
     File,
@@ -50,7 +51,7 @@ pub(super) enum LetterPlace {
 pub(super) struct Reason<'a> {
     /// The file, or the name of another input.
     pub(super) input: &'a str,
-    /// Where in it.
+    /// The place in the input.
     pub(super) place: LetterPlace,
     /// The path of the step.
     pub(super) step: &'a str,
@@ -139,7 +140,7 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// The object up to the record, without its end.
+/// The beginning of the JSON object, up to the record.
 fn head(reason: &Reason<'_>) -> String {
     let error: String = reason.error.chars().take(MAX_ERROR_CHARS).collect();
     let place = match reason.place {
@@ -155,14 +156,14 @@ fn head(reason: &Reason<'_>) -> String {
     )
 }
 
-/// The members for a line: `record` with its text, or `base64` if it is not UTF-8; `cut` if it is
-/// not the whole line.
+/// The members of the JSON object for a line: `record` with the text, or `base64` if the line is
+/// not UTF-8; also `cut` if this is not the whole line.
 fn line_text(bytes: &[u8], is_whole: bool) -> String {
     let shown = &bytes[..bytes.len().min(MAX_TEXT_BYTES)];
     let is_cut = !is_whole || shown.len() < bytes.len();
     let text = match std::str::from_utf8(shown) {
         Ok(text) => Some(text),
-        // Only the last character is cut off.
+        // The only fault is that the last character is cut off.
         Err(error) if is_cut && error.error_len().is_none() => {
             std::str::from_utf8(&shown[..error.valid_up_to()]).ok()
         }

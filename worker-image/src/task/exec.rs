@@ -1,6 +1,6 @@
-//! Own code: the records of a shard pass through the commands of its stage. This thread alone moves
-//! all bytes and waits for whichever pipe is ready first, so no order of reads and writes of a
-//! command can block it. Knows no source and no sink.
+//! Own code: sends the records of a shard through the commands of its stage. One thread moves all
+//! bytes and waits for all pipes together. So it never blocks, in whatever order a command reads
+//! and writes. Knows no source and no sink.
 //!
 //! A command gets each record as a line on its standard input and returns records as lines on its
 //! standard output. The steps between two commands and after the last one run here as well.
@@ -35,21 +35,22 @@ use crate::task::run::{ProgressCounters, placed};
 
 pub(super) use self::error::ExecError;
 
-/// Bytes that are collected before they are written: one call for many records.
+/// How many bytes are collected before they are written, so that one call writes many records.
 const WRITE_BYTES: usize = 256 << 10;
-/// How long a wait for a command takes at most before it is judged whether it hangs.
+/// The longest wait for a pipe. After a wait in which no byte moved, the commands' time limits are
+/// checked.
 const TICK: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 200_000_000,
 };
 /// How long a process that a command started may keep the output open after the command has ended.
 const LEFT_OPEN_TIMEOUT: Duration = Duration::from_secs(5);
-/// A command may load a model before it reads its first record, so it has this many times as long
-/// until its first byte.
+/// A command may load a model before it reads its first record. So the limit for its first byte is
+/// this many times the limit for later ones.
 const START_UP_FACTOR: u32 = 10;
 
-/// The commands of a stage, for one attempt of one task. Without commands records pass unchanged.
-/// Dropping it ends all of its processes.
+/// The commands of a stage, for one attempt of one task. Without commands, records pass unchanged.
+/// Dropping the chain ends all its processes.
 pub(super) struct Chain<'p> {
     links: Vec<Link<'p>>,
     shared: Shared,
@@ -73,17 +74,17 @@ struct Link<'p> {
     parser: RecordParser,
     after: StepRun<'p>,
     buffer: Vec<u8>,
-    /// Bytes for its standard input, of which the first `sent` were taken.
+    /// Bytes for its standard input. The first `sent` of them are already written.
     pending: Vec<u8>,
     sent: usize,
     records: Records,
-    /// Nothing more comes from it.
+    /// Nothing more is read from it.
     is_done: bool,
-    /// When its output moved last, or when it ended.
+    /// When its output was last read, or when it ended.
     output_moved: Instant,
 }
 
-/// The records for a command.
+/// Whether a command gets more records.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Records {
     /// More of them may come.
@@ -94,11 +95,11 @@ enum Records {
     WereRefused,
 }
 
-/// Why a record does not pass on.
+/// Why a record is not passed on.
 enum Pass {
     /// The attempt has failed.
     Failed(TaskError),
-    /// No later record can matter.
+    /// No later record can change the output.
     Enough,
     /// A step failed.
     Step(OperatorError),
@@ -120,17 +121,17 @@ impl From<TooLong> for Pass {
     }
 }
 
-/// Receives the records at the end of the stage, and those that a step passes over. The place is
-/// that of the record of the input, or the line of the last command's output.
+/// Receives the records at the end of the stage, and the bad records that a step skips. The place
+/// is where the record was read: in the input, or in the output of the last command.
 pub(super) trait Sink {
     /// A record that has passed all steps.
     fn pass(&mut self, record: Record, place: Place<'_>) -> Result<(), TaskError>;
 
-    /// A record on which a step failed that passes over such records.
+    /// A record on which a step failed, if that step skips bad records.
     fn reject(&mut self, rejected: Rejected, place: Place<'_>) -> Result<(), TaskError>;
 }
 
-/// What follows the steps before or after a command.
+/// Receives the results of the steps before or after a command.
 struct Onward<'a, 'p> {
     links: &'a mut [Link<'p>],
     shared: &'a Shared,
@@ -159,7 +160,7 @@ enum Until {
 }
 
 impl<'p> Chain<'p> {
-    /// Starts the commands of the stage, also if the shard turns out to be empty.
+    /// Starts the commands of the stage, even if the shard has no records.
     pub(super) fn start(
         context: &TaskContext,
         stage: &Stage,
@@ -209,7 +210,8 @@ impl<'p> Chain<'p> {
         Ok(Self { links, shared })
     }
 
-    /// Sends a record through the steps before the first command, and on.
+    /// Sends a record through the steps before the first command, and their results to this
+    /// command.
     pub(super) fn push(
         &mut self,
         steps: &mut StepRun<'_>,
@@ -236,7 +238,8 @@ impl<'p> Chain<'p> {
         }
     }
 
-    /// How many records arrived at each step after a command that passes over bad records.
+    /// Each step that skips bad records and follows a command, with the number of records that
+    /// arrived at it.
     pub(super) fn arrived(&self) -> impl Iterator<Item = (Origin, u64)> {
         self.links.iter().flat_map(|link| link.after.arrived())
     }
@@ -257,8 +260,8 @@ impl<'p> Chain<'p> {
     }
 }
 
-/// Passes a record to the first of these commands, or to the sink if there is none. Writes only
-/// when much was collected.
+/// Passes a record to the first of these commands, or to the sink if there is none. Collects
+/// records and writes only when there are enough bytes.
 fn deliver(
     links: &mut [Link<'_>],
     shared: &Shared,
@@ -314,7 +317,7 @@ fn pump(
     }
 }
 
-/// Waits until one of the commands' pipes is ready, or for a moment.
+/// Waits until a pipe of the commands is ready, at most for [`TICK`].
 fn wait(links: &[Link<'_>]) -> io::Result<Vec<Vec<Stream>>> {
     let mut owners = Vec::new();
     let mut polled: Vec<PollFd<'_>> = Vec::new();
@@ -343,7 +346,7 @@ fn wait(links: &[Link<'_>]) -> io::Result<Vec<Vec<Stream>>> {
     Ok(ready)
 }
 
-/// Moves the bytes of one command that can be moved at once; returns their number.
+/// Moves the bytes of one command that can be moved without waiting. Returns their number.
 fn serve(
     links: &mut [Link<'_>],
     index: usize,
@@ -374,7 +377,7 @@ fn serve(
         let received = link.receive(next, shared, sink);
         match received {
             Ok(bytes) => moved += bytes,
-            // Nothing that this command and those before it still do can matter.
+            // Nothing that this command or an earlier one still writes can change the output.
             Err(Pass::Enough) => {
                 for link in before.iter_mut().chain([&mut *link]) {
                     link.stop();
@@ -395,7 +398,8 @@ fn serve(
     Ok(moved)
 }
 
-/// Ends the input of a command if it is complete, and judges its end.
+/// Closes the input of a command if all records were sent. If the command has ended, checks whether
+/// it succeeded.
 fn conclude(links: &mut [Link<'_>], index: usize) -> Result<(), Pass> {
     let (_, rest) = links.split_at_mut(index);
     let Some((link, next)) = rest.split_first_mut() else {
@@ -447,7 +451,7 @@ fn conclude(links: &mut [Link<'_>], index: usize) -> Result<(), Pass> {
     Ok(())
 }
 
-/// No byte moved for this long: an error if it was too long.
+/// Fails if no byte has moved for too long. `idle` is the time since the last byte moved.
 fn judge(links: &mut [Link<'_>], shared: &Shared, idle: Duration) -> Result<(), Pass> {
     let Some(link) = links.iter_mut().find(|link| !link.is_done) else {
         return Ok(());
@@ -461,7 +465,8 @@ fn judge(links: &mut [Link<'_>], shared: &Shared, idle: Duration) -> Result<(), 
     } else if idle > first {
         return Err(link.failed(Fault::NeverBegan(first)));
     }
-    // This process judges its commands itself, so it reports that it is not stuck.
+    // This process itself checks whether its commands hang. So it reports progress, and the
+    // supervisor does not end it.
     shared.counters.written.fetch_add(1, Ordering::Relaxed);
     Ok(())
 }
@@ -474,7 +479,7 @@ fn of_system(links: &mut [Link<'_>], error: &io::Error) -> Pass {
 }
 
 impl Link<'_> {
-    /// Whether a record for it can matter.
+    /// Whether it can still read a record.
     fn takes_input(&self) -> bool {
         !self.is_done && self.process.end().is_none()
     }
@@ -483,12 +488,12 @@ impl Link<'_> {
         (self.pending.len() - self.sent) as u64
     }
 
-    /// Whether everything was sent, or nothing more can be.
+    /// Whether everything was sent, or nothing more can be sent.
     fn has_sent_all(&self) -> bool {
         self.unsent() == 0 || !self.takes_input()
     }
 
-    /// Whether it is worth reading what comes before it.
+    /// Whether there is room for more output of the command before it.
     fn has_room(&self) -> bool {
         self.pending.len() - self.sent < WRITE_BYTES || !self.takes_input()
     }

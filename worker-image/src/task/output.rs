@@ -62,7 +62,7 @@ impl<'p> Output<'p> {
         }
     }
 
-    /// Adds a record; returns it if the shuffling step passes over it.
+    /// Adds a record. Returns it if the step that shuffles skips it as a bad record.
     pub(super) fn push(&mut self, record: Record) -> Result<Option<Rejected>, TaskError> {
         match self {
             Self::Final { writer, .. } => {
@@ -88,7 +88,8 @@ impl<'p> Output<'p> {
         }
     }
 
-    /// Deletes the output after a failure. Parts that cannot be deleted are never completed.
+    /// Deletes the output after a failure. Parts that cannot be deleted have no effect, because
+    /// nobody completes their upload.
     pub(super) fn abandon(self, context: &TaskContext) {
         if let Self::Final { writer, uri } = self {
             give_up_final(context, &uri, *writer);

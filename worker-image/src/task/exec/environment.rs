@@ -13,11 +13,11 @@ use zephyr_engine::plan::Stage;
 use super::process::Process;
 use crate::task::context::TaskContext;
 
-/// The search path if this process has none.
+/// The `PATH` of commands if this process has none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// The file for counters in the working directory.
+/// The name of the file for counters, in the working directory.
 const COUNTERS: &str = "zephyr-counters.jsonl";
-/// This program, also if its file was replaced.
+/// This program, even if its file was replaced.
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// Starts a command of an attempt; `index` is its position among the commands of the stage.
@@ -58,7 +58,8 @@ fn guardian() -> (PathBuf, Vec<OsString>) {
     (PathBuf::from(OWN_PROGRAM), vec![argument.into()])
 }
 
-/// The tests of this crate run tasks in their own process, whose program has no arguments of ours.
+/// In the tests of this crate, tasks run in the process of the test, which does not know our
+/// arguments. So one of the tests is the guardian.
 #[cfg(test)]
 fn guardian() -> (PathBuf, Vec<OsString>) {
     let arguments = [

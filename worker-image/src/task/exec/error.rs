@@ -1,5 +1,5 @@
-//! Why a command failed, as one sentence that names the step and the shard, and whether another
-//! attempt is worth it. Pure.
+//! Why a command failed: one sentence that names the step and the shard, and whether the task is
+//! tried again. Pure.
 
 use std::time::Duration;
 
@@ -34,13 +34,13 @@ pub(in crate::task) struct ExecError {
 pub(super) enum Fault {
     /// It cannot be started: the error number of the system.
     Start(i32),
-    /// This process could not prepare its start, or lost a pipe.
+    /// The system refused a call with which this process starts the command or uses its pipes.
     System(String),
     /// It ended without success.
     Ended(End),
-    /// It ended with success before it had read this many bytes.
+    /// It ended with success, but did not read the last bytes of its input: this many.
     UnreadInput(u64),
-    /// It ended with success and more records would have come.
+    /// It ended with success before all records were sent.
     IgnoredInput,
     /// The last line of its output has no line end.
     HalfLine(u64, Vec<u8>),
@@ -105,8 +105,8 @@ impl std::fmt::Display for ExecError {
                 super::START_UP_FACTOR
             )?,
         }
-        // The last line comes first, because it usually has the cause, and a status has no room for
-        // all of them.
+        // The last line of standard error comes first. It usually contains the cause, and status
+        // may not have room for all lines.
         let mut lines = stderr
             .lines()
             .rev()
@@ -129,8 +129,8 @@ impl std::error::Error for ExecError {}
 
 impl ExecError {
     /// Own code may use services that fail for a while, so most failures are tried again, up to
-    /// `spec.retries.taskFailures`. A command that does not exist and a line that is not a record
-    /// would come again.
+    /// `spec.retries.taskFailures`. A command that does not exist fails every time, and so does a
+    /// line that is not a record. These are not tried again.
     pub(in crate::task) fn class(&self) -> FailureClass {
         match &self.fault {
             Fault::Start(NOT_FOUND | DENIED | NOT_A_PROGRAM) | Fault::Line(..) => {

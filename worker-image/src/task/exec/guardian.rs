@@ -1,8 +1,8 @@
-//! The process between a task's process and a command: it starts the command, reports how the
-//! command ended, and kills everything that the command started as soon as the task's process asks
-//! for it or is gone. Moves no records: the command has the task's pipes.
+//! The process between a task's process and a command. It starts the command and reports how the
+//! command ended. When the task's process asks for it, or is gone, it kills everything that the
+//! command started. Moves no records: the command itself holds the ends of the task's pipes.
 //!
-//! All processes that the command starts stay below this process, also those that detach
+//! All processes that the command starts stay below this process. This includes those that detach
 //! themselves, because this process adopts them.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,13 +31,13 @@ pub(crate) const GUARDIAN_ARGUMENT: &str = "__command-guardian";
 /// How long it tries to kill what the command started. Only a process that hangs inside the kernel
 /// survives the first tries.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two tries.
+/// The pause between two tries.
 const KILL_PAUSE: Duration = Duration::from_millis(2);
-/// The longest description of a command: its arguments and its environment are shorter, because
-/// validation bounds them.
+/// The longest description of a command. Validation limits the arguments and the environment, so
+/// that every description is shorter.
 const MAX_ORDER_BYTES: u64 = 1 << 20;
 
-/// What is to be started.
+/// The command to be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Order {
     /// The program and its arguments.
@@ -85,7 +85,7 @@ impl Report {
     }
 }
 
-/// Sends an order with the command's standard input, output and error.
+/// Sends an order together with the command's standard input, output and error.
 pub(super) fn send_order(
     control: &UnixStream,
     order: &Order,
@@ -112,8 +112,7 @@ pub(super) fn send_order(
     control.write_all(format!("{text}\n").as_bytes())
 }
 
-/// Runs the guardian if this process was started as one. The other end of its standard input is the
-/// task's process.
+/// Runs the guardian. The task's process holds the other end of its standard input.
 pub(crate) fn guardian_main() -> ExitCode {
     match guard() {
         Ok(()) => ExitCode::SUCCESS,
@@ -168,7 +167,7 @@ fn guard() -> io::Result<()> {
     }
 }
 
-/// What was seen of the processes below this one.
+/// What is known about the processes below this one.
 #[derive(Default)]
 struct Ended {
     /// The command was waited for, so its process id may belong to another process.
@@ -210,7 +209,7 @@ fn parse_order(line: &str) -> Option<Order> {
     })
 }
 
-/// Returns as soon as the task's process asks for it by closing its end, or is gone.
+/// Returns when the task's process closes its end of the stream, or is gone.
 fn wait_for_the_end_of(mut control: &UnixStream) {
     let mut byte = [0];
     while matches!(control.read(&mut byte), Ok(1..)) {}
@@ -254,7 +253,7 @@ fn kill_all(group: Pid, ended: &Ended) {
     }
 }
 
-/// The processes below a process that have not ended.
+/// The processes below `root` that have not ended.
 fn descendants(root: Pid) -> Vec<Pid> {
     below(root.as_raw_nonzero().get(), &processes())
         .into_iter()
@@ -262,7 +261,7 @@ fn descendants(root: Pid) -> Vec<Pid> {
         .collect()
 }
 
-/// The parents of all processes that have not ended, by process.
+/// For each process that has not ended, its parent.
 pub(crate) fn processes() -> BTreeMap<i32, i32> {
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return BTreeMap::new();
@@ -279,8 +278,8 @@ pub(crate) fn processes() -> BTreeMap<i32, i32> {
         .collect()
 }
 
-/// The parent in a `stat` file; `None` if the process has ended. The name of the program may
-/// contain any character, and it ends with the last bracket.
+/// The parent that a `stat` file names; `None` if the process has ended. The name of the program
+/// may contain any character, so its end is the last bracket of the file.
 fn parent(stat: &str) -> Option<i32> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace();
@@ -308,7 +307,8 @@ pub(crate) fn below(root: i32, parents: &BTreeMap<i32, i32>) -> BTreeSet<i32> {
 pub(crate) mod tests {
     use super::*;
 
-    /// The name of the test below, by which a test's own executable becomes a guardian.
+    /// The name of the test below. If the executable of the tests runs only this test, it is a
+    /// guardian.
     pub(crate) const AS_GUARDIAN: &str = "task::exec::guardian::tests::a_test_that_is_a_guardian";
 
     #[test]

@@ -1,9 +1,9 @@
-//! The lines of a command's standard output, from pieces as they come. A line that ends in a later
-//! piece is kept until then. Parses nothing.
+//! Joins the pieces of a command's standard output to lines. If a line ends in a later piece, its
+//! beginning is kept until then. Parses nothing.
 
-/// Puts lines together.
+/// Joins pieces to lines.
 pub(super) struct OutputLines {
-    /// The beginning of a line whose end has not come.
+    /// The beginning of a line whose end has not arrived.
     begun: Vec<u8>,
     /// The longest line.
     limit: usize,
@@ -18,7 +18,7 @@ pub(super) struct TooLong {
     pub(super) begins: Vec<u8>,
 }
 
-/// Bytes of a line that is too long, for a message.
+/// How many bytes of a line that is too long are kept for the message.
 const SHOWN_BYTES: usize = 256;
 
 impl OutputLines {
@@ -35,7 +35,7 @@ impl OutputLines {
         self.lines
     }
 
-    /// The line without an end.
+    /// The beginning of the last line, if its end has not arrived.
     pub(super) fn rest(&self) -> &[u8] {
         &self.begun
     }

@@ -1,4 +1,4 @@
-//! One command while it runs: its pipes, which never block this process, and its end. Knows no
+//! One running command: its pipes, which never block this process, and how it ended. Knows no
 //! record: it moves bytes.
 
 use std::collections::BTreeMap;
@@ -16,11 +16,12 @@ use rustix::pipe::fcntl_setpipe_size;
 use super::guardian::{Order, Report, send_order};
 use super::stderr::StderrLog;
 
-/// The size of a pipe, as far as the system allows it: fewer switches between the processes.
+/// The size of a pipe, if the system allows it. With a large pipe, the processes wait for each
+/// other less often.
 const PIPE_BYTES: usize = 1 << 20;
 /// How many bytes are read at a time.
 pub(super) const READ_BYTES: usize = 256 << 10;
-/// The longest reports of a guardian together.
+/// The most bytes that all reports of a guardian have together.
 const MAX_REPORT_BYTES: usize = 256;
 
 /// How a command ended.
@@ -32,7 +33,7 @@ pub(super) enum End {
     Exit(i32),
     /// This signal ended it.
     Signal(i32),
-    /// The process that watches over it was killed.
+    /// Its guardian was killed.
     Unknown,
 }
 
@@ -42,8 +43,9 @@ pub(super) struct Process {
     control: Option<UnixStream>,
     reported: Vec<u8>,
     input: Option<PipeWriter>,
-    /// The other end of its standard input, from which nothing is read here: it shows what the
-    /// command has not read, and a write never fails because the command has closed its end.
+    /// The end of the pipe that the command reads from. Nothing is read from it here. It shows how
+    /// many bytes the command has not read. While it is open, a write does not fail, even if the
+    /// command has closed its own copy.
     unread: PipeReader,
     output: Option<PipeReader>,
     stderr: Option<PipeReader>,
@@ -53,7 +55,7 @@ pub(super) struct Process {
     directory: PathBuf,
 }
 
-/// Which streams a wait is for.
+/// The streams to wait for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Interest {
     /// There are bytes for its standard input.
@@ -89,7 +91,7 @@ impl Process {
             ioctl_fionbio(end, true)?;
         }
         for end in [input.as_fd(), output.as_fd()] {
-            // The usual size works too.
+            // A pipe of the usual size works too.
             let _refused = fcntl_setpipe_size(end, PIPE_BYTES);
         }
         let (control, other) = UnixStream::pair()?;
@@ -131,7 +133,7 @@ impl Process {
         Ok(process)
     }
 
-    /// How it ended, as far as is known.
+    /// How it ended; `None` until its end is reported.
     pub(super) fn end(&self) -> Option<End> {
         self.end
     }
@@ -151,12 +153,12 @@ impl Process {
         ioctl_fionread(&self.unread).unwrap_or(0)
     }
 
-    /// Tells it that its input has ended.
+    /// Closes its standard input.
     pub(super) fn close_input(&mut self) {
         self.input = None;
     }
 
-    /// What to wait for.
+    /// What a wait must include.
     pub(super) fn wanted(&self, interest: Interest) -> Vec<(Stream, PollFd<'_>)> {
         let mut wanted = Vec::new();
         if let Some(input) = self.input.as_ref().filter(|_| interest.input) {
@@ -174,7 +176,7 @@ impl Process {
         wanted
     }
 
-    /// Sends bytes to its standard input; returns how many it took.
+    /// Writes bytes to its standard input. Returns how many were written.
     pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let Some(input) = &mut self.input else {
             return Ok(bytes.len());
@@ -202,7 +204,7 @@ impl Process {
         Ok(received)
     }
 
-    /// Reads all that its standard error has.
+    /// Reads all bytes that its standard error contains now.
     pub(super) fn read_stderr(&mut self, log: &mut StderrLog) -> io::Result<u64> {
         let mut buffer = [0; 4096];
         let mut moved = 0;

@@ -48,7 +48,7 @@ impl StderrLog {
         }
     }
 
-    /// The end of what it wrote, without white space around it.
+    /// The end of what the command wrote, without white space around it.
     pub(super) fn tail(&self) -> String {
         let bytes: Vec<u8> = self.tail.iter().copied().collect();
         String::from_utf8_lossy(&bytes).trim().to_owned()
