@@ -1,5 +1,5 @@
-//! Any bytes as an encoded sum, and any numbers in it: no panic, and encoding is the inverse of
-//! decoding.
+//! Decodes any bytes as a sum, and adds any numbers to a sum. Checks that nothing panics, that
+//! encoding is the inverse of decoding, and that the order of the numbers does not matter.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

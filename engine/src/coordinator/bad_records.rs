@@ -1,5 +1,5 @@
-//! Bad records that committed tasks passed over: their number at each place, and whether the job
-//! allows that many. Counts only; no record is read here.
+//! Counts the bad records that committed tasks skipped at each place, and checks whether the job
+//! allows that many. Reads no record.
 
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::reason::FailureReason;
@@ -12,10 +12,10 @@ use crate::plan::display::percent;
 
 use std::collections::BTreeMap;
 
-/// A million: shares are counted in parts of it.
+/// Shares are given in millionths.
 const MILLION: u128 = 1_000_000;
 
-/// What committed tasks passed over at one place.
+/// The bad records that committed tasks skipped at one place.
 #[derive(Clone, Debug, Hash)]
 pub(crate) struct BadTotals {
     /// What the job allows.
@@ -26,8 +26,8 @@ pub(crate) struct BadTotals {
     pub(crate) arrived: u64,
     /// How many of them were bad.
     pub(crate) skipped: u64,
-    /// The first bad record of the first shard that has one. It stays if that shard runs again,
-    /// because it will be the same.
+    /// The first bad record of the first shard that has one. It is kept if that shard runs again,
+    /// because the shard then has the same first bad record.
     pub(crate) first: Option<(ShardId, String)>,
 }
 
@@ -52,8 +52,8 @@ pub(crate) fn of_plan(plan: &Plan) -> BTreeMap<Origin, BadTotals> {
 }
 
 impl State {
-    /// Counts what a committed task passed over, and takes its first messages, of which only one
-    /// for each place is kept.
+    /// Counts what a committed task skipped. Removes the messages from its output, because only one
+    /// message for each place is kept.
     pub(crate) fn count_bad(&mut self, task: TaskId, output: &mut TaskOutput) {
         for bad in output.more.iter_mut().flat_map(|more| &mut more.bad) {
             let first = bad.first.take();
@@ -74,7 +74,7 @@ impl State {
         }
     }
 
-    /// The opposite, for an output that is lost.
+    /// Subtracts what [`Self::count_bad`] added, if the output is lost.
     pub(crate) fn uncount_bad(&mut self, output: &TaskOutput) {
         for bad in output.bad_records() {
             if let Some(totals) = self.bad.get_mut(&bad.origin) {
@@ -84,8 +84,8 @@ impl State {
         }
     }
 
-    /// Ends the job if more records were skipped than it allows in number, whatever is still to
-    /// come.
+    /// Ends the job if more records were skipped than `maxSkipped` allows, even while tasks still
+    /// run.
     pub(crate) fn judge_skipped(&mut self, out: &mut Outbox) {
         let too_many = self.bad.iter().find_map(|(origin, totals)| {
             let most = totals.allowed.max_skipped?;
@@ -95,8 +95,9 @@ impl State {
         self.conclude_too_many(out, too_many);
     }
 
-    /// Ends the job if a larger share of the records was skipped than it allows, at a place of a
-    /// stage whose tasks are all committed. Returns whether it did.
+    /// Ends the job if a larger share of the records was skipped at a place of `stage` than
+    /// `maxSkippedPercent` allows. All tasks of the stage must be committed. Returns whether the
+    /// job was ended.
     pub(crate) fn judge_share(&mut self, out: &mut Outbox, stage: StageId) -> bool {
         let mut of_stage = self.bad.iter().filter(|(_, totals)| totals.stage == stage);
         let too_many = of_stage.find_map(|(origin, totals)| {

@@ -1,5 +1,6 @@
-//! Whether the stages of a plan form a graph that can run. A plan of the planner always does; this
-//! finds mistakes in the planner, and in plans that tests make. Changes nothing.
+//! Checks whether the stages of a plan form a graph that can run. The planner makes only such
+//! plans, so the check finds mistakes in the planner, and in plans that tests make. Changes
+//! nothing.
 
 use super::{Plan, Stage, StageInput, StageOutput};
 use crate::id::{SourceId, StageId};
@@ -15,8 +16,9 @@ pub struct GraphError {
 }
 
 impl Plan {
-    /// For each stage the stages that it reads, in the order of its inputs. Empty if the plan is a
-    /// chain: one source, and each further stage reads the one before it.
+    /// For each stage, the stages that it reads, in the order of its inputs. Empty if the plan is a
+    /// chain: the first stage reads the only source, and each other stage reads the stage before
+    /// it.
     pub fn graph(&self) -> Vec<Vec<StageId>> {
         let before = |stage: &Stage| stage.id.0.checked_sub(1).map(StageId);
         let is_link = |stage: &Stage| match stage.source() {
@@ -32,9 +34,10 @@ impl Plan {
             .collect()
     }
 
-    /// The most tasks that can run at the same time, or a few more: for each stage, its tasks and
-    /// those of all stages that neither depend on it nor are needed for it. For a chain this is the
-    /// largest stage.
+    /// An upper bound of the number of tasks that run at the same time. For each stage, its tasks
+    /// are added to those of all stages that neither depend on it nor are needed for it. The
+    /// largest of these sums is returned. For a chain it is the number of tasks of the largest
+    /// stage.
     pub fn width(&self) -> u32 {
         let count = self.stages.len();
         let mut needs = vec![vec![false; count]; count];
@@ -56,8 +59,8 @@ impl Plan {
         (0..count).map(beside).max().unwrap_or(0)
     }
 
-    /// Checks that every stage can run, and that nothing runs for nothing: see the fields of
-    /// [`Plan`] and [`Stage`].
+    /// Checks that every stage can run, and that its output is used. The fields of [`Plan`] and
+    /// [`Stage`] say what is required.
     pub fn check(&self) -> Result<(), GraphError> {
         for (position, stage) in (0..).zip(&self.stages) {
             let problem = self.problem(StageId(position), stage);
@@ -171,7 +174,8 @@ mod tests {
         }
     }
 
-    /// Two sources, a stage that two others read, and a stage that reads two.
+    /// A plan with two sources, with a stage that two others read, and with stages that read two
+    /// others.
     fn diamond() -> Plan {
         let count = |from| shuffle(from, Merge::Count);
         let inputs = [
@@ -234,7 +238,8 @@ mod tests {
             }
             plan.width()
         };
-        // Beside the second source, the first source or the stage that reads only that one.
+        // The second source runs beside the first source and the stage that reads only the first
+        // source.
         assert_eq!(widths(&mut plan, [3, 5, 1, 1, 1]), 9);
         assert_eq!(widths(&mut plan, [1, 1, 7, 4, 2]), 12);
         assert_eq!(widths(&mut plan, [1, 1, 1, 1, 9]), 9);

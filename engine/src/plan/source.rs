@@ -1,5 +1,6 @@
-//! How the files of a source become shards: large ones are split, and small ones are combined. Also
-//! the default number of shards of a shuffle. Pure: sizes in, numbers out. Opens no file.
+//! Divides the files of a source into shards: splits large files and combines small ones. Also
+//! computes the default number of shards of a shuffle. Pure: decides from listed sizes, opens no
+//! file.
 
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -14,18 +15,18 @@ pub const MAX_SOURCE_SHARDS: usize = 100_000;
 /// files.
 pub const MAX_FILES_OF_A_SHARD: usize = 1000;
 
-/// The most bytes of the names of one shard's files: they are sent to the worker in one message of
+/// The most bytes of the names of one shard's files. They are sent to the worker in one message of
 /// at most 4 MiB.
 const MAX_NAME_BYTES: usize = 1 << 20;
 
 /// The size from which a file is split if the manifest sets none.
 pub const DEFAULT_SPLIT_BYTES: u64 = 256 << 20;
 
-/// The input bytes for each shard of a shuffle if the manifest sets no number: their groups fit
-/// into the buffers of a task.
+/// The input bytes for each shard of a shuffle, if the manifest sets no number of shards. The
+/// groups of this input fit into the buffers of a task.
 const BYTES_OF_A_SHUFFLE_SHARD: u64 = 128 << 20;
 
-/// How many times larger compressed files are assumed to be when they are read.
+/// The contents of a compressed file are assumed to be this many times as large as the file.
 const COMPRESSION_RATIO: u64 = 4;
 
 /// The most ranges that the reducers of a shuffle read from the files of the mappers themselves. A
@@ -58,15 +59,15 @@ pub struct ListedFile {
 /// The settings of the manifest for splitting and combining.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sharding {
-    /// A file larger than this is split; 0 never splits; not set: the default.
+    /// A file larger than this is split. 0: no file is split. Not set: the default.
     pub split_bytes: Option<u64>,
-    /// Neighbouring files are combined up to this size; 0 combines none.
+    /// Neighbouring files are combined up to this size. 0: no files are combined.
     pub combine_bytes: u64,
     /// Whether the output has one name, so that only one shard may be written.
     pub has_single_output: bool,
 }
 
-/// Lines of a file: those that begin at `from` or after it, and before `to`.
+/// A part of a file: the lines that begin at `from` or later, and before `to`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FilePart {
     /// The file's position in the listing.
@@ -97,8 +98,8 @@ pub enum ShardingError {
 pub struct PlannedSource {
     /// Number of shards.
     pub shards: u32,
-    /// Shards of the first shuffle if its step sets none. Not set: as many as the source has, at
-    /// most 256, as release 0.1.0 planned.
+    /// Shards of the first shuffle if its step sets none. Not set: as many as the source has, but
+    /// at most 256. Release 0.1.0 always planned this number.
     pub shuffle_shards: Option<u32>,
     /// The digest of the parts of files that the shards read; `None` if each shard is a whole file,
     /// or if the source has no files.
@@ -131,8 +132,8 @@ impl PlannedSource {
     }
 }
 
-/// The source of a new plan, and the parts that each of its shards reads: none if each shard is one
-/// whole file.
+/// Plans the source of a new job. Returns it with the parts that each of its shards reads. There
+/// are no parts if each shard is one whole file.
 ///
 /// # Errors
 /// The size that the manifest sets makes more shards than are allowed. The default never does.
@@ -147,7 +148,8 @@ pub fn plan_source(
     }
     let mut source = PlannedSource::of_parts(files.len(), &parts, None);
     let shuffle_shards = default_shuffle_shards(pipeline, files, sharding);
-    // A release that does not know the number plans the same number then, and reads the plan.
+    // The number is stored only if it differs from the one that is implied. Otherwise a release
+    // that does not know the field can read the plan too.
     let is_implied = shuffle_shards == implied_shuffle_shards(source.shards);
     if needs_shuffle_shards(pipeline) && !is_implied {
         source.shuffle_shards = Some(shuffle_shards);
@@ -156,7 +158,8 @@ pub fn plan_source(
     Ok((source, parts))
 }
 
-/// The shards of a shuffle whose step sets none, after this number of shards.
+/// The number of shards of a shuffle whose step sets none. `upstream` is the number of shards
+/// before the shuffle.
 pub(super) fn implied_shuffle_shards(upstream: u32) -> u32 {
     upstream.clamp(1, MAX_DEFAULT_SHARDS)
 }
@@ -374,7 +377,8 @@ fn shards_after(step: &Step, default: u32) -> Option<u32> {
 
 /// Whether each shard is one whole file, in order.
 fn are_whole_files(shards: &[Vec<FilePart>], files: &[ListedFile]) -> bool {
-    // Even if there are as many shards as files, a shard may be something else than one whole file.
+    // Even if there are as many shards as files, a shard may contain a part of a file, or several
+    // files.
     let is_whole = |(shard, file): (&Vec<FilePart>, &ListedFile)| match shard[..] {
         [part] => part.from == 0 && part.to == file.bytes,
         _ => false,
