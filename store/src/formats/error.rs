@@ -10,8 +10,8 @@ use crate::storage::StorageError;
 pub enum LinePlace {
     /// The number of the line, from 1.
     Number(u64),
-    /// The position of its first byte, from 0: its number is not known, because the file was not
-    /// read from its beginning.
+    /// The position of its first byte, from 0. The number of the line is not known, because the
+    /// file was not read from its beginning.
     Byte(u64),
 }
 
@@ -70,8 +70,8 @@ pub enum ReadError {
 }
 
 impl ReadError {
-    /// The number of the line, or its position in the file, if the error is that of one line only:
-    /// the next lines can still be read.
+    /// The number of the line, or its position in the file, if the error concerns one line only.
+    /// The lines after it can still be read.
     pub fn line(&self) -> Option<u64> {
         match self {
             Self::ParseRecord { place, .. } => Some(match place {
@@ -85,7 +85,7 @@ impl ReadError {
         }
     }
 
-    /// The file, if it is bad as a whole: what follows cannot be read, or nothing of it is text.
+    /// The file, if it is bad as a whole: it is not text, or its rest cannot be read.
     pub fn bad_file(&self) -> Option<&str> {
         match self {
             Self::Decompress { file, .. } | Self::NotText { file, .. } => Some(file),
@@ -93,7 +93,8 @@ impl ReadError {
         }
     }
 
-    /// What is wrong, without the file and the line of a [`line`](Self::line).
+    /// What is wrong. If the error concerns [one line](Self::line) only, file and line are left
+    /// out.
     pub fn problem(&self) -> String {
         match self {
             Self::ParseRecord { problem, .. } => problem.clone(),

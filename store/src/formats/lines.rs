@@ -1,5 +1,5 @@
-//! Splits a stream of bytes into lines, without a copy if the whole line is in the buffer. Knows no
-//! format.
+//! Splits a stream of bytes into lines. A line that is in the buffer as a whole is not copied.
+//! Knows no format.
 
 use std::io::{self, Read};
 use std::ops::Range;
@@ -18,7 +18,7 @@ const COPIES: usize = 3;
 /// U+FEFF as UTF-8, which some programs write before the first line of a file.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// The position at which the lines of a part are read: a byte before it, because that byte decides
+/// The position from which a part is read. It is one byte before `from`, because that byte decides
 /// whether a line begins at `from`.
 pub(crate) fn start_of_part(from: u64) -> u64 {
     from.saturating_sub(1)
@@ -34,7 +34,7 @@ pub(crate) struct Lines<R> {
     /// The longest line that is allowed.
     limit: usize,
     buffer: Vec<u8>,
-    /// The part of the buffer that was read and not yet returned.
+    /// The bytes of the buffer that were read from the input and not yet returned as lines.
     start: usize,
     end: usize,
     /// Where to continue the search for the line's end.
@@ -50,9 +50,9 @@ pub(crate) struct Lines<R> {
     until: u64,
     /// Whether everything up to the first line end still has to be skipped.
     skips: bool,
-    /// The rest of the line that failed is still to be passed over.
+    /// Whether the rest of the line that failed still has to be skipped.
     is_inside_a_failed_line: bool,
-    /// The line that was returned last, in the buffer.
+    /// The position in the buffer of the line that was returned last.
     returned: Range<usize>,
 }
 
@@ -119,10 +119,10 @@ impl<R: Read> Lines<R> {
         &self.input
     }
 
-    /// The next line without its end, `\n` or `\r\n`; `room` is the memory that it may take while
-    /// it is processed. A byte order mark before the first line is removed. The last line does not
-    /// need a line end; a line end at the end of the file begins no further line. After a line
-    /// that is too long the next call returns the line behind it.
+    /// Returns the next line without its end, `\n` or `\r\n`. `room` is the memory that the line
+    /// may take while it is processed. A byte order mark before the first line is removed. The last
+    /// line does not need a line end, and no line begins after a line end at the end of the file.
+    /// After an error about a line that is too long, the next call returns the line after it.
     pub(crate) fn next(&mut self, room: impl Fn(&R) -> usize) -> Result<Option<&[u8]>, LineError> {
         if self.is_inside_a_failed_line {
             self.pass_over().map_err(LineError::Read)?;
@@ -191,8 +191,8 @@ impl<R: Read> Lines<R> {
         }
     }
 
-    /// The first `count` bytes, or all of a shorter input, without consuming them. Only before the
-    /// first line, and at most one buffer.
+    /// Returns the first `count` bytes, or all of a shorter input, without consuming them. May be
+    /// called only before the first line is read, and for at most as many bytes as the buffer has.
     pub(crate) fn peek(&mut self, count: usize) -> Result<&[u8], LineError> {
         while self.end < count && !self.at_end {
             self.fill().map_err(LineError::Read)?;
@@ -200,8 +200,8 @@ impl<R: Read> Lines<R> {
         Ok(&self.buffer[..self.end.min(count)])
     }
 
-    /// The line that was returned last, or the beginning of the line that failed; and whether that
-    /// is the whole line. Only until the next line is read.
+    /// Returns the line that was returned last, or the beginning of the line that failed, and
+    /// whether that is the whole line. Valid only until the next line is read.
     pub(crate) fn latest(&self) -> (&[u8], bool) {
         if !self.is_inside_a_failed_line {
             return (&self.buffer[self.returned.clone()], true);
@@ -215,7 +215,7 @@ impl<R: Read> Lines<R> {
         )
     }
 
-    /// Reads to the end of the line that failed, of which only one buffer is in memory at a time.
+    /// Skips the rest of the line that failed. Only one buffer of it is in memory at a time.
     fn pass_over(&mut self) -> io::Result<()> {
         self.begun = true;
         loop {
@@ -236,7 +236,8 @@ impl<R: Read> Lines<R> {
         Ok(())
     }
 
-    /// The longest line without its end, with a byte order mark before the first line.
+    /// How many bytes the next line may have without its end. A byte order mark before the first
+    /// line is allowed in addition.
     fn allowed(&self) -> usize {
         let has_mark =
             !self.begun && self.buffer[self.start..self.end].starts_with(BYTE_ORDER_MARK);

@@ -1,5 +1,5 @@
-//! A file's records, one by one, each with its line. A bad record is an error that names file and
-//! line. Of a part of a file, the records whose lines begin in it.
+//! Reads the records of a file one by one, each with its line. A bad record is an error that names
+//! file and line. A part of a file has the records whose lines begin in it.
 
 use std::io::Read;
 use std::ops::Range;
@@ -36,8 +36,8 @@ pub struct FileReader {
 /// Limits for a file and its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadLimits {
-    /// The longest line, the greatest nesting, and the memory that reading a record may take
-    /// together with the memory of decompression.
+    /// The longest line, the greatest nesting, and the memory for reading a record. Decompression
+    /// takes a part of this memory.
     pub record: Limits,
     /// The largest window of zstd in bytes.
     pub zstd_window_bytes: u64,
@@ -95,9 +95,9 @@ impl FileReader {
         })
     }
 
-    /// Reads the records whose lines begin in `part`, of a file of this `size` that is not
-    /// compressed. `input` yields the file's bytes from [`FileReader::start_of`] on. The first
-    /// bytes of the file, its byte order mark and its kind, count only in a part that begins at 0.
+    /// Reads the records whose lines begin in `part`. The file has this `size` and is not
+    /// compressed. `input` yields the file's bytes from [`FileReader::start_of`] on. A byte order
+    /// mark and the kind of the file are recognized only in a part that begins at 0.
     ///
     /// # Errors
     /// The file is compressed: it can be read only as a whole.
@@ -145,9 +145,9 @@ impl FileReader {
         self.counts_lines
     }
 
-    /// The next record with the number of its line, from 1. Of a part that does not begin at 0,
-    /// with the position of its line in the file. After an error of one line ([`ReadError::line`])
-    /// the next call returns the record behind it.
+    /// Returns the next record with the number of its line, from 1. In a part that does not begin
+    /// at 0, the position of the line in the file is returned instead of its number. After an error
+    /// about one line ([`ReadError::line`]), the next call returns the record after it.
     pub fn next_record(&mut self) -> Result<Option<(Record, u64)>, ReadError> {
         if !self.was_looked_at {
             self.was_looked_at = true;
@@ -181,14 +181,13 @@ impl FileReader {
         }
     }
 
-    /// The line of the last error ([`ReadError::line`]), as far as it is in memory, and whether
-    /// that is the whole line. Only until the next record is read.
+    /// Returns the line of the last error ([`ReadError::line`]), as far as it is in memory, and
+    /// whether that is the whole line. Valid only until the next record is read.
     pub fn bad_line(&self) -> (&[u8], bool) {
         self.lines.latest()
     }
 
-    /// A file that is not text is reported by its actual kind, whatever its first bad byte would
-    /// be.
+    /// If the file is not text, reports what kind of file it is, instead of its first bad byte.
     fn look_at_the_beginning(&mut self) -> Result<(), ReadError> {
         let head = match self.lines.peek(MAGIC_BYTES) {
             Ok(head) => head,

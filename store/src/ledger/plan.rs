@@ -1,5 +1,5 @@
-//! `plan.json`: the plan of the first coordinator, so that no later listing can change it. Computes
-//! no plan.
+//! Stores the plan of the first coordinator as `plan.json`, so that no later listing can change it.
+//! Computes no plan.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::storage::{Cause, InputFile, JobStorage, Location, Placed, fetch, put_
 const VERSION: u32 = 2;
 
 /// The version of a plan with parts of files, with a default number of shuffle shards, or with a
-/// pipeline that passes over bad records. It is written only for such a plan.
+/// pipeline that skips bad records. It is written only for such a plan.
 const VERSION_WITH_PARTS: u32 = 3;
 
 /// The version of a plan whose stages are not a chain. It is written only for such a plan.
@@ -43,19 +43,20 @@ pub struct PlanFile {
     pub source_shards: u32,
     /// The parts of the files that each source shard reads; empty if each reads one whole file.
     pub parts: Vec<Vec<FilePart>>,
-    /// Shards of the first shuffle if its step sets none; not set: as the engine implies.
+    /// Shards of the first shuffle if its step sets none. Not set: the number that the engine
+    /// implies.
     pub shuffle_shards: Option<u32>,
     /// How many files of the first shuffle one task gathers; not set: none does.
     pub gather: Option<u32>,
     /// The files of each table.
     pub tables: TableFiles,
-    /// For each stage the stages that it reads, in the order of its inputs; empty if the plan is a
+    /// For each stage, the stages that it reads, in the order of its inputs. Empty if the plan is a
     /// chain.
     pub graph: Vec<Vec<StageId>>,
 }
 
 impl PlanFile {
-    /// The source, from which the plan follows together with the pipeline.
+    /// The source. The plan follows from the source and the pipeline.
     pub fn source(&self) -> PlannedSource {
         let source = PlannedSource::of_parts(0, &self.parts, self.shuffle_shards);
         PlannedSource {
@@ -79,7 +80,7 @@ impl PlanFile {
     }
 }
 
-/// Checked before anything else: other versions may have other fields.
+/// Read before anything else, because other versions may have other fields.
 #[derive(Deserialize)]
 struct StoredVersion {
     version: u32,
@@ -115,7 +116,7 @@ struct StoredPlan {
     /// Not written if the job has no tables, so that a release without tables can read the plan.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     tables: BTreeMap<String, Vec<StoredInput>>,
-    /// For each stage the positions of the stages that it reads; not written for a chain.
+    /// For each stage, the positions of the stages that it reads. Not written for a chain.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     stages: Vec<Vec<u32>>,
 }
@@ -128,8 +129,8 @@ struct StoredInput {
     etag: Option<String>,
 }
 
-/// The stored plan; nothing if none was stored yet. If a plan must exist and does not, it was lost:
-/// a new plan could give the same shards other inputs.
+/// Returns the stored plan, or `None` if none was stored yet. If a plan must exist and is missing,
+/// this is an error, because a new plan could give the same shards other inputs.
 pub async fn load_plan(
     storage: &JobStorage,
     must_be_there: bool,
@@ -148,8 +149,8 @@ pub async fn load_plan(
     }
 }
 
-/// Stores a plan if there is none, and returns the stored one: another coordinator may have been
-/// faster.
+/// Stores a plan if there is none. Returns the plan that is stored, which may be the plan of a
+/// faster coordinator.
 pub async fn keep_plan(storage: &JobStorage, plan: PlanFile) -> Result<PlanFile, LedgerError> {
     let location = plan_object(storage)?;
     let bytes = Bytes::from(

@@ -23,12 +23,13 @@ use crate::storage::{Cause, InputFile, Location, StorageError, Stores, persist};
 /// little.
 const RANGE_BYTES: u64 = 8 << 20;
 
-/// The number of ranges of each open object that are in flight or wait to be consumed, besides the
-/// range being consumed.
+/// How many ranges of each open object are in flight or wait for the consumer, in addition to the
+/// range that is being consumed.
 const RANGES_AHEAD: usize = 2;
 
-/// Bytes behind a part that are requested with it: the line that crosses its end mostly ends there.
-/// If it does not, the next request is twice as large, and so on up to [`RANGE_BYTES`].
+/// How many bytes after a part are requested together with it. The line that crosses the end of the
+/// part usually ends in them. If it does not, as many bytes are requested again, then twice as many
+/// each time, up to [`RANGE_BYTES`].
 const BYTES_BEHIND: u64 = 64 << 10;
 
 /// Counts bytes that came from storage.
@@ -41,25 +42,25 @@ pub struct ObjectReader {
     stores: Stores,
     location: Location,
     known: Arc<Known>,
-    /// The part that is read ahead of the consumer and was not requested yet. Everything behind it
-    /// is read only when the consumer wants it.
+    /// The bytes that are read ahead of the consumer and were not requested yet. Bytes after the
+    /// part are requested only when the consumer needs them.
     to_ask: Range<u64>,
-    /// The position behind the last byte that was requested.
+    /// The position after the last byte that was requested.
     asked_to: u64,
-    /// The size of the next request behind the part.
+    /// The size of the next request for bytes after the part.
     bytes_behind: u64,
     asked: VecDeque<AskedRange>,
     current: Bytes,
-    /// The bytes still to come: the end of the ranges is the end of the object only if nothing is
-    /// left.
+    /// How many bytes were not received yet. The end of the ranges is the end of the object only if
+    /// this is 0.
     remaining: u64,
     /// Nothing is requested after an error.
     has_failed: bool,
     counted: ReadCounter,
 }
 
-/// A range that a separate task reads. So its timers run and it finishes, even if the consumer asks
-/// for it late.
+/// A range that a separate task reads. So the read finishes and its timeouts apply, even if the
+/// consumer asks for the range late.
 struct AskedRange {
     answer: oneshot::Receiver<Result<Bytes, StorageError>>,
     task: AbortOnDropHandle<()>,
@@ -113,13 +114,13 @@ impl ObjectReader {
         reader
     }
 
-    /// Requests ranges of the part until enough are ahead. The last one contains some bytes behind
+    /// Requests ranges of the part until enough are ahead. The last one contains some bytes after
     /// the part.
     fn ask(&mut self) {
         while self.asked.len() < RANGES_AHEAD && !self.to_ask.is_empty() {
             let start = self.to_ask.start;
             let mut end = start.saturating_add(RANGE_BYTES);
-            // A part is often read from the byte before it on, which is not worth a request.
+            // A part is often read from one byte before it. This one byte is not worth a request.
             if end.saturating_add(1) >= self.to_ask.end {
                 end = self.to_ask.end.saturating_add(BYTES_BEHIND);
             }
@@ -129,7 +130,7 @@ impl ObjectReader {
         }
     }
 
-    /// Requests the next bytes behind the part, which the consumer wants.
+    /// Requests the next bytes after the part, because the consumer needs them.
     fn ask_behind(&mut self) {
         let end = self.asked_to.saturating_add(self.bytes_behind);
         self.bytes_behind = (self.bytes_behind * 2).min(RANGE_BYTES);
@@ -225,9 +226,9 @@ impl Known {
     /// because some stores and proxies ignore it.
     ///
     /// The size is always compared. If both tags are strong, they decide the rest: they are equal
-    /// exactly if the bytes are equal. A weak tag says less, and some stores have no tags. Even
-    /// then two tags must not differ, and all answers to one reader must have the same tag and the
-    /// same time of last modification. So at least all answers are of one version.
+    /// exactly if the bytes are equal. Equal weak tags do not show this, and some stores have no
+    /// tags. Even then two tags must not differ, and all answers to one reader must have the same
+    /// tag and the same time of last modification. So at least all answers are of one version.
     fn is_in(&self, meta: &ObjectMeta) -> bool {
         if meta.size != self.size {
             return false;
@@ -254,7 +255,7 @@ impl Known {
     }
 }
 
-/// Whether a tag says nothing about the bytes.
+/// Whether a tag is weak. Equal weak tags do not show that the bytes are equal.
 pub(super) fn is_weak(tag: &str) -> bool {
     tag.starts_with("W/")
 }
@@ -321,8 +322,8 @@ async fn get(
     }
 }
 
-/// Whether a store answered with another range than the requested one, of an object with another
-/// size than this.
+/// Whether the error shows that the object has another size than `size`, because the store answered
+/// with another range than the requested one.
 fn is_of_another_size(error: &object_store::Error, size: u64) -> bool {
     let total = WrongRange::of(error).and_then(WrongRange::total);
     total.is_some_and(|total| total != size)
@@ -337,7 +338,7 @@ pub(crate) fn ended_early() -> object_store::Error {
     }
 }
 
-/// Reads all of an object, once.
+/// Reads a whole object, without a retry.
 pub(crate) async fn whole(store: &dyn ObjectStore, path: &Path) -> object_store::Result<Bytes> {
     let answer = store.get(path).await?;
     let size = answer.meta.size;
