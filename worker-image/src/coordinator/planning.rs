@@ -72,7 +72,7 @@ pub(super) struct Runnable {
     pub digest: String,
     /// The input of the first stage's tasks.
     pub source: SourceShards,
-    /// The same, as far as the plan depends on it.
+    /// The properties of this input on which the plan depends.
     pub planned: PlannedSource,
     /// The files of the tables.
     pub tables: TableFiles,
@@ -98,7 +98,7 @@ pub enum PlanningError {
     /// The thread that compiled expressions died.
     #[error("compile the expressions: the thread died")]
     Compile,
-    /// The run's own local disk is full, or its storage refuses it permanently.
+    /// In a local run: the disk is full, or the storage refuses a call permanently.
     #[error("{0}")]
     Permanent(String),
     /// The pipeline cannot be written as JSON.
@@ -114,10 +114,11 @@ pub enum PlanningError {
 enum NoPlan {
     /// The cause may disappear by itself.
     Wait(String),
-    /// Another job that holds the output's folder is watched before the folder is taken over.
+    /// Another job holds the output's folder. It is watched for a while before the folder is taken
+    /// over.
     Watch(String),
-    /// The run's own local disk is full, or its storage refuses it: this is retried, but not
-    /// forever.
+    /// The local disk is full, or the storage of a local run refuses a call. This is retried, but
+    /// not forever.
     WaitAWhile(String),
     /// The job itself is at fault.
     Failed(String),
@@ -125,7 +126,7 @@ enum NoPlan {
     Finished(JobResult),
     /// The contents of the ledger cannot be used.
     Damaged {
-        /// The epoch that found this.
+        /// The epoch of the coordinator that found this.
         epoch: Epoch,
         /// The object, and what is wrong with it.
         message: String,
@@ -135,7 +136,8 @@ enum NoPlan {
 }
 
 impl NoPlan {
-    /// An error that did not disappear in this number of tries counts as permanent.
+    /// Counts a try. If an error is retried, but not forever, it counts as permanent from try
+    /// number [`FEW_TRIES`] on.
     fn not_for_ever(self, tries: &mut u32) -> Self {
         match self {
             Self::WaitAWhile(sentence) => {
@@ -156,7 +158,7 @@ impl NoPlan {
     }
 }
 
-/// Plans the job. Shows what it waits for, and writes signs of life all the time.
+/// Plans the job. Shows what it waits for, and writes signs of life meanwhile.
 pub(super) async fn prepare(
     job: &Arc<RunJob>,
     status: &watch::Sender<Status>,
@@ -192,9 +194,10 @@ async fn prepare_the_job(
     make_runnable(job, taken, status).await
 }
 
-/// What ends the tries of a step without its outcome.
+/// Why a step that did not succeed is not tried again.
 enum End {
-    /// The ledger cannot be used, as the coordinator of this epoch found. No ledger records that.
+    /// The coordinator of this epoch found that the ledger cannot be used. This is not recorded in
+    /// the ledger.
     Damaged(Epoch, String),
     /// The job has a result.
     Result(JobResult),
@@ -350,8 +353,8 @@ fn ended(epoch: Epoch, result: JobResult, records: &[LogRecord]) -> Planned {
     }
 }
 
-/// Final files of committed attempts that were not completed: after the job's end they will never
-/// be.
+/// Final files of committed attempts that were not completed. After the job's end nobody completes
+/// them.
 fn uncompleted_files(records: &[LogRecord]) -> Vec<OutputFile> {
     let mut files = BTreeMap::new();
     for record in records {
@@ -373,8 +376,8 @@ fn uncompleted_files(records: &[LogRecord]) -> Vec<OutputFile> {
 }
 
 /// A marker of the job's end beside a ledger without a result means that somebody has removed the
-/// ledger, or is about to. Such a job is not run a second time. Waits for storage as visibly as
-/// planning does.
+/// ledger, or is about to. Such a job is not run a second time. While this waits for storage,
+/// status says so.
 async fn removed_ledger(
     job: &RunJob,
     status: &watch::Sender<Status>,
@@ -527,8 +530,9 @@ async fn plan_or_load(
     })
 }
 
-/// No job writes to a folder that another job holds, or over files that are not its own. This is
-/// the last step of planning, because a job that cannot be planned must not claim its folder.
+/// Claims the output's folder. No job may write to a folder that another job holds, or over files
+/// that are not its own. This is the last step of planning, because a job that cannot be planned
+/// must not claim its folder.
 async fn take_the_folder(
     job: &RunJob,
     has_begun: bool,
@@ -554,8 +558,8 @@ fn no_output(error: &OutputError) -> NoPlan {
     }
 }
 
-/// Without a plan a job seems to begin. If its own manifest exists already, it has finished, and
-/// the ledger was removed.
+/// A job without a plan looks like a new job. But if its own output manifest exists, the job has
+/// finished, and its ledger was removed.
 async fn not_finished(job: &RunJob) -> Result<(), NoPlan> {
     let path = &job.frozen.spec.pipeline.sink.files.path;
     match finished(&job.stores, path, &job.identity.job).await {
@@ -679,7 +683,7 @@ fn expression_sentence(errors: &[ExpressionError]) -> String {
     format!("{}{rest}", named.join("; "))
 }
 
-/// The result is reported only when it is in the ledger.
+/// Writes the result into the ledger. Until it is there, it is not reported.
 async fn record_result(
     job: &RunJob,
     ledger: &mut Ledger,

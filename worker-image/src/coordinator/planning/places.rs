@@ -1,6 +1,6 @@
-//! Checks, after a job's inputs were listed, that the names that it really reads and writes are
-//! distinct. Finds two shards with one name, an output that is an input, and places that coincide
-//! through links of a local disk.
+//! Checks that the names that a job reads and writes are distinct, after its inputs were listed.
+//! Finds two shards with one name, an output that is an input, and places that coincide through
+//! links of a local disk.
 //!
 //! Examines names, and the targets of local names. Must not open, write or list anything. Runs
 //! before anything is written and before any worker gets a task.
@@ -86,8 +86,8 @@ pub enum PlacesError {
         /// The sink's path.
         template: String,
     },
-    /// An input has a name that the sink's path produces with other numbers: it belongs to older
-    /// output, which is replaced or in the way.
+    /// An input has a name that the sink's path produces with other numbers. So it counts as older
+    /// output, which the job would replace or refuse.
     #[error(
         "spec.pipeline.sink.files.path: makes the name of the input {input} with other numbers (got {template}); output of such names is replaced as a whole, so write to another folder or under other names"
     )]
@@ -264,8 +264,8 @@ pub fn dead_letters_of(plan: &Plan) -> Vec<DeadLetterNames> {
     plan.stages.iter().flat_map(of_stage).collect()
 }
 
-/// All names of dead letters. Fails if one of them is another name that the job writes, or if their
-/// template produces the name of an input.
+/// All names of dead letters. Fails if the job writes one of them twice, or if their template
+/// produces the name of an input.
 fn check_dead_letters(
     dead_letters: &[DeadLetterNames],
     outputs: &[Location],
@@ -331,14 +331,15 @@ pub(super) async fn check_replaced(
     }
 }
 
-/// The paths of local files, and empty ones for others, in the same order.
+/// For each uri the path of a local file, or an empty path.
 fn paths_of(uris: &[String]) -> Vec<PathBuf> {
     let path = |uri: &String| local(uri).unwrap_or_default();
     uris.iter().map(path).collect()
 }
 
-/// Fails if something else exists under a local name that the job writes, or if links of a local
-/// disk lead the storage among the inputs or the other places. `inputs` as for [`check_places`].
+/// Fails if something else exists under a local name that the job writes. Also fails if links of a
+/// local disk make the storage overlap with the inputs or the other places of the job. `inputs` are
+/// those of [`check_places`].
 ///
 /// # Errors
 /// The first pair of names that clash.
@@ -380,9 +381,9 @@ pub async fn check_storage(spec: &ZephyrJobSpec, inputs: Vec<String>) -> Result<
         .map_err(|source| PlacesError::Look { source })?
 }
 
-/// Fails if something that cannot be replaced has a local name that every job writes. Instead of a
-/// marker this is a folder or a dead link. Instead of the output's or the ledger's folder it is
-/// anything but a folder.
+/// Fails if something that cannot be replaced exists under a local name that every job writes. In
+/// the place of a marker, this is a folder or a link that leads nowhere. In the place of the
+/// output's or the ledger's folder, it is anything but a folder.
 fn check_names(sink: &str, storage: &str) -> Result<(), PlacesError> {
     let folder = marker_folder(sink);
     let markers = MARKER_NAMES.map(|marker| {
@@ -458,9 +459,9 @@ fn local(uri: &str) -> Option<PathBuf> {
     Location::parse_local(uri).ok()?.local_path()
 }
 
-/// Checks three conditions, whatever links are on the paths: each local output has a folder or can
-/// get one, no two outputs are the same file, and no output is among the ledgers. A link in place
-/// of an output itself is replaced and not followed.
+/// Checks three conditions after links are resolved: each local output has a folder or can get one,
+/// no two outputs are the same file, and no output is among the ledgers. A link in place of an
+/// output itself is replaced and not followed.
 fn check_real_outputs(
     outputs: &[PathBuf],
     template: &str,
@@ -507,8 +508,8 @@ fn check_real_outputs(
     Ok(())
 }
 
-/// The obstacle in the place of a folder, or of one of its parents, that is not a folder. Entries
-/// that cannot be read are left to the writer.
+/// Returns what exists in the place of a folder, or of one of its parents, if it is not a folder.
+/// Entries that cannot be read are ignored: writing to them fails later.
 fn no_folder(folder: &Path) -> Option<(&Path, &'static str)> {
     for each in folder.ancestors() {
         let Ok(found) = fs::symlink_metadata(each) else {
@@ -524,8 +525,8 @@ fn no_folder(folder: &Path) -> Option<(&Path, &'static str)> {
     None
 }
 
-/// The first output that is the same file as an input, whatever links lead to it; the positions of
-/// both. A missing file is not the same as any other.
+/// Returns the position of the first output that is the same file as an input, and the position of
+/// that input. Links are followed. A missing file is not the same as any other.
 fn same_file(outputs: &[PathBuf], inputs: &[PathBuf]) -> Option<(usize, usize)> {
     let identity = |path: &PathBuf| {
         let found = fs::metadata(path).ok()?;

@@ -1,5 +1,5 @@
-//! Checks the output's folder as planning would, for a person who asks before the job exists.
-//! Writes nothing.
+//! Checks the output's folder in the same way as planning, for a user who asks before the job
+//! exists. Writes nothing.
 
 use std::time::SystemTime;
 
@@ -19,8 +19,8 @@ pub enum PreviewError {
     Output(OutputError),
 }
 
-/// Fails as planning would if the job began now. `inputs` are the uris of all files that it reads,
-/// `now` is the time of this machine.
+/// Fails if planning would fail, if the job began now. `inputs` are the uris of all files that it
+/// reads, `now` is the time of this machine.
 ///
 /// # Errors
 /// The first fault.

@@ -1,5 +1,5 @@
-//! How a coordinator reacts to defective storage when it begins: who is at fault, under which name,
-//! and whether that is permanent.
+//! What a coordinator that begins reports if its storage is defective: the cause, the object, and
+//! whether the error is permanent.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -133,7 +133,7 @@ async fn a_damaged_object_of_any_kind_ends_the_job_with_its_name_for_as_long_as_
         "epochs/2/log/1",
     ] {
         for case in ["cut", "empty", "flipped", "trailing garbage", "missing"] {
-            // Nothing shows that a newest snapshot, or the end of a log, existed.
+            // If the newest snapshot or the end of a log is missing, nothing shows that it existed.
             let may_be_missing = name.ends_with("snapshots/0") || name.ends_with("log/1");
             if case != "missing" || !may_be_missing {
                 cases.push(damage(name, case));
