@@ -112,7 +112,7 @@ impl MountSpec {
 #[serde(rename_all = "lowercase")]
 #[expect(
     missing_docs,
-    reason = "documented variants would take the place of the descriptions of fields in the definition"
+    reason = "in the definition, the text of a variant would replace the description of the field"
 )]
 pub enum ExecFormat {
     // One JSON value a line.

@@ -23,8 +23,8 @@ pub const LABEL_GENERATION: &str = "zephyr.dev/generation";
 pub const LABEL_NAME: &str = "app.kubernetes.io/name";
 /// Label: the instance, the job's name.
 pub const LABEL_INSTANCE: &str = "app.kubernetes.io/instance";
-/// Annotation of the workers' `StatefulSet`: how many the operator last asked for, a decimal
-/// number.
+/// Annotation of the workers' `StatefulSet`: the number of workers that the operator last
+/// requested, in decimal.
 pub const ANNOTATION_SCALED_TO: &str = "zephyr.dev/scaled-to";
 /// Label: one of the `COMPONENT_` constants.
 pub const LABEL_COMPONENT: &str = "app.kubernetes.io/component";
@@ -53,8 +53,8 @@ pub const COORDINATOR_PORT: u16 = 7070;
 /// Port of `/healthz`, `/readyz` and `/metrics` in both roles' pods.
 pub const ADMIN_PORT: u16 = 8081;
 
-/// The generation that a label's value names. `None` for a value that no operator writes, since it
-/// belongs to no generation.
+/// Returns the generation that the value of a label names. Returns `None` if no operator writes
+/// such a value.
 pub fn parse_generation(label: &str) -> Option<u32> {
     let number = label.parse().ok()?;
     (1..=MAX_GENERATION).contains(&number).then_some(number)
@@ -83,8 +83,8 @@ pub fn coordinator_address(job: &str, namespace: &str, n: u32) -> String {
     )
 }
 
-/// Environment variable of a job's pods with the name of the Secret of its credentials. Error
-/// messages use it to say that this Secret has no credentials.
+/// Environment variable of a job's pods. Its value is the name of the Secret with the job's
+/// credentials. Error messages use it to say that this Secret has no credentials.
 pub const CREDENTIALS_SECRET_VARIABLE: &str = "ZEPHYR_CREDENTIALS_SECRET";
 
 #[cfg(test)]

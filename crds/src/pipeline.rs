@@ -475,7 +475,7 @@ impl SinkMode {
 #[serde(rename_all = "lowercase")]
 #[expect(
     missing_docs,
-    reason = "documented variants would take the place of the descriptions of fields in the definition"
+    reason = "in the definition, the text of a variant would replace the description of the field"
 )]
 pub enum FileFormat {
     // One JSON value a line.
@@ -491,7 +491,7 @@ pub enum FileFormat {
 #[serde(rename_all = "lowercase")]
 #[expect(
     missing_docs,
-    reason = "documented variants would take the place of the descriptions of fields in the definition"
+    reason = "in the definition, the text of a variant would replace the description of the field"
 )]
 pub enum Compression {
     // gzip.

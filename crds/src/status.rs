@@ -109,8 +109,8 @@ pub struct ZephyrJobStatus {
     pub outputs: Option<OutputsStatus>,
 }
 
-/// The entries that this release understands. An entry with a value of another release, such as a
-/// new reason, is for people only. It must not make the whole status unreadable; the conditions are
+/// The entries that this release understands. An entry may have a value of another release, such as
+/// a new reason. It is left out, so that the rest of status can be read. The conditions are
 /// computed again in any case.
 fn known<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
@@ -138,8 +138,8 @@ impl ZephyrJobStatus {
         self.phase.is_some_and(Phase::is_final)
     }
 
-    /// Whether status says completely that the job has ended: it has the phase, the condition and
-    /// the time of the end, and nobody has removed one of them.
+    /// Whether status has all three parts that say that the job has ended: the phase, the condition
+    /// and the time. Somebody may have removed one of them.
     pub fn is_whole_end(&self) -> bool {
         let is_said = self.conditions.iter().any(|condition| {
             condition.r#type == ConditionType::Finished && condition.status == ConditionStatus::True
@@ -159,7 +159,8 @@ impl ZephyrJobStatus {
             || of_history
     }
 
-    /// Why the spec was refused, if the job ended because of that before anything was started.
+    /// The condition that says why the spec was refused. `None` unless the job ended because of
+    /// this before a generation was started.
     pub fn refusal(&self) -> Option<&Condition> {
         let has_not_begun = self.phase == Some(Phase::Failed) && !self.has_begun();
         let mut conditions = self.conditions.iter().filter(|_| has_not_begun);
@@ -176,7 +177,7 @@ impl ZephyrJobStatus {
 )]
 #[expect(
     missing_docs,
-    reason = "documented variants would take the place of the descriptions of fields in the definition"
+    reason = "in the definition, the text of a variant would replace the description of the field"
 )]
 pub enum Phase {
     // No generation runs.
@@ -338,7 +339,7 @@ pub struct WorkerCounts {
 }
 
 impl WorkerCounts {
-    /// Workers that keep noWorkersTimeout from running.
+    /// The number of alive workers. The time of `noWorkersTimeout` runs only while it is 0.
     pub fn alive(&self) -> i32 {
         self.ready + self.busy + self.reconnecting
     }
@@ -436,7 +437,7 @@ fn is_zero(number: &u32) -> bool {
 )]
 #[expect(
     missing_docs,
-    reason = "documented variants would take the place of the descriptions of fields in the definition"
+    reason = "in the definition, the text of a variant would replace the description of the field"
 )]
 pub enum GenerationEnd {
     // Its coordinator reported success.

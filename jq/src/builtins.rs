@@ -4,7 +4,7 @@
 
 #![expect(
     clippy::wildcard_enum_match_arm,
-    reason = "a value of another type is refused in one sentence"
+    reason = "every other type of value is refused with the same message"
 )]
 #![expect(
     clippy::needless_pass_by_value,
@@ -42,7 +42,8 @@ enum Run {
 
 type ValuesFilter = for<'v> fn(Value<'v>, &[Value<'v>]) -> Output<'v>;
 
-/// Which argument's outputs change least often, if several arguments have several outputs.
+/// The argument that is computed first. If several arguments have several outputs, the outputs of
+/// this one change least often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outermost {
     First,
@@ -98,7 +99,7 @@ pub(crate) enum Builtin {
     Special(Special),
     /// A special filter whose first argument is `.[]`.
     SpecialOfEach(Special),
-    /// `any` and `all`: `.[]` and `.`.
+    /// `any` and `all` without arguments: the arguments are `.[]` and `.`.
     SpecialOfEachItself(Special),
     /// `range(n)`
     RangeTo,

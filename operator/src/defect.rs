@@ -16,7 +16,7 @@ pub(crate) enum Defect {
     /// The start deadlocks: changes wait in a full channel, whose reader waits until all changes
     /// are read.
     StartupDeadlock,
-    /// Every new status is written at once.
+    /// Every new status is written immediately, without a least time between two writes.
     NoWriteFloor,
     /// A job is deleted because of an earlier state from the watch, although its state may have
     /// changed.

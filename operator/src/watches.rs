@@ -33,8 +33,8 @@ use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::queue::JobKey;
 
-/// How long it may take to fill the caches. For 10,000 pods it takes seconds. If it takes longer
-/// than this, the API server does not answer.
+/// How long it may take to fill the caches. For 10,000 pods it takes seconds. After this time the
+/// API server counts as not answering.
 pub const FILL_DEADLINE: Duration = Duration::from_mins(3);
 /// How many objects one page of a list contains. An object has at most a megabyte, so a page takes
 /// at most 100 MB while it is read.

@@ -16,9 +16,9 @@ impl Function {
 }
 
 impl<'v> Machine<'_, 'v> {
-    /// Returns the environment of a definition's body. It is the environment of the definition
-    /// itself, with one more link for each argument that is a filter, and then one for each
-    /// argument that is a value. Each argument that is a value must give exactly one value.
+    /// Returns the environment of a definition's body. It begins with the environment in which the
+    /// definition was made. First, each argument that is a filter adds a link. Then each argument
+    /// that is a value adds a link. Each argument that is a value must give exactly one value.
     pub(super) fn entered(
         &self,
         function: &'v Function,
@@ -64,7 +64,8 @@ impl<'v> Machine<'_, 'v> {
         Ok(None)
     }
 
-    /// Adds a link for each value, the first one outermost, and runs `body` for each combination.
+    /// Runs `body` for each combination of the outputs of `values`. Each combination adds one link
+    /// for each argument, the link of the first argument first.
     fn bind_each(
         &self,
         values: &[&'v Node],
