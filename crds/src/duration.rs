@@ -43,7 +43,7 @@ pub enum DurationError {
         /// The letters after the number.
         unit: String,
     },
-    /// A sign, a point, a space or another character is at the place of a digit.
+    /// A sign, a point, a space or another character is in the text where a digit is needed.
     #[error("a duration is written in whole numbers of h, m, s, ms, such as 1h30m")]
     NumberMissing,
     /// The text or one of its numbers is longer than allowed.

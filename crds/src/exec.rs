@@ -1,4 +1,4 @@
-//! The step `exec`: a command of the user through which the records of a shard pass. Starts
+//! The step `exec`, which sends the records of a shard through a command of the user. Starts
 //! nothing.
 
 use std::collections::BTreeMap;
@@ -134,8 +134,8 @@ impl StepSpec {
 }
 
 impl PipelineSpec {
-    /// The command that takes the most task slots: their number, and the path of the field; `None`
-    /// if there is no command.
+    /// The largest number of task slots that a command takes, and the path of its field; `None` if
+    /// there is no command.
     pub fn slots_of_commands(&self) -> Option<(u32, String)> {
         let mut greatest: Option<(u32, String)> = None;
         for (index, step) in self.steps.iter().enumerate() {

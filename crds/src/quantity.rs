@@ -14,7 +14,7 @@ pub const MAX_QUANTITY_TEXT: usize = 32;
 #[serde(transparent)]
 pub struct QuantityText(String);
 
-/// An amount in thousandths of the unit (of a core, of a byte), with the precision of Kubernetes.
+/// An amount in thousandths of a core or of a byte. Kubernetes has the same precision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Quantity {
     thousandths: i128,

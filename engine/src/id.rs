@@ -1,4 +1,4 @@
-//! Identities: the newtypes of which every state key, path and message consists.
+//! Identities: newtypes, from which every state key, path and message is made.
 //!
 //! A state key is always `job uid / epoch / stage / shard / attempt / name`. Nothing here reads a
 //! clock or generates an identity: the caller provides time, random incarnations and epochs.
@@ -19,7 +19,7 @@ pub const MAX_JOB_UID_LENGTH: usize = 64;
     "{part}: not an identity (got {got:?}); allowed are 1 to {max} characters of a-z, A-Z, 0-9, '-', '_' and '.', not beginning with '.'"
 )]
 pub struct IdentityError {
-    /// The part of the key for which it was meant.
+    /// The part of the key that the text should be.
     pub part: &'static str,
     /// The text, cut to 64 characters.
     pub got: String,
@@ -79,8 +79,8 @@ number! {
     /// ledger. 1 is the first.
     Epoch(u64)
 }
-/// A stage's position in the plan, 0-based. Paths and records have this number; people count stages
-/// from 1, so its text is one more.
+/// A stage's position in the plan, 0-based. Paths and records contain this number. People count
+/// stages from 1, so the printed number is one greater.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StageId(pub u32);
 
@@ -91,7 +91,7 @@ impl fmt::Display for StageId {
 }
 
 /// A source of a pipeline, 0-based: 0 is `spec.pipeline.source`. People count sources from 1, so
-/// its text is one more.
+/// the printed number is one greater.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceId(pub u32);
 

@@ -15,8 +15,9 @@ pub(crate) struct Node {
     pub(crate) kind: Kind,
     /// The offset of its text, or [`NOWHERE`].
     pub(crate) at: usize,
-    /// The function that jq itself runs for a filter that is native here. It gives the same values
-    /// as `kind`. If paths are followed, it leads to other places than `kind`, or fails.
+    /// For a filter that is native here: the function that jq runs instead. Both give the same
+    /// values. But as paths, the outputs of the function are other places than those of `kind`, or
+    /// it fails.
     pub(crate) followed: Option<usize>,
     /// Whether the part gives exactly one value, or fails.
     pub(crate) is_single: bool,
@@ -28,8 +29,8 @@ pub(crate) struct Node {
 /// Whether a part ends.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Ending {
-    /// Whether the part may continue after it is stopped, because alternatives of a pattern in it
-    /// may catch the stop.
+    /// Whether the part may continue after it is stopped. This happens if it contains a pattern
+    /// with alternatives, which may catch the stop.
     pub(crate) is_caught: bool,
     /// Whether the part may never end: it may have endless outputs, or search for outputs
     /// endlessly.
@@ -146,9 +147,9 @@ pub(crate) enum Part {
 pub(crate) enum Patterns {
     /// One pattern. Each of its variables is a link, in the order in which they are bound.
     One(Pattern),
-    /// Several patterns. The body has a link for each variable of all patterns, sorted by name. For
-    /// each pattern, the list says which of the pattern's own links, counted from the innermost
-    /// one, holds each of these variables.
+    /// Several patterns. The body has a link for each variable of all patterns, sorted by name. The
+    /// list of each pattern has one entry for each of these variables: the position of the
+    /// pattern's own link that holds the variable, counted from the innermost link.
     Several {
         variables: usize,
         alternatives: Vec<(Pattern, Vec<Option<usize>>)>,

@@ -1,5 +1,5 @@
-//! The job folders that belong to existing jobs: the uids of all jobs of one or more clusters.
-//! Changes nothing in the clusters.
+//! Reads the uids of all jobs of one or more clusters. They show which job folders belong to
+//! existing jobs. Changes nothing in the clusters.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Any bytes: accepted exactly if serde_json accepts them (except for depth), with the same
-//! meaning.
+//! Reads any bytes as a record. Checks that they are accepted exactly if serde_json accepts them,
+//! and with the same meaning. Only the allowed depth differs.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -5,8 +5,8 @@
 use crate::coordinator::state::{State, Worker, WorkerNumber};
 use crate::id::Timestamp;
 
-/// The longest pause: even if all workers have problems, a task starts within two of the shortest
-/// heartbeat intervals.
+/// The longest pause. It is short, so that a task starts soon even if all workers have problems:
+/// within two heartbeat intervals of a small fleet.
 const LONGEST_REST_MS: u64 = 10_000;
 
 impl State {

@@ -22,13 +22,14 @@ pub enum Setback {
     /// answered a similar call for a neighbouring object. Similar is a read after a failed read,
     /// and a write after a failed write.
     ObjectUnavailable,
-    /// The store answered no similar call: none at all, no write, or none in the object's folder.
+    /// The store answered no similar call. So it answers no calls at all, or no writes, or no calls
+    /// for the object's folder.
     StoreAway,
     /// The worker cannot start a process, or its scratch folder cannot be used.
     WorkerUnhealthy,
     /// An output of an earlier stage is lost or damaged: the task that wrote it runs again.
     InputLost,
-    /// An input was reported as lost that had been replaced before.
+    /// The lost input is one that was replaced before.
     InputReplaced,
 }
 
@@ -78,12 +79,12 @@ impl Setback {
     }
 }
 
-/// The setbacks of a task, since it was last done.
+/// The setbacks of a task since its last success.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct HeldUp {
     causes: BTreeMap<Setback, Times>,
-    /// The pods of the workers at which these tries ran, up to a limit. A process that replaced
-    /// another one does not count as a second worker.
+    /// The pods of the workers that ran these tries. At most a fixed number of pods is kept. A
+    /// process that replaced another one does not count as a second worker.
     at: BTreeSet<PodIdentity>,
     /// The most records that any of these tries read.
     furthest: u64,
@@ -121,7 +122,7 @@ impl HeldUp {
         Some((*setback, error))
     }
 
-    /// A cause that was free more often than any cause may be.
+    /// A cause that was not charged more often than is ever allowed. Used by the invariants.
     pub(crate) fn beyond_all_bounds(&self) -> Option<Setback> {
         let is_beyond = |(setback, times): (&Setback, &Times)| {
             let most = setback.free_tries()?.max(FEW_WORKERS_FREE_TRIES);
@@ -135,9 +136,9 @@ impl HeldUp {
         self.crowded_by.len() > FEW_WORKERS_FREE_TRIES as usize
     }
 
-    /// Another attempt at the same worker that may have used up the disk. It was accepted as the
-    /// cause before, or is a new one and not too many were accepted. Each attempt ends at some
-    /// time, so this ends too.
+    /// Another attempt at the same worker that may have used up the disk. Returns an attempt that
+    /// was accepted as the cause before, or a new one if not too many were accepted. Each attempt
+    /// ends at some time, so a task is not excused forever.
     fn excuse(&self, mut beside: impl Iterator<Item = TaskAttempt> + Clone) -> Option<TaskAttempt> {
         let known = beside.clone().find(|other| self.crowded_by.contains(other));
         let takes_more = self.crowded_by.len() < FEW_WORKERS_FREE_TRIES as usize;

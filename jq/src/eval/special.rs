@@ -1,6 +1,6 @@
-//! Filters whose arguments are programs, and which the evaluator runs itself. They choose, repeat
-//! or stop, or sort by the results of a program. A filter that repeats uses no stack for its last
-//! step.
+//! Filters whose arguments are programs, and which the evaluator runs itself. Depending on the
+//! results of a program, they choose values, repeat, stop or sort. A filter that repeats uses no
+//! stack for its last step.
 
 use std::rc::Rc;
 
@@ -415,8 +415,8 @@ impl<'v> Machine<'_, 'v> {
         })
     }
 
-    /// Calls `body` for each output of `count`. If an output is not a number, this is an error as
-    /// soon as `from` has an output.
+    /// Calls `body` for each output of `count`. An output that is not a number is an error, but
+    /// only if `from` has an output.
     fn counted<M: Item<'v>>(
         &self,
         rule: &Rule,

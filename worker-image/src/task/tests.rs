@@ -45,7 +45,7 @@ struct Job {
     limits: ReadLimits,
     memory_bytes: u64,
     stall_timeout: Duration,
-    /// The plan, if it is not that of the pipeline.
+    /// The plan, if it is not the one that is made from the pipeline.
     other_plan: Option<Plan>,
 }
 

@@ -1,4 +1,4 @@
-//! Own code: each behaviour of a command with real processes of Debian's base system, and how it is
+//! Tests own code with real processes of Debian's base system: what a command may do, and how it is
 //! reported.
 
 use std::collections::BTreeMap;
@@ -70,7 +70,7 @@ fn records_pass_through_a_command_in_order_and_unchanged() {
     assert_eq!(output(vec![exec(&["cat"])], tricky), tricky);
     let changed = output(vec![exec(&["sed", "s/^/[/;s/$/]/"])], "1\n2\n");
     assert_eq!(changed, "[1]\n[2]\n");
-    // White space and empty lines in the output are as in a file.
+    // White space and empty lines in the output are treated like those in a file.
     assert_eq!(
         output(vec![sh("cat; printf ' [ 4 ]\\r\\n\\n'")], "1\n"),
         "1\n[4]\n"

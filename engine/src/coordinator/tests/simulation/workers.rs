@@ -54,7 +54,7 @@ impl World {
         self.after(0, Happening::Connects { pod, incarnation });
     }
 
-    /// The pod as long as it is the same process, and how long its stall still lasts.
+    /// The pod if it still has this process, and how long its stall still lasts.
     fn process(&mut self, number: u64, incarnation: u64) -> Option<(&mut Pod, u64)> {
         let now = self.now;
         let pod = self.pods.get_mut(&number)?;
