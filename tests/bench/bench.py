@@ -7,7 +7,6 @@ Prints wall and CPU seconds (user + system, children included) and whether the a
 """
 
 import argparse
-import ctypes
 import hashlib
 import json
 import os
@@ -18,6 +17,8 @@ import sys
 import time
 
 import numpy
+
+from timed import adopt_orphans, timed
 
 SHARDS = 32
 SEED = 20260101
@@ -82,32 +83,6 @@ def generate(folder: pathlib.Path, megabytes: int) -> pathlib.Path:
                 identity += 1
     (data / "complete").touch()
     return data
-
-
-def adopt_orphans() -> None:
-    """Makes this process the parent of those whose own parent ended first: their CPU time is known only to who waits for them."""
-    pr_set_child_subreaper = 36
-    if ctypes.CDLL(None, use_errno=True).prctl(pr_set_child_subreaper, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
-
-
-def wait_for_orphans() -> None:
-    try:
-        while True:
-            os.wait()
-    except ChildProcessError:
-        pass
-
-
-def timed(command: list[str] | str) -> tuple[float, float]:
-    """Wall and CPU seconds of a command with all its children."""
-    before, start = os.times(), time.monotonic()
-    subprocess.run(command, shell=isinstance(command, str), executable="/bin/bash" if isinstance(command, str) else None,
-                   check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE if isinstance(command, list) else None)
-    wall = time.monotonic() - start
-    wait_for_orphans()
-    after = os.times()
-    return wall, after.children_user + after.children_system - before.children_user - before.children_system
 
 
 def manifest(job: dict, data: pathlib.Path, out: pathlib.Path, scratch: pathlib.Path) -> dict:
