@@ -15,14 +15,14 @@ use zephyr_crds::job::{MAX_SLOTS, ZephyrJob};
 use zephyr_crds::validate::{Place, validate};
 use zephyr_engine::coordinator::record::JobResult;
 use zephyr_engine::plan::counted;
-use zephyr_proto::run::{Phase, Skipped, Snapshot};
+use zephyr_proto::run::{Counter, Phase, Skipped, Snapshot};
 use zephyr_worker::local::{LocalOptions, run_local};
 use zephyr_worker::worker::task_slots;
 
 use crate::manifest;
 use crate::sample::Sample;
 use crate::shards;
-use crate::terminal::{bytes, note, print, printable, sentence, skipped_text};
+use crate::terminal::{bytes, counters_text, note, print, printable, sentence, skipped_text};
 
 /// The share of the machine's memory that the task processes may use; the rest is for this process
 /// and the system.
@@ -97,7 +97,10 @@ pub(crate) async fn run(options: Options) -> Result<()> {
                 bytes(size),
                 printable(&manifest)
             ))?;
-            for line in skipped_lines(&latest) {
+            for line in skipped_lines(&latest)
+                .into_iter()
+                .chain(counters_line(&latest))
+            {
                 print(&line)?;
             }
             Ok(())
@@ -116,6 +119,7 @@ async fn try_out(mut job: ZephyrJob, records: u64, options: &Options) -> Result<
                 .skipped_line()
                 .into_iter()
                 .chain(skipped_lines(&latest))
+                .chain(counters_line(&latest))
             {
                 note(&sample.with_original_names(&line));
             }
@@ -168,6 +172,13 @@ fn skipped_lines(snapshot: &Snapshot) -> Vec<String> {
         format!("skipped: {text}")
     };
     snapshot.skipped.iter().map(line).collect()
+}
+
+/// What the commands have counted, if they have.
+fn counters_line(snapshot: &Snapshot) -> Option<String> {
+    let counter = |counter: &Counter| (counter.name.clone(), counter.count);
+    let counters: Vec<_> = snapshot.counters.iter().map(counter).collect();
+    (!counters.is_empty()).then(|| format!("counters: {}", counters_text(&counters)))
 }
 
 /// Sets where the run keeps its ledger; returns the temporary folder, which must exist as long as

@@ -10,10 +10,10 @@ use kube::{Api, Client, Config};
 use zephyr_crds::ZephyrJobStatus;
 use zephyr_crds::conditions::{Condition, ConditionStatus, ConditionType};
 use zephyr_crds::job::ZephyrJob;
-use zephyr_crds::status::WorkerCounts;
+use zephyr_crds::status::{Counter, WorkerCounts};
 use zephyr_engine::plan::counted;
 
-use crate::terminal::{bytes, print, printable, skipped_text};
+use crate::terminal::{bytes, counters_text, print, printable, skipped_text};
 
 /// How long the API server may take to answer; a person is waiting.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -188,6 +188,11 @@ fn describe(name: &str, namespace: &str, status: &ZephyrJobStatus) -> String {
                 skipped_text(&skipped.step, skipped.records.unsigned_abs(), first),
             );
         }
+    }
+    if !status.counters.is_empty() {
+        let counter = |counter: &Counter| (counter.name.clone(), counter.count.unsigned_abs());
+        let counters: Vec<_> = status.counters.iter().map(counter).collect();
+        line("Counters", counters_text(&counters));
     }
     if let Some(outputs) = &status.outputs {
         let size = bytes(outputs.bytes.unsigned_abs());

@@ -85,6 +85,13 @@ pub(crate) fn bytes(count: u64) -> String {
     }
 }
 
+/// What commands have counted, for people.
+pub(crate) fn counters_text(counters: &[(String, u64)]) -> String {
+    let counters = counters.iter();
+    let counters = counters.map(|(name, count)| format!("{} = {count}", printable(name)));
+    counters.collect::<Vec<_>>().join(", ")
+}
+
 /// Bad records that were skipped at one place of a job, for people.
 pub(crate) fn skipped_text(place: &str, records: u64, first: &str) -> String {
     let records = counted(records, "record");

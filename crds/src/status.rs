@@ -74,6 +74,11 @@ pub struct ZephyrJobStatus {
     /// Number of records and bytes so far, of complete tasks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub records: Option<RecordCounts>,
+    /// What the commands of complete tasks counted, sorted by name: what they wrote into their files
+    /// `ZEPHYR_COUNTERS`, added up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub counters: Vec<Counter>,
     /// Number of workers in each state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<WorkerCounts>,
@@ -298,6 +303,24 @@ pub struct SkippedRecords {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 200))]
     pub first: Option<String>,
+}
+
+/// Most counters of own code that a job can have.
+pub const MAX_COUNTERS: usize = 20;
+/// Most characters of the name of a counter.
+pub const MAX_COUNTER_NAME: usize = 40;
+
+/// A counter of own code.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Counter {
+    /// Its name.
+    #[schemars(length(max = 40))]
+    pub name: String,
+    /// The total of all complete tasks. A total that is greater than a 64-bit number is shown as the
+    /// greatest of these.
+    #[schemars(range(min = 0))]
+    pub count: i64,
 }
 
 /// Workers by state; alive are ready, busy and reconnecting.

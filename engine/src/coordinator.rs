@@ -6,6 +6,7 @@
 //! it receives them, and executes the effects in the given order.
 
 pub mod config;
+pub mod counters;
 pub mod effect;
 pub mod event;
 pub mod reason;

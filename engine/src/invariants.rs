@@ -2,8 +2,9 @@
 //! and assertions use it; it repairs nothing. It checks every task, so it is too slow for
 //! production.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::coordinator::counters::{CounterName, CounterTotal};
 use crate::coordinator::record::{FilePlace, JobResult};
 use crate::coordinator::state::{
     FULL_LOAD, FinalFile, JobState, Recorded, StageProgress, StageState, State, Task, TaskState,
@@ -42,6 +43,7 @@ pub fn check(state: &State) -> Result<(), Violation> {
     workers_and_tasks_agree_on_what_runs(state)?;
     counts_and_queues_follow_from_the_tasks(state)?;
     skipped_records_are_those_of_committed_tasks(state)?;
+    counters_are_those_of_committed_tasks(state)?;
     attempts_are_distinct_and_were_dispatched(state)?;
     a_stage_without_tasks_is_not_finished(state)?;
     stages_form_a_graph(state)?;
@@ -186,6 +188,20 @@ fn skipped_records_are_those_of_committed_tasks(state: &State) -> Result<(), Vio
         )?;
     }
     Ok(())
+}
+
+fn counters_are_those_of_committed_tasks(state: &State) -> Result<(), Violation> {
+    let rule = "counters are counted once for each committed task";
+    let outputs = tasks(state).filter_map(|(_, task)| task.state.committed());
+    let mut expected = BTreeMap::<CounterName, CounterTotal>::new();
+    for (name, count) in outputs.flat_map(|(_, output)| output.counters()) {
+        let total = expected.entry(name.clone()).or_default();
+        total.tasks += 1;
+        total.count += u128::from(*count);
+    }
+    require(expected == state.counters, rule, || {
+        format!("{:?} instead of {expected:?}", state.counters)
+    })
 }
 
 fn check_counts(id: StageId, stage: &StageState) -> Result<(), Violation> {

@@ -32,6 +32,8 @@ pub struct RunReport {
     pub stage: Option<StageReport>,
     /// Records and bytes so far, if the coordinator counts them.
     pub records: Option<RecordsReport>,
+    /// What commands of committed tasks counted: names and totals, sorted by name.
+    pub counters: Vec<(String, u64)>,
     /// How many workers of this generation were lost to disruptions.
     pub disruptions: u64,
     /// The uids of pods with at least one task running.

@@ -225,6 +225,7 @@ impl State {
                 self.put(task, done);
                 self.dismiss_what_waited(out, task);
                 self.judge_skipped(out);
+                self.judge_counters(out, Some(task));
                 self.finalize(out, task);
             }
             other @ (TaskState::Waiting

@@ -242,6 +242,7 @@ impl State {
             return;
         }
         self.judge_skipped(out);
+        self.judge_counters(out, None);
         for (stage, known) in (0..).map(StageId).zip(0..self.stages.len()) {
             let (has_files, total) = (
                 self.stages[known].unfinished_files > 0,

@@ -3,6 +3,7 @@
 //! Replaying the records of all epochs in order gives the state from which a coordinator resumes.
 //! Only facts are recorded, never intentions: the dispatch of a task is not recorded.
 
+use crate::coordinator::counters::CounterName;
 use crate::coordinator::reason::FailureReason;
 use crate::id::{StageId, TaskAttempt, TaskId};
 use crate::pipeline::Origin;
@@ -82,6 +83,8 @@ pub struct MoreOutput {
     pub bad: Vec<BadRecords>,
     /// Other final files, which become complete together with the commit, such as dead letters.
     pub files: Vec<OutputFile>,
+    /// What its commands counted, each name once, sorted by name.
+    pub counters: Vec<(CounterName, u64)>,
 }
 
 impl MoreOutput {
@@ -100,6 +103,11 @@ impl TaskOutput {
     /// The final files besides that of its records.
     pub fn more_files(&self) -> &[OutputFile] {
         self.more.as_ref().map_or(&[], |more| &more.files)
+    }
+
+    /// What its commands counted.
+    pub fn counters(&self) -> &[(CounterName, u64)] {
+        self.more.as_ref().map_or(&[], |more| &more.counters)
     }
 
     /// All its files.

@@ -101,6 +101,7 @@ impl State {
             width: plan.width(),
             slots_of_stages: slots_of_stages(plan),
             bad: bad_records::of_plan(plan),
+            counters: BTreeMap::new(),
             histories: BTreeMap::new(),
             workers: BTreeMap::new(),
             sessions: BTreeMap::new(),

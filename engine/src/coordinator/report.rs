@@ -2,6 +2,7 @@
 //! the state each time. Changes nothing and holds no list per task.
 
 use crate::coordinator::config::{LOST_WORKERS_REPORTED, MAX_POD_UIDS};
+use crate::coordinator::counters::CounterName;
 use crate::coordinator::record::JobResult;
 use crate::coordinator::state::{JobState, StageProgress, StageState, State, TaskState, Totals};
 use crate::id::{StageId, TaskId, Timestamp};
@@ -26,6 +27,8 @@ pub struct Report {
     pub records: RecordsReport,
     /// Bad records that were passed over, by place; places without any are left out.
     pub skipped: Vec<SkippedReport>,
+    /// What commands of committed tasks counted, sorted by name.
+    pub counters: Vec<(CounterName, u64)>,
     /// The workers.
     pub workers: WorkerCounts,
     /// How the job ended, once that is durable.
@@ -140,6 +143,7 @@ impl State {
             stage: stage.map_or_else(no_stage, |stage| self.stage_report(id, stage)),
             records: self.records_report(),
             skipped: self.skipped_report(),
+            counters: self.counters_report(),
             workers,
             result: match &self.job {
                 JobState::Ended { result } => Some(result.clone()),

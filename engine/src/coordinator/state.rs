@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::coordinator::bad_records::BadTotals;
 use crate::coordinator::config::Config;
+use crate::coordinator::counters::{CounterName, CounterTotal};
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::durations::Durations;
 use crate::coordinator::losses::{FleetLosses, LostWorkers};
@@ -31,6 +32,8 @@ pub struct State {
     pub(crate) slots_of_stages: Arc<[u32]>,
     /// What committed tasks passed over, for each place that passes over bad records.
     pub(crate) bad: BTreeMap<Origin, BadTotals>,
+    /// What commands of committed tasks counted.
+    pub(crate) counters: BTreeMap<CounterName, CounterTotal>,
     /// Only tasks with problems have an entry.
     pub(crate) histories: BTreeMap<TaskId, History>,
     pub(crate) workers: BTreeMap<WorkerNumber, Worker>,
@@ -484,6 +487,7 @@ impl State {
                 stage.unfinished_files -= u32::from(is_unfinished(output, *file));
                 stage.totals.subtract(output);
                 self.uncount_bad(output);
+                self.uncount_counters(output);
             }
         }
         taken
@@ -509,6 +513,7 @@ impl State {
                 stage.unfinished_files += u32::from(is_unfinished(output, *file));
                 stage.totals.add(output);
                 self.count_bad(task, output);
+                self.count_counters(output);
             }
         }
         let stage = &mut self.stages[task.stage.0 as usize];

@@ -3,6 +3,7 @@
 mod bad_records;
 mod budgets;
 mod cluster;
+mod counters;
 mod fleet;
 mod graphs;
 mod incidents;

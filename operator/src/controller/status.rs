@@ -15,9 +15,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use zephyr_crds::conditions::{Condition, ConditionStatus, ConditionType, Reason};
 use zephyr_crds::names;
 use zephyr_crds::status::{
-    CoordinatorStatus, GenerationEnd, GenerationRecord, MAX_GENERATIONS_SHOWN, MAX_HISTORY_MESSAGE,
-    MAX_HISTORY_SHOWN, MAX_SKIPPED_MESSAGE, Phase, RecordCounts, SkippedRecords, StageStatus,
-    TransitionRecord, WorkerCounts, ZephyrJobStatus,
+    CoordinatorStatus, Counter, GenerationEnd, GenerationRecord, MAX_GENERATIONS_SHOWN,
+    MAX_HISTORY_MESSAGE, MAX_HISTORY_SHOWN, MAX_SKIPPED_MESSAGE, Phase, RecordCounts,
+    SkippedRecords, StageStatus, TransitionRecord, WorkerCounts, ZephyrJobStatus,
 };
 
 use self::progress::{coordinator_reason, degradation, follow_phase, progress};
@@ -433,6 +433,13 @@ impl Projection {
                 skipped: records.skipped.iter().map(skipped).collect(),
             });
         }
+        if report.planned.is_some() {
+            let counter = |(name, count): &(String, u64)| Counter {
+                name: name.clone(),
+                count: number(*count),
+            };
+            self.status.counters = report.counters.iter().map(counter).collect();
+        }
         if let Some(percent) = report
             .tasks_done
             .saturating_mul(100)
@@ -448,6 +455,7 @@ impl Projection {
     fn forget_counters(&mut self) {
         self.status.stage = None;
         self.status.records = None;
+        self.status.counters.clear();
         self.status.progress = None;
     }
 

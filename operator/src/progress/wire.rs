@@ -1,10 +1,10 @@
 //! Converts between the wire's messages (`run.proto`) and the operator's own types. Nothing else
 //! uses the generated types.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use zephyr_crds::job::MAX_WORKERS;
-use zephyr_crds::status::{MAX_SKIPPED_ENTRIES, MAX_SKIPPED_STEP};
+use zephyr_crds::status::{MAX_COUNTER_NAME, MAX_COUNTERS, MAX_SKIPPED_ENTRIES, MAX_SKIPPED_STEP};
 use zephyr_proto::run as proto;
 use zephyr_proto::run::operator_message::Message;
 
@@ -151,6 +151,7 @@ pub(super) fn read_report(
             bytes_in: countable(records.bytes_in),
             bytes_out: countable(records.bytes_out),
         }),
+        counters: counters(snapshot.counters),
         disruptions: countable(workers.disruptions),
         busy_pods: pods(workers.busy_pod_uids),
         connected_pods: Some(pods(workers.connected_pod_uids)),
@@ -209,6 +210,16 @@ fn skipped(skipped: Vec<proto::Skipped>) -> Vec<SkippedReport> {
         .into_iter()
         .filter(|skipped| skipped.records >= least);
     many.take(MAX_SKIPPED_ENTRIES).map(read).collect()
+}
+
+/// What commands counted: as many counters as status shows, sorted by name, each name once.
+fn counters(counters: Vec<proto::Counter>) -> Vec<(String, u64)> {
+    let read = |counter: proto::Counter| {
+        let name = cut(counter.name, MAX_COUNTER_NAME);
+        (name, countable(counter.count))
+    };
+    let counters = counters.into_iter().take(MAX_COUNTERS).map(read);
+    counters.collect::<BTreeMap<_, _>>().into_iter().collect()
 }
 
 /// Returns the uids of pods, but not more than a job can have.
@@ -285,6 +296,12 @@ mod tests {
         let long = "é".repeat(200_000);
         snapshot.message.clone_from(&long);
         snapshot.tasks_done = u64::MAX;
+        snapshot.counters = (0..50)
+            .map(|number| proto::Counter {
+                name: format!("{}{long}", number % 30),
+                count: u64::MAX,
+            })
+            .collect();
         snapshot.tasks_total = u64::MAX;
         snapshot.stage = Some(proto::Stage {
             name: long.clone(),
@@ -309,6 +326,10 @@ mod tests {
         ]
         .map(|text| text.chars().count());
         assert_eq!(lengths, [1024, 64, 1024, 64]);
+        let is_bounded = |(name, count): &(String, u64)| {
+            name.chars().count() <= 40 && i64::try_from(*count).is_ok()
+        };
+        assert!(read.counters.len() == 20 && read.counters.iter().all(is_bounded));
         assert!(read.busy_pods.len() <= 10_000 && read.busy_pods.iter().all(|uid| uid.len() == 64));
         for number in [
             read.disruptions,

@@ -1,7 +1,10 @@
 //! The stored form of log records. It is separate from the engine's types, so that neither depends
 //! on the other. This module only converts between the two.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+use zephyr_engine::coordinator::counters::CounterName;
 use zephyr_engine::coordinator::record::{
     BadRecords, FailureClass, FilePlace, FinalPlace, JobResult, LogRecord, MoreOutput, OutputFile,
     TaskOutput,
@@ -83,6 +86,9 @@ pub(crate) struct StoredOutput {
     /// Other final files. Not written if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     more_files: Vec<StoredFile>,
+    /// What the task's commands counted, by name. Not written if they counted nothing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    counters: BTreeMap<String, u64>,
 }
 
 /// What one place passed over.
@@ -139,6 +145,11 @@ impl From<&LogRecord> for StoredRecord {
                         .iter()
                         .map(|file| StoredFile::of(*task, file))
                         .collect(),
+                    counters: output
+                        .counters()
+                        .iter()
+                        .map(|(name, count)| (name.to_string(), *count))
+                        .collect(),
                 },
             },
             LogRecord::Failed { task, class, error } => Self::Failed {
@@ -191,6 +202,7 @@ impl TryFrom<StoredRecord> for LogRecord {
                     more: MoreOutput {
                         bad: output.bad.into_iter().map(StoredBad::read).collect(),
                         files: read_more(task, output.more_files)?,
+                        counters: read_counters(output.counters)?,
                     }
                     .boxed(),
                 };
@@ -249,6 +261,14 @@ impl StoredBad {
             first: self.first,
         }
     }
+}
+
+fn read_counters(stored: BTreeMap<String, u64>) -> Result<Vec<(CounterName, u64)>, String> {
+    let read = |(name, count): (String, u64)| {
+        let name = CounterName::parse(&name).map_err(|error| error.to_string())?;
+        Ok((name, count))
+    };
+    stored.into_iter().map(read).collect()
 }
 
 /// Other final files of an attempt; a shuffle file cannot be among them.
@@ -390,6 +410,30 @@ mod tests {
         };
         let origins: Vec<Origin> = output.bad_records().iter().map(|bad| bad.origin).collect();
         assert_eq!(origins, [Origin::Source, Origin::Step(1)]);
+    }
+
+    #[test]
+    fn counters_are_recorded_by_name_and_a_name_that_is_not_valid_is_refused() {
+        let stored = |name: &str| {
+            serde_json::json!({
+                "type": "done",
+                "task": {"stage": 0, "shard": 7, "epoch": 1, "number": 1},
+                "output": {
+                    "file": {"rows": 1, "bytes": 2, "crc32c": 3, "place": {"shuffle": {"path": "data/0/7/e1a1/shuffle"}}},
+                    "recordsIn": 4,
+                    "bytesIn": 5,
+                    "counters": {"empty": 0, name: 9_007_199_254_740_991_u64},
+                },
+            })
+        };
+        let read = |value: serde_json::Value| {
+            LogRecord::try_from(serde_json::from_value::<StoredRecord>(value).unwrap())
+        };
+        let record = read(stored("rows")).unwrap();
+        let written = serde_json::to_value(StoredRecord::from(&record)).unwrap();
+        assert_eq!(written, stored("rows"));
+        let error = read(stored("two words")).unwrap_err();
+        assert!(error.contains("is not the name of a counter"), "{error}");
     }
 
     #[test]

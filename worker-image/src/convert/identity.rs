@@ -1,6 +1,7 @@
 //! Converts identities between wire and core types: a part that is missing or invalid is an error
 //! that names it. There are no defaults.
 
+use zephyr_engine::coordinator::counters::CounterNameError;
 use zephyr_engine::id::{
     Attempt, Epoch, Generation, IdentityError, JobUid, ShardId, StageId, TaskAttempt, TaskId,
 };
@@ -48,6 +49,15 @@ pub enum WireError {
         /// The file, and where it has to be.
         #[source]
         source: OwnershipError,
+    },
+    /// A counter has a name that is not valid.
+    #[error("{message}: {source}")]
+    Counter {
+        /// The message.
+        message: &'static str,
+        /// What is wrong with the name.
+        #[source]
+        source: CounterNameError,
     },
     /// The message belongs to another job.
     #[error("{message}: job uid is {got:?}; this is job {expected}")]

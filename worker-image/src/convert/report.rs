@@ -20,8 +20,14 @@ pub fn snapshot(report: Report, plan_digest: &str) -> wire::Snapshot {
         records: skipped.records,
         first: skipped.first,
     });
+    let counters = report.counters.into_iter();
+    let counters = counters.map(|(name, count)| wire::Counter {
+        name: name.to_string(),
+        count,
+    });
     wire::Snapshot {
         skipped: skipped.collect(),
+        counters: counters.collect(),
         phase: phase.into(),
         message: report.message,
         planned: Some(wire::Planned {

@@ -1,9 +1,14 @@
 //! Converts session messages between wire and core types. A missing part is an error that names it;
 //! nothing is invented. Knows no stream.
 
+use std::collections::BTreeMap;
+
 use zephyr_crds::pipeline::MAX_STEPS;
 use zephyr_engine::coordinator::Setback;
 use zephyr_engine::coordinator::config::MAX_SLOTS;
+use zephyr_engine::coordinator::counters::{
+    CounterName, MAX_COUNT, MAX_COUNTER_NAME, MAX_COUNTERS,
+};
 use zephyr_engine::coordinator::event::Event;
 use zephyr_engine::coordinator::record::{
     BadRecords, FailureClass, FilePlace, FinalPlace, MoreOutput, OutputFile, TaskOutput,
@@ -22,6 +27,8 @@ use crate::task::{Assignment, InputPart, TaskFailure, TaskInput, cut_message};
 
 // The API's types and the engine do not use each other, so each has this bound. They must be equal.
 const _: () = assert!(MAX_SLOTS == zephyr_crds::job::MAX_SLOTS);
+const _: () = assert!(MAX_COUNTERS == zephyr_crds::status::MAX_COUNTERS);
+const _: () = assert!(MAX_COUNTER_NAME == zephyr_crds::status::MAX_COUNTER_NAME);
 
 /// How many characters of a pod's name are kept: the most that Kubernetes allows.
 const MAX_POD_NAME_CHARS: usize = 253;
@@ -167,7 +174,7 @@ pub fn task_done(done: wire::TaskDone) -> Result<(TaskAttempt, TaskOutput), Wire
             file: output,
             records_in: done.records_in,
             bytes_in: done.bytes_in,
-            more: more(task, done.bad, done.more_files)?,
+            more: more(task, done.bad, done.more_files, done.counters)?,
         },
     ))
 }
@@ -178,6 +185,7 @@ fn more(
     task: TaskAttempt,
     bad: Vec<wire::BadRecords>,
     files: Vec<wire::OutputFile>,
+    counters: Vec<wire::Counter>,
 ) -> Result<Option<Box<MoreOutput>>, WireError> {
     let read = |bad: wire::BadRecords| BadRecords {
         origin: Origin::of_number(bad.place),
@@ -190,7 +198,42 @@ fn more(
     let bad = bad.into_iter().take(MAX_STEPS + 1).map(read).collect();
     let files = files.into_iter().map(|file| output_file(task, file));
     let files = files.collect::<Result<_, _>>()?;
-    Ok(MoreOutput { bad, files }.boxed())
+    let counters = read_counters(counters)?;
+    let more = MoreOutput {
+        bad,
+        files,
+        counters,
+    };
+    Ok(more.boxed())
+}
+
+/// Reads what the commands of a task counted, within the limits that the task has to keep.
+fn read_counters(counters: Vec<wire::Counter>) -> Result<Vec<(CounterName, u64)>, WireError> {
+    let message = "Done";
+    if counters.len() > MAX_COUNTERS {
+        return Err(WireError::OutOfRange {
+            message,
+            part: "number of counters",
+            got: counters.len() as u64,
+            allowed: "allowed are 0 to 20",
+        });
+    }
+    let mut read = BTreeMap::new();
+    for wire::Counter { name, count } in counters {
+        let name =
+            CounterName::parse(&name).map_err(|source| WireError::Counter { message, source })?;
+        if count > MAX_COUNT {
+            return Err(WireError::OutOfRange {
+                message,
+                part: "counter",
+                got: count,
+                allowed: "allowed are 0 to 9007199254740991",
+            });
+        }
+        // A name that comes twice has the last count; our own workers send no name twice.
+        read.insert(name, count);
+    }
+    Ok(read.into_iter().collect())
 }
 
 fn bad_to_wire(bad: &BadRecords) -> wire::BadRecords {
@@ -248,6 +291,12 @@ fn file_place(task: TaskAttempt, place: wire::output_file::Place) -> Result<File
 /// Writes a completed task.
 pub fn to_task_done(task: TaskAttempt, output: TaskOutput) -> wire::TaskDone {
     let bad = output.bad_records().iter().map(bad_to_wire).collect();
+    let counters = output.counters().iter();
+    let counters = counters.map(|(name, count)| wire::Counter {
+        name: name.to_string(),
+        count: *count,
+    });
+    let counters = counters.collect();
     let more_files = output.more_files().to_vec();
     let more_files = more_files
         .into_iter()
@@ -260,6 +309,7 @@ pub fn to_task_done(task: TaskAttempt, output: TaskOutput) -> wire::TaskDone {
         bytes_in: output.bytes_in,
         bad,
         more_files,
+        counters,
         file: Some(file),
     }
 }
@@ -605,6 +655,43 @@ mod tests {
                 (attempt(), output)
             );
         }
+    }
+
+    #[test]
+    fn counters_survive_the_wire_within_the_limits_of_a_task() {
+        let name = |text: &str| CounterName::parse(text).unwrap();
+        let more = MoreOutput {
+            counters: vec![(name("a"), 0), (name("b"), MAX_COUNT)],
+            ..MoreOutput::default()
+        };
+        let output = TaskOutput {
+            file: OutputFile {
+                rows: 1,
+                bytes: 2,
+                crc32c: 3,
+                place: FilePlace::Shuffle,
+            },
+            records_in: 4,
+            bytes_in: 5,
+            more: more.boxed(),
+        };
+        let done = to_task_done(attempt(), output.clone());
+        assert_eq!(task_done(done.clone()), Ok((attempt(), output)));
+        let refused = |counters: Vec<(&str, u64)>| {
+            let counter = |(name, count): (&str, u64)| wire::Counter {
+                name: name.to_owned(),
+                count,
+            };
+            let counters = counters.into_iter().map(counter).collect();
+            let done = wire::TaskDone {
+                counters,
+                ..done.clone()
+            };
+            task_done(done).unwrap_err().to_string()
+        };
+        assert!(refused(vec![("a b", 1)]).contains("is not the name of a counter"));
+        assert!(refused(vec![("a", MAX_COUNT + 1)]).contains("9007199254740991"));
+        assert!(refused(vec![("a", 1); MAX_COUNTERS + 1]).contains("allowed are 0 to 20"));
     }
 
     #[test]

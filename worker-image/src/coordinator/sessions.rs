@@ -202,7 +202,8 @@ pub(super) fn refusal(error: &WireError) -> Status {
         WireError::Missing { .. }
         | WireError::Identity { .. }
         | WireError::OutOfRange { .. }
-        | WireError::NotOwn { .. } => Status::invalid_argument(error.to_string()),
+        | WireError::NotOwn { .. }
+        | WireError::Counter { .. } => Status::invalid_argument(error.to_string()),
     }
 }
 

@@ -5,6 +5,7 @@
 //! A command gets each record as a line on its standard input and returns records as lines on its
 //! standard output. The steps between two commands and after the last one run here as well.
 
+mod counters;
 mod environment;
 mod error;
 pub(crate) mod guardian;
@@ -12,6 +13,7 @@ mod lines;
 mod process;
 mod stderr;
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,6 +26,7 @@ use zephyr_engine::pipeline::Origin;
 use zephyr_engine::plan::Stage;
 use zephyr_engine::record::{LINE_LIMIT_FIELD, Record, RecordParser};
 
+use self::counters::add_file;
 use self::error::Fault;
 use self::lines::{OutputLines, TooLong};
 use self::process::{End, Interest, Process, READ_BYTES, Received, Stream};
@@ -33,6 +36,7 @@ use crate::task::error::TaskError;
 use crate::task::input::Place;
 use crate::task::run::{ProgressCounters, placed};
 
+pub(super) use self::counters::Counts;
 pub(super) use self::error::ExecError;
 
 /// How many bytes are collected before they are written, so that one call writes many records.
@@ -58,7 +62,9 @@ pub(super) struct Chain<'p> {
 
 /// What all commands of an attempt share.
 struct Shared {
-    counters: Arc<ProgressCounters>,
+    progress: Arc<ProgressCounters>,
+    /// What the commands that have ended well have counted.
+    counts: RefCell<Counts>,
     stall_timeout: Duration,
 }
 
@@ -166,7 +172,7 @@ impl<'p> Chain<'p> {
         stage: &Stage,
         program: &'p StageProgram,
         task: TaskAttempt,
-        counters: &Arc<ProgressCounters>,
+        progress: &Arc<ProgressCounters>,
     ) -> Result<Self, TaskError> {
         let mut links = Vec::new();
         let limits = context.record_limits(stage);
@@ -204,7 +210,8 @@ impl<'p> Chain<'p> {
             });
         }
         let shared = Shared {
-            counters: Arc::clone(counters),
+            progress: Arc::clone(progress),
+            counts: RefCell::default(),
             stall_timeout: context.setup.commands.stall_timeout,
         };
         Ok(Self { links, shared })
@@ -242,6 +249,11 @@ impl<'p> Chain<'p> {
     /// arrived at it.
     pub(super) fn arrived(&self) -> impl Iterator<Item = (Origin, u64)> {
         self.links.iter().flat_map(|link| link.after.arrived())
+    }
+
+    /// What the commands have counted, once all of them have ended.
+    pub(super) fn counts(self) -> Counts {
+        self.shared.counts.into_inner()
     }
 
     /// Ends the input of the commands and passes on the rest of their output.
@@ -294,7 +306,7 @@ fn pump(
     let mut idle_since = Instant::now();
     loop {
         for index in 0..links.len() {
-            conclude(links, index)?;
+            conclude(links, shared, index)?;
         }
         let is_reached = match until {
             Until::Written => links.first().is_none_or(Link::has_sent_all),
@@ -310,7 +322,7 @@ fn pump(
         }
         if moved > 0 {
             idle_since = Instant::now();
-            shared.counters.written.fetch_add(moved, Ordering::Relaxed);
+            shared.progress.written.fetch_add(moved, Ordering::Relaxed);
         } else {
             judge(links, shared, idle_since.elapsed())?;
         }
@@ -400,7 +412,7 @@ fn serve(
 
 /// Closes the input of a command if all records were sent. If the command has ended, checks whether
 /// it succeeded.
-fn conclude(links: &mut [Link<'_>], index: usize) -> Result<(), Pass> {
+fn conclude(links: &mut [Link<'_>], shared: &Shared, index: usize) -> Result<(), Pass> {
     let (_, rest) = links.split_at_mut(index);
     let Some((link, next)) = rest.split_first_mut() else {
         return Ok(());
@@ -444,6 +456,7 @@ fn conclude(links: &mut [Link<'_>], index: usize) -> Result<(), Pass> {
             Records::AllCame => {}
         }
     }
+    link.take_counts(shared)?;
     link.stop();
     if let Some(next) = next.first_mut() {
         next.end_records();
@@ -467,7 +480,7 @@ fn judge(links: &mut [Link<'_>], shared: &Shared, idle: Duration) -> Result<(), 
     }
     // This process itself checks whether its commands hang. So it reports progress, and the
     // supervisor does not end it.
-    shared.counters.written.fetch_add(1, Ordering::Relaxed);
+    shared.progress.written.fetch_add(1, Ordering::Relaxed);
     Ok(())
 }
 
@@ -502,6 +515,14 @@ impl Link<'_> {
         if self.records == Records::Come {
             self.records = Records::AllCame;
         }
+    }
+
+    /// Adds what the command has counted, after nothing is left that could still write.
+    fn take_counts(&mut self, shared: &Shared) -> Result<(), Pass> {
+        self.process.end_all();
+        let file = environment::counters_file(self.process.directory());
+        let added = add_file(&mut shared.counts.borrow_mut(), &file);
+        added.map_err(|problem| self.failed(Fault::Counters(problem)))
     }
 
     fn stop(&mut self) {

@@ -18,7 +18,7 @@ use crate::task::bad::BadBook;
 use crate::task::context::TaskContext;
 use crate::task::dead_letter::{BadRecord, DeadLetters, LetterPlace, Reason};
 use crate::task::error::{TaskError, TaskFailure};
-use crate::task::exec::{Chain, Sink};
+use crate::task::exec::{Chain, Counts, Sink};
 use crate::task::gather::gather;
 use crate::task::input::{BadLine, Place, read_files, read_items, read_shuffle};
 use crate::task::output::Output;
@@ -205,6 +205,7 @@ fn execute(
             task,
             output: Output::begin(context, stage, &program, task, spill.clone())?,
             bad: BadBook::new(&context.setup.plan, stage),
+            counts: Counts::new(),
             dead_letters: DeadLetters::new(context, stage),
             on_error: match &stage.output {
                 StageOutput::Shuffle { on_error, .. } => *on_error,
@@ -261,6 +262,8 @@ struct RecordSink<'c, 'p> {
     task: TaskAttempt,
     output: Output<'p>,
     bad: BadBook,
+    /// What the commands have counted.
+    counts: Counts,
     dead_letters: DeadLetters,
     /// The place of the shuffling step, if it passes over bad records.
     on_error: Option<Origin>,
@@ -325,6 +328,7 @@ impl RecordSink<'_, '_> {
         let more = MoreOutput {
             bad: self.bad.finish(),
             files: self.dead_letters.finish(self.context)?,
+            counters: self.counts.into_iter().collect(),
         };
         Ok(TaskOutput {
             file,
@@ -428,6 +432,7 @@ fn pass_records(
     for (origin, records) in steps.arrived().chain(chain.arrived()) {
         sink.bad.arrived(origin, records);
     }
+    sink.counts = chain.counts();
     Ok(records_in)
 }
 

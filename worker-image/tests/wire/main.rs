@@ -132,6 +132,7 @@ fn done(task: TaskAttempt, change: impl FnOnce(&mut wire::TaskDone)) -> worker_m
     let mut done = wire::TaskDone {
         bad: Vec::new(),
         more_files: Vec::new(),
+        counters: Vec::new(),
         task: Some(to_wire(task)),
         records_in: 1,
         bytes_in: 1,

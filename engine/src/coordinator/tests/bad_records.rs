@@ -33,6 +33,7 @@ fn skipping(task: TaskAttempt, skipped: u64) -> TaskOutput {
         more: MoreOutput {
             bad: vec![bad],
             files: Vec::new(),
+            counters: Vec::new(),
         }
         .boxed(),
         ..output(task, false)

@@ -80,6 +80,7 @@ fn skeleton(status: &ZephyrJobStatus) -> ZephyrJobStatus {
     });
     reduced.progress = None;
     reduced.records = None;
+    reduced.counters.clear();
     reduced.workers = None;
     reduced.generations_without_progress = None;
     for condition in &mut reduced.conditions {

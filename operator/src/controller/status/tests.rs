@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use zephyr_crds::field_error::FieldError;
-use zephyr_crds::status::WorkerCounts;
+use zephyr_crds::status::{Counter, MAX_COUNTER_NAME, MAX_COUNTERS, WorkerCounts};
 
 use super::announce::announcements;
 use super::due::{Due, due};
@@ -98,6 +98,7 @@ fn report(phase: RunPhase) -> RunReport {
             running: 2,
             failed: 1,
         }),
+        counters: vec![("pages".to_owned(), 7)],
         tasks_done: 3,
         tasks_total: 12,
         ..RunReport::default()
@@ -248,6 +249,13 @@ fn counters_come_from_the_report_and_the_pods() {
         Some(("1/2 map", "3/8"))
     );
     assert_eq!(status.progress.as_deref(), Some("25%"));
+    assert_eq!(
+        status.counters,
+        [Counter {
+            name: "pages".to_owned(),
+            count: 7
+        }]
+    );
     assert_eq!(
         status
             .workers
@@ -556,6 +564,7 @@ fn an_end_that_is_found_in_the_ledger_removes_the_earlier_counters() {
             stage: None,
             tasks_done: 0,
             tasks_total: 0,
+            counters: Vec::new(),
             ..report(RunPhase::Ended)
         };
         let finish = Finish {
@@ -583,6 +592,7 @@ fn an_end_that_is_found_in_the_ledger_removes_the_earlier_counters() {
         };
         let status = project(&job, &Verdict::Accepted, &observed, &plan, None, at(300));
         assert_eq!((&status.stage, &status.records), (&None, &None));
+        assert_eq!(status.counters, []);
         let share = succeeded.then(|| "100%".to_owned());
         assert_eq!(status.progress, share);
     }
@@ -917,6 +927,15 @@ fn a_status_stays_below_eight_kibibytes_in_any_alphabet() {
     for generation in 2..=12 {
         job = followed_by(&job, generation, &long);
     }
+    let spoken = RunReport {
+        generation: 12,
+        counters: (0..MAX_COUNTERS)
+            .map(|number| (format!("{number:n>MAX_COUNTER_NAME$}"), u64::MAX))
+            .collect(),
+        ..report(RunPhase::Running)
+    };
+    job.status = follow(&job, Some(spoken), healthy(1), None);
+    assert_eq!(job.status.counters.len(), MAX_COUNTERS);
     let finish = Finish {
         cause: GenerationEnd::Failed,
         reason: Reason::TaskFailed,

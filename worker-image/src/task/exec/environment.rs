@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use zephyr_engine::id::TaskAttempt;
 use zephyr_engine::pipeline::Exec;
@@ -19,6 +19,11 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 const COUNTERS: &str = "zephyr-counters.jsonl";
 /// This program, even if its file was replaced.
 const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// The file in which a command with this working directory counts.
+pub(super) fn counters_file(directory: &Path) -> PathBuf {
+    directory.join(COUNTERS)
+}
 
 /// Starts a command of an attempt; `index` is its position among the commands of the stage.
 pub(super) fn start(
@@ -36,7 +41,7 @@ pub(super) fn start(
     );
     let directory = setup.spill_folder.join(name);
     let attempt = task.attempt.to_string();
-    let counters = directory.join(COUNTERS).display().to_string();
+    let counters = counters_file(&directory).display().to_string();
     let path = std::env::var("PATH").unwrap_or_else(|_| DEFAULT_PATH.to_owned());
     let mut env = BTreeMap::from([("PATH".to_owned(), path)]);
     env.extend(exec.env.clone());

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use zephyr_engine::coordinator::record::FailureClass;
 
+use super::counters::CountersProblem;
 use super::process::End;
 
 /// Characters of a line that a message shows.
@@ -52,6 +53,8 @@ pub(super) enum Fault {
     Stalled(Duration),
     /// It has neither read nor written for this long since it began.
     NeverBegan(Duration),
+    /// Its counters are not valid.
+    Counters(CountersProblem),
 }
 
 impl std::fmt::Display for ExecError {
@@ -104,6 +107,18 @@ impl std::fmt::Display for ExecError {
                 limit.as_secs(),
                 super::START_UP_FACTOR
             )?,
+            Fault::Counters(CountersProblem::Read(error)) => write!(
+                f,
+                "{step}: {task}: the system failed while the file ZEPHYR_COUNTERS of {program:?} was read: {error}"
+            )?,
+            Fault::Counters(CountersProblem::File(problem)) => write!(
+                f,
+                "{step}: {task}: the file ZEPHYR_COUNTERS of {program:?} {problem}"
+            )?,
+            Fault::Counters(CountersProblem::Line(line, problem)) => write!(
+                f,
+                "{step}: {task}: line {line} of the file ZEPHYR_COUNTERS of {program:?}: {problem}"
+            )?,
         }
         // The last line of standard error comes first. It usually contains the cause, and status
         // may not have room for all lines.
@@ -133,7 +148,9 @@ impl ExecError {
     /// line that is not a record. These are not tried again.
     pub(in crate::task) fn class(&self) -> FailureClass {
         match &self.fault {
-            Fault::Start(NOT_FOUND | DENIED | NOT_A_PROGRAM) | Fault::Line(..) => {
+            Fault::Start(NOT_FOUND | DENIED | NOT_A_PROGRAM)
+            | Fault::Line(..)
+            | Fault::Counters(CountersProblem::File(_) | CountersProblem::Line(..)) => {
                 FailureClass::Deterministic
             }
             Fault::Start(_)
@@ -144,7 +161,8 @@ impl ExecError {
             | Fault::HalfLine(..)
             | Fault::LeftOpen(_)
             | Fault::Stalled(_)
-            | Fault::NeverBegan(_) => FailureClass::Application,
+            | Fault::NeverBegan(_)
+            | Fault::Counters(CountersProblem::Read(_)) => FailureClass::Application,
         }
     }
 
@@ -184,7 +202,7 @@ fn end_text(end: End) -> String {
     }
 }
 
-fn shown(line: &[u8]) -> String {
+pub(super) fn shown(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     match text.char_indices().nth(SHOWN_CHARACTERS) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -233,6 +251,10 @@ mod tests {
             (
                 Fault::Stalled(limit),
                 "600 s and was stopped; the limit is spec.retries.taskStallTimeout",
+            ),
+            (
+                Fault::Counters(CountersProblem::Line(3, "is odd".to_owned())),
+                "line 3 of the file ZEPHYR_COUNTERS of \"x\": is odd",
             ),
             (
                 Fault::NeverBegan(limit),

@@ -53,6 +53,7 @@ pub(super) struct Process {
     sent_bytes: u64,
     received_bytes: u64,
     directory: PathBuf,
+    is_stopped: bool,
 }
 
 /// The streams to wait for.
@@ -115,6 +116,7 @@ impl Process {
             sent_bytes: 0,
             received_bytes: 0,
             directory,
+            is_stopped: false,
         };
         let order = Order {
             command: command.to_vec(),
@@ -247,14 +249,27 @@ impl Process {
         }
     }
 
+    /// Its working directory, until it is stopped.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Kills it and all processes that it started, and waits until they are gone.
-    pub(super) fn stop(&mut self) {
+    pub(super) fn end_all(&mut self) {
         self.input = None;
         if self.control.take().is_none() {
             return;
         }
         if let Err(error) = self.guardian.wait() {
             tracing::debug!(%error, "the process that watches over a command cannot be waited for");
+        }
+    }
+
+    /// Kills it as `end_all` does, and removes its folder.
+    pub(super) fn stop(&mut self) {
+        self.end_all();
+        if std::mem::replace(&mut self.is_stopped, true) {
+            return;
         }
         if let Err(error) = std::fs::remove_dir_all(&self.directory) {
             tracing::debug!(%error, "the folder of a command stays");

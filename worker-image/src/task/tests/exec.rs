@@ -331,6 +331,53 @@ fn a_process_that_keeps_the_output_open_is_waited_for_and_then_an_error() {
     );
 }
 
+/// What the tasks of a job counted, by name.
+fn counters(job: &Job) -> Vec<(String, u64)> {
+    let outputs = job.run().unwrap();
+    let counted = outputs.iter().flat_map(|(_, output)| output.counters());
+    counted
+        .map(|(name, count)| (name.to_string(), *count))
+        .collect()
+}
+
+#[test]
+fn what_commands_write_into_their_files_of_counters_is_added_up() {
+    let count = |text: &str| sh(&format!("echo '{text}' >>\"$ZEPHYR_COUNTERS\"; cat"));
+    let steps = vec![count("{\"rows\":2,\"bad\":0}"), count("{\"rows\":5}")];
+    let expected = [("bad".to_owned(), 0), ("rows".to_owned(), 7)];
+    assert_eq!(counters(&over(steps, "1\n")), expected);
+    assert_eq!(counters(&over(vec![exec(&["cat"])], "1\n")), []);
+    // An empty shard counts as well, and a command after whose end another one still writes.
+    let late = "(sleep 0.3; echo '{\"late\":1}' >\"$ZEPHYR_COUNTERS\") & cat";
+    assert_eq!(
+        counters(&over(vec![sh(late)], "")),
+        [("late".to_owned(), 1)]
+    );
+    // A command that is stopped because nothing more is needed has not counted.
+    let stopped = sh("echo '{\"a\":' >\"$ZEPHYR_COUNTERS\"; yes 1");
+    let steps = vec![stopped, Step::TakePerShard(2)];
+    assert_eq!(counters(&over(steps, "1\n")), []);
+}
+
+#[test]
+fn a_wrong_file_of_counters_fails_the_attempt_with_its_line() {
+    let (class, text) = failure(sh("echo '{\"a\":1.5}' >\"$ZEPHYR_COUNTERS\"; cat"));
+    assert_eq!(class, FailureClass::Deterministic);
+    assert_eq!(
+        text,
+        "line 1 of the file ZEPHYR_COUNTERS of \"sh\": a is not a number of this kind (got 1.5); an integer from 0 to 9007199254740991, without point and exponent"
+    );
+    let (class, text) = failure(sh("mkfifo \"$ZEPHYR_COUNTERS\"; cat"));
+    assert_eq!(class, FailureClass::Deterministic);
+    assert!(
+        text.contains("is a link, a folder or a pipe; a regular file"),
+        "{text}"
+    );
+    // The failure of the command comes first.
+    let (_, text) = failure(sh("echo x >\"$ZEPHYR_COUNTERS\"; cat; exit 2"));
+    assert!(text.contains("exit code 2"), "{text}");
+}
+
 #[test]
 fn a_command_has_its_own_environment_and_folder_and_nothing_else() {
     let show = Step::Exec(Exec {

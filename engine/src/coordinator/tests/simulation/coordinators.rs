@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::book::Book;
 use super::settings::Nemesis;
 use super::streams::session_of;
-use super::workers::{dead_letter, has_dead_letter, skipped_by};
+use super::workers::{counters, dead_letter, has_dead_letter, skipped_by};
 use super::world::{Happening, World};
 use crate::coordinator::record::{LogRecord, OutputFile};
 use crate::coordinator::report::Report;
 use crate::coordinator::tests::cluster::{plan_of, skipping};
 use crate::coordinator::{Effect, Event, PodEndCause, State, ToWorker, step};
-use crate::id::{Epoch, SessionId, TaskAttempt, Timestamp};
+use crate::id::{Epoch, SessionId, ShardId, StageId, TaskAttempt, TaskId, Timestamp};
 use crate::invariants;
 use crate::pipeline::OnError;
 
@@ -584,6 +584,7 @@ impl World {
                 }
                 assert_eq!(files.len(), self.storage.final_files.len());
                 self.expect_skipped(epoch);
+                self.expect_counted(epoch);
                 for (task, file) in more {
                     assert_eq!(*file, dead_letter(*task));
                     let stands = self.storage.dead_letters.get(&task.task);
@@ -610,6 +611,28 @@ impl World {
         let first = first.map(|shard| shard.to_string());
         let shown = report.skipped.first().map(|skipped| skipped.first.clone());
         assert_eq!(shown, first, "the first skipped record");
+    }
+
+    /// Every task is done, so what its commands counted is counted, each task once.
+    fn expect_counted(&self, epoch: u64) {
+        let Some(coordinator) = self.coordinators.get(&epoch) else {
+            return;
+        };
+        let mut expected = BTreeMap::<String, u64>::new();
+        for (stage, count) in (0..).zip(&self.settings.shards) {
+            for shard in 0..*count {
+                for (name, count) in counters(TaskId {
+                    stage: StageId(stage),
+                    shard: ShardId(shard),
+                }) {
+                    *expected.entry(name.to_string()).or_default() += count;
+                }
+            }
+        }
+        let counted = coordinator.state.report().counters.into_iter();
+        let counted = counted.map(|(name, count)| (name.to_string(), count));
+        let counted: BTreeMap<String, u64> = counted.collect();
+        assert_eq!(counted, expected, "counters");
     }
 
     /// The file is that of an attempt whose commit is durable. An older coordinator may not know

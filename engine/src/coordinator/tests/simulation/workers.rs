@@ -7,6 +7,7 @@ use super::settings::Trouble;
 use super::streams::Stream;
 use super::truth::Fate;
 use super::world::{Happening, World};
+use crate::coordinator::counters::CounterName;
 use crate::coordinator::record::{
     BadRecords, FailureClass, FinalPlace, MoreOutput, OutputFile, TaskOutput,
 };
@@ -329,20 +330,27 @@ pub(super) fn dead_letter(task: TaskAttempt) -> OutputFile {
     }
 }
 
+/// The counters of a task: one under a name that all tasks have, and one of its stage.
+pub(super) fn counters(task: TaskId) -> Vec<(CounterName, u64)> {
+    let count = |name: &str, count| (CounterName::parse(name).unwrap(), count);
+    let stage = format!("of-stage-{}", task.stage.0);
+    vec![count("of-all", 1), count(&stage, u64::from(task.shard.0))]
+}
+
 fn more(task: TaskAttempt) -> Option<Box<MoreOutput>> {
     let TaskId { stage, shard } = task.task;
-    (stage.0 == 0).then(|| {
-        let skipped = skipped_by(shard.0);
-        let bad = vec![BadRecords {
-            origin: SKIPPING,
-            arrived: 10,
-            skipped,
-            first: (skipped > 0).then(|| shard.to_string()),
-        }];
-        let files = has_dead_letter(task).then(|| dead_letter(task));
-        Box::new(MoreOutput {
-            bad,
-            files: files.into_iter().collect(),
-        })
-    })
+    let skipped = skipped_by(shard.0);
+    let bad = (stage.0 == 0).then(|| BadRecords {
+        origin: SKIPPING,
+        arrived: 10,
+        skipped,
+        first: (skipped > 0).then(|| shard.to_string()),
+    });
+    let files = has_dead_letter(task).then(|| dead_letter(task));
+    let more = MoreOutput {
+        bad: bad.into_iter().collect(),
+        files: files.into_iter().collect(),
+        counters: counters(task.task),
+    };
+    more.boxed()
 }
