@@ -115,15 +115,23 @@ fn describe_workers(workers: &WorkerCounts) -> String {
     format!("{summary} alive{counts}, {disruptions} disruptions so far")
 }
 
-/// The status as a page for people. Pure.
-fn describe(name: &str, namespace: &str, status: &ZephyrJobStatus) -> String {
-    let mut page = String::new();
-    let mut line = |label: &str, text: String| {
+/// A page for people, line by line.
+struct Page(String);
+
+impl Page {
+    /// Adds a line, unless there is nothing to say.
+    fn line(&mut self, label: &str, text: &str) {
         if !text.is_empty() {
             // Writing to a String cannot fail.
-            let _ = writeln!(page, "{label:<13}{}", printable(&text));
+            let _ = writeln!(self.0, "{label:<13}{}", printable(text));
         }
-    };
+    }
+}
+
+/// The status as a page for people. Pure.
+fn describe(name: &str, namespace: &str, status: &ZephyrJobStatus) -> String {
+    let mut page = Page(String::new());
+    let mut line = |label: &str, text: String| page.line(label, &text);
     line("Job", format!("{namespace}/{name}"));
     line(
         "Phase",
@@ -171,6 +179,12 @@ fn describe(name: &str, namespace: &str, status: &ZephyrJobStatus) -> String {
         "Generation",
         status.generation.map(|n| n.to_string()).unwrap_or_default(),
     );
+    describe_records(&mut line, status);
+    page.0
+}
+
+/// What the job has read, skipped, counted and written, and what happened to it.
+fn describe_records(line: &mut dyn FnMut(&str, String), status: &ZephyrJobStatus) {
     if let Some(records) = &status.records {
         let read = bytes(records.bytes_in.unsigned_abs());
         let written = bytes(records.bytes_out.unsigned_abs());
@@ -221,7 +235,6 @@ fn describe(name: &str, namespace: &str, status: &ZephyrJobStatus) -> String {
             ),
         );
     }
-    page
 }
 
 #[cfg(test)]

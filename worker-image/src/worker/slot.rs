@@ -94,7 +94,7 @@ pub(super) struct Slot {
 
 /// How the run of a task ended, with the child if it can be used again.
 enum Outcome {
-    Finished(SlotEvent, Option<Box<ChildProcess>>),
+    Finished(Box<SlotEvent>, Option<Box<ChildProcess>>),
     /// The supervisor has ended.
     Abandoned,
 }
@@ -120,7 +120,7 @@ impl Slot {
                     match self.run(child.take(), task, run, &setup).await {
                         Outcome::Finished(event, reusable) => {
                             child = self.kept_after(reusable, began).await;
-                            event
+                            *event
                         }
                         Outcome::Abandoned => break,
                     }
@@ -177,7 +177,9 @@ impl Slot {
         };
         let mut child = match self.ready_child(child, setup).await {
             Ok(child) => child,
-            Err(error) => return Outcome::Finished(start_failed(task, &error).await, None),
+            Err(error) => {
+                return Outcome::Finished(Box::new(start_failed(task, &error).await), None);
+            }
         };
         tracing::debug!(slot = self.number, %task, process = child.id(), "begins");
         if child.send(to_child::Message::Run(run)).await.is_err() {
@@ -225,10 +227,10 @@ impl Slot {
                     place.commands = commands.steps;
                 }
                 Some(Ok(from_child::Message::Done(done))) => {
-                    return Outcome::Finished(SlotEvent::Done(done), Some(child));
+                    return Outcome::Finished(Box::new(SlotEvent::Done(done)), Some(child));
                 }
                 Some(Ok(from_child::Message::Failed(failed))) => {
-                    return Outcome::Finished(SlotEvent::Failed(failed), Some(child));
+                    return Outcome::Finished(Box::new(SlotEvent::Failed(failed)), Some(child));
                 }
                 Some(
                     Ok(from_child::Message::Ready(_) | from_child::Message::SetupFailed(_))
@@ -285,7 +287,10 @@ impl Slot {
         };
         let failure = death.failure();
         tracing::warn!(slot = self.number, %task, error = %failure.error, "the task's process died");
-        Outcome::Finished(SlotEvent::Failed(wire::to_failed(task, failure)), None)
+        Outcome::Finished(
+            Box::new(SlotEvent::Failed(wire::to_failed(task, failure))),
+            None,
+        )
     }
 }
 
@@ -293,7 +298,7 @@ async fn stopped(child: Box<ChildProcess>, command: Option<SlotCommand>) -> Outc
     child.kill().await;
     match command {
         Some(SlotCommand::Stop | SlotCommand::Run { .. }) => {
-            Outcome::Finished(SlotEvent::Stopped, None)
+            Outcome::Finished(Box::new(SlotEvent::Stopped), None)
         }
         None => Outcome::Abandoned,
     }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, open};
@@ -61,7 +60,7 @@ pub(super) fn add_file(counts: &mut Counts, path: &Path) -> Result<(), CountersP
     // A link or a pipe in place of the file is not followed and blocks nobody.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match open(path, flags, Mode::empty()) {
-        Ok(file) => File::from(OwnedFd::from(file)),
+        Ok(file) => File::from(file),
         Err(rustix::io::Errno::NOENT) => return Ok(()),
         Err(rustix::io::Errno::LOOP | rustix::io::Errno::NXIO) => return Err(not_a_file()),
         Err(error) => return Err(CountersProblem::Read(io::Error::from(error).to_string())),
