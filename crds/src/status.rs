@@ -74,8 +74,8 @@ pub struct ZephyrJobStatus {
     /// Number of records and bytes so far, of complete tasks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub records: Option<RecordCounts>,
-    /// What the commands of complete tasks counted, sorted by name: what they wrote into their files
-    /// `ZEPHYR_COUNTERS`, added up.
+    /// What the commands of complete tasks counted, sorted by name: what they wrote into their
+    /// files `ZEPHYR_COUNTERS`, added up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub counters: Vec<Counter>,
@@ -317,8 +317,8 @@ pub struct Counter {
     /// Its name.
     #[schemars(length(max = 40))]
     pub name: String,
-    /// The total of all complete tasks. A total that is greater than a 64-bit number is shown as the
-    /// greatest of these.
+    /// The total of all complete tasks. A total that is greater than a 64-bit number is shown as
+    /// the greatest of these.
     #[schemars(range(min = 0))]
     pub count: i64,
 }
