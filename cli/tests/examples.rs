@@ -50,10 +50,28 @@ mod run {
         (name.to_owned(), String::from_utf8(bytes).unwrap())
     }
 
-    fn files(folder: &Path) -> BTreeMap<String, String> {
-        let entries = fs::read_dir(folder).unwrap();
-        let mut files: BTreeMap<_, _> =
-            entries.map(|entry| plain(&entry.unwrap().path())).collect();
+    /// The files of a folder and of the folders in it. Dead letters name the file of a record; they
+    /// name it in the bucket here.
+    fn files(folder: &Path, data: &Path) -> BTreeMap<String, String> {
+        let mut files = BTreeMap::new();
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                let name = path.file_name().and_then(OsStr::to_str).unwrap();
+                let inner = self::files(&path, data);
+                files.extend(
+                    inner
+                        .into_iter()
+                        .map(|(file, text)| (format!("{name}/{file}"), text)),
+                );
+            } else {
+                let (name, text) = plain(&path);
+                files.insert(
+                    name,
+                    text.replace(&format!("file://{}/", data.display()), BUCKET),
+                );
+            }
+        }
         files.remove("_SUCCESS.json");
         files
     }
@@ -71,9 +89,9 @@ mod run {
             .unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{name}: {errors}");
-        let expected = files(&examples().join("expected").join(name));
+        let expected = files(&examples().join("expected").join(name), &data);
         assert!(!expected.is_empty(), "{name} has no expected output");
-        assert_eq!(files(&folder.path().join(name)), expected, "{name}");
+        assert_eq!(files(&folder.path().join(name), &data), expected, "{name}");
     }
 
     macro_rules! examples {
@@ -84,6 +102,7 @@ mod run {
     }
 
     examples! {
+        broken_payments_writes_what_is_expected "broken-payments"
         chat_to_pairs_writes_what_is_expected "chat-to-pairs"
         clean_web_text_writes_what_is_expected "clean-web-text"
         count_records_writes_what_is_expected "count-records"
