@@ -172,15 +172,17 @@ fn shards(
     sharding: Sharding,
 ) -> Result<Vec<Vec<FilePart>>, ShardingError> {
     let split_bytes = split_bytes(pipeline, files, sharding);
-    if let Some(split_bytes) = split_bytes {
-        let shards = count(files, split_bytes);
-        if shards > MAX_SOURCE_SHARDS as u64 {
-            return Err(ShardingError::TooMany {
-                shards,
-                split_bytes,
-            });
-        }
-    }
+    let check = |shards| match split_bytes {
+        Some(split_bytes) if shards > MAX_SOURCE_SHARDS as u64 => Err(ShardingError::TooMany {
+            shards,
+            split_bytes,
+        }),
+        _ => Ok(()),
+    };
+    // Whole files may be combined, so the shards of those are known only at the end.
+    let pieces_of_split_files = files.iter().map(|file| pieces(file, split_bytes));
+    let of_split_files = pieces_of_split_files.filter(|pieces| *pieces > 1);
+    check(of_split_files.fold(0, u64::saturating_add))?;
     let mut shards: Vec<Vec<FilePart>> = Vec::with_capacity(files.len());
     let mut open = OpenShard::default();
     for (number, file) in (0..).zip(files) {
@@ -206,6 +208,7 @@ fn shards(
         }
         open.add(file);
     }
+    check(shards.len() as u64)?;
     Ok(shards)
 }
 

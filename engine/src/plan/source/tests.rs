@@ -221,6 +221,20 @@ fn neighbours_of_one_kind_are_combined_up_to_the_size_and_order_is_kept() {
 }
 
 #[test]
+fn only_shards_that_remain_after_combining_count() {
+    let mut files = vec![plain(1); MAX_SOURCE_SHARDS - 10];
+    files.push(plain(50_000));
+    let sharding = Sharding {
+        combine_bytes: 1000,
+        ..splitting(1)
+    };
+    let shards = parts(&files, sharding).len();
+    assert_eq!(shards, 50_000 + (MAX_SOURCE_SHARDS - 10).div_ceil(1000));
+    let error = plan_source(&pipeline(vec![]), &files, splitting(1)).unwrap_err();
+    assert!(error.to_string().contains("got 149990 shards"), "{error}");
+}
+
+#[test]
 fn too_many_shards_are_refused_with_a_sentence_and_the_default_makes_fewer() {
     let files = [plain(100_001)];
     assert_eq!(
