@@ -177,7 +177,7 @@ fn shards(
             shards,
             split_bytes,
         }),
-        _ => Ok(()),
+        Some(_) | None => Ok(()),
     };
     // Whole files may be combined, so the shards of those are known only at the end.
     let pieces_of_split_files = files.iter().map(|file| pieces(file, split_bytes));
