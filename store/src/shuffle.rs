@@ -26,7 +26,9 @@ pub use error::ShuffleError;
 pub(crate) use index::check_file;
 pub use index::shuffle_path;
 pub use merge::{EntryStream, SpillFolder};
-pub use merged_index::{IndexShape, Slice, load_slice, publish_index};
+#[cfg(test)]
+pub(crate) use merged_index::load_slice;
+pub use merged_index::{IndexShape, Slice, load_slices, publish_index};
 pub use outputs::{StageOutputs, load_stage, publish_stage};
 pub use reader::ShuffleReader;
 pub use writer::{ShuffleWriter, write_entries};

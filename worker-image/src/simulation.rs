@@ -154,9 +154,9 @@ fn fault_8389_short_failures_of_reducers_reads_are_retried_or_charged_to_nobody(
     assert_eq!(without_retries.charged, 0);
 }
 
-/// Failures of tasks whose reads end too early, or the error of the job.
+/// Failures of tasks of some jobs whose reads end too early, or the error of a job.
 fn failures_by_short_reads() -> Result<usize, String> {
-    let settings = Settings {
+    let settings = || Settings {
         task_faults: Faults {
             short: 200,
             ..Faults::default()
@@ -164,7 +164,11 @@ fn failures_by_short_reads() -> Result<usize, String> {
         heals_at_ms: 60_000,
         ..Settings::calm()
     };
-    cluster::run_with(0, settings, false).map(|outcome| outcome.failures)
+    let failures = |seed| {
+        let outcome = cluster::run_with(seed, settings(), false);
+        outcome.map(|outcome| outcome.failures)
+    };
+    (0..6).map(failures).sum()
 }
 
 #[test]

@@ -314,3 +314,29 @@ async fn the_files_have_the_same_bytes_for_1_3_and_8_workers_of_any_memory() {
         }
     }
 }
+
+/// A chunk of a shuffle file is never smaller than its entry, so a reducer of many files holds many
+/// large entries.
+#[tokio::test]
+async fn records_of_a_megabyte_from_many_files_stay_within_memory() {
+    const FILES: u32 = 80;
+    let pipeline = json!({
+        "source": {"items": {"values": (0..FILES).collect::<Vec<_>>()}},
+        "steps": [
+            {"map": "{k: ., text: (\"x\" * 1000000)}"},
+            {"deduplicate": {"key": ".k", "shards": 1}},
+            {"map": ".k"},
+        ],
+        "sink": {"files": {"path": "$OUT/part-{shard}.jsonl"}},
+    });
+    let mut processes = Processes::of(&pipeline, &json!({"taskFailures": 1}));
+    processes.memory_limit_bytes = SMALL_WORKER_BYTES;
+    processes.start_coordinator();
+    processes.start_worker(1);
+    let result = processes.result().await;
+    assert!(result.succeeded, "{result:?}\n{}", processes.logs());
+    assert_eq!(processes.output().len(), FILES as usize);
+    let failures = processes.ledger().await;
+    let is_failure = |record: &&LogRecord| matches!(record, LogRecord::Failed { .. });
+    assert_eq!(failures.iter().filter(is_failure).count(), 0);
+}

@@ -64,6 +64,11 @@ impl ChunkWriter {
         self.rows == 0
     }
 
+    /// How many bytes the entries since the last chunk have.
+    pub(crate) fn plain_bytes(&self) -> usize {
+        self.plain.len()
+    }
+
     /// Returns a chunk with all entries since the last chunk, and the number of these entries.
     pub(crate) fn take(&mut self) -> std::io::Result<(&[u8], u32)> {
         let too_long = || {

@@ -13,16 +13,19 @@ use crate::shuffle::ShuffleError;
 use crate::shuffle::run::Run;
 use crate::storage::{Cause, Location, StorageError};
 
-/// How many bytes of memory a run takes while it is merged: a chunk before and after decompression,
-/// and a read buffer.
-const RUN_BYTES: usize = 256 << 10;
-
-/// How many runs are merged at a time at least, however little memory there is.
+/// How many runs are merged at a time at least, if their entries are short: with fewer, the same
+/// data would be written many times, and these are smaller than any share of memory.
 const MIN_FAN_IN: usize = 16;
+
+/// The memory of a run with short entries while it is merged.
+const USUAL_RUN_BYTES: usize = 512 << 10;
 
 /// How many runs are merged at a time at most. With more, the reads of each become small and far
 /// apart.
 const MAX_FAN_IN: usize = 256;
+
+/// How many runs there are at most. Each is an open file, and a process may have 1,024 of them.
+const MAX_OPEN_RUNS: usize = 512;
 
 /// A stream of sorted entries.
 pub type EntryStream<'a> = Box<dyn Iterator<Item = Result<Entry, ShuffleError>> + 'a>;
@@ -120,7 +123,7 @@ impl From<io::Error> for WriteFailure {
 pub(crate) struct PartitionMerge<'a> {
     merger: &'a Merger,
     folder: SpillFolder,
-    fan_in: usize,
+    memory_bytes: usize,
     streams: Vec<EntryStream<'a>>,
     runs: Vec<Run>,
 }
@@ -132,7 +135,7 @@ impl<'a> PartitionMerge<'a> {
         Self {
             merger,
             folder,
-            fan_in: (memory_bytes / RUN_BYTES).clamp(MIN_FAN_IN, MAX_FAN_IN),
+            memory_bytes,
             streams: Vec::new(),
             runs: Vec::new(),
         }
@@ -146,33 +149,54 @@ impl<'a> PartitionMerge<'a> {
         as_run: bool,
     ) -> Result<(), ShuffleError> {
         if as_run && !streams.is_empty() {
-            self.runs
-                .push(self.folder.write(self.merger.merge_runs(streams))?);
-        } else {
-            self.streams.extend(streams);
+            let run = self.folder.write(self.merger.merge_runs(streams))?;
+            return self.push_run(run);
         }
+        self.streams.extend(streams);
         Ok(())
     }
 
     /// Adds a run, after all earlier ones.
-    pub(crate) fn push_run(&mut self, run: Run) {
+    pub(crate) fn push_run(&mut self, run: Run) -> Result<(), ShuffleError> {
         self.runs.push(run);
+        if self.runs.len() >= MAX_OPEN_RUNS {
+            self.condense()?;
+        }
+        Ok(())
+    }
+
+    /// How many runs are merged at a time, at least two.
+    fn fan_in(&self) -> usize {
+        let each = self.runs.iter().map(Run::merged_bytes).max().unwrap_or(0);
+        let least = if each > USUAL_RUN_BYTES {
+            2
+        } else {
+            MIN_FAN_IN
+        };
+        (self.memory_bytes / each.max(1)).clamp(least, MAX_FAN_IN)
+    }
+
+    /// Merges neighbouring runs into larger ones, once.
+    fn condense(&mut self) -> Result<(), ShuffleError> {
+        let fan_in = self.fan_in();
+        let runs = std::mem::take(&mut self.runs);
+        let mut groups = runs.into_iter().peekable();
+        while groups.peek().is_some() {
+            let group = groups
+                .by_ref()
+                .take(fan_in)
+                .map(|run| self.folder.read(run))
+                .collect::<Result<Vec<_>, _>>()?;
+            self.runs
+                .push(self.folder.write(self.merger.merge_runs(group))?);
+        }
+        Ok(())
     }
 
     /// Returns the streams that remain to be merged.
     pub(crate) fn streams(mut self) -> Result<Vec<EntryStream<'a>>, ShuffleError> {
-        while self.runs.len() > self.fan_in {
-            let runs = std::mem::take(&mut self.runs);
-            let mut groups = runs.into_iter().peekable();
-            while groups.peek().is_some() {
-                let group = groups
-                    .by_ref()
-                    .take(self.fan_in)
-                    .map(|run| self.folder.read(run))
-                    .collect::<Result<Vec<_>, _>>()?;
-                self.runs
-                    .push(self.folder.write(self.merger.merge_runs(group))?);
-            }
+        while self.runs.len() > self.fan_in() {
+            self.condense()?;
         }
         let runs = self
             .runs

@@ -17,8 +17,10 @@ use zephyr_engine::coordinator::record::OutputFile;
 use zephyr_engine::id::{Attempt, Epoch, ShardId, StageId, TaskAttempt, TaskId};
 
 use crate::shuffle::index::{self, IndexEntry, decode_entry, entry_range, shuffle_path};
-use crate::shuffle::outputs::locate;
-use crate::storage::{Cause, JobStorage, StorageError, fetch_range, persist};
+use crate::shuffle::outputs::{list_path, load_stage, locate, publish_stage};
+use crate::storage::{
+    CallKind, Cause, JobStorage, StorageError, fetch_range, is_object_alone, persist,
+};
 
 /// How many bytes an entry has.
 const ENTRY_BYTES: usize = 48;
@@ -26,9 +28,9 @@ const ENTRY_BYTES: usize = 48;
 /// How many bytes the checksum of a slice has.
 const CHECKSUM_BYTES: usize = 4;
 
-/// The most bytes of an object, if it has more than one slice. A coordinator holds one object while
-/// it writes it.
-const OBJECT_BYTES: u64 = 32 << 20;
+/// The most bytes of an object, if it has more than one slice. While a coordinator writes an object,
+/// it holds these bytes, and the entries in a form that is half as large again.
+const OBJECT_BYTES: u64 = 16 << 20;
 
 /// How many files are asked for their index at a time.
 const READS_AT_ONCE: usize = 64;
@@ -60,11 +62,6 @@ pub struct IndexShape {
 }
 
 impl IndexShape {
-    /// Whether a path may be one of this stage's merged indexes.
-    pub fn may_be_at(self, path: &str) -> bool {
-        path.starts_with(&format!("data/{}/index-e", self.stage.0))
-    }
-
     fn slice_bytes(self) -> u64 {
         u64::from(self.tasks) * ENTRY_BYTES as u64 + CHECKSUM_BYTES as u64
     }
@@ -85,8 +82,9 @@ impl IndexShape {
     }
 }
 
-/// Writes the merged index. Returns its path relative to the job's folder. The name is never used
-/// for another index, because it contains the epoch and the version.
+/// Writes the merged index, and then the list of the outputs, which is recorded. Returns the path of
+/// the list. A program that does not know merged indexes reads the list, and so does a reducer if
+/// the merged index cannot be read.
 pub async fn publish_index(
     storage: &JobStorage,
     epoch: Epoch,
@@ -94,7 +92,8 @@ pub async fn publish_index(
     shape: IndexShape,
     outputs: &[(TaskAttempt, OutputFile)],
 ) -> Result<String, StorageError> {
-    let path = format!("data/{}/index-e{epoch}-{version}", shape.stage.0);
+    let list = list_path(shape.stage, epoch, version);
+    let path = index_path(&list);
     for (number, partitions) in shape.objects().enumerate() {
         let columns = read_columns(storage, shape, outputs, partitions.clone()).await?;
         let path = object_path(&path, number);
@@ -106,12 +105,37 @@ pub async fn publish_index(
         })
         .await?;
     }
-    Ok(path)
+    publish_stage(storage, epoch, shape.stage, version, outputs).await
+}
+
+/// Where the files of a stage have a partition, without the files that have no entries for it.
+/// `list` is the path of the list of its outputs. If there is no merged index, or if it can never be
+/// read, the files' own indexes have to be asked.
+pub async fn load_slices(
+    storage: &JobStorage,
+    list: &str,
+    shape: IndexShape,
+    partition: u32,
+) -> Result<Vec<Slice>, StorageError> {
+    match load_slice(storage, &index_path(list), shape, partition).await {
+        Err(error) if !error.is_transient() => {
+            tracing::info!(%error, "the merged index of the stage is not used");
+        }
+        loaded => return loaded,
+    }
+    let outputs = load_stage(storage, list).await?;
+    let open = |(producer, file): &(TaskAttempt, OutputFile)| Slice {
+        producer: *producer,
+        file_bytes: file.bytes,
+        entry: None,
+    };
+    let written = outputs.iter().filter(|(_, file)| file.rows > 0);
+    Ok(written.map(open).collect())
 }
 
 /// Reads the slice of a partition, without the tasks that have no entries for it. A damaged slice
 /// is read once more, because the damage may have happened in transit.
-pub async fn load_slice(
+pub(crate) async fn load_slice(
     storage: &JobStorage,
     path: &str,
     shape: IndexShape,
@@ -146,8 +170,8 @@ pub async fn load_slice(
 }
 
 /// The entries of all files for these partitions. If single files cannot be read, their entries
-/// stay open, and the reducers find out what is wrong with these files. If no file can be read, the
-/// store itself does not answer.
+/// stay open, and the reducers find out what is wrong with these files. If the store does not
+/// answer, that is an error.
 async fn read_columns(
     storage: &JobStorage,
     shape: IndexShape,
@@ -155,30 +179,37 @@ async fn read_columns(
     partitions: Range<u32>,
 ) -> Result<Vec<Vec<Slice>>, StorageError> {
     let mut columns = Vec::with_capacity(outputs.len());
-    let mut store_answers = false;
     for group in outputs.chunks(READS_AT_ONCE) {
         let reads = group
             .iter()
             .map(|(producer, file)| entries(storage, shape, *producer, file, partitions.clone()));
-        let read = join_all(reads).await;
-        store_answers |=
-            (read.iter().zip(group)).any(|(read, (_, file))| read.is_ok() && file.rows > 0);
+        let mut read = join_all(reads).await;
+        let may_pass =
+            |read: &Result<_, StorageError>| matches!(read, Err(error) if error.is_transient());
+        if let Some(failed) = read.iter().position(may_pass)
+            && !is_file_alone(storage, group[failed].0).await?
+        {
+            read.swap_remove(failed)?;
+        }
         for (read, (producer, file)) in read.into_iter().zip(group) {
-            columns.push(match read {
-                Ok(entries) => entries,
-                Err(_) if store_answers => {
-                    let open = Slice {
-                        producer: *producer,
-                        file_bytes: file.bytes,
-                        entry: None,
-                    };
-                    vec![open; partitions.len()]
-                }
-                Err(error) => return Err(error),
-            });
+            columns.push(read.unwrap_or_else(|_| {
+                let open = Slice {
+                    producer: *producer,
+                    file_bytes: file.bytes,
+                    entry: None,
+                };
+                vec![open; partitions.len()]
+            }));
         }
     }
     Ok(columns)
+}
+
+/// Whether the store answers reads beside a file that could not be read.
+async fn is_file_alone(storage: &JobStorage, producer: TaskAttempt) -> Result<bool, StorageError> {
+    let location = locate(storage, "reading", &shuffle_path(producer))?;
+    let asked = is_object_alone(storage.stores(), storage.root(), CallKind::Read, &location);
+    Ok(asked.await)
 }
 
 /// The entries of a file for these partitions. Reads once more what is damaged.
@@ -314,6 +345,11 @@ fn checksum(path: &str, partition: u32, entries: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(whose.as_bytes()), entries)
 }
 
+/// The path of the merged index that belongs to a list of outputs.
+fn index_path(list: &str) -> String {
+    list.replacen("/outputs-", "/index-", 1)
+}
+
 fn object_path(path: &str, number: usize) -> String {
     format!("{path}-{number}")
 }
@@ -323,10 +359,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_object_has_at_most_32_mib_unless_it_has_one_slice() {
+    fn an_object_has_at_most_16_mib_unless_it_has_one_slice() {
         for (tasks, partitions, objects, first) in [
-            (2000, 256, 1, 256),
-            (10_000, 1000, 15, 69),
+            (600, 256, 1, 256),
+            (2000, 256, 2, 174),
+            (10_000, 1000, 30, 34),
             (1_000_000, 3, 3, 1),
             (0, 4, 1, 4),
         ] {

@@ -41,7 +41,7 @@ pub async fn publish_stage(
     version: u32,
     outputs: &[(TaskAttempt, OutputFile)],
 ) -> Result<String, StorageError> {
-    let path = format!("data/{}/outputs-e{epoch}-{version}", stage.0);
+    let path = list_path(stage, epoch, version);
     let location = locate(storage, "writing", &path)?;
     let payload = encode(outputs)
         .map_err(|problem| StorageError::new("writing", &location, Cause::Other(problem)))?;
@@ -66,6 +66,11 @@ pub async fn load_stage(storage: &JobStorage, path: &str) -> Result<StageOutputs
         Err(error) if matches!(error.cause, Cause::Damaged(_)) => read().await,
         read => read,
     }
+}
+
+/// The path of a list, relative to the job's folder.
+pub(crate) fn list_path(stage: StageId, epoch: Epoch, version: u32) -> String {
+    format!("data/{}/outputs-e{epoch}-{version}", stage.0)
 }
 
 /// The address of an object in the job's folder.

@@ -20,6 +20,9 @@ use crate::shuffle::index::{IndexEntry, decode_entry, entry_range, shuffle_path}
 use crate::shuffle::merged_index::Slice;
 use crate::storage::{Cause, JobStorage, Location, ReadCounter, StorageError, fetch_range};
 
+/// How many bytes a chunk has after decompression, unless it is one longer entry.
+pub(crate) const USUAL_CHUNK_BYTES: u64 = 64 << 10;
+
 /// How the files of a stage are read.
 #[derive(Clone)]
 pub(crate) struct Reading {
@@ -74,10 +77,13 @@ impl Part {
         }
     }
 
-    /// How many bytes are read; 0 if that is not known yet.
+    /// How many bytes are read, at most.
     pub(crate) fn bytes(&self) -> u64 {
         match self {
-            Self::Partition(_, slice) => slice.entry.map_or(0, |entry| entry.length),
+            Self::Partition(_, slice) => {
+                let known = slice.entry.map(|entry| entry.length);
+                known.unwrap_or(slice.file_bytes)
+            }
             Self::Whole { file_bytes, .. } => *file_bytes,
         }
     }
@@ -183,6 +189,21 @@ impl PartitionStream {
     /// Whether it has no entries.
     pub(crate) fn is_empty(&self) -> bool {
         self.span.rows == 0 && self.span.length == 0
+    }
+
+    /// How many bytes of memory the stream holds while it is merged: the bytes that were read, the
+    /// range after them, its first chunk, and a copy of an entry, which may be as long as the
+    /// chunk.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        let rest = self.end() - self.asked;
+        let head = self.buffer.first_chunk::<HEAD_BYTES>();
+        let chunk = head.and_then(|head| ChunkHead::parse(head).ok());
+        let plain = chunk.map_or(0, |chunk| chunk.plain as u64);
+        let entry = if plain > USUAL_CHUNK_BYTES { plain } else { 0 };
+        self.buffer.len() as u64
+            + rest.min(self.reading.range_bytes)
+            + plain.max(USUAL_CHUNK_BYTES)
+            + entry
     }
 
     fn end_of_chunks(&self) -> u64 {

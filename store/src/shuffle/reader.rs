@@ -1,6 +1,7 @@
 //! The reader's side of a shuffle: turns parts of many files into a few sorted streams, within the
 //! memory of a task. Small parts are merged in memory, all at once. Otherwise the files are read in
-//! groups, and each group is merged into a run on the local disk while the next group is opened.
+//! groups, and each group is merged into a run on the local disk while the next group is opened. How
+//! large the entries are is known only after a group was opened, so it may become several runs.
 
 use std::ops::Range;
 
@@ -14,7 +15,7 @@ use zephyr_engine::ops::Merger;
 use crate::shuffle::ShuffleError;
 use crate::shuffle::merge::{EntryStream, PartitionMerge, SpillFolder};
 use crate::shuffle::merged_index::Slice;
-use crate::shuffle::partition::{Part, PartitionStream, Reading};
+use crate::shuffle::partition::{Part, PartitionStream, Reading, USUAL_CHUNK_BYTES};
 use crate::storage::{JobStorage, ReadCounter};
 
 /// How many bytes are requested at least. For fewer bytes, the call costs more than the data.
@@ -23,10 +24,6 @@ const MIN_RANGE_BYTES: u64 = 64 << 10;
 /// How many bytes are requested at most. So a reader makes one call for each part of up to this
 /// size, if it has the memory.
 const MAX_RANGE_BYTES: u64 = 1 << 20;
-
-/// How many bytes of entries a stream holds: a chunk after decompression. However small a part is,
-/// it may become as large as this.
-const CHUNK_BYTES: u64 = 64 << 10;
 
 /// How many streams are merged at least, however little memory there is: with fewer, the same data
 /// would be written to the local disk many times.
@@ -106,8 +103,16 @@ impl ShuffleReader {
             let streams = streams.unwrap_or_else(|error| Err(ShuffleError::died(&error)))?;
             next = groups.get(number).map(spawn);
             let streams = streams.into_iter().filter(|stream| !stream.is_empty());
-            let streams = streams.map(|stream| Box::new(stream) as EntryStream<'a>);
-            merge.push_group(streams.collect(), groups.len() > 1)?;
+            let streams: Vec<PartitionStream> = streams.collect();
+            let held: Vec<u64> = streams.iter().map(PartitionStream::held_bytes).collect();
+            let parts = within(self.memory_bytes as u64, &held, 2);
+            let as_runs = groups.len() > 1 || parts.len() > 1;
+            let mut streams = streams.into_iter();
+            for part in parts {
+                let part = streams.by_ref().take(part.len());
+                let part = part.map(|stream| Box::new(stream) as EntryStream<'a>);
+                merge.push_group(part.collect(), as_runs)?;
+            }
         }
         merge.streams()
     }
@@ -145,27 +150,34 @@ fn group(memory_bytes: u64, sizes: &[u64]) -> Grouping {
     }
     let of_one = memory_bytes / 2 / MIN_FAN_IN;
     let range_bytes =
-        (of_one.saturating_sub(CHUNK_BYTES) / 2).clamp(MIN_RANGE_BYTES, MAX_RANGE_BYTES);
-    let (mut groups, mut start, mut held) = (Vec::new(), 0, 0_u64);
-    for (number, size) in sizes.iter().enumerate() {
-        let more = held_bytes(*size, range_bytes);
-        let is_full = held.saturating_add(more) > memory_bytes / 2;
-        if is_full && (number - start) as u64 >= MIN_FAN_IN {
-            groups.push(start..number);
-            (start, held) = (number, 0);
-        }
-        held = held.saturating_add(more);
-    }
-    groups.push(start..sizes.len());
+        (of_one.saturating_sub(USUAL_CHUNK_BYTES) / 2).clamp(MIN_RANGE_BYTES, MAX_RANGE_BYTES);
+    let held: Vec<u64> = (sizes.iter())
+        .map(|size| held_bytes(*size, range_bytes))
+        .collect();
     Grouping {
         range_bytes,
-        groups,
+        groups: within(memory_bytes / 2, &held, MIN_FAN_IN),
     }
+}
+
+/// Neighbours that together hold at most this much memory, but at least this number of them.
+fn within(memory_bytes: u64, held: &[u64], least: u64) -> Vec<Range<usize>> {
+    let (mut groups, mut start, mut sum) = (Vec::new(), 0, 0_u64);
+    for (number, more) in held.iter().enumerate() {
+        let is_full = sum.saturating_add(*more) > memory_bytes;
+        if is_full && (number - start) as u64 >= least {
+            groups.push(start..number);
+            (start, sum) = (number, 0);
+        }
+        sum = sum.saturating_add(*more);
+    }
+    groups.push(start..held.len());
+    groups
 }
 
 /// How many bytes a stream over this many bytes holds: a range, the one after it, and a chunk.
 fn held_bytes(size: u64, range_bytes: u64) -> u64 {
-    size.min(2 * range_bytes) + CHUNK_BYTES
+    size.min(2 * range_bytes) + USUAL_CHUNK_BYTES
 }
 
 #[cfg(test)]

@@ -15,7 +15,11 @@ const READ_BUFFER_BYTES: usize = 128 << 10;
 
 /// A run that was written and not read back yet.
 #[derive(Debug)]
-pub(crate) struct Run(File);
+pub(crate) struct Run {
+    file: File,
+    /// How many bytes its largest chunk has after decompression.
+    largest_chunk: usize,
+}
 
 impl Run {
     /// Writes all entries to a file without a name in `folder`. `bytes` counts the written bytes.
@@ -26,29 +30,41 @@ impl Run {
     ) -> Result<Self, E> {
         let mut output = BufWriter::new(tempfile::tempfile_in(folder)?);
         let mut chunks = ChunkWriter::new()?;
+        let mut largest_chunk = 0;
         let mut put = |chunk: &[u8]| {
             bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
             output.write_all(chunk)
         };
         for entry in entries {
             if chunks.push(&entry?) {
+                largest_chunk = largest_chunk.max(chunks.plain_bytes());
                 put(chunks.take()?.0)?;
             }
         }
         if !chunks.is_empty() {
+            largest_chunk = largest_chunk.max(chunks.plain_bytes());
             put(chunks.take()?.0)?;
         }
         let file = output
             .into_inner()
             .map_err(io::IntoInnerError::into_error)?;
-        Ok(Self(file))
+        Ok(Self {
+            file,
+            largest_chunk,
+        })
+    }
+
+    /// How many bytes of memory the run takes while it is merged, at most: a read buffer, a chunk
+    /// before and after decompression, and a copy of an entry, which may be as long as the chunk.
+    pub(crate) fn merged_bytes(&self) -> usize {
+        READ_BUFFER_BYTES + 3 * self.largest_chunk
     }
 
     /// Reads the entries back.
     pub(crate) fn read(mut self) -> io::Result<RunReader> {
-        self.0.rewind()?;
+        self.file.rewind()?;
         Ok(RunReader {
-            input: BufReader::with_capacity(READ_BUFFER_BYTES, self.0),
+            input: BufReader::with_capacity(READ_BUFFER_BYTES, self.file),
             chunk: ChunkEntries::default(),
         })
     }

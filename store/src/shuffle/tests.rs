@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::memory::InMemory;
@@ -162,7 +163,7 @@ impl Bench {
         partition: u32,
         memory_bytes: usize,
     ) -> Result<Vec<String>, ShuffleError> {
-        let slices = load_slice(storage, index, shape, partition);
+        let slices = load_slices(storage, index, shape, partition);
         let slices = self.runtime.block_on(slices).map_err(ShuffleError::Store)?;
         let merger = self.programs.reduce.merger().unwrap();
         let reader = self.reader(storage, memory_bytes);
@@ -565,47 +566,68 @@ fn a_reducer_asks_for_one_slice_and_its_ranges_and_each_index_is_read_once() {
     assert_eq!(count(2), 25 * 3 + 24, "only ranges with entries are read");
 }
 
+/// Every read of an object whose name contains this text has this fate.
+fn reads_of(text: &'static str, fate: fn() -> Trick) -> Tricks {
+    Arc::new(move |call, path| {
+        let is_meant = call == "get" && path.as_ref().contains(text);
+        let trick = if is_meant { fate() } else { Trick::Pass };
+        Box::pin(std::future::ready(trick))
+    })
+}
+
 #[test]
 fn one_unreadable_file_stays_open_in_a_merged_index_and_a_store_that_answers_nothing_is_an_error() {
     let bench = Bench::new();
     let inner = Arc::new(InMemory::new());
-    let failing = |failing: &'static str| -> Tricks {
-        Arc::new(move |call, path| {
-            let fails = call == "get" && path.as_ref().contains(failing);
-            let trick = if fails { Trick::Deny } else { Trick::Pass };
-            Box::pin(std::future::ready(trick))
-        })
-    };
     let mappers = [vec![(1, 1)], vec![], vec![(1, 2)], vec![(2, 3)]];
-    let good = job(tricky(&inner, failing("nothing")));
+    let good = job(tricky(&inner, damaging(None)));
     let outputs = outputs(&bench, &good, &mappers, usize::MAX);
-    let publish = |storage: &JobStorage| {
-        let publish = publish_index(storage, Epoch(1), 0, shape(&outputs), &outputs);
+    let publish = |tricks: Tricks| {
+        let storage = job(tricky(&inner, tricks).with_retry_time(Duration::ZERO));
+        let publish = publish_index(&storage, Epoch(1), 0, shape(&outputs), &outputs);
         bench.runtime.block_on(publish)
     };
-    let one = job(tricky(&inner, failing("data/0/2/")));
-    let index = publish(&one).unwrap();
-    for partition in 0..PARTITIONS {
-        let load = load_slice(&good, &index, shape(&outputs), partition);
-        let open = bench.runtime.block_on(load).unwrap();
-        let open: Vec<u32> = (open.iter().filter(|slice| slice.entry.is_none()))
-            .map(|slice| slice.producer.task.shard.0)
-            .collect();
-        assert_eq!(open, [2], "every partition has to ask the file itself");
+    let fates: [fn() -> Trick; 2] = [|| Trick::Deny, || Trick::Fail];
+    for fate in fates {
+        let list = publish(reads_of("data/0/2/e1a1/shuffle", fate)).unwrap();
+        for partition in 0..PARTITIONS {
+            let load = load_slice(&good, "data/0/index-e1-0", shape(&outputs), partition);
+            let slices = bench.runtime.block_on(load).unwrap();
+            let open = slices.iter().filter(|slice| slice.entry.is_none());
+            let open: Vec<u32> = open.map(|slice| slice.producer.task.shard.0).collect();
+            assert_eq!(open, [2], "every partition has to ask the file itself");
+        }
+        let read = (0..PARTITIONS).flat_map(|partition| {
+            let read = bench.read_published(&good, &list, shape(&outputs), partition, 0);
+            read.unwrap()
+        });
+        let mut read: Vec<String> = read.collect();
+        read.sort();
+        assert_eq!(read, expected(&mappers));
     }
+    let error = publish(reads_of("data/0/", || Trick::Fail)).unwrap_err();
+    assert!(error.is_transient(), "{error}");
+}
+
+#[test]
+fn a_reducer_without_a_merged_index_asks_the_files_as_in_release_0_1_0() {
+    let bench = Bench::new();
+    let storage = job(Stores::in_memory());
+    let mappers = [vec![(1, 1), (2, 5)], vec![], vec![(1, 2)]];
+    let outputs = outputs(&bench, &storage, &mappers, usize::MAX);
+    let listed = publish_stage(&storage, Epoch(1), StageId(0), 0, &outputs);
+    let list = bench.runtime.block_on(listed).unwrap();
     let read = (0..PARTITIONS).flat_map(|partition| {
-        let read = bench.read_published(&good, &index, shape(&outputs), partition, 0);
+        let read = bench.read_published(&storage, &list, shape(&outputs), partition, 0);
         read.unwrap()
     });
     let mut read: Vec<String> = read.collect();
     read.sort();
     assert_eq!(read, expected(&mappers));
-    let none = job(tricky(&inner, failing("data/0/")));
-    let error = publish(&none).unwrap_err().to_string();
-    assert!(
-        error.starts_with("reading s3://b/jobs/uid/data/0/0/e1a1/shuffle: "),
-        "{error}"
-    );
+    // And a program of that release reads what is published now.
+    let list = bench.publish(&storage, &outputs);
+    let loaded = bench.runtime.block_on(load_stage(&storage, &list));
+    assert_eq!(loaded.unwrap(), outputs);
 }
 
 #[test]
@@ -662,12 +684,13 @@ fn any_damage_to_a_merged_index_is_named_and_never_gives_fewer_records() {
     let bench = Bench::new();
     let storage = job(Stores::in_memory());
     let outputs = outputs(&bench, &storage, &[vec![(1, 1)], vec![(2, 2)]], usize::MAX);
-    let index = bench.publish(&storage, &outputs);
-    assert_eq!(index, "data/0/index-e1-0");
+    let list = bench.publish(&storage, &outputs);
+    assert_eq!(list, "data/0/outputs-e1-0");
+    let index = "data/0/index-e1-0";
     let object = format!("{index}-0");
     let good = content(&bench, &storage, &object);
     let slice = good.len() / PARTITIONS as usize;
-    let load = |partition| load_slice(&storage, &index, shape(&outputs), partition);
+    let load = |partition| load_slice(&storage, index, shape(&outputs), partition);
     for at in 0..good.len() {
         let mut bad = good.to_vec();
         bad[at] ^= 1;
@@ -686,6 +709,15 @@ fn any_damage_to_a_merged_index_is_named_and_never_gives_fewer_records() {
     assert!(bench.runtime.block_on(load(0)).is_err());
     replace(&bench, &storage, &object, good[..good.len() - 1].to_vec());
     assert!(bench.runtime.block_on(load(0)).is_err(), "it is too short");
+    // The files can be read without it.
+    let read = bench.read_published(&storage, &list, shape(&outputs), 0, 0);
+    let rest = (1..PARTITIONS).flat_map(|partition| {
+        let read = bench.read_published(&storage, &list, shape(&outputs), partition, 0);
+        read.unwrap()
+    });
+    let mut read: Vec<String> = read.unwrap().into_iter().chain(rest).collect();
+    read.sort();
+    assert_eq!(read, expected(&[vec![(1, 1)], vec![(2, 2)]]));
 }
 
 proptest! {

@@ -51,8 +51,7 @@ impl<'p> ShuffleWriter<'p> {
     fn spill(&mut self) -> Result<(), ShuffleError> {
         let run = self.folder.write(self.combiner.drain_sorted().map(Ok))?;
         self.has_spilled = true;
-        self.spilled.push_run(run);
-        Ok(())
+        self.spilled.push_run(run)
     }
 
     /// Writes the file with `partitions` partitions. Returns its description for the ledger. If

@@ -89,6 +89,8 @@ async fn fault_3705_8080_a_coordinator_that_cannot_be_placed_again_is_followed_b
     label(&client, &node, &key, Some("here")).await?;
 
     let mut sum = SumJob::new("sum");
+    // Generation 2 has enough work to be seen before it ends.
+    sum.numbers = 100;
     sum.more = "  retries: { coordinatorTimeout: 10s, backoff: { initial: 1s } }\n".to_owned();
     let manifest = sum.manifest(&namespace).replace(
         "  coordinator:\n",

@@ -35,6 +35,9 @@ pub(super) struct Client {
     process: Option<Process>,
     /// Puts that were answered but not executed. This happens only if a mistake is seeded.
     deferred_puts: DeferredPuts,
+    /// Whether the seeded mistake takes a read that ends too early for a changed object. Decided
+    /// when the client is made, because some reads run on threads on which nothing is seeded.
+    mistakes_short_for_changed: bool,
 }
 
 impl Client {
@@ -188,8 +191,7 @@ impl ObjectStore for Client {
         'b: 'c,
     {
         let path = location.clone();
-        let mistakes_short_for_changed =
-            options.range.is_some() && defect::is(Defect::ShortReadNotRepeated);
+        let mistakes_short_for_changed = options.range.is_some() && self.mistakes_short_for_changed;
         Box::pin(self.call(
             Kind::Read,
             "get",
@@ -345,6 +347,7 @@ pub(super) fn stores(
             server: Arc::clone(server),
             process: process.cloned(),
             deferred_puts: DeferredPuts::default(),
+            mistakes_short_for_changed: defect::is(Defect::ShortReadNotRepeated),
         };
         stores.with_store(bucket, Store::remote(Arc::new(client)))
     })

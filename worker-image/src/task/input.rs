@@ -12,7 +12,7 @@ use zephyr_engine::pipeline::{Format, Source};
 use zephyr_engine::plan::Stage;
 use zephyr_engine::record::{Record, RecordParser};
 use zephyr_store::formats::{FileReader, LinePlace, ReadError, ReadLimits, source_format};
-use zephyr_store::shuffle::{IndexShape, ShuffleError, ShuffleReader, Slice, load_slice};
+use zephyr_store::shuffle::{IndexShape, ShuffleError, ShuffleReader, Slice, load_slices};
 use zephyr_store::storage::{InputFile, Location, ObjectReader, ReadCounter};
 
 use crate::task::context::TaskContext;
@@ -272,7 +272,7 @@ pub(super) fn read_shuffle(
     take: &mut Taker<'_>,
 ) -> Result<(), TaskError> {
     let partition = task.task.shard.0;
-    let slices = load_slices(context, stage, partition, outputs)?;
+    let slices = slices_of_stages(context, stage, partition, outputs)?;
     let reader = shuffle_reader(context, stage, stage.shards, counters);
     let streams = reader.partition(merger, partition, slices)?;
     let input = task.task.to_string();
@@ -312,7 +312,7 @@ pub(super) fn shuffle_reader(
 
 /// Where the files of all stages that the stage reads have a partition, in order. Each stage writes
 /// as many partitions as this one has shards.
-fn load_slices(
+fn slices_of_stages(
     context: &TaskContext,
     stage: &Stage,
     partition: u32,
@@ -336,12 +336,12 @@ fn load_slices(
             tasks: written.map_or(0, |stage| stage.shards),
             partitions: stage.shards,
         };
-        if !shape.may_be_at(path) {
+        if !path.starts_with(&format!("data/{}/", from.0)) {
             return Err(TaskError::FollowAssignment(format!(
-                "{path} is no index of stage {from}"
+                "{path} is no list of outputs of stage {from}"
             )));
         }
-        let loaded = load_slice(&setup.storage, path, shape, partition);
+        let loaded = load_slices(&setup.storage, path, shape, partition);
         slices.extend(setup.runtime.block_on(loaded).map_err(TaskError::Store)?);
     }
     Ok(slices)

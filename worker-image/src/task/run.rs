@@ -49,8 +49,8 @@ pub enum TaskInput {
     /// Its partition of each stage that its stage reads, merged together in this order; or, in a
     /// gathering stage, files of the stage before it.
     Shuffle {
-        /// For each of these stages: path, under the job's storage prefix, of its merged index, or
-        /// of the list of its files for a gathering stage.
+        /// For each of these stages: path, under the job's storage prefix, of the object that lists
+        /// its outputs. The merged index is beside it.
         outputs: Vec<String>,
     },
 }

@@ -199,7 +199,7 @@ fn an_assignment_with_too_few_or_foreign_shuffles_is_refused() {
         ),
         (
             vec![second, first],
-            "data/1/index-e1-0 is no index of stage 1",
+            "data/1/outputs-e1-0 is no list of outputs of stage 1",
         ),
     ] {
         let assignment = Assignment {
