@@ -28,8 +28,8 @@ const ENTRY_BYTES: usize = 48;
 /// How many bytes the checksum of a slice has.
 const CHECKSUM_BYTES: usize = 4;
 
-/// The most bytes of an object, if it has more than one slice. While a coordinator writes an object,
-/// it holds these bytes, and the entries in a form that is half as large again.
+/// The most bytes of an object, if it has more than one slice. While a coordinator writes an
+/// object, it holds these bytes, and the entries in a form that is half as large again.
 const OBJECT_BYTES: u64 = 16 << 20;
 
 /// How many files are asked for their index at a time.
@@ -82,9 +82,9 @@ impl IndexShape {
     }
 }
 
-/// Writes the merged index, and then the list of the outputs, which is recorded. Returns the path of
-/// the list. A program that does not know merged indexes reads the list, and so does a reducer if
-/// the merged index cannot be read.
+/// Writes the merged index, and then the list of the outputs, which is recorded. Returns the path
+/// of the list. A program that does not know merged indexes reads the list, and so does a reducer
+/// if the merged index cannot be read.
 pub async fn publish_index(
     storage: &JobStorage,
     epoch: Epoch,
@@ -109,8 +109,8 @@ pub async fn publish_index(
 }
 
 /// Where the files of a stage have a partition, without the files that have no entries for it.
-/// `list` is the path of the list of its outputs. If there is no merged index, or if it can never be
-/// read, the files' own indexes have to be asked.
+/// `list` is the path of the list of its outputs. If there is no merged index, or if it can never
+/// be read, the files' own indexes have to be asked.
 pub async fn load_slices(
     storage: &JobStorage,
     list: &str,

@@ -1,7 +1,7 @@
 //! The reader's side of a shuffle: turns parts of many files into a few sorted streams, within the
 //! memory of a task. Small parts are merged in memory, all at once. Otherwise the files are read in
-//! groups, and each group is merged into a run on the local disk while the next group is opened. How
-//! large the entries are is known only after a group was opened, so it may become several runs.
+//! groups, and each group is merged into a run on the local disk while the next group is opened.
+//! How large the entries are is known only after a group was opened, so it may become several runs.
 
 use std::ops::Range;
 
