@@ -172,7 +172,7 @@ impl ExecError {
         };
         let program = &self.program;
         let exists = program.starts_with('/') && std::path::Path::new(program).exists();
-        let allowed = "a program of the worker's image by its name or its absolute path, or a file of a volume of spec.workers.podTemplate";
+        let allowed = "a program of the worker's image by its name or its absolute path, or a file of spec.workers.mounts";
         match number {
             NOT_FOUND if exists => format!(
                 "{program:?} cannot be started: the program in its first line, after #!, does not exist or {program:?} is for another machine; put the interpreter first, such as [python3, {program}]"
