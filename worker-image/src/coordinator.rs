@@ -2,7 +2,7 @@
 //! once, plans, then runs the loop, and continues serving after the result.
 //!
 //! The engine makes all decisions. An error or a panic anywhere in this module ends the process;
-//! the next one resumes from the ledger.
+//! the next process resumes from the ledger.
 
 mod cleanup;
 mod dispatch;
@@ -62,12 +62,14 @@ use crate::metrics::CoordinatorMetrics;
 use crate::transport::server::serve;
 use crate::transport::token::{Token, TokenCheck, TokenError};
 
-/// Most events that wait for the loop. Senders wait if the queue is full, which limits the rate.
+/// How many events wait for the loop at most. A sender waits while the queue is full, which limits
+/// the rate.
 const INPUTS_QUEUED: usize = 1024;
-/// Most heartbeats that wait for the loop: several for each of 10,000 workers.
+/// How many heartbeats wait for the loop at most: several for each of 10,000 workers.
 const HEARTBEATS_QUEUED: usize = 65_536;
 
-/// How long one storage call is tried before the failure is shown; it is retried forever.
+/// How long a failing storage call is retried before status shows the failure. After that the call
+/// is still retried, forever.
 const STORAGE_RETRY_TIME: Duration = Duration::from_secs(10);
 
 /// Settings of a coordinator.
@@ -76,7 +78,7 @@ pub struct CoordinatorOptions {
     pub job: Arc<RunJob>,
     /// The token that opens sessions.
     pub token: Token,
-    /// The address of its server.
+    /// The socket on which its server accepts connections.
     pub listener: TcpListener,
     /// Counters for `/metrics`.
     pub metrics: CoordinatorMetrics,
@@ -163,8 +165,8 @@ pub async fn run(
     }
 }
 
-/// A coordinator without its server: plans, then runs the loop in the given way; `handle` then
-/// leads to the loop.
+/// Does the work of a coordinator without a server: plans, and then calls `run` with the loop. From
+/// then on `handle` contains the channels to the loop.
 pub(crate) async fn work(
     job: Arc<RunJob>,
     metrics: CoordinatorMetrics,

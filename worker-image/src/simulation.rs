@@ -42,8 +42,8 @@ use settings::Settings;
 
 /// Runs of the ledger in every CI run.
 const CI_LEDGER_SEEDS: u64 = 300;
-/// Runs a world on a clock that stands still while any task has work; `shown` names the world.
-/// Returns the result, or the error.
+/// Runs a simulation on a clock that stands still while any task has work. `shown` names the run,
+/// and is printed. Returns the result, or the error.
 fn on_paused_clock<T>(
     shown: &str,
     is_printing: bool,
@@ -68,7 +68,7 @@ fn on_paused_clock<T>(
 /// Whole jobs in every CI run.
 const CI_SEEDS: u64 = 120;
 
-/// Runs a job; its files must be those of an undisturbed run, byte by byte.
+/// Runs the job of a seed. Its files must be equal to those of an undisturbed run, byte by byte.
 fn run_whole(
     seed: u64,
     quiet: &mut BTreeMap<u64, BTreeMap<String, Bytes>>,

@@ -48,9 +48,9 @@ use self::session::SessionOptions;
 use self::slot::{Slot, SlotOptions};
 use crate::job::RunJob;
 
-/// Events that wait for the supervisor's loop, which waits for nothing else.
+/// How many events wait for the supervisor's loop at most.
 const EVENTS_QUEUED: usize = 256;
-/// Commands that wait for a slot: at most one `Run` and one `Stop`.
+/// How many commands have room in the queue of a slot. At most one `Run` and one `Stop` wait there.
 const COMMANDS_QUEUED: usize = 4;
 
 /// Why a worker did not start or ended.
@@ -191,7 +191,7 @@ fn has_commands(job: &RunJob) -> bool {
     steps.iter().any(|step| matches!(step, Step::Exec(_)))
 }
 
-/// The tasks that run the slots, and the channels to them.
+/// Starts one asynchronous task for each slot. Returns these tasks and the channels to the slots.
 fn start_slots(
     slots: u32,
     options: &Arc<SlotOptions>,
@@ -216,13 +216,13 @@ fn start_slots(
     (drivers, commands)
 }
 
-/// Slots end only after the supervisor; an earlier end means a panic.
+/// Waits until a slot ends. A slot that ends before the supervisor has panicked.
 async fn any_dies(drivers: &mut JoinSet<()>) {
     let ended = drivers.join_next().await;
     tracing::error!(?ended, "a task slot ended");
 }
 
-/// Files that killed processes of this pod left behind.
+/// Removes files that killed processes of this pod left behind.
 fn remove_leftovers(folder: &Path, name: &str) {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,

@@ -25,15 +25,15 @@ const REMOVAL_TIMEOUT: Duration = Duration::from_mins(1);
 /// parallel.
 const UPLOADS_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How many uploads are aborted at the same time: as many as the coordinator makes other storage
-/// calls.
+/// How many uploads are aborted at the same time. It is the same number as that of the
+/// coordinator's other storage calls.
 const UPLOADS_AT_ONCE: usize = 16;
 
 /// How long the marker may delay the result. It is one small write.
 const MARKER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the removal of other jobs' folders may delay the result. It is short, because this job
-/// does not need it.
+/// does not need that removal.
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The message in status while the clean-up runs.
@@ -65,7 +65,8 @@ pub(super) async fn clean_up(
     }
 }
 
-/// Returns the number of output files, or 0 for a failed job, whose result does not contain it.
+/// Returns the number of output files. The result of a failed job does not contain this number, so
+/// it is 0 then.
 pub(super) fn files_of(result: &JobResult) -> u32 {
     match result {
         JobResult::Succeeded { files, .. } => u32::try_from(*files).unwrap_or(u32::MAX),

@@ -13,10 +13,11 @@ use zephyr_store::storage::InputFile;
 use crate::convert::identity::to_wire;
 use crate::convert::wire::{file_to_wire, part_to_wire};
 
-/// Most tasks in one message: with their inputs well below the largest message.
+/// How many tasks one message contains at most. With their inputs, such a message is much smaller
+/// than the largest allowed message.
 const TASKS_PER_RUN: usize = 256;
-/// Most bytes of several tasks in one message: a task may read many files, whose names take up to
-/// 1 MiB.
+/// How many bytes several tasks in one message take at most. A single task may read many files,
+/// whose names take up to 1 MiB.
 const BYTES_PER_RUN: usize = 1 << 20;
 
 /// The source's shards.
@@ -182,7 +183,8 @@ pub(super) fn in_messages(tasks: Vec<RunTask>) -> Vec<Vec<RunTask>> {
     groups
 }
 
-/// One shuffle is sent as ever, so that any worker understands it.
+/// A single shuffle is sent in a field that every worker understands. Several shuffles need a newer
+/// field.
 fn shuffles(outputs: Vec<String>) -> Input {
     let mut inputs: Vec<ShuffleInput> = outputs
         .into_iter()

@@ -77,7 +77,7 @@ struct Tools {
     judge: Judge,
 }
 
-/// What the stages after a stage read of it.
+/// What a task of a later stage reads from the files of a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Readers {
     /// Each task reads one of this many partitions of all files.
@@ -92,7 +92,7 @@ pub(super) enum Call {
     Publish {
         /// The stage.
         stage: StageId,
-        /// How it is read.
+        /// How later stages read it.
         readers: Readers,
         /// How often the stage was published before.
         version: u32,
@@ -105,9 +105,9 @@ pub(super) enum Call {
     Discard(TaskAttempt, OutputFile),
     /// See `Effect::WriteManifest`.
     WriteManifest {
-        /// Those of the sink.
+        /// The files of the sink.
         files: Vec<(TaskAttempt, OutputFile)>,
-        /// All others.
+        /// All other final files.
         more: Vec<(TaskAttempt, OutputFile)>,
     },
 }
@@ -332,7 +332,7 @@ async fn publish(
     }
 }
 
-/// How the stages after a stage read it.
+/// Returns how later stages read the files of a stage.
 pub(super) fn readers(plan: &Plan, stage: StageId) -> Readers {
     let gathers = |other: &Stage| other.gathers().is_some() && other.reads().any(|id| id == stage);
     let written = plan.stages.get(stage.0 as usize);
@@ -358,8 +358,8 @@ async fn close(
     }
 }
 
-/// Returns what follows from a permanently failed call for the output: either the run cannot
-/// continue, or the job has lost its output.
+/// Returns what follows if a call for the output failed permanently: an error if the run cannot
+/// continue, an event if the job has lost its output.
 fn given_up(call: &str, error: OutputError) -> Result<Event, EffectError> {
     let message = error.to_string();
     if let OutputError::Store(source)

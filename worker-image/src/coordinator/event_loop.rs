@@ -68,7 +68,7 @@ pub(crate) struct EventLoop {
     pub(super) job: Arc<RunJob>,
     /// The runtime for all storage calls.
     pub(super) runtime: Handle,
-    /// Tasks that end with the loop.
+    /// Asynchronous tasks that are cancelled when the loop ends.
     pub(super) _storage_watch: JoinSet<()>,
     /// The removal of intermediate data after the job's end.
     pub(super) cleanup: JoinSet<()>,

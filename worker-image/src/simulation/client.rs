@@ -35,8 +35,9 @@ pub(super) struct Client {
     process: Option<Process>,
     /// Puts that were answered but not executed. This happens only if a mistake is seeded.
     deferred_puts: DeferredPuts,
-    /// Whether the seeded mistake takes a read that ends too early for a changed object. Decided
-    /// when the client is made, because some reads run on threads on which nothing is seeded.
+    /// Whether a read that ends too early is reported as a changed object, which is a mistake that
+    /// tests seed. This is set when the client is made, because some reads run on threads on which
+    /// nothing is seeded.
     mistakes_short_for_changed: bool,
 }
 

@@ -48,14 +48,15 @@ pub(super) struct SimulatedJob {
     pub(super) gather: Option<u32>,
     /// The lines of all final files together.
     pub(super) lines: Vec<String>,
-    /// How many records are skipped, by the number of the place.
+    /// How many records each place skips. The source is place 0, the first step is place 1.
     pub(super) skipped: BTreeMap<u32, u64>,
     /// Whether the skipped records are written to files below [`DEAD_LETTERS`].
     pub(super) has_dead_letters: bool,
 }
 
-/// Bad lines, with the number of the place that skips them: no JSON, a value that the first step
-/// cannot add to, and one that makes a sum fail behind another aggregate.
+/// Bad lines, each with the number of the place that skips it. The first line is not JSON. In the
+/// second, the first step cannot add to the value. In the third, the sum of the second step fails
+/// after another aggregate has accepted the record.
 const BAD_LINES: [(&str, u32); 3] = [
     ("{\"k\":", 0),
     ("{\"k\":1,\"v\":[]}", 1),
@@ -82,7 +83,7 @@ fn with_bad_lines(mut text: String, rng: &mut Rng, skipped: &mut BTreeMap<u32, u
     text
 }
 
-/// Source and steps skip bad records.
+/// Makes the source and all steps skip bad records.
 fn pass_over_bad_records(source: &mut Value, steps: &mut [Value], has_dead_letters: bool) {
     let on_error = |place: usize| {
         if has_dead_letters {
@@ -93,7 +94,7 @@ fn pass_over_bad_records(source: &mut Value, steps: &mut [Value], has_dead_lette
         }
     };
     source["files"]["onError"] = on_error(0);
-    // A text stays one, and the sum refuses it.
+    // A text stays a text, so that the sum refuses it.
     let map = "{k: .k, v: (.v + if .v | type == \"string\" then \"\" else 1 end)}";
     steps[0]["map"] = json!(map);
     for (place, step) in (1..).zip(steps) {

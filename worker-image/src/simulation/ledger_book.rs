@@ -13,7 +13,7 @@ use zephyr_store::ledger::{Kind, decode, decode_snapshot};
 struct EpochBook {
     writer: String,
     log: Vec<Vec<LogRecord>>,
-    /// The coordinator that wrote it.
+    /// The epoch of the coordinator that wrote the seal. `None` if there is no seal.
     sealed: Option<u64>,
 }
 

@@ -42,7 +42,7 @@ pub(super) enum Conduct {
     AnsweredFirst,
     /// It is answered, and executed after the next snapshot.
     Held,
-    /// It is executed, and after it the delayed puts.
+    /// It is executed, and after it the delayed puts are executed.
     Releasing,
 }
 

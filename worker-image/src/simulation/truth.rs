@@ -204,7 +204,8 @@ impl Truth {
         shuffled.collect()
     }
 
-    /// Records that committed tasks skipped, by the number of the place.
+    /// Returns how many records the committed tasks skipped, by the number of the place that
+    /// skipped them.
     pub(super) fn skipped(&self) -> BTreeMap<u32, u64> {
         let winners = self.state().winners(u64::MAX - 1);
         let mut skipped = BTreeMap::new();
@@ -322,14 +323,14 @@ impl State {
     }
 }
 
-/// The number of this class in messages.
+/// The number of the class "disruption" in messages.
 const DISRUPTION: i32 = FailureClass::Disruption as i32;
 
 fn is_final(path: &str) -> bool {
     path.split('/').next() == Some(OUTPUT)
 }
 
-/// Returns whether this is the claim that jobs write into the folder.
+/// Returns whether this is a file by which a job claims or completes the output folder.
 fn is_mark(path: &str) -> bool {
     path.ends_with(MANIFEST_NAME) || path.ends_with(STARTED_NAME)
 }

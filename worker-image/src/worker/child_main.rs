@@ -51,9 +51,9 @@ const TASKS_OF_A_THREAD: u32 = 256;
 /// supervisor.
 const OOM_SCORE: &str = "1000";
 
-/// Runs the child, or the guardian of a command, and returns its exit code if this process was
-/// started as one; otherwise returns `None` at once. Must be called first in `main` of every
-/// program that runs workers.
+/// If this process was started as a child or as the guardian of a command, runs that and returns
+/// its exit code. Otherwise returns `None` at once. Must be called first in `main` of every program
+/// that runs workers.
 pub fn child_main_if_requested() -> Option<ExitCode> {
     let argument = std::env::args_os().nth(1);
     if argument

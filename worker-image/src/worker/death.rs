@@ -45,7 +45,7 @@ pub(super) struct Death {
     pub oom_killed: bool,
     /// The worker's memory limit; 0 if there is none.
     pub memory_limit_bytes: u64,
-    /// Whether most of the memory was that of its commands.
+    /// Whether its commands used most of the memory.
     pub is_mostly_commands: bool,
     /// The last lines of its stderr.
     pub stderr_tail: String,

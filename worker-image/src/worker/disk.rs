@@ -53,7 +53,7 @@ impl DiskLimit {
         let look = || {
             let directory = Arc::clone(&directory);
             async move {
-                // If the blocking thread panics, there is no measurement.
+                // If the blocking thread panics, there is no result.
                 let look = tokio::task::spawn_blocking(move || held(&directory));
                 look.await.unwrap_or_default()
             }
@@ -67,7 +67,7 @@ impl DiskLimit {
     }
 }
 
-/// Measures repeatedly until the worker has to terminate, and returns how it terminates; Returns
+/// Measures repeatedly until the worker has to terminate, and returns how it terminates. Returns
 /// `None` if the sender of the request was dropped. If the last measurement was over the limit, the
 /// worker terminates because of the limit. Otherwise one more measurement is made, because the disk
 /// may have filled since.

@@ -15,8 +15,8 @@ use crate::task::exec::guardian::{below, processes};
 const RESERVE_SHARE: u64 = 10;
 /// How many bytes the reserve has at least, in a small container.
 const MIN_RESERVE_BYTES: u64 = 32 * 1024 * 1024;
-/// The interval between measurements while less than half of the limit is used. After that the
-/// interval is `LOOK_OFTEN`.
+/// The interval between measurements while less than half of the limit is used. If more is used,
+/// the interval is `LOOK_OFTEN`.
 const LOOK_SELDOM: Duration = Duration::from_millis(250);
 const LOOK_OFTEN: Duration = Duration::from_millis(10);
 /// How many bytes a page of memory has. `statm` counts pages. All supported platforms have pages of
@@ -27,9 +27,9 @@ const PAGE_BYTES: u64 = 4096;
 pub(super) struct MemoryWatch {
     limit_bytes: u64,
     watches_commands: bool,
-    /// Of each slot, with its commands.
+    /// The bytes that the process of each slot uses, including its commands.
     used: Vec<AtomicU64>,
-    /// Whether most of it is that of the commands.
+    /// Whether the commands of the slot use most of these bytes.
     mostly_commands: Vec<AtomicBool>,
 }
 
@@ -44,8 +44,8 @@ pub(super) enum Finding {
 
 impl MemoryWatch {
     /// Returns a watch of `slots` slots. A limit of 0 means that there is no limit. The processes
-    /// below a task's process are counted only if the job has commands, because all processes of
-    /// the machine are looked at for that.
+    /// below a task's process are counted only if the job has commands, because finding them
+    /// requires a look at all processes of the machine.
     pub(super) fn new(limit_bytes: u64, slots: u32, watches_commands: bool) -> Self {
         Self {
             limit_bytes,
@@ -72,7 +72,7 @@ impl MemoryWatch {
         self.judge(slot, bytes.saturating_add(commands), own)
     }
 
-    /// Whether most of what the slot's process takes is taken by its commands, as last measured.
+    /// Whether the slot's commands used most of the memory of the slot at the last measurement.
     pub(super) fn is_mostly_commands(&self, slot: u32) -> bool {
         let mostly = self.mostly_commands.get(slot as usize);
         mostly.is_some_and(|mostly| mostly.load(Ordering::Relaxed))
@@ -123,7 +123,7 @@ fn anonymous_bytes(process: u32) -> Option<u64> {
     parse(&fs::read_to_string(format!("/proc/{process}/statm")).ok()?)
 }
 
-/// The same for all processes below a process.
+/// Returns the sum of this memory of all processes below a process.
 fn bytes_below(process: u32) -> u64 {
     let Ok(root) = i32::try_from(process) else {
         return 0;

@@ -417,14 +417,14 @@ impl Supervisor {
     }
 }
 
-/// The slots that an attempt takes: at most all of this worker.
+/// Returns how many slots an attempt takes. It is at most the number of this worker's slots.
 fn slots_for(of_stages: &[u32], task: TaskAttempt, all: u32) -> u32 {
     let asked_for = of_stages.get(task.task.stage.0 as usize).copied();
     asked_for.unwrap_or(1).clamp(1, all.max(1))
 }
 
 impl State {
-    /// The slots that are taken by what runs or is being stopped.
+    /// Returns how many slots are taken by attempts that run or are being stopped.
     fn slots_taken(&self, all: u32) -> u32 {
         let taken = self.occupations.iter().map(|occupation| match occupation {
             Occupation::Idle => 0,
