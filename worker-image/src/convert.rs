@@ -1,5 +1,5 @@
-//! The only place where two of the three type families meet: CRD types, wire types and core types.
-//! Decides nothing.
+//! Converts between the three families of types: CRD types, wire types and core types. All such
+//! conversions are in this folder. Decides nothing.
 
 pub mod identity;
 pub mod pipeline;

@@ -12,11 +12,11 @@ pub(crate) enum Defect {
     /// Records are acknowledged before their object is put.
     #[cfg(test)]
     AckBeforeThePut,
-    /// A snapshot is put before the merged objects to which it refers: a process that dies in
-    /// between leaves an incomplete snapshot.
+    /// A snapshot is put before the merged objects to which it refers. If the process dies after
+    /// the snapshot and before these objects, the snapshot is incomplete.
     #[cfg(test)]
     SnapshotHalfWritten,
-    /// A worker completes its upload to the final name by itself.
+    /// A worker completes the upload of a final file, which only the coordinator may do.
     FinalFileCompletedByTheWorker,
     /// A read that ends too early counts as a changed object.
     #[cfg(test)]

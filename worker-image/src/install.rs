@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The name of the program in the folder.
 const PROGRAM: &str = "zephyr-worker";
-/// Where this image has the certificate authorities that it trusts, and their name in the folder.
+/// The file with the certificate authorities that this image trusts.
 const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 const AUTHORITIES_NAME: &str = "ca-certificates.crt";
 /// Everybody may read and run the program.

@@ -1,5 +1,5 @@
-//! The frozen job as this crate uses it: identities parsed, pipeline converted, storage opened by
-//! name. Reads no storage.
+//! Makes the run of a job from the frozen job: parses the identities, converts the pipeline, and
+//! makes the clients of the stores. Reads no storage.
 
 use std::path::Path;
 use std::time::Duration;
@@ -101,7 +101,8 @@ impl RunJob {
         Self::new(FrozenJob::from_json(text).map_err(|source| RunJobError::Parse { source })?)
     }
 
-    /// The same job with another retry time: how long a storage call is retried before it fails.
+    /// Returns the same job with another retry time, which is how long a storage call is retried
+    /// before it fails.
     pub fn with_retry_time(self, retry_time: Duration) -> Result<Self, RunJobError> {
         let stores = self.stores.with_retry_time(retry_time);
         let storage = JobStorage::new(

@@ -1,5 +1,6 @@
-//! A whole run in one process tree, with the same coordinator, the same supervisors and the same
-//! child processes, over loopback. For `kubectl-zephyr run`; needs no cluster. Prints nothing.
+//! Runs a whole job on this machine, for `kubectl-zephyr run`. Coordinator, supervisors and child
+//! processes are the same as in a cluster, and communicate over loopback. Needs no cluster. Prints
+//! nothing.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -59,7 +60,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct LocalOptions {
     /// Number of supervisors; at least 1.
     pub workers: u32,
-    /// Number of child processes of each; at least 1.
+    /// Number of child processes of each supervisor; at least 1.
     pub slots: u32,
     /// Memory for all children together; 0 if it is not known.
     pub memory_bytes: u64,
@@ -179,7 +180,7 @@ pub async fn run_local(job: FrozenJob, options: LocalOptions) -> Result<JobResul
         result => result,
     };
     for stop in stops {
-        // A worker that has ended need not be told.
+        // A worker that has ended does not need the message.
         let _gone = stop.send(());
     }
     let all_gone = async { while supervisors.join_next().await.is_some() {} };
@@ -189,9 +190,10 @@ pub async fn run_local(job: FrozenJob, options: LocalOptions) -> Result<JobResul
     result
 }
 
-/// Checks that the ledger does not lie among the inputs. On a local disk it can, because of links.
-/// In this case nothing may be written, because the next run would read it as input. The check is
-/// made here because the ledger is opened before the inputs are listed for the plan.
+/// Checks that the ledger is not in a folder from which the job reads. On a local disk, links can
+/// have this effect. In this case nothing may be written, because the next run would read the
+/// ledger as input. The check is made here because the ledger is opened before the inputs are
+/// listed for the plan.
 async fn ledger_is_apart(job: &RunJob) -> Result<(), PlacesError> {
     let spec = &job.frozen.spec;
     let mut inputs = Vec::new();
@@ -257,13 +259,14 @@ fn worker_ended(ended: Result<Result<(), WorkerError>, JoinError>) -> LocalError
     }
 }
 
-/// Calls the listener once there is a plan. If the plan cannot be read, nothing is shown of it.
+/// Calls the listener once there is a plan. If the plan cannot be read, the listener is not called.
 async fn show_plan(
     mut status: watch::Receiver<Status>,
     job: &RunJob,
     listener: &PlanListener,
 ) -> Infallible {
-    // What `wait_for` returns holds a lock, without which the status does not change.
+    // The value that `wait_for` returns holds a lock, and the status cannot change while it is
+    // held.
     let wait = status.wait_for(|now| now.snapshot.planned.is_some());
     let is_planned = wait.await.is_ok();
     if is_planned && let Ok(Some(plan)) = load_plan(&job.storage, false).await {
@@ -312,7 +315,8 @@ mod tests {
             told.lock().unwrap().push(snapshot.message.clone());
         });
         let following = tokio::spawn(async move { follow(status, &listener).await });
-        // Within the interval after the first one, and the last for a long time.
+        // This change comes soon after the first one, and no further change follows for a long
+        // time.
         tokio::time::sleep(PROGRESS_SPACING / 4).await;
         sender.send_replace(Status::storage_unavailable("denied"));
         tokio::time::sleep(PROGRESS_SPACING * 10).await;

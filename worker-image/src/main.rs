@@ -26,9 +26,9 @@ use zephyr_worker::{child_main_if_requested, telemetry};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Most connections that wait to be accepted. The system may allow fewer. A connection beyond the
-/// limit is tried again only after seconds, and the usual limit is 128. So without this number most
-/// of 10,000 workers that connect at once would wait.
+/// How many connections wait to be accepted at most. The system may allow fewer. The usual limit is
+/// 128, and a connection beyond the limit is tried again only after seconds. So with the usual
+/// limit, most of 10,000 workers that connect at once would have to wait.
 const CONNECTIONS_WAITING: u32 = 4_096;
 
 /// Runs one role of a job's generation. Started by the operator's pods.
@@ -159,7 +159,7 @@ fn run(arguments: Arguments) -> Result<(), MainError> {
             runtime(&mut Builder::new_multi_thread())?.block_on(coordinate(arguments))
         }
         Role::Install { folder } => install(&folder).map_err(MainError::Install),
-        // Supervisor and slots only pass messages on, which is cheapest on one thread.
+        // Supervisor and slots only pass messages on. One thread does this with the least overhead.
         Role::Worker(arguments) => {
             runtime(&mut Builder::new_current_thread())?.block_on(work(arguments))
         }
@@ -286,8 +286,8 @@ fn listen(address: SocketAddr) -> Result<TcpListener, MainError> {
     listen().map_err(|source| MainError::Listen { address, source })
 }
 
-/// The probes are answered by a separate task; if that ends, the process ends because nobody
-/// answers the probes.
+/// Answers the probes in a separate asynchronous task. If that task ends, no probe is answered any
+/// more, and Kubernetes restarts the container.
 fn serve_admin(address: SocketAddr, ready: Ready, registry: Registry) -> Result<(), MainError> {
     let listener = listen(address)?;
     tokio::spawn(async move {

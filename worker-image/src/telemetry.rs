@@ -16,8 +16,8 @@ pub fn start_json(default: &str) {
     }
 }
 
-/// Logs as plain text without time and colour, because the supervisor logs each line again with its
-/// own.
+/// Logs as plain text without times and colours. The supervisor logs each line again and adds its
+/// own time.
 pub fn start_plain(default: &str) {
     let started = tracing_subscriber::fmt()
         .without_time()

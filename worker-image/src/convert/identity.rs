@@ -1,5 +1,5 @@
-//! Converts identities between wire and core types: a part that is missing or invalid is an error
-//! that names it. There are no defaults.
+//! Converts identities between wire and core types. If a part is missing or invalid, this is an
+//! error that names the part. There are no defaults.
 
 use zephyr_engine::coordinator::counters::CounterNameError;
 use zephyr_engine::id::{
@@ -64,7 +64,7 @@ pub enum WireError {
     OtherJob {
         /// The message.
         message: &'static str,
-        /// The uid it carries, cut to 64 characters.
+        /// The uid in the message, cut to 64 characters.
         got: String,
         /// The uid of this job.
         expected: JobUid,
@@ -74,14 +74,14 @@ pub enum WireError {
     OtherGeneration {
         /// The message.
         message: &'static str,
-        /// The generation it carries.
+        /// The generation in the message.
         got: u32,
         /// The generation of this process.
         expected: Generation,
     },
 }
 
-/// The run to which this process belongs: every message must carry it.
+/// The run to which this process belongs. Every message must name this run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunIdentity {
     /// The job.

@@ -22,7 +22,7 @@ use zephyr_store::formats::{self, ReadLimits};
 /// contains one was changed by hand.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PipelineError {
-    /// A choice with no field or with several fields set.
+    /// Exactly one of several fields must be set, and none or more than one is.
     #[error("{path}: {count} of its fields are set (got {got:?}); exactly one of {allowed} is")]
     NotOne {
         /// The path in the manifest.
@@ -49,7 +49,7 @@ pub enum PipelineError {
         #[source]
         source: zephyr_crds::quantity::QuantityError,
     },
-    /// A share that is not a percentage.
+    /// A share of bad records is not a percentage.
     #[error("{path}: is not a percentage; a number from 0 to 100 with at most four decimal places")]
     Percent {
         /// The path in the manifest.
@@ -64,7 +64,7 @@ pub enum PipelineError {
         #[source]
         source: std::sync::Arc<ItemError>,
     },
-    /// A named value that cannot be written as JSON.
+    /// A named value cannot be written as JSON.
     #[error("spec.pipeline.values.{name}: cannot be written as JSON")]
     Value {
         /// Its name.
@@ -151,7 +151,7 @@ fn sink(spec: &PipelineSpec) -> Result<Sink, PipelineError> {
     })
 }
 
-/// The places that pass over bad records.
+/// Returns the places that skip bad records.
 fn on_errors(spec: &PipelineSpec) -> Result<OnErrors, PipelineError> {
     let source = spec.source.files.iter();
     let source = source.map(|files| (Origin::Source, &files.on_error));
@@ -288,7 +288,7 @@ fn command(spec: &ExecSpec) -> Exec {
     }
 }
 
-/// `a.b` is the key `b` in the value of the key `a`.
+/// Splits the names of columns at dots: `a.b` is the key `b` in the value of the key `a`.
 fn paths(columns: &[String]) -> Vec<Vec<String>> {
     columns
         .iter()
@@ -329,7 +329,7 @@ fn aggregate(path: String, spec: &AggregateSpec) -> Result<Aggregate, PipelineEr
     only(path, found, "count, sum, min, max, avg, collect")
 }
 
-/// Returns the only field that is set; an error if none or several are.
+/// Returns the only field that is set. It is an error if none or several are set.
 fn only<T, const N: usize>(
     path: String,
     fields: [(&'static str, Option<T>); N],

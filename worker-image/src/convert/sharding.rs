@@ -23,8 +23,8 @@ pub enum SourceError {
     Sharding(ShardingError),
 }
 
-/// The planned source of a pipeline that reads these files, and the parts of its shards: none if
-/// each shard is one whole file.
+/// Plans the source of a pipeline that reads these files. Returns the planned source and the parts
+/// of files that each shard reads. The list of parts is empty if each shard is one whole file.
 ///
 /// # Errors
 /// The sizes in the manifest make too many shards.
@@ -54,7 +54,7 @@ fn listed(file: &InputFile, set: Option<Format>) -> ListedFile {
     ListedFile {
         bytes: file.size,
         name_bytes: file.uri.len() + version.len(),
-        // A listing with a file of another format was refused.
+        // If a file had another format, the listing was refused before.
         format: set
             .or_else(|| source_format(&file.uri).ok())
             .unwrap_or(Format::Jsonl),

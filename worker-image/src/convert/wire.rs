@@ -1,5 +1,5 @@
-//! Converts session messages between wire and core types. A missing part is an error that names it;
-//! nothing is invented. Knows no stream.
+//! Converts session messages between wire and core types. If a part is missing, this is an error
+//! that names the part. There are no defaults. This module does not use streams.
 
 use std::collections::BTreeMap;
 
@@ -179,8 +179,8 @@ pub fn task_done(done: wire::TaskDone) -> Result<(TaskAttempt, TaskOutput), Wire
     ))
 }
 
-/// Reads what a task produced besides the file of its records. More entries about bad records than
-/// a pipeline has places are dropped.
+/// Reads what a task produced besides the file of its records. A report about bad records has at
+/// most as many entries as a pipeline has places. Further entries are dropped.
 fn more(
     task: TaskAttempt,
     bad: Vec<wire::BadRecords>,
@@ -230,7 +230,7 @@ fn read_counters(counters: Vec<wire::Counter>) -> Result<Vec<(CounterName, u64)>
                 allowed: "allowed are 0 to 9007199254740991",
             });
         }
-        // A name that comes twice has the last count; our own workers send no name twice.
+        // If a name occurs twice, its last count is used. Our own workers send each name once.
         read.insert(name, count);
     }
     Ok(read.into_iter().collect())
@@ -276,7 +276,7 @@ fn file_place(task: TaskAttempt, place: wire::output_file::Place) -> Result<File
         Place::Multipart(wire::MultipartPlace { uri, upload, parts }) => {
             FilePlace::from(FinalPlace::Multipart {
                 uri: there("uri of the upload", uri)?,
-                // May be empty: on Azure an upload has no name.
+                // The name of the upload may be empty, because uploads on Azure have no names.
                 upload,
                 parts,
             })
@@ -389,7 +389,7 @@ pub fn to_failed(task: TaskAttempt, failure: TaskFailure) -> wire::Failed {
     }
 }
 
-/// A value of a newer release that this one does not know is treated as absent.
+/// Reads the cause of a disruption. A value that this release does not know is treated as absent.
 fn setback(number: i32) -> Option<Setback> {
     match wire::Setback::try_from(number) {
         Ok(wire::Setback::DiskFull) => Some(Setback::DiskFull),
@@ -406,7 +406,7 @@ fn to_setback(setback: Option<Setback>) -> wire::Setback {
         Some(Setback::ObjectUnavailable) => wire::Setback::ObjectUnavailable,
         Some(Setback::StoreAway) => wire::Setback::StoreAway,
         Some(Setback::WorkerUnhealthy) => wire::Setback::WorkerUnhealthy,
-        // A worker never reports these: the coordinator itself finds them.
+        // A worker never reports these causes, because only the coordinator finds them.
         Some(Setback::InputLost | Setback::InputReplaced) | None => wire::Setback::Unspecified,
     }
 }
@@ -430,7 +430,7 @@ pub fn part_to_wire(file: &InputFile, from: u64, to: u64) -> wire::FilePart {
     }
 }
 
-/// Reads the parts of a shard. Several parts are whole files.
+/// Reads the parts of a shard. If there are several parts, each must be a whole file.
 fn input_parts(parts: Vec<wire::FilePart>) -> Result<Vec<InputPart>, WireError> {
     let message = "Run";
     let missing = |part| WireError::Missing { message, part };
@@ -454,7 +454,7 @@ fn input_parts(parts: Vec<wire::FilePart>) -> Result<Vec<InputPart>, WireError> 
     parts.into_iter().map(read).collect()
 }
 
-/// Reads what the plan's source consists of.
+/// Reads the properties of the source on which the plan depends.
 pub fn planned_source(
     shards: u32,
     shuffle_shards: u32,

@@ -37,7 +37,7 @@ struct Counted {
 }
 
 impl BadBook {
-    /// For an attempt of a task of this stage, with nothing counted.
+    /// Returns an empty book for an attempt of a task of this stage.
     pub(super) fn new(plan: &Plan, stage: &Stage) -> Self {
         let places = plan.origins(stage).into_iter().filter_map(|origin| {
             let on_error = plan.on_errors.get(&origin)?;
@@ -91,8 +91,8 @@ impl BadBook {
         }
     }
 
-    /// What is reported. A place is left out if nothing was skipped there and the job does not
-    /// limit the share.
+    /// Returns the entries of the report. A place has no entry if nothing was skipped there and the
+    /// job does not limit the share of bad records.
     pub(super) fn finish(self) -> Vec<BadRecords> {
         let said = self.places.into_iter().filter_map(|(origin, counted)| {
             let matters = counted.skipped > 0 || counted.has_share;

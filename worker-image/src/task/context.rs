@@ -42,7 +42,8 @@ pub struct TaskSetup {
     pub source_format: Option<Format>,
     /// The files of the tables.
     pub tables: TableFiles,
-    /// How they are read, by the table's name; default: by their extension.
+    /// The format of each table's files, by the table's name. If a table is not in this map, the
+    /// extension of its files determines the format.
     pub table_formats: BTreeMap<String, Format>,
     /// The job's folder.
     pub storage: JobStorage,
@@ -143,7 +144,7 @@ pub(super) struct LoadedVariables {
 }
 
 impl TaskContext {
-    /// Checks what can be checked before any task runs.
+    /// Makes the context. Fails if the sink's path or the spill folder cannot be used.
     pub fn new(setup: TaskSetup) -> Result<Self, TaskContextError> {
         output_path(&setup.sink_path, 0, 1).map_err(TaskContextError::ParseSinkPath)?;
         if !setup.spill_folder.is_dir() {
@@ -166,7 +167,8 @@ impl TaskContext {
         stages.any(|stage| stage.commands().next().is_some())
     }
 
-    /// The stage's steps, compiled once; reads the tables first, once.
+    /// Returns the compiled steps of the stage. The first call for a stage compiles them. The first
+    /// call for any stage also reads the tables.
     pub(super) fn program(
         &self,
         stage: &Stage,

@@ -66,7 +66,7 @@ pub(super) struct DeadLetters {
 }
 
 impl DeadLetters {
-    /// For an attempt of a task of this stage.
+    /// Returns the dead letters of an attempt that runs a task of this stage. No file is begun yet.
     pub(super) fn new(context: &TaskContext, stage: &Stage) -> Self {
         let paths = dead_letter_paths(&context.setup.plan, stage);
         Self {
@@ -156,14 +156,16 @@ fn head(reason: &Reason<'_>) -> String {
     )
 }
 
-/// The members of the JSON object for a line: `record` with the text, or `base64` if the line is
-/// not UTF-8; also `cut` if this is not the whole line.
+/// Returns the members of the JSON object for a line. The member `record` has the text of the line,
+/// or the member `base64` has its bytes if the line is not UTF-8. If this is not the whole line,
+/// there is also the member `cut`.
 fn line_text(bytes: &[u8], is_whole: bool) -> String {
     let shown = &bytes[..bytes.len().min(MAX_TEXT_BYTES)];
     let is_cut = !is_whole || shown.len() < bytes.len();
     let text = match std::str::from_utf8(shown) {
         Ok(text) => Some(text),
-        // The only fault is that the last character is cut off.
+        // The text is valid except for its last character, which is incomplete because the line was
+        // cut.
         Err(error) if is_cut && error.error_len().is_none() => {
             std::str::from_utf8(&shown[..error.valid_up_to()]).ok()
         }

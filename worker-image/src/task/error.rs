@@ -1,4 +1,5 @@
-//! Why an attempt failed, and whose fault it was. Decides the class; budgets are the coordinator's.
+//! Why an attempt failed, and whose fault it was. Decides the class of the failure. The coordinator
+//! decides what the failure is charged to.
 
 use zephyr_engine::coordinator::Setback;
 use zephyr_engine::coordinator::record::FailureClass;
@@ -12,9 +13,11 @@ use zephyr_store::storage::StorageError;
 use crate::task::exec::ExecError;
 use crate::task::tables::TableError;
 
-/// The longest reported sentence: it goes into the ledger and into a Kubernetes event.
+/// How many characters a reported sentence has at most. It becomes part of the ledger and of a
+/// Kubernetes event.
 const MAX_ERROR_CHARS: usize = 1000;
-/// The same for a command, whose sentence contains the end of its standard error.
+/// The same limit for the failure of a command. Its sentence contains the end of the command's
+/// standard error.
 const MAX_COMMAND_ERROR_CHARS: usize = MAX_ERROR_CHARS + 4096;
 
 /// Why an attempt failed, as reported.
@@ -129,7 +132,8 @@ fn class(error: &TaskError) -> FailureClass {
         TaskError::WriteOutput(WriteError::Compress { .. })
         | TaskError::FollowAssignment(_)
         | TaskError::Bug(_) => FailureClass::Application,
-        // The producer runs again, and this task too; neither is at fault.
+        // The task that wrote the shuffle file runs again, and so does this task. Neither of them
+        // is at fault.
         TaskError::Shuffle(ShuffleError::LoseInput { .. } | ShuffleError::Spill(_)) => {
             FailureClass::Disruption
         }
@@ -157,8 +161,8 @@ impl TaskError {
     }
 }
 
-/// The cause of a disruption. Whether a failed store answers other calls is not known here: see
-/// `run`.
+/// Returns the cause of a disruption. This function does not know whether the store answers other
+/// calls; `run` finds that out.
 fn setback(error: &TaskError) -> Setback {
     match error.of_storage() {
         Some(error) if error.is_full_disk() => Setback::DiskFull,
@@ -178,8 +182,9 @@ fn of_operator(error: &OperatorError) -> FailureClass {
     }
 }
 
-/// Errors that may disappear are the infrastructure's fault; permanent errors (no such object,
-/// access denied, changed since it was listed) must not be retried forever.
+/// Returns the class of an error of the store. If the error may disappear, the infrastructure is at
+/// fault. A permanent error (no such object, access denied, an object that changed since it was
+/// listed) must not be retried forever.
 fn of_store(error: &StorageError) -> FailureClass {
     if error.is_transient() {
         FailureClass::Disruption

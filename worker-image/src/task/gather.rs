@@ -1,5 +1,5 @@
 //! One attempt of a gathering stage: merges shuffle files of neighbouring tasks into one with the
-//! same partitions, so that each reducer reads fewer and larger ranges. Records are not touched.
+//! same partitions, so that each reducer reads fewer and larger ranges. Records are not changed.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::task::error::TaskError;
 use crate::task::input::shuffle_reader;
 use crate::task::run::{ProgressCounters, TaskInput};
 
-/// Merges the files of `files` neighbouring tasks.
+/// Merges the shuffle files of `files` neighbouring tasks into one.
 pub(super) fn gather(
     context: &TaskContext,
     stage: &Stage,
@@ -52,7 +52,7 @@ pub(super) fn gather(
     })
 }
 
-/// The files that this task reads, of all that the stage before it wrote.
+/// Selects the files that this task reads from all files that the stage before it wrote.
 fn own_files(
     context: &TaskContext,
     stage: &Stage,

@@ -20,11 +20,12 @@ use crate::task::dead_letter::LetterPlace;
 use crate::task::error::TaskError;
 use crate::task::run::{InputPart, ProgressCounters};
 
-/// Files of a shard that are opened before their turn, so that one does not wait for the first
-/// answer about each.
+/// How many files of a shard are opened before their turn, so that the task does not wait for the
+/// store's first answer about each file.
 const FILES_AHEAD: usize = 8;
 
-/// The most bytes of files that are opened before their turn: as many as one range of a large file.
+/// How many bytes the files that are opened before their turn have together at most: the size of
+/// one range of a large file.
 const BYTES_AHEAD: u64 = 8 << 20;
 
 /// Where a record was read, for messages and for the trace.
@@ -32,7 +33,8 @@ const BYTES_AHEAD: u64 = 8 << 20;
 pub(super) struct Place<'a> {
     /// The name of the file, or the name of another source.
     pub(super) input: &'a str,
-    /// The record: its line, or its number, from 1; or the position of its line.
+    /// The place of the record: the number of its line, its own number (both from 1), or the
+    /// position of its line in bytes.
     pub(super) number: u64,
     kind: PlaceKind,
 }
@@ -59,7 +61,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// The same for a dead letter.
+    /// Returns this place as a dead letter names it.
     pub(super) fn in_letter(&self) -> LetterPlace {
         match self.kind {
             PlaceKind::Byte => LetterPlace::Byte(self.number),
@@ -87,7 +89,7 @@ impl std::fmt::Display for Place<'_> {
     }
 }
 
-/// A line that is no record.
+/// A line that is not a record.
 pub(super) struct BadLine<'a> {
     /// What is wrong.
     pub(super) error: ReadError,
@@ -97,7 +99,7 @@ pub(super) struct BadLine<'a> {
     pub(super) is_whole: bool,
 }
 
-/// Receives a record, or a line that is none; returns whether to continue.
+/// Receives a record, or a line that is not a record. Returns whether to continue.
 pub(super) type Taker<'a> =
     dyn FnMut(Result<Record, BadLine<'_>>, Place<'_>) -> Result<bool, TaskError> + 'a;
 
@@ -127,7 +129,8 @@ pub(super) fn read_files(
         {
             let Some(part) = waiting.next() else { break };
             bytes_ahead += part.file.size;
-            // An error of this file counts only after the records of those before it.
+            // If this file cannot be opened, the error is reported only after all records of
+            // earlier files.
             opened.push_back((part, open_part(context, part, format, &limits, counters)));
         }
         let Some((part, reader)) = opened.pop_front() else {
@@ -187,7 +190,7 @@ pub(super) fn open_file(
     open_part(context, &whole, format, limits, counters)
 }
 
-/// Opens a part of a file, as [`open_file`].
+/// Opens a part of a file as [`open_file`] opens a whole file.
 fn open_part(
     context: &TaskContext,
     part: &InputPart,
@@ -310,8 +313,8 @@ pub(super) fn shuffle_reader(
     }
 }
 
-/// Where the files of all stages that the stage reads have a partition, in order. Each stage writes
-/// as many partitions as this one has shards.
+/// Returns where a partition is in the files of all stages that this stage reads, in their order.
+/// Each of these stages writes as many partitions as this stage has shards.
 fn slices_of_stages(
     context: &TaskContext,
     stage: &Stage,

@@ -1,6 +1,6 @@
 //! The memory of one attempt, divided among everything that grows while the attempt runs: tables,
-//! shuffles, dead letters, and the record that is being processed. Pure. What grows charges itself
-//! against its share and is written to the local disk or refused before the share is exceeded.
+//! shuffles, dead letters, and the record that is being processed. Pure. Each of these counts the
+//! bytes that it uses. Before it exceeds its share, it is written to the local disk or refused.
 
 /// Memory for one attempt if no limit is known.
 const MEMORY_BYTES_UNKNOWN: u64 = 512 << 20;
@@ -8,18 +8,18 @@ const MEMORY_BYTES_UNKNOWN: u64 = 512 << 20;
 /// Least size of a buffer, however little memory there is.
 const MIN_BUFFER_BYTES: u64 = 4 << 20;
 
-/// The reserve of memory: this part of it (a tenth), and at least `MIN_RESERVE_BYTES`. A worker
-/// ends its largest process when less is free; see `worker::memory_watch`.
+/// The reserve is the memory divided by this number, but at least `MIN_RESERVE_BYTES`. When less
+/// memory than the reserve is free, a worker ends its largest process; see `worker::memory_watch`.
 const RESERVE_SHARE: u64 = 10;
 const MIN_RESERVE_BYTES: u64 = 32 << 20;
 
-/// Memory of a task's process and its share of the supervisor's memory, without records. It is for
-/// programs, ranges that are read ahead (3 of 8 MiB), parts of the output that are being sent, and
-/// the compressor.
+/// The memory of a task's process without records, and its share of the supervisor's memory. It
+/// contains the compiled steps, ranges that are read ahead (3 of 8 MiB), parts of the output that
+/// are being sent, and the compressor.
 const PROCESS_BYTES: u64 = 96 << 20;
 
-/// Memory for the dead letters of one place: a part of 8 MiB that is filled, and two that are being
-/// sent.
+/// The memory for the dead letters of one place: one part of 8 MiB that is being filled, and two
+/// parts that are being sent.
 const DEAD_LETTER_BYTES: u64 = 24 << 20;
 
 /// A record may always take this much memory, even in a small worker: records of a few hundred KiB
@@ -33,15 +33,15 @@ pub(super) struct Budget {
     pub(super) memory_bytes: u64,
     /// The memory that the tables take.
     pub(super) tables_bytes: u64,
-    /// How many shuffles the stage reads or writes: a buffer for each.
+    /// How many shuffles the stage reads or writes. Each has a buffer.
     pub(super) shuffles: u32,
     /// How many places of the stage write dead letters.
     pub(super) dead_letters: u32,
 }
 
 impl Budget {
-    /// What the tables of a job may take: half of what is free, so that records and buffers have
-    /// the rest; `most` if no limit is known.
+    /// Returns how many bytes the tables of a job may take: half of the free memory, so that
+    /// records and buffers have the other half. If no limit is known, returns `most`.
     pub(super) fn room_for_tables(memory_bytes: u64, most: u64) -> u64 {
         let budget = Self {
             memory_bytes,
@@ -50,11 +50,12 @@ impl Budget {
         budget.free_bytes().map_or(most, |free| free / 2)
     }
 
-    /// What a buffer of records may hold, and the same for all streams of a merge together.
+    /// Returns how many bytes a buffer of records may hold. All streams of a merge together may
+    /// hold the same number.
     ///
-    /// A quarter of the memory, because the allocator and the records need the rest. A stage has at
-    /// most two buffers, so each takes at most half of the free memory. So a task in a small
-    /// container writes to the local disk earlier, and its worker does not end it.
+    /// This is a quarter of the memory, because the allocator and the records need the rest. It is
+    /// at most half of the free memory, because a stage has at most two buffers. So a task in a
+    /// small container writes to the local disk earlier, and its worker does not end it.
     pub(super) fn buffer_bytes(self) -> usize {
         let buffer = match self.free_bytes() {
             None => MEMORY_BYTES_UNKNOWN / 4,
@@ -63,8 +64,8 @@ impl Budget {
         usize::try_from(buffer.max(MIN_BUFFER_BYTES)).unwrap_or(usize::MAX)
     }
 
-    /// What one record may take: the free memory without the buffers. No limit if no memory limit
-    /// is known.
+    /// Returns how many bytes one record may take: the free memory without the buffers. If no
+    /// memory limit is known, there is no limit for a record.
     pub(super) fn record_bytes(self) -> usize {
         let Some(free) = self.free_bytes() else {
             return usize::MAX;
@@ -74,13 +75,14 @@ impl Budget {
         usize::try_from(room).unwrap_or(usize::MAX)
     }
 
-    /// The memory without the tables, which all attempts of the process share.
+    /// Returns the memory of an attempt without the tables. All attempts of the process share the
+    /// tables.
     fn for_task(self) -> u64 {
         self.memory_bytes.saturating_sub(self.tables_bytes)
     }
 
-    /// The memory without the reserve at which the worker ends processes, the constant memory of a
-    /// process, and the dead letters; `None` if no limit is known.
+    /// Returns what is left of this memory after the reserve, the constant memory of a process, and
+    /// the dead letters. Returns `None` if no limit is known.
     fn free_bytes(self) -> Option<u64> {
         let memory = self.for_task();
         let reserve = (memory / RESERVE_SHARE).max(MIN_RESERVE_BYTES);

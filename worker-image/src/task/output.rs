@@ -88,8 +88,8 @@ impl<'p> Output<'p> {
         }
     }
 
-    /// Deletes the output after a failure. Parts that cannot be deleted have no effect, because
-    /// nobody completes their upload.
+    /// Deletes the output after a failure. A part that cannot be deleted does no harm, because its
+    /// upload is never completed.
     pub(super) fn abandon(self, context: &TaskContext) {
         if let Self::Final { writer, uri } = self {
             give_up_final(context, &uri, *writer);
@@ -112,7 +112,7 @@ pub(super) fn begin_final(
     let location = Location::parse_local(&path)
         .map_err(|error| TaskError::FollowAssignment(error.to_string()))?;
     let uri = location.to_string();
-    // On a local disk, jobs and attempts stage their files under different names.
+    // On a local disk, each attempt of each job writes its file under its own temporary name.
     let writer = format!("{}.{}", setup.storage.job(), task.attempt);
     let upload = PartUpload::begin(&setup.runtime, setup.storage.stores(), &location, &writer)
         .map_err(TaskError::Store)?;
@@ -160,7 +160,7 @@ pub(super) fn give_up_final(context: &TaskContext, uri: &str, writer: FileWriter
     }
 }
 
-/// Completes the upload at once, which only the coordinator may do. This is a mistake that tests
+/// Completes the upload at once. Only the coordinator may do that: this is a mistake that tests
 /// turn on; see `defect`.
 fn complete_at_once(
     context: &TaskContext,

@@ -37,7 +37,8 @@ pub struct Assignment {
 /// The source of a task's records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskInput {
-    /// Parts of files of the source, at least one, in this order. Several parts are whole files.
+    /// One or more parts of source files, which are read in this order. If there are several parts,
+    /// each is a whole file.
     Files(Vec<InputPart>),
     /// Inline items [first, first + count).
     Items {
@@ -46,11 +47,11 @@ pub enum TaskInput {
         /// Their number.
         count: u32,
     },
-    /// Its partition of each stage that its stage reads, merged together in this order; or, in a
-    /// gathering stage, files of the stage before it.
+    /// The task's partition in the output of each stage that its stage reads. They are merged in
+    /// this order. In a gathering stage, these are files of the stage before it.
     Shuffle {
-        /// For each of these stages: path, under the job's storage prefix, of the object that lists
-        /// its outputs. The merged index is beside it.
+        /// For each of these stages, the path of the object that lists its outputs, relative to the
+        /// job's storage prefix. The merged index is beside that object.
         outputs: Vec<String>,
     },
 }
@@ -77,15 +78,16 @@ impl InputPart {
     }
 }
 
-/// The progress of an attempt, which other threads read while it runs. Any change is progress.
+/// The progress of an attempt. Other threads read it while the attempt runs. Any change of a number
+/// counts as progress.
 #[derive(Debug, Default)]
 pub struct ProgressCounters {
     /// Records read from the input.
     pub records: AtomicU64,
     /// Bytes read from storage.
     pub bytes: AtomicU64,
-    /// Entries written to sorted runs and shuffle files, because a merge of runs may read nothing
-    /// from storage for a long time.
+    /// Entries written to sorted runs and shuffle files. This number is needed because a merge of
+    /// runs may read nothing from storage for a long time.
     pub written: Arc<AtomicU64>,
 }
 
@@ -112,7 +114,7 @@ pub fn run(
         trace.commands(&steps);
     }
     let trace = trace.filter(|_| assignment.trace_records);
-    // Everything that a panic leaves unfinished belongs to this attempt, and its output is never
+    // A panic leaves only data of this attempt unfinished, and the output of this attempt is never
     // read.
     let work = AssertUnwindSafe(|| execute(context, assignment, counters, trace));
     let outcome = std::panic::catch_unwind(work).unwrap_or_else(|panic| {
@@ -141,15 +143,16 @@ fn commands(context: &TaskContext, assignment: &Assignment) -> Option<String> {
     (!steps.is_empty()).then(|| steps.join(" and "))
 }
 
-/// The object that a call could not reach, if the error may disappear.
+/// If the error may disappear, returns the kind of the failed call and the object that it could not
+/// reach.
 fn unreached(error: &StorageError) -> Option<(CallKind, Location)> {
     let may_pass = error.is_transient() && !error.is_full_disk();
     let object = may_pass.then(|| Location::parse_local(&error.object).ok())?;
     Some((error.kind(), object?))
 }
 
-/// Makes calls to the store like the one that failed: if the store answers them, waiting for it is
-/// useless.
+/// Makes calls to the store like the one that failed, for other objects. If the store answers them,
+/// only this one object is unavailable, and waiting for the store does not help.
 fn attribute_failure(
     context: &TaskContext,
     failure: &mut TaskFailure,
@@ -225,7 +228,8 @@ fn execute(
                 let has_dead_letters = sink.dead_letters.has(Origin::Source);
                 sink.abandon();
                 match bad_file(&good, &error).filter(|_| has_dead_letters) {
-                    // Nothing of a bad file may go on, so the attempt begins again without it.
+                    // No record of a bad file may be passed on. So the attempt begins again without
+                    // that file.
                     Some(file) => bad_files.insert(file, error.to_string()),
                     None => return Err(error),
                 };
@@ -234,8 +238,8 @@ fn execute(
     }
 }
 
-/// The file that is bad as a whole, if the attempt reads all of it. Nobody knows what the tasks
-/// make of it that read its other parts.
+/// Returns the file if it is bad as a whole and this attempt reads all of it. If other tasks read
+/// parts of the file, they may have passed on its records.
 fn bad_file(assignment: &Assignment, error: &TaskError) -> Option<String> {
     let (TaskError::ReadInput(error), TaskInput::Files(parts)) = (error, &assignment.input) else {
         return None;
@@ -265,7 +269,7 @@ struct RecordSink<'c, 'p> {
     /// What the commands have counted.
     counts: Counts,
     dead_letters: DeadLetters,
-    /// The place of the shuffling step, if it passes over bad records.
+    /// The place of the shuffling step, if that step skips bad records.
     on_error: Option<Origin>,
 }
 
@@ -297,7 +301,7 @@ impl RecordSink<'_, '_> {
             .write(context, stage, task, origin, &reason, record)
     }
 
-    /// Writes files as dead letters, each as a whole, with what is wrong with it.
+    /// Writes each of these files, as a whole, as one dead letter with its error.
     fn reject_files(&mut self, files: &BTreeMap<String, String>) -> Result<(), TaskError> {
         let origin = Origin::Source;
         let source = origin.to_string();

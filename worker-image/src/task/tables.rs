@@ -14,10 +14,11 @@ use crate::task::error::{TaskError, TaskFailure};
 use crate::task::input::open_file;
 use crate::task::run::ProgressCounters;
 
-/// Most bytes of all tables: of their files, and of their records in memory. Each process that runs
-/// tasks holds all of them, so larger data belong into a join.
+/// How many bytes all tables together have at most. This limits the sizes of their files, and the
+/// memory that their records take. Each process that runs tasks holds all tables in memory.
 pub const MAX_TABLES_BYTES: u64 = 256 << 20;
-/// Most files of all tables: each worker hears their names when it joins.
+/// How many files all tables together have at most. Each worker receives their names when it opens
+/// a session.
 pub const MAX_TABLE_FILES: usize = 1000;
 
 /// Why tables cannot be used.
@@ -61,7 +62,7 @@ pub enum TableError {
         /// What is wrong, and what is allowed.
         problem: String,
     },
-    /// Its records cannot be one object.
+    /// Its records cannot become the members of one object.
     #[error(
         "spec.pipeline.tables.{table}: its records become the members of one object, one level below it: {problem}"
     )]
@@ -114,8 +115,8 @@ pub fn check_tables(context: &TaskContext) -> Result<(), TaskFailure> {
     read.map(drop).map_err(TaskFailure::from)
 }
 
-/// Reads the named values and all tables. `room` bytes of memory are free for tables. Needs the
-/// stack of a task.
+/// Reads the named values and all tables. The tables may take `room` bytes of memory. This must run
+/// on a thread with the stack of a task.
 pub(super) fn read(
     context: &TaskContext,
     room: u64,
@@ -156,7 +157,7 @@ pub(super) fn read(
     Ok(LoadedVariables { variables, bytes })
 }
 
-/// Fails if tables of this many bytes are too large at all, or for a slot of this worker.
+/// Fails if tables of this many bytes are larger than allowed, or larger than `room`.
 fn check_memory(bytes: u64, room: u64) -> Result<(), TableError> {
     if bytes > MAX_TABLES_BYTES {
         let of = "in memory";
@@ -180,10 +181,10 @@ enum Unusable {
 struct Table<'a> {
     name: &'a str,
     key: Expression,
-    /// The object as far as it was read.
+    /// The JSON text of the rows that were read so far.
     text: String,
     rows: Vec<Row>,
-    /// Bytes of the tables before it.
+    /// The bytes of all tables that were read before this one.
     used_before: u64,
     room: u64,
 }
@@ -259,7 +260,7 @@ impl Table<'_> {
         serde_json::to_string(&*text).map_err(|error| error.to_string())
     }
 
-    /// The text of the object; an error if a key occurs twice.
+    /// Returns the text of the object. It is an error if a key occurs twice.
     fn finish(mut self, files: &[InputFile]) -> Result<String, TableError> {
         self.text.push('}');
         let key = |row: &Row| &self.text[row.at as usize..row.key_end as usize];

@@ -513,7 +513,7 @@ fn a_single_unreachable_object_is_distinguished_from_an_outage() {
     }
 }
 
-/// The stage writes a shuffle file; every read is answered.
+/// The stage writes a shuffle file. The store answers every read.
 #[test]
 fn an_outage_of_writes_is_not_the_fault_of_the_file_that_could_not_be_written() {
     for (is_outage, expected) in [

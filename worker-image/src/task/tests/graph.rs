@@ -43,8 +43,8 @@ fn job(steps: &[Step]) -> Job {
     Job::new(steps.to_vec(), &FILES, path)
 }
 
-/// A plan of two stages becomes one in which two stages read half of the files each, and the last
-/// one reads both.
+/// Changes a plan of two stages: two first stages read one half of the files each, and the last
+/// stage reads both of them.
 fn two_sources(plan: &Plan) -> Plan {
     let [first, last] = plan.stages.as_slice() else {
         panic!("{plan:?}")
@@ -102,7 +102,8 @@ fn the_order_of_the_inputs_is_the_order_of_what_they_add() {
 fn a_stage_that_two_others_read_gives_its_records_to_both() {
     let mut job = job(&[group_by(2), Step::Map(".n".to_owned()), Step::Count]);
     let mut plan = job.plan();
-    // A second copy of the counting map side, and the last stage counts the records of both.
+    // The plan gets a second copy of the first stage, and the last stage counts the records of
+    // both.
     let copy = Stage {
         id: StageId(2),
         ..plan.stages[1].clone()
@@ -121,7 +122,7 @@ fn a_stage_that_two_others_read_gives_its_records_to_both() {
     assert_eq!(job.files()[0].1, "6\n", "three keys, twice");
 }
 
-/// A plan of two stages becomes one with a gathering stage between them.
+/// Adds a gathering stage between the two stages of a plan.
 fn gathered(plan: &Plan, files: u32) -> Plan {
     let [first, last] = plan.stages.as_slice() else {
         panic!("{plan:?}")

@@ -11,7 +11,7 @@ fn map(expression: &str) -> Vec<Step> {
 }
 
 impl Job {
-    /// Shards that end at these bytes of the only file.
+    /// Divides the only file into shards that end at these bytes.
     fn cut(&mut self, cuts: &[u64]) {
         let file = self.inputs[0].clone();
         let part = |cut: &[u64]| {
@@ -24,7 +24,7 @@ impl Job {
         self.parts = cuts.windows(2).map(part).collect();
     }
 
-    /// One shard with all files.
+    /// Makes one shard of all files.
     fn combine(&mut self) {
         let files = self.inputs.iter().cloned();
         self.parts = vec![files.map(InputPart::whole).collect()];
@@ -188,7 +188,7 @@ fn records_kept_of_a_combined_shard_are_its_first_and_later_files_are_not_read()
 fn the_error_of_a_later_file_counts_after_the_records_before_it() {
     let files: [(&str, &[u8]); 2] = [("a.jsonl", b"1\nx\n"), ("b.jsonl", b"2\n")];
     let mut job = Job::new(vec![], &files, "s3://out/{shard}.jsonl");
-    // The second file is opened before its turn, and is gone.
+    // The second file does not exist, which is noticed when it is opened before its turn.
     let location = Location::parse("s3://in/b.jsonl").unwrap();
     let store = job.storage.stores().open(&location).unwrap().objects;
     job.runtime.block_on(store.delete(location.path())).unwrap();

@@ -3,7 +3,8 @@
 use super::*;
 use crate::task::{MAX_TABLE_FILES, MAX_TABLES_BYTES, TableError, check_sizes};
 
-/// The inputs are 1 to 3; the table `users` has the other files, in the order of their names.
+/// Returns a job with the records 1 to 3 and a table `users`, which has these files in the order of
+/// their names.
 fn job(steps: Vec<Step>, key: &str, files: &[(&str, &str)]) -> Job {
     let files: Vec<(&str, &[u8])> = files
         .iter()
