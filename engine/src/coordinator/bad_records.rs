@@ -31,7 +31,7 @@ pub(crate) struct BadTotals {
     pub(crate) first: Option<(ShardId, String)>,
 }
 
-/// The places of a plan, with nothing counted.
+/// The places of a plan, each with a count of 0.
 pub(crate) fn of_plan(plan: &Plan) -> BTreeMap<Origin, BadTotals> {
     let stages = plan.stages.iter();
     let places = stages.flat_map(|stage| {
@@ -96,8 +96,8 @@ impl State {
     }
 
     /// Ends the job if a larger share of the records was skipped at a place of `stage` than
-    /// `maxSkippedPercent` allows. All tasks of the stage must be committed. Returns whether the
-    /// job was ended.
+    /// `maxSkippedPercent` allows. This must be called only after all tasks of the stage are
+    /// committed. Returns whether the job was ended.
     pub(crate) fn judge_share(&mut self, out: &mut Outbox, stage: StageId) -> bool {
         let mut of_stage = self.bad.iter().filter(|(_, totals)| totals.stage == stage);
         let too_many = of_stage.find_map(|(origin, totals)| {

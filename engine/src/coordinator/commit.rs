@@ -1,7 +1,6 @@
-//! How a task's result becomes final. The first valid report wins and its record goes into the
-//! ledger. When the record is durable, and not before, the worker gets its acknowledgement, the
-//! stage counts the task, and the stages that read it may see
-//! its output.
+//! Makes the result of a task final. The first valid report of a task wins, and its record is
+//! written into the ledger. Only after the record is durable, the worker gets its acknowledgement,
+//! the stage counts the task, and later stages may read the output.
 
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::effect::Effect;
@@ -13,7 +12,8 @@ use crate::coordinator::state::{
 };
 use crate::id::{SessionId, ShardId, StageId, TaskAttempt, TaskId, Timestamp};
 
-/// Weight of all earlier tasks relative to the newest in the moving mean of a stage's latency.
+/// In the moving mean of a stage's latency, all earlier tasks together weigh this many times as
+/// much as the newest task.
 const LATENCY_MEMORY: u64 = 7;
 
 /// All files of an attempt.
@@ -66,9 +66,9 @@ impl State {
         }
     }
 
-    /// Deletes the files of a superseded attempt and lets its worker forget the attempt, but only
-    /// after the task's winner or the job's end is durable. Until then they may be the
-    /// only output that the next coordinator knows.
+    /// Deletes the files of a superseded attempt and lets its worker forget the attempt. This must
+    /// wait until the task's winner or the job's end is durable. Before that, these files may be
+    /// the only output of the task that the next coordinator finds.
     fn dismiss(
         &mut self,
         out: &mut Outbox,
@@ -93,14 +93,15 @@ impl State {
         dismissed.insert(task.attempt, (session, files));
     }
 
-    /// Dismisses the attempts that waited for this task's winner, or for the end.
+    /// Dismisses the superseded attempts that waited until this task's winner, or the job's end,
+    /// was durable.
     pub(crate) fn dismiss_what_waited(&mut self, out: &mut Outbox, task: TaskId) {
         for (attempt, (session, files)) in self.dismissed.remove(&task).unwrap_or_default() {
             self.dismiss(out, session, TaskAttempt { task, attempt }, files);
         }
     }
 
-    /// Deletes superseded files, except those that are exactly the ones that won.
+    /// Deletes the files of a superseded attempt. A file that is also a file of the winner is kept.
     fn discard(&self, out: &mut Outbox, task: TaskAttempt, files: Vec<OutputFile>) {
         let winner = self.task(task.task).and_then(|known| known.state.winner());
         for file in files {
@@ -235,7 +236,8 @@ impl State {
         }
     }
 
-    /// Advances stages whose tasks are all committed, and the job after the last one.
+    /// Finishes each stage whose tasks are all committed. After the last stage, continues with the
+    /// end of the job.
     pub(crate) fn advance(&mut self, out: &mut Outbox) {
         if self.job != JobState::Running {
             return;
@@ -259,8 +261,8 @@ impl State {
         self.write_manifest_if_complete(out);
     }
 
-    /// All tasks of a started stage are committed: publishes their outputs for the stages that read
-    /// them, if there are any.
+    /// Continues with a stage whose tasks are all committed: publishes its outputs for the stages
+    /// that read it. If it is the last stage, records that it is finished.
     fn finish_stage(&mut self, out: &mut Outbox, stage: StageId) {
         if self.is_last_stage(stage) {
             self.record_stage_finished(out, stage, String::new());
@@ -299,8 +301,8 @@ impl State {
         files
     }
 
-    /// The final files of all committed tasks that do not hold the sink's records, in the order of
-    /// the tasks.
+    /// The final files of all committed tasks that do not contain the sink's records, such as dead
+    /// letters, in the order of the tasks.
     pub(crate) fn more_files(&self) -> Vec<(TaskAttempt, OutputFile)> {
         let stages = (0..).map(StageId).zip(&self.stages);
         let tasks = stages.flat_map(|(stage, known)| {
@@ -359,8 +361,8 @@ impl State {
         }
     }
 
-    /// A finished stage starts each stage that reads it, unless another one that it reads is
-    /// incomplete.
+    /// Starts each stage that reads this finished stage, unless it also reads a stage that is not
+    /// finished.
     pub(crate) fn start_readers(&mut self, stage: StageId) {
         for reader in self.stage(stage).readers.clone() {
             if self.has_input(reader) {

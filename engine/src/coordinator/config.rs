@@ -3,18 +3,19 @@
 /// The settings of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Config {
-    /// `spec.retries.taskFailures`: failures of one task that end the job. 0 counts as 1.
+    /// `spec.retries.taskFailures`: the job ends when one task has failed this often. 0 counts as
+    /// 1.
     pub task_failures: u32,
-    /// `spec.retries.taskDisruptions`: workers lost while they ran one task that end the job; 0 =
-    /// no limit.
+    /// `spec.retries.taskDisruptions`: the job ends when this many workers were lost while they ran
+    /// the same task; 0 = no limit.
     pub task_disruptions: u32,
     /// How often workers send heartbeats, and how long they may be silent.
     pub heartbeat: HeartbeatPolicy,
-    /// How many tasks a worker is given before it has a slot for them.
+    /// How many tasks a worker gets in addition to those for which it has a slot.
     pub advance: AdvancePolicy,
     /// How long a failed task waits for its next try.
     pub backoff: BackoffPolicy,
-    /// When a straggler gets a second attempt; never if this is absent.
+    /// When a straggler gets a second attempt. If this is absent, no task gets one.
     pub speculation: Option<SpeculationPolicy>,
     /// How long a coordinator that took over waits before it dispatches, so that returning workers
     /// can first report which attempts they are still running. Milliseconds.
@@ -30,14 +31,15 @@ pub const ADOPTION_GRACE_MS: u64 = 1_000;
 /// reconnect delay of a worker (5 s).
 pub const ADOPTION_PREFERENCE_MS: u64 = 10_000;
 
-/// The most task slots a worker may claim: the bound of `spec.workers.slots`, so that a wrong
-/// number cannot draw all tasks to one worker.
+/// The most task slots a worker may claim. This is the largest value of `spec.workers.slots`.
+/// Without this limit, a worker that reports a wrong number could get all tasks.
 pub const MAX_SLOTS: u32 = 256;
 
 /// The most characters of an error that are kept, so that status and log records stay small.
 pub const MAX_ERROR_CHARACTERS: usize = 2_048;
 
-/// A task whose committed output was lost this often fails the job: the storage does not keep data.
+/// If the committed output of one task was lost this often, the job fails, because the storage does
+/// not keep data.
 pub const MAX_LOST_OUTPUTS: usize = 5;
 
 /// How often in a row the same cause may give a task back without a charge, if the task made no
@@ -46,27 +48,28 @@ pub const MAX_LOST_OUTPUTS: usize = 5;
 /// after a minute and a half.
 pub const SAME_CAUSE_FREE_TRIES: u32 = 5;
 
-/// A task that was tried at fewer workers than this gets more time, as long as there are other
-/// workers. Otherwise one broken idle worker could end a job while healthy workers are busy.
+/// A task that was tried at fewer workers than this gets more tries before it is charged, as long
+/// as there are other workers. Otherwise one broken worker that is always idle could end a job
+/// while the healthy workers are busy.
 pub const MIN_WORKERS_TRIED: usize = 3;
 
-/// How often in a row the same cause may give back a task that was tried at too few workers: for an
-/// hour, with 30 s between tries. If a task finds the disk full, at most this number of attempts
-/// beside it may count as the cause. If these are short, that also takes an hour; if they are
-/// longer, it takes until they end.
+/// How often in a row the same cause may give back a task that was tried at too few workers. With
+/// 30 s between tries, this takes an hour. The number has a second use: if a task finds the disk
+/// full, at most this number of other attempts at its worker may count as the cause.
 pub const FEW_WORKERS_FREE_TRIES: u32 = 120;
 
-/// How often in a row a task may find an input lost before this is charged to the task. Single
-/// inputs may be lost, but a machine that damages the data that it reads finds all inputs lost.
+/// How often in a row a task may find an input lost before this is charged to the task. A few
+/// inputs may really be lost. But a machine that damages everything that it reads finds all inputs
+/// lost.
 pub const LOST_INPUTS_FREE_TRIES: u32 = 64;
 
-/// The most workers at which a task was given back that are remembered. The choice of the next
-/// worker avoids only these.
+/// For each task, at most this many workers that gave it back are remembered. The choice of the
+/// next worker avoids only these.
 pub const MAX_WORKERS_AVOIDED: usize = 16;
 
-/// How many workers must be lost while they run a task before the task can count as the cause.
-/// Chance alone can lose eight in a row for one task of many, but not while other workers survive
-/// (`LOST_OFTENER`).
+/// How many workers must be lost while they run a task before the task can count as the cause. By
+/// chance alone, one task of many can lose eight workers in a row. But then other workers are lost
+/// too, which `LOST_OFTENER` takes into account.
 pub const LOST_WORKERS_FREE: u32 = 8;
 
 /// At how many different pods workers must be lost before a task can count as the cause, because a
@@ -82,34 +85,34 @@ pub const MAX_LOST_PODS: usize = 10_000;
 /// do not have this effect: they affect all tasks in proportion to their running time.
 pub const LOST_OFTENER: u32 = 10;
 
-/// A task can count as the cause only if its workers survive with it for less than this on average.
-/// If machines are taken away one after the other after a fixed time, a long task may be hit by
-/// each of these losses. Its workers then survive for longer.
+/// A task can count as the cause only if its workers are lost, on average, within this time after
+/// they began to run it. If machines are taken away one after the other after a fixed time, each of
+/// these losses may hit the same long task. But then its workers run the task for longer than this.
 pub const LOST_WITHIN_MS: u64 = 600_000;
 
-/// Number of workers lost with one task from which status mentions it: two in a row are normal on
+/// Status mentions a task after this many workers were lost with it. Two in a row are normal on
 /// preemptible nodes.
 pub const LOST_WORKERS_REPORTED: u32 = 3;
 
-/// For how long after the end of a worker's process a report that a container of its pod ended
-/// still refers to that process. The operator sees such an end within seconds.
+/// A report that a container of a pod ended refers to the pod's last process if it arrives within
+/// this time after the end of that process. The operator sees such an end within seconds.
 pub const LATE_END_MS: u64 = 60_000;
 
-/// How long the report of a container's end may precede the break of its stream. If the stream
-/// stays open for longer, the report repeated an old end, and the connected process is not the one
-/// that ended.
+/// The report that a container ended may arrive at most this long before its stream breaks. If the
+/// stream stays open for longer, the report repeated an old end, and the connected process is not
+/// the one that ended.
 pub const EARLY_END_MS: u64 = 10_000;
 
-/// The most replaced processes of one pod that are remembered: if a container restarts again and
-/// again, only the last few can still have a message in transit.
+/// How many replaced processes of one pod are remembered at most. If a container restarts again and
+/// again, only its last few processes can still have a message in transit.
 pub const MAX_PREDECESSORS: usize = 64;
 
 /// The most pod uids in a report: the number of workers that the design supports.
 pub const MAX_POD_UIDS: usize = 10_000;
 
 impl Config {
-    /// A configuration with these settings of the user, and with the defaults of all other
-    /// settings.
+    /// Returns a configuration with these settings of the user. All other settings have their
+    /// defaults.
     pub fn new(task_failures: u32, task_disruptions: u32) -> Self {
         Self {
             task_failures,
@@ -123,8 +126,8 @@ impl Config {
     }
 }
 
-/// How often workers send heartbeats, and how long they may be silent. With the defaults
-/// `clamp(workers / 500, 5, 20)` seconds and `max(3 intervals, 30 s)`.
+/// How often workers send heartbeats, and how long they may be silent. With the defaults, the
+/// interval is `clamp(workers / 500, 5, 20)` seconds, and the silence is `max(3 intervals, 30 s)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HeartbeatPolicy {
     /// Shortest interval, so that small jobs notice a loss early.
@@ -133,10 +136,10 @@ pub struct HeartbeatPolicy {
     pub interval_max_ms: u64,
     /// Most heartbeats a second from all workers together.
     pub workers_per_second: u64,
-    /// Intervals without a sign of life after which a worker counts as lost.
+    /// After this many intervals without a message, a worker counts as lost.
     pub silent_intervals: u64,
-    /// Shortest silence after which a worker counts as lost: longer than the restart of a switch, a
-    /// slow node or a delay of the storage.
+    /// Shortest silence after which a worker counts as lost. It is longer than the silence that the
+    /// restart of a switch, a slow node or a delay of the storage causes.
     pub silence_min_ms: u64,
 }
 
@@ -167,13 +170,13 @@ impl HeartbeatPolicy {
     }
 }
 
-/// How many tasks a worker holds in addition to those in its slots. It is 0 while tasks are long,
-/// because a task that waits at a busy worker could run at an idle one. It is more if tasks are
-/// shorter than a round trip to the coordinator.
+/// How many tasks a worker holds in addition to those in its slots. The number is 0 while tasks are
+/// long, because a task that waits at a busy worker could run at an idle one. If tasks are shorter
+/// than a round trip to the coordinator, the number is greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AdvancePolicy {
-    /// Work, as time, that may wait for one slot: small compared with any notice period or with the
-    /// end of a stage.
+    /// How much work may wait for one slot, as running time. This is small compared with the time
+    /// between the notice and the end of a preempted node, and with the last part of a stage.
     pub window_ms: u64,
     /// The most waiting tasks for each slot: the number of empty tasks that run during a round trip
     /// of a few milliseconds.
@@ -190,8 +193,8 @@ impl Default for AdvancePolicy {
 }
 
 impl AdvancePolicy {
-    /// Waiting tasks for each slot if a task takes this long from dispatch to report; 0 while that
-    /// is not known.
+    /// How many tasks may wait for each slot if a task takes `latency_ms` from dispatch to report.
+    /// 0 while that time is not known.
     pub fn per_slot(&self, latency_ms: Option<u64>) -> u64 {
         latency_ms.map_or(0, |latency| {
             (self.window_ms / latency.max(1)).min(self.per_slot_max)
@@ -206,16 +209,16 @@ pub struct SpeculationPolicy {
     /// Percentage of the stage's tasks that must be committed; before that, the usual time is not
     /// known.
     pub committed_percent: u64,
-    /// How many times the median time of the committed tasks an attempt must have run.
+    /// An attempt must have run for this many times the median time of the committed tasks.
     pub times_median: u64,
-    /// Least time that it must have run: a second attempt of a short task costs more than it can
-    /// save.
+    /// The least time that the attempt must have run, because a second attempt of a short task
+    /// costs more than it can save.
     pub elapsed_min_ms: u64,
 }
 
 impl Default for SpeculationPolicy {
-    /// Spark also waits for three quarters. Its factor of 1.5 treats normal skew as a problem;
-    /// three times the median does not. Five seconds are one heartbeat.
+    /// Spark also waits until three quarters of the tasks are done. Its factor of 1.5 would treat
+    /// normal skew as a problem, so the factor is three here. Five seconds are one heartbeat.
     fn default() -> Self {
         Self {
             committed_percent: 75,
@@ -230,8 +233,8 @@ impl Default for SpeculationPolicy {
 pub struct BackoffPolicy {
     /// The first wait.
     pub initial_ms: u64,
-    /// The longest wait, so that three tries of a task that always fails end after well under two
-    /// minutes of waiting.
+    /// The longest wait. With it, a task that always fails waits for much less than two minutes
+    /// between its three tries.
     pub max_ms: u64,
 }
 
@@ -245,7 +248,7 @@ impl Default for BackoffPolicy {
 }
 
 impl BackoffPolicy {
-    /// The wait after this many failures, the first being 1.
+    /// Returns the wait after this many failures.
     pub fn delay_ms(&self, failures: u32) -> u64 {
         let doublings = failures.saturating_sub(1).min(u64::BITS - 1);
         self.initial_ms

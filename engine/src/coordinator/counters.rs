@@ -1,5 +1,5 @@
-//! Counters of own code: what committed tasks counted under which name, each task once. Counts
-//! only; a file of a command is not read here.
+//! Adds up the counters of own code over all committed tasks, each task once. Reads no file of a
+//! command.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use crate::coordinator::record::{JobResult, TaskOutput};
 use crate::coordinator::state::{JobState, State};
 use crate::id::TaskId;
 
-/// Most names of a job, and so of a task: all of them are shown in the job's status, which is
-/// small.
+/// How many names a job may have at most, and so also each of its tasks. The job's status shows all
+/// names, and must stay small.
 pub const MAX_COUNTERS: usize = 20;
 /// Longest name, in characters.
 pub const MAX_COUNTER_NAME: usize = 40;
-/// The most that one task may count under a name, 2⁵³ - 1: any JSON library writes it exactly, and
-/// the total of all tasks fits into 128 bits.
+/// The most that one task may count under a name: 2⁵³ - 1. Any JSON library writes this number
+/// exactly, and the total of all tasks fits into 128 bits.
 pub const MAX_COUNT: u64 = (1 << 53) - 1;
 /// Characters of a wrong name that a message shows.
 const SHOWN_CHARACTERS: usize = 64;
@@ -31,7 +31,7 @@ pub struct CounterName(Arc<str>);
     "is not the name of a counter (got {got:?}); a letter, and then up to 39 letters, digits and _.-"
 )]
 pub struct CounterNameError {
-    /// Its beginning.
+    /// The beginning of the refused name.
     got: String,
 }
 
@@ -63,14 +63,14 @@ impl fmt::Display for CounterName {
 /// What committed tasks counted under one name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct CounterTotal {
-    /// Tasks that counted under this name, also those that counted 0.
+    /// How many tasks counted under this name. A task that counted 0 is included.
     pub(crate) tasks: u64,
     pub(crate) count: u128,
 }
 
 impl State {
-    /// Adds what a committed task counted. Its names become those that the job has, so that equal
-    /// names are stored once.
+    /// Adds what a committed task counted. Replaces each name in its output by the equal name that
+    /// is stored already, so that each name is in memory only once.
     pub(crate) fn count_counters(&mut self, output: &mut TaskOutput) {
         for (name, count) in output.more.iter_mut().flat_map(|more| &mut more.counters) {
             if let Some((known, _)) = self.counters.get_key_value(name) {
@@ -82,7 +82,8 @@ impl State {
         }
     }
 
-    /// The opposite, for an output that is lost. A name that no task has any more is forgotten.
+    /// Subtracts what [`Self::count_counters`] added, if the output is lost. A name that no task
+    /// uses any more is forgotten.
     pub(crate) fn uncount_counters(&mut self, output: &TaskOutput) {
         for (name, count) in output.counters() {
             let Some(total) = self.counters.get_mut(name) else {
@@ -97,7 +98,7 @@ impl State {
     }
 
     /// Ends the job if its commands count under more names than a job may have. `last` is the task
-    /// that committed last, if one did.
+    /// that was committed just now, if there is one.
     pub(crate) fn judge_counters(&mut self, out: &mut Outbox, last: Option<TaskId>) {
         let found = self.counters.len();
         if found <= MAX_COUNTERS || self.job != JobState::Running {
@@ -113,7 +114,8 @@ impl State {
         self.conclude(out, JobResult::Failed { reason, message });
     }
 
-    /// The totals by name, as 64-bit numbers: a greater total is shown as the greatest of these.
+    /// The totals by name, as 64-bit numbers. A total that does not fit is shown as the greatest
+    /// 64-bit number.
     pub(crate) fn counters_report(&self) -> Vec<(CounterName, u64)> {
         let shown = self.counters.iter().take(MAX_COUNTERS);
         let shown = shown.map(|(name, total)| {

@@ -3,10 +3,10 @@
 
 use crate::coordinator::session::Claim;
 
-/// A mistake; most of them were once made by a real system.
+/// A mistake. A real system once made most of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Defect {
-    /// Workers that ever registered count as alive.
+    /// All workers that registered at some time count as alive.
     CountsEverRegistered,
     /// A returning worker that does not report an attempt still counts as running it.
     NoRequeueOnReregister,
@@ -18,9 +18,9 @@ pub(crate) enum Defect {
     ReregisterClearsFailures,
     /// A take-over clears the earlier failures.
     TakeOverClearsFailures,
-    /// A stage that has not started counts as finished because it has no tasks.
+    /// A stage without tasks counts as finished although it has not started.
     TotalZeroIsDone,
-    /// Any result of any attempt is accepted.
+    /// A result is accepted without a check whether its attempt was dispatched and is still valid.
     ResultWithoutAttemptCheck,
     /// A second result of a task replaces the first.
     SecondCommitWins,

@@ -1,7 +1,8 @@
-//! How long the tasks of a stage took: a histogram of constant size, for the median of a million
-//! times. Keeps no list.
+//! Counts how long the tasks of a stage took, in a histogram of constant size. It gives the median
+//! of up to a million times without a list of them.
 
-/// Buckets for each doubling of time, so that the median is exact to an eighth.
+/// How many buckets each doubling of the time has. With this number, the error of the median is at
+/// most an eighth.
 const PER_DOUBLING: u64 = 8;
 /// log2 of `PER_DOUBLING`.
 const SHIFT: u32 = PER_DOUBLING.ilog2();
@@ -28,8 +29,8 @@ impl Durations {
         }
     }
 
-    /// The time that half of all times did not exceed, rounded up by at most an eighth; nothing
-    /// before the first time.
+    /// The median of all times, rounded up by at most an eighth. `None` before the first time is
+    /// counted.
     pub(crate) fn median_ms(&self) -> Option<u64> {
         let half = self.count.div_ceil(2);
         let mut below = 0;

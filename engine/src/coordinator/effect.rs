@@ -39,8 +39,8 @@ pub enum Effect {
     PublishStage {
         /// The stage.
         stage: StageId,
-        /// Number of times it was published before in this epoch: part of the object's name, which
-        /// is never overwritten.
+        /// How often it was published before in this epoch. The number is part of the object's
+        /// name, so no object is overwritten.
         version: u32,
         /// The outputs in shard order.
         outputs: Vec<(TaskAttempt, OutputFile)>,
@@ -82,7 +82,7 @@ pub enum ToWorker {
     Run(Vec<Dispatch>),
     /// Stop these attempts, which are superseded.
     Cancel(Vec<TaskAttempt>),
-    /// These reports are settled: forget the attempts.
+    /// The reports about these attempts are processed, so the worker may forget the attempts.
     Ack(Vec<TaskAttempt>),
     /// There is no work left: stay idle until the next message.
     Shutdown,
@@ -96,8 +96,9 @@ pub struct Dispatch {
     /// For each stage that the task reads, in the order of its stage's inputs: the object that
     /// lists the outputs of that stage. Empty if it reads a source.
     pub input_outputs: Vec<String>,
-    /// Whether the worker must note each record before it processes it, because an earlier attempt
-    /// ended together with its process and the message must name the record.
+    /// Whether the worker must report each record before it processes the record. This is set if an
+    /// earlier attempt of the task ended together with its process, so that the error message can
+    /// name the record.
     pub trace_records: bool,
 }
 

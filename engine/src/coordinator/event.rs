@@ -24,7 +24,8 @@ pub enum Event {
         ordinal: Option<u32>,
         /// Tasks it can run at once; at least 1.
         slots: u32,
-        /// Attempts from before that it is running, or has finished without an `Ack`.
+        /// Attempts that it was given earlier, and that it is running or has finished without an
+        /// `Ack`.
         running: Vec<TaskAttempt>,
     },
     /// A heartbeat.
@@ -39,7 +40,7 @@ pub enum Event {
         /// Attempts with the records they have read.
         tasks: Vec<(TaskAttempt, u64)>,
     },
-    /// Attempts are finished; their outputs are durable but not committed.
+    /// A worker has finished attempts. Their outputs are durable but not committed.
     Done {
         /// The session on which it came.
         session: SessionId,
@@ -61,8 +62,8 @@ pub enum Event {
         /// If the cause is a lost or damaged output of an earlier stage: that output.
         lost_input: Option<TaskAttempt>,
     },
-    /// The worker was asked to terminate. It takes no new task; it has stopped the attempts that it
-    /// hands back here.
+    /// The worker was asked to terminate. It accepts no new task, and has stopped the attempts that
+    /// it hands back here.
     Draining {
         /// The session on which it came.
         session: SessionId,
@@ -74,7 +75,7 @@ pub enum Event {
         /// The session.
         session: SessionId,
     },
-    /// The operator saw a worker's pod, or a container in it, end.
+    /// The operator saw that a worker's pod, or a container in it, has ended.
     PodEnded {
         /// The pod.
         pod_uid: String,
@@ -112,8 +113,8 @@ pub enum Event {
         /// Uri of `_SUCCESS.json`.
         manifest: String,
     },
-    /// `Effect::WriteManifest` or `Effect::Finalize` is not allowed: the folder belongs to another
-    /// job by now, or contains files that are not this job's.
+    /// `Effect::WriteManifest` or `Effect::Finalize` is no longer allowed, because the folder now
+    /// belongs to another job, or contains files of another job.
     OutputTaken {
         /// The owner of the folder or its contents, in one sentence.
         message: String,
@@ -135,7 +136,7 @@ pub enum Event {
     Tick,
 }
 
-/// What ended a pod, as far as it matters for budgets.
+/// What ended a pod. Only differences that matter for budgets are distinguished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PodEndCause {
     /// Preemption, eviction, node loss, deletion.

@@ -1,5 +1,6 @@
-//! How a job ends: final files are completed one by one, then the manifest, then the result.
-//! Nothing is reported before it is in the ledger, and nothing is appended after the result.
+//! Ends a job: first all final files are completed, then the manifest is written, then the result.
+//! Nothing is reported before it is in the ledger, and nothing is appended to the ledger after the
+//! result.
 
 use std::mem;
 
@@ -109,8 +110,8 @@ impl State {
         }
     }
 
-    /// Whether the dead letters of all tasks are complete. A task that runs again, because its
-    /// shuffle file was lost, may have some.
+    /// Whether the dead letters of all tasks are complete. They are not if a task runs again
+    /// because its shuffle file was lost, because its next attempt may write dead letters.
     fn dead_letters_stand(&self) -> bool {
         let mut stages = self.stages.iter();
         !self.has_dead_letters
@@ -134,8 +135,8 @@ impl State {
         self.conclude(out, result);
     }
 
-    /// Ends the job, because its folder belongs to another job. Files of the same names may have
-    /// been mixed by now, so nothing is known about them.
+    /// Ends the job, because its folder belongs to another job. Files of both jobs may have the
+    /// same names, so it is not known whose files are there.
     pub(crate) fn on_output_taken(&mut self, out: &mut Outbox, message: String) {
         let is_asked_for = match self.job {
             JobState::WritingManifest => true,
@@ -176,8 +177,9 @@ impl State {
         self.job = JobState::Concluding { result, index };
     }
 
-    /// Cancels everything that is still running. After success of the last stage this can only be
-    /// the repetition of a lost output of an earlier stage that was not needed after all.
+    /// Cancels everything that is still running. If the job has succeeded, this can only be a task
+    /// of an earlier stage that runs again because its output was lost, and that no other task
+    /// needs any more.
     fn stop_all(&mut self, out: &mut Outbox) {
         let numbers: Vec<_> = self.workers.keys().copied().collect();
         for number in numbers {
@@ -195,7 +197,7 @@ impl State {
     }
 
     /// Final files of committed attempts whose uploads were not completed when the job ended, in
-    /// shard order: they will never be completed. Empty while the job runs.
+    /// shard order. These uploads are never completed. Empty while the job runs.
     pub fn uncompleted_files(&self) -> Vec<OutputFile> {
         let JobState::Ended { .. } = &self.job else {
             return Vec::new();
@@ -235,8 +237,8 @@ impl State {
         }
     }
 
-    /// Continues after a take-over: unfinished work is repeated, and a budget that was used up ends
-    /// the job now.
+    /// Continues after a take-over: requests unfinished work again, and ends the job if a budget
+    /// was used up.
     pub(crate) fn resume(&mut self, out: &mut Outbox) {
         if self.job != JobState::Running {
             return;

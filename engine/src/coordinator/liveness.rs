@@ -1,6 +1,6 @@
-//! Which workers are alive: heartbeats, silence as this process itself observed it, and reports
-//! about pods that ended. Tasks of a lost worker are queued again, exactly once. Budgets are in
-//! `retry`.
+//! Decides which workers are alive, from heartbeats, from the silence that this process itself has
+//! observed, and from reports about pods that ended. The tasks of a lost worker are queued again,
+//! exactly once. Decides nothing about budgets; `retry` does.
 
 use crate::coordinator::config::LATE_END_MS;
 use crate::coordinator::defect::{self, Defect};
@@ -66,7 +66,8 @@ impl Loss {
         }
     }
 
-    /// Whether the worker had not announced its end, and no task is known to have ended the worker.
+    /// Whether the worker was lost without having announced its end, and without a task that is
+    /// known to be the cause.
     fn is_sudden(&self) -> bool {
         match self {
             Self::Silent | Self::Disrupted | Self::Replaced => true,
@@ -88,7 +89,8 @@ impl State {
         };
     }
 
-    /// The worker of a live session from which this heartbeat came.
+    /// Records that a message has arrived in this session. Returns the worker of the session, if
+    /// the session is open.
     pub(crate) fn touch_session(
         &mut self,
         now: Timestamp,
@@ -135,8 +137,8 @@ impl State {
     }
 
     /// Expires silent workers. If a tick comes more than a heartbeat interval after the one before,
-    /// this process itself was stalled. Then the silence proves nothing, and all periods begin
-    /// again.
+    /// this process itself was stalled. Then the silence proves nothing, and the silence of every
+    /// worker is counted from now on.
     pub(crate) fn on_tick(&mut self, out: &mut Outbox, now: Timestamp) {
         let passed_ms = now.since_ms(self.last_tick);
         let stood_still = passed_ms > self.config.heartbeat.interval_min_ms;
@@ -185,10 +187,10 @@ impl State {
             }
             return;
         }
-        // A container's end concerns one process of the pod, and the report may be older or newer
-        // than the state of the streams. It may concern a process that is gone, or a process whose
-        // stream broke. If the stream is still open, it may concern the process whose stream is
-        // about to break. A repeated old report matches none of these and does no harm.
+        // A container's end concerns one process of the pod, and the report may arrive before or
+        // after the break of that process's stream. The process may be gone already. Its stream may
+        // have broken. Or its stream is still open and is about to break. A repeated old report
+        // matches none of these cases and changes nothing.
         if let Some((gone_at, tasks)) = self.unexplained.remove(pod_uid)
             && now.since_ms(gone_at) < LATE_END_MS
         {
@@ -215,9 +217,9 @@ impl State {
         }
     }
 
-    /// The meaning of a report that a worker's pod was disrupted. If the worker had been silent for
-    /// long before, the disruption did not end it: Kubernetes only noticed that the worker was
-    /// gone. In large fleets this report can come before the coordinator gives up a silent worker.
+    /// Returns what a report that a worker's pod was disrupted means. If the worker had been silent
+    /// for long before the report, it was lost earlier, and Kubernetes has only noticed that now.
+    /// In large fleets such a report can arrive before the worker's silence is long enough.
     fn disruption(&self, now: Timestamp, number: WorkerNumber) -> Loss {
         let silence_ms = self.config.heartbeat.silence_min_ms;
         let is_silent = |worker: &Worker| {
@@ -293,9 +295,9 @@ impl State {
         self.judge(out, tasks.iter().map(|task| task.task));
     }
 
-    /// Counts a lost worker, and charges those of its tasks that count as the cause. This comes
-    /// before any other charge: an attempt is charged once, and this charge has priority over a
-    /// disruption.
+    /// Counts a lost worker, and charges those of its tasks that count as the cause. This happens
+    /// before any other charge, because an attempt is charged only once, and this charge has
+    /// priority over a disruption.
     fn blame(
         &mut self,
         out: &mut Outbox,
@@ -322,9 +324,9 @@ impl State {
         }
     }
 
-    /// Remembers what a process of this pod was running or handed back when it ended. The kubelet
-    /// may report only afterwards that the pod exceeded one of its own limits. Until then a pod
-    /// that filled its disk looks as if it had been preempted.
+    /// Remembers the tasks that a process of this pod was running, or handed back, when it ended.
+    /// The kubelet may report only later that the pod exceeded one of its own limits. Until that
+    /// report, a pod that filled its disk looks like a preempted pod.
     pub(crate) fn await_explanation(
         &mut self,
         now: Timestamp,

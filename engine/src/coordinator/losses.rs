@@ -1,6 +1,6 @@
-//! Decides whether a task is the cause of the loss of workers that ran it. Kubernetes takes workers
-//! away for its own reasons: a loss that it explains is never evidence. Removes no worker and
-//! queues no task; `liveness` does.
+//! Decides whether a task is the cause when workers that run it are lost. Kubernetes also takes
+//! workers away for its own reasons, so a loss that Kubernetes explains is never evidence against a
+//! task. Removes no worker and queues no task; `liveness` does.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use crate::coordinator::config::{
 use crate::coordinator::state::{State, TaskState, Worker};
 use crate::id::{TaskAttempt, Timestamp};
 
-/// How a worker's pod is recognized when it comes back.
+/// The identity by which a worker's pod is recognized when it comes back.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum PodIdentity {
-    /// Its ordinal: a replacement pod has the same one.
+    /// Its ordinal. A pod that replaces it has the same ordinal.
     Number(u32),
     /// Its uid, if it has no number.
     Uid(String),
@@ -37,10 +37,11 @@ impl PodIdentity {
     }
 }
 
-/// The lifetime of known workers, and how many of them were lost: the normal rate of losses.
+/// How long workers have lived in total, and how many of them were lost. These two numbers give the
+/// normal rate of losses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Exposure {
-    /// Worker-milliseconds.
+    /// The lifetime of all workers together, in milliseconds.
     worker_ms: u64,
     /// Workers that were lost without having announced their end.
     losses: u64,
@@ -77,34 +78,35 @@ impl FleetLosses {
 pub(crate) struct LostWorker {
     /// Its pod.
     pub(crate) pod: PodIdentity,
-    /// When it first said Hello.
+    /// When the coordinator received its first `Hello`.
     pub(crate) known_since: Timestamp,
-    /// Kubernetes says that it ended the pod, or lost it.
+    /// Whether Kubernetes reports that it ended the pod, or that the pod's node is lost.
     pub(crate) is_explained: bool,
 }
 
-/// The workers that were lost while they ran a task, since it was last done.
+/// The workers that were lost while they ran a task. If the task was done and runs again, counting
+/// begins again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct LostWorkers {
     /// All of them.
     all: u32,
-    /// The values of the fleet when the first worker was lost without an explanation. Later losses
-    /// are compared with the losses of other workers since then.
+    /// The lifetime and losses of all workers at the time when the first worker was lost without an
+    /// explanation. Later losses are compared with the losses of other workers since that time.
     since: Option<Exposure>,
-    /// Further losses without an explanation.
+    /// Losses without an explanation after that first one.
     times: u32,
-    /// How long the task ran at these further workers, in total. Milliseconds.
+    /// How long the task ran at the workers of these later losses, in total. Milliseconds.
     ran_ms: u64,
-    /// How long these further workers had lived before without the task. Milliseconds.
+    /// How long these workers had lived before they got the task, in total. Milliseconds.
     lived_ms: u64,
-    /// The pods of all of them, up to a limit.
+    /// The pods of all lost workers, up to a limit.
     pods: BTreeMap<PodIdentity, LossesAtPod>,
 }
 
 /// The workers of one pod that were lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct LossesAtPod {
-    /// Workers of the pod that were lost before the task came to the pod, while running any task.
+    /// Workers of the pod that were lost, with any task, before the pod first got this task.
     before: u64,
     /// Workers of the pod that were lost while running the task, without an explanation.
     unexplained: u64,
@@ -121,7 +123,8 @@ impl LostWorkers {
         self.all >= LOST_WORKERS_REPORTED && self.pods.keys().any(|pod| pod.is_of(worker))
     }
 
-    /// Counts a loss that `fleet` has counted already, of a worker that ran the task for this time.
+    /// Counts the loss of a worker that ran the task for `ran_ms`. `fleet` has counted this loss
+    /// already.
     fn note(&mut self, fleet: &FleetLosses, worker: &LostWorker, lived_ms: u64, ran_ms: u64) {
         self.all = self.all.saturating_add(1);
         let known = fleet.at.get(&worker.pod).copied();
@@ -147,8 +150,8 @@ impl LostWorkers {
         self.lived_ms = self.lived_ms.saturating_add(lived_ms);
     }
 
-    /// Whether the task's workers are lost so much more often than others that the task itself must
-    /// be the cause.
+    /// Whether the workers that run the task are lost so much more often than other workers that
+    /// the task itself must be the cause.
     fn must_be_the_cause(&self, fleet: &FleetLosses) -> bool {
         let Some(since) = self.since else {
             return false;
@@ -166,8 +169,8 @@ impl LostWorkers {
             && blamed.count() >= MIN_LOST_AT_PODS
             && self.ran_ms < u64::from(self.times) * LOST_WITHIN_MS
             && self.is_oftener_than(others_ms, others_lost)
-            // Some workers may be on bad nodes, and a task that loses its worker there may come
-            // back to the same worker, because that is free first. So the task counts as the cause
+            // Some workers may be on bad nodes. If a task loses its worker there, it may get the
+            // same worker again, because that worker is free first. So the task counts as the cause
             // only if the same workers survive without it.
             && self.is_oftener_than(self.lived_ms, lost_without.sum())
     }
@@ -182,8 +185,8 @@ impl LostWorkers {
 }
 
 impl State {
-    /// Counts that a worker was lost while it ran this attempt. If the task is the cause: returns
-    /// the sentence of the charge.
+    /// Counts that a worker was lost while it ran this attempt. If the task is the cause, returns
+    /// the sentence with which it is charged.
     pub(crate) fn lose_under(
         &mut self,
         now: Timestamp,

@@ -1,5 +1,5 @@
-//! Collects the effects of one step, so that each worker gets at most one message of each kind and
-//! the ledger one batch. Decides nothing.
+//! Collects the effects of one step. So in each step a worker gets at most one message of each
+//! kind, and the ledger gets one batch of records. Decides nothing.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,8 @@ struct SessionMessages {
 }
 
 impl Outbox {
-    /// `index` is that of the record; the records of one step have consecutive indexes.
+    /// Adds a record for the ledger. `index` is the index of the record. The records of one step
+    /// have consecutive indexes.
     pub(crate) fn append(&mut self, index: u64, record: LogRecord) {
         if self.records.is_empty() {
             self.first_index = index;

@@ -6,7 +6,7 @@ use std::fmt;
 /// Why a job failed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum FailureReason {
-    /// The plan could not be made: an expression, a path, the input.
+    /// The plan could not be made, because of an expression, a path or the input.
     PlanFailed,
     /// A task failed as often as the budget allows.
     TaskFailed,
@@ -18,9 +18,10 @@ pub enum FailureReason {
     LedgerDamaged,
     /// More records were skipped than the job allows.
     TooManySkipped,
-    /// From the operator: as many generations as are allowed ended without a result.
+    /// As many generations as are allowed ended without a result. The operator sends this reason.
     GenerationsExhausted,
-    /// From the operator: consecutive generations ended in the same way without progress.
+    /// Several consecutive generations ended in the same way without progress. The operator sends
+    /// this reason.
     NoProgress,
     /// A word that this release does not know.
     Other(String),

@@ -11,7 +11,7 @@ use crate::pipeline::Origin;
 /// One fact.
 #[derive(Clone, Debug, PartialEq, Hash)]
 pub enum LogRecord {
-    /// From here on the attempt's outputs are the task's outputs.
+    /// This attempt is the result of its task: its outputs are the task's outputs.
     Done {
         /// The task and the attempt that won.
         task: TaskAttempt,
@@ -37,7 +37,8 @@ pub enum LogRecord {
     StageFinished {
         /// The stage.
         stage: StageId,
-        /// Uri-relative path of the object that lists its outputs; empty for the last stage.
+        /// The path of the object that lists its outputs, relative to the job's storage prefix.
+        /// Empty for the last stage.
         outputs: String,
     },
     /// The final file of a sink task exists under its final name and is complete.
@@ -49,7 +50,7 @@ pub enum LogRecord {
     Result(JobResult),
 }
 
-/// The cause of a failure, which decides the budget to which it is charged.
+/// The class of a failure. It decides to which budget the failure is charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailureClass {
     /// The data or the expression: another try would fail in the same way. Charged to
@@ -71,31 +72,33 @@ pub struct TaskOutput {
     pub records_in: u64,
     /// Bytes read from storage.
     pub bytes_in: u64,
-    /// What few tasks have besides. Behind a pointer, because a coordinator keeps it for each task.
+    /// Other results, which few tasks have. They are behind a pointer, because a coordinator keeps
+    /// this struct for each task.
     pub more: Option<Box<MoreOutput>>,
 }
 
 /// What a task produced besides the file of its records.
 #[derive(Clone, Debug, Default, PartialEq, Hash)]
 pub struct MoreOutput {
-    /// What it passed over, at most one entry for each place of its stage that passes over bad
-    /// records.
+    /// The bad records that it skipped: at most one entry for each place of its stage that skips
+    /// bad records.
     pub bad: Vec<BadRecords>,
-    /// Other final files, which become complete together with the commit, such as dead letters.
+    /// Final files besides that of its records, such as dead letters. The coordinator completes
+    /// them after the commit.
     pub files: Vec<OutputFile>,
     /// What its commands counted, each name once, sorted by name.
     pub counters: Vec<(CounterName, u64)>,
 }
 
 impl MoreOutput {
-    /// As a part of a task's output.
+    /// Returns this as the field `more` of a task's output: `None` if there is nothing in it.
     pub fn boxed(self) -> Option<Box<Self>> {
         (self != Self::default()).then(|| Box::new(self))
     }
 }
 
 impl TaskOutput {
-    /// What the task passed over.
+    /// The bad records that the task skipped.
     pub fn bad_records(&self) -> &[BadRecords] {
         self.more.as_ref().map_or(&[], |more| &more.bad)
     }
@@ -115,8 +118,9 @@ impl TaskOutput {
         std::iter::once(&self.file).chain(self.more_files())
     }
 
-    /// All files that the coordinator completes after the commit. That of the records is the last
-    /// one: if another one is lost, the task runs again, and its own file must not stand yet.
+    /// All files that the coordinator completes after the commit. The file of the records is
+    /// completed last: if another file is lost, the task runs again, and then the file of its
+    /// records must not exist yet.
     pub fn final_files(&self) -> impl Iterator<Item = &OutputFile> {
         let own = std::iter::once(&self.file).filter(|file| file.place != FilePlace::Shuffle);
         self.more_files().iter().chain(own)
@@ -128,7 +132,7 @@ impl TaskOutput {
     }
 }
 
-/// The records of a task that one place passed over.
+/// How many records of a task arrived at a place, and how many of them it skipped.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BadRecords {
     /// The place.
@@ -137,7 +141,7 @@ pub struct BadRecords {
     pub arrived: u64,
     /// How many of them were bad.
     pub skipped: u64,
-    /// The first bad one: file and line and, if it may be shown, the message.
+    /// The first bad record: its file and line, and the message if it may be shown.
     pub first: Option<String>,
 }
 
@@ -170,14 +174,14 @@ pub enum FinalPlace {
     Multipart {
         /// The final uri.
         uri: String,
-        /// The store's name of the upload; for a file without parts, the tag of the object that it
-        /// replaces.
+        /// The store's name of the upload. For a file without parts, this is the tag of the object
+        /// that the file replaces.
         upload: String,
-        /// The store's names of the parts, in order; none if the file is empty and the store
-        /// accepts no empty part.
+        /// The store's names of the parts, in order. There are none if the file is empty and the
+        /// store accepts no empty part.
         parts: Vec<String>,
     },
-    /// A complete object under the attempt's own name beside the final one, to be renamed.
+    /// A complete file beside the final one, under a name of the attempt. It is renamed later.
     Staged {
         /// The final uri.
         uri: String,

@@ -1,19 +1,19 @@
-//! Computes how many workers can still be useful, and knows which workers the operator releases. It
-//! only counts: the operator lowers the number of pods.
+//! Computes how many workers can still be useful, and decides whether the end of a worker is its
+//! release. The operator lowers the number of pods; this module only counts.
 
 use crate::coordinator::state::{JobState, State, Worker};
 
-/// Workers that stay for each task that is not committed: the one that runs it, and one that can
-/// take it over at once if the first is lost or slow. With only one, the last task of a job could
-/// be left without a worker.
+/// How many workers stay for each task that is not committed: one that runs the task, and one that
+/// can take it over at once if the first is lost or slow. With only one worker, the last task of a
+/// job could be left without a worker.
 const WORKERS_PER_TASK: u64 = 2;
 
 impl State {
-    /// How many workers can still be useful, counted by ordinal from 0, so that those above can be
-    /// released; nothing if that is not known. Tasks of all stages count, including stages that
-    /// have not started and tasks that run again because their output was lost. So the number falls
-    /// only at the end of the last stage, and rises again if necessary. The ordinal of a worker
-    /// with a task is always below the number.
+    /// How many workers can still be useful, counted by ordinal from 0. Workers with higher
+    /// ordinals can be released. `None` if the number is not known. The tasks of all stages count,
+    /// including stages that have not started and tasks that run again because their output was
+    /// lost. So the number falls only at the end of the last stage, and rises again if necessary.
+    /// The ordinal of a worker with a task is always below the number.
     pub(crate) fn useful_workers(&self) -> Option<u32> {
         if self.job != JobState::Running {
             return None;
@@ -30,8 +30,8 @@ impl State {
             }
         }
         // The wanted workers are those with the lowest existing ordinals. If fewer workers exist
-        // than are needed, the next higher ordinals are wanted too, in the number of the missing
-        // workers, because those may never come back.
+        // than are needed, one more ordinal above them is wanted for each missing worker, because
+        // the missing workers may never come back.
         let wanted = self.wanted_workers();
         let missing = wanted.saturating_sub(there.len() as u64);
         let last_wanted = usize::try_from(wanted)
@@ -54,8 +54,8 @@ impl State {
         open.saturating_mul(WORKERS_PER_TASK).max(1)
     }
 
-    /// Records that the operator keeps only this number of workers. A worker that already
-    /// terminates was released because of an earlier number.
+    /// Records that the operator keeps only this number of workers. A worker that was released
+    /// because of an earlier number and already terminates stays released.
     pub(crate) fn on_workers_kept(&mut self, workers: u32) {
         self.workers_kept = Some(workers);
         for worker in self.workers.values_mut() {
@@ -71,7 +71,7 @@ impl State {
     }
 
     /// Whether the end of a worker counts as its release, because it has no task and is not needed
-    /// any more. After all tasks are done, workers that were released earlier may still end.
+    /// any more. Workers that were released earlier may still end after all tasks are done.
     pub(crate) fn is_dispensable(&self, worker: &Worker) -> bool {
         let is_released = || {
             self.wanted_workers() < self.workers.len() as u64

@@ -1,5 +1,5 @@
-//! Builds a state from the ledger's records. A record that cannot have been written by a
-//! coordinator of this plan is refused; nothing is guessed. Reads nothing itself.
+//! Builds a state from the ledger's records. Refuses a record that no coordinator of this plan can
+//! have written. Reads nothing itself.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub enum ReplayProblem {
     /// It names a stage that does not exist.
     #[error("the plan has no stage {0}")]
     NoSuchStage(StageId),
-    /// Its attempt has this epoch, or a later one.
+    /// Its attempt has the epoch of the coordinator that replays the records, or a later one.
     #[error("{task} is of epoch {own} or later, which is only beginning")]
     NotOfThePast {
         /// The attempt.
@@ -47,7 +47,7 @@ pub enum ReplayProblem {
     /// Two attempts of one task won.
     #[error("{0} is done, but another attempt of it was done before and never revoked")]
     TwoWinners(TaskAttempt),
-    /// The stage cannot have started.
+    /// It is about a task of a stage that cannot have started yet.
     #[error("{0} is done, but a stage that it reads never finished")]
     TooEarly(TaskAttempt),
     /// It revokes an attempt that never won.
@@ -63,10 +63,10 @@ pub enum ReplayProblem {
         /// Number of its tasks.
         total: u32,
     },
-    /// A final file is recorded for a task that is not done or has none.
+    /// A final file is recorded as complete, and its task is not done, or has no final file.
     #[error("a final file is recorded for {0}, which is not done or is not of the last stage")]
     FinalizedNotDone(TaskId),
-    /// Success without all files.
+    /// The job succeeded, and not all final files are complete.
     #[error("the job succeeded, but not all of its final files are complete")]
     SucceededIncomplete,
     /// There is a record after the result.
@@ -75,8 +75,8 @@ pub enum ReplayProblem {
 }
 
 impl State {
-    /// The state with which a coordinator of `epoch` begins, from the plan and the records of all
-    /// earlier epochs, in order. `start` follows.
+    /// Returns the state with which a coordinator of `epoch` begins. `records` are those of all
+    /// earlier epochs, in order. The caller must call `start` next.
     pub fn new(
         config: Config,
         plan: &Plan,
@@ -267,7 +267,8 @@ fn empty_stages(plan: &Plan) -> Vec<StageState> {
     stages
 }
 
-/// Most plans have no command that takes more than one slot.
+/// Returns the number of slots that a task of each stage takes. Empty if no command takes more than
+/// one slot, as in most plans.
 fn slots_of_stages(plan: &Plan) -> Arc<[u32]> {
     let slots: Vec<u32> = plan.stages.iter().map(Stage::slots).collect();
     if slots.iter().all(|slots| *slots == 1) {

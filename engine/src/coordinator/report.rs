@@ -1,5 +1,5 @@
-//! The report about a run for the operator and for people: counts and one sentence, computed from
-//! the state each time. Changes nothing and holds no list per task.
+//! Computes the report about a run, for the operator and for people: counts and one sentence.
+//! Changes nothing, and keeps no list of tasks.
 
 use crate::coordinator::config::{LOST_WORKERS_REPORTED, MAX_POD_UIDS};
 use crate::coordinator::counters::CounterName;
@@ -11,13 +11,13 @@ use crate::pipeline::Origin;
 /// The most stages that a message names, so that it stays one line.
 const MAX_STAGES_NAMED: usize = 4;
 
-/// The whole report. It is the wire's `Snapshot` without the plan's digest and without phases that
-/// only the shell knows.
+/// The whole report. It has the contents of `Snapshot` in `run.proto`, except for the plan's digest
+/// and the phases that only the shell knows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// The phase of the job.
     pub phase: Phase,
-    /// Why it waits or what it does, in one sentence; may be empty.
+    /// What the job does or waits for, in one sentence; may be empty.
     pub message: String,
     /// The size of the plan.
     pub planned: Planned,
@@ -25,7 +25,7 @@ pub struct Report {
     pub stage: StageReport,
     /// Records and bytes read and written.
     pub records: RecordsReport,
-    /// Bad records that were passed over, by place; places without any are left out.
+    /// Bad records that were skipped, by place. Places without any are left out.
     pub skipped: Vec<SkippedReport>,
     /// What commands of committed tasks counted, sorted by name.
     pub counters: Vec<(CounterName, u64)>,
@@ -39,8 +39,8 @@ pub struct Report {
     pub tasks_total: u64,
     /// The time since which no worker is known: neither connected nor expected back.
     pub no_worker_since: Option<Timestamp>,
-    /// How many workers can still be useful, counted by ordinal from 0; all of them if it is
-    /// absent.
+    /// How many workers can still be useful, counted by ordinal from 0. If it is absent, all
+    /// workers are useful.
     pub useful_workers: Option<u32>,
     /// Second attempts of stragglers in this epoch.
     pub speculations: u64,
@@ -86,7 +86,8 @@ pub struct StageReport {
 /// Records and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecordsReport {
-    /// Records read from the source by committed tasks, and those that running tasks have reported.
+    /// Records that committed tasks have read from the source, and records that running tasks have
+    /// reported as read from it.
     pub records_in: u64,
     /// Records in committed files of the sink.
     pub records_out: u64,
@@ -103,7 +104,7 @@ pub struct SkippedReport {
     pub origin: Origin,
     /// Their number.
     pub records: u64,
-    /// The first one: file and line and, if it may be shown, the message.
+    /// The first bad record: its file and line, and the message if it may be shown.
     pub first: String,
 }
 
@@ -128,8 +129,8 @@ pub struct WorkerCounts {
 }
 
 impl State {
-    /// The report about the current state. The time is linear in workers and running tasks, not in
-    /// tasks.
+    /// The report about the current state. Computing it takes time in proportion to the workers and
+    /// the running tasks, not to all tasks.
     pub fn report(&self) -> Report {
         let (id, stage) = self.current_stage();
         let workers = self.worker_counts();
@@ -173,7 +174,8 @@ impl State {
         }
     }
 
-    /// The stages of which tasks are to be done and may have begun.
+    /// The stages that run. Such a stage has started, is not complete, and has a task at a worker,
+    /// or everything that it reads is complete.
     fn running_stages(&self) -> impl Iterator<Item = (StageId, &StageState)> {
         (0..).map(StageId).zip(&self.stages).filter(|(id, stage)| {
             let has_work = stage.running > 0 || self.has_input(*id);
@@ -402,8 +404,8 @@ impl State {
         ))
     }
 
-    /// A sentence about problems that have cost the job nothing so far: a full disk, a store that
-    /// refuses one worker, workers that vanish. It names the task that was given back most often.
+    /// A sentence about problems that are not charged so far: a full disk, a store that refuses one
+    /// worker, workers that vanish. It names the task that was given back most often.
     fn setback_message(&self, stage: StageId) -> Option<String> {
         let is_open = |task: TaskId| {
             self.task(task)

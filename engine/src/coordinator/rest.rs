@@ -1,6 +1,6 @@
-//! Pauses workers that fail tasks through no fault of the tasks, because the disk is full or the
-//! worker cannot start a process. Without the pause such a worker would be idle at once, and would
-//! take each retried task before healthy workers. Gives up no worker and charges nothing.
+//! Pauses a worker that fails tasks because its disk is full or because it cannot start a process.
+//! Without the pause, such a worker would be idle again at once, and would get each retried task
+//! before healthy workers. Gives up no worker and charges nothing.
 
 use crate::coordinator::state::{State, Worker, WorkerNumber};
 use crate::id::Timestamp;
@@ -33,8 +33,8 @@ impl State {
         }
     }
 
-    /// A task is done, so the worker is healthy. Called for each report, so for a healthy worker it
-    /// costs no more than a lookup.
+    /// Ends the pause of a worker that has done a task, because it is healthy. This is called for
+    /// each report, so for a healthy worker it costs only a lookup.
     pub(crate) fn recover(&mut self, number: WorkerNumber) {
         let was_unhealthy = |worker: &Worker| worker.unhealthy > 0;
         if self.workers.get(&number).is_some_and(was_unhealthy) {

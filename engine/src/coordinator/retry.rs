@@ -1,10 +1,12 @@
-//! The consequences of a failure: two budgets per task, the wait before the next try, and the
-//! decision to end a job. The worker classifies failures; here they are only counted.
+//! Decides what follows from a failure: to which of a task's two budgets it is charged, how long
+//! the next try waits, and whether the job ends. The worker decides the class of a failure; this
+//! module only counts.
 //!
 //! A deterministic failure is retried once, because a bit may have flipped, and ends the job if the
 //! next try fails with the same message. An application failure (out of memory, crashed, hung) is
-//! retried until `taskFailures` is used up. A disruption is free, unless `taskDisruptions` limits
-//! disruptions, or the same setback occurs more often than `setback` allows.
+//! retried until `taskFailures` is used up. A disruption is free, except in two cases:
+//! `taskDisruptions` limits disruptions, or the same setback occurs more often than `setback`
+//! allows.
 
 use crate::coordinator::config::{MAX_ERROR_CHARACTERS, MAX_LOST_OUTPUTS};
 use crate::coordinator::defect::{self, Defect};
@@ -40,7 +42,7 @@ pub(crate) struct FailedAttempt<'a> {
 }
 
 impl FailedAttempt<'_> {
-    /// The cause of the delay, if it was not the task's own fault.
+    /// The setback, if the attempt failed through no fault of the task.
     fn held_up_by(&self) -> Option<Setback> {
         let is_disruption = self.class == FailureClass::Disruption;
         is_disruption.then(|| self.setback.unwrap_or(Setback::WorkerUnhealthy))
@@ -124,7 +126,7 @@ impl State {
         self.judge(out, [task.task]);
     }
 
-    /// Ends a running attempt as failed, because its cause is no longer free.
+    /// Ends a running attempt as failed, because its setback is no longer free.
     fn fail_held_up(
         &mut self,
         out: &mut Outbox,
@@ -178,8 +180,8 @@ impl State {
         now.after_ms(backoff.delay_ms(history.setbacks))
     }
 
-    /// Records a failure in its budget. `reporter` is informed when that is durable, or at once if
-    /// there is nothing to record.
+    /// Charges a failure to its budget, and records this. `reporter` is informed when the record is
+    /// durable, or at once if there is nothing to record.
     pub(crate) fn charge(
         &mut self,
         out: &mut Outbox,
@@ -219,8 +221,8 @@ impl State {
         );
     }
 
-    /// Acknowledges the report of a failure that was received earlier: at once, or when its record
-    /// is durable.
+    /// Acknowledges a repeated report of a failure. This happens when the record of the failure is
+    /// durable, or at once if it already is.
     pub(crate) fn ack_when_recorded(
         &mut self,
         out: &mut Outbox,
@@ -262,7 +264,7 @@ impl State {
         }
     }
 
-    /// How the job ends because of this task, if it does.
+    /// Returns how the job ends because of this task, or `None` if it does not end.
     pub(crate) fn verdict(&self, task: TaskId) -> Option<JobResult> {
         let history = self.histories.get(&task)?;
         if self.task(task)?.state.winner().is_some() {
@@ -325,7 +327,8 @@ impl State {
             .filter(|_| is_its_input)
             .map(|task| &task.state)
         {
-            // Its dead letters may stand. Those of the next attempt are the same.
+            // The dead letters of the lost attempt may be complete already. The next attempt has
+            // the same dead letters.
             Some(TaskState::Done { attempt, .. }) if *attempt == lost.attempt => {
                 LostInput::Committed
             }

@@ -1,6 +1,7 @@
-//! Decides which task runs where: the lowest stage whose inputs are complete, its lowest shard
-//! first, at the worker with the most free capacity. Tasks are pushed, limited by credits: one per
-//! slot, and a few more while tasks are short. Logarithmic per dispatch.
+//! Decides which task runs at which worker. The lowest stage whose inputs are complete comes first,
+//! and in it the lowest shard. The task goes to the worker with the most free capacity. A worker is
+//! given one task for each slot, and a few more while tasks are short. A dispatch takes logarithmic
+//! time.
 
 use crate::coordinator::effect::Dispatch;
 use crate::coordinator::outbox::Outbox;
@@ -42,8 +43,8 @@ impl State {
         let Some(history) = history else {
             return Some((shard, *number));
         };
-        // If the task was given back or lost its worker there, that may happen again, so any other
-        // worker with free capacity is better.
+        // If this worker gave the task back, or was lost while it ran the task, that may happen
+        // again. So any other worker with free capacity is better.
         let is_avoided = |other: &WorkerNumber| {
             self.workers.get(other).is_some_and(|worker| {
                 history.held_up.avoids(worker) || history.lost_workers.avoids(worker)
@@ -125,8 +126,8 @@ impl State {
         );
     }
 
-    /// Whether an earlier attempt ended together with its process, so that it could not report its
-    /// last record.
+    /// Whether an earlier attempt of the task ended together with its process. Such an attempt
+    /// could not report its last record.
     fn has_taken_its_process_along(&self, task: TaskId) -> bool {
         self.histories.get(&task).is_some_and(|history| {
             history

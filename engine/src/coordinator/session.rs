@@ -1,6 +1,6 @@
-//! Sessions that begin, are superseded and break, and workers that leave. A worker's own list of
-//! attempts is compared with the known state, and each attempt is kept, cancelled or requeued
-//! exactly once. Chooses no tasks.
+//! Handles sessions that begin, are superseded or break, and workers that leave. Compares a
+//! worker's own list of attempts with the coordinator's list, and keeps, cancels or requeues each
+//! attempt exactly once. Chooses no tasks.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -91,8 +91,8 @@ impl State {
             Some(number) => {
                 let predecessors = self.predecessors_after(number);
                 let loss = self.by_early_end(now, number, Loss::Replaced);
-                // Attempts that an earlier process handed back did not end with the pod, so no
-                // report about them will come.
+                // The pod did not end when its earlier process handed its attempts back, so no
+                // report about these attempts will arrive.
                 self.unexplained.remove(id.pod_uid());
                 self.lose(out, now, number, &loss);
                 let successor = self.register(now, session, id, ordinal);
@@ -122,15 +122,15 @@ impl State {
         }
     }
 
-    /// Whether this process was replaced before by another one of its pod. Otherwise two processes
-    /// that live at the same time would replace each other forever.
+    /// Whether another process of the same pod has replaced this process before. Without this
+    /// check, two processes that live at the same time would replace each other forever.
     fn is_replaced(&self, number: WorkerNumber, id: &WorkerId) -> bool {
         self.workers
             .get(&number)
             .is_some_and(|worker| worker.predecessors.contains(&id.incarnation()))
     }
 
-    /// The processes that the successor of this worker will have replaced.
+    /// The processes that count as replaced once this worker has a successor.
     fn predecessors_after(&self, number: WorkerNumber) -> VecDeque<u64> {
         let Some(worker) = self.workers.get(&number) else {
             return VecDeque::new();
@@ -143,7 +143,8 @@ impl State {
         predecessors
     }
 
-    /// How a process ended: as an early report said, or else as `otherwise` says.
+    /// Returns how a process ended. If an early report said so, that report decides; if there is
+    /// none, the answer is `otherwise`.
     pub(crate) fn by_early_end(
         &mut self,
         now: Timestamp,
@@ -196,8 +197,8 @@ impl State {
         number
     }
 
-    /// Reconciles the attempts that the worker reports with the known ones: afterwards both are the
-    /// same, once the `Cancel`s have arrived.
+    /// Compares the attempts that the worker reports with those that the coordinator has for it.
+    /// Both lists are equal after this, when the worker has received its `Cancel`s.
     fn compare_running(
         &mut self,
         out: &mut Outbox,
@@ -223,8 +224,9 @@ impl State {
                 Claim::Winner { durable: true } => out.ack(session, task),
                 Claim::Winner { durable: false } => self.set_reporter(task, number),
                 Claim::Adoptable => self.adopt(out, now, number, task),
-                // It is not known here whether the attempt still runs or is finished. A finished
-                // attempt is reported again, then acknowledged, and its file is deleted.
+                // It is not known whether the attempt still runs or is finished. The worker stops a
+                // running attempt. It reports a finished attempt again, and then its file is
+                // deleted.
                 Claim::Superseded | Claim::DealtWith | Claim::RunningElsewhere | Claim::Unknown => {
                     out.cancel(session, task);
                 }
@@ -264,8 +266,8 @@ impl State {
                 match attempts.iter().find(|running| running.attempt == attempt) {
                     Some(running) if running.worker == number => Claim::Running,
                     Some(_) => Claim::RunningElsewhere,
-                    // The progress of this attempt is worth more than an attempt that was
-                    // dispatched only a moment ago.
+                    // This attempt has made progress, so it replaces an attempt that was dispatched
+                    // only a moment ago.
                     None if possible
                         && attempts
                             .iter()
@@ -292,8 +294,8 @@ impl State {
                     && self.task(spoken_of.task).is_some_and(is_in_order))
     }
 
-    /// Whether an attempt was dispatched so recently, later than `other`, that stopping it loses
-    /// nothing.
+    /// Whether an attempt was dispatched after `other`, and so recently that stopping it loses no
+    /// work.
     fn is_fresh(&self, now: Timestamp, running: &RunningAttempt, other: Attempt) -> bool {
         running.attempt.epoch == self.epoch
             && running.attempt > other
@@ -301,7 +303,7 @@ impl State {
             && now.since_ms(running.since) < ADOPTION_PREFERENCE_MS
     }
 
-    /// Makes an attempt of a returning worker the running one of its task.
+    /// Makes an attempt of a returning worker the running attempt of its task.
     fn adopt(&mut self, out: &mut Outbox, now: Timestamp, number: WorkerNumber, task: TaskAttempt) {
         if let TaskState::Running { attempts } = self.take(task.task) {
             for younger in attempts {
@@ -339,8 +341,8 @@ impl State {
         }
     }
 
-    /// Removes an attempt from its worker; its task is queued again if no other attempt of it runs.
-    /// Returns whether the worker had it.
+    /// Removes an attempt from its worker. If no other attempt of the task runs, the task is queued
+    /// again. Returns whether the worker had the attempt.
     pub(crate) fn detach(&mut self, number: WorkerNumber, task: TaskAttempt) -> bool {
         let had = self
             .with_worker(number, |worker| worker.running.remove(&task))
@@ -429,8 +431,8 @@ impl State {
             worker.draining
         });
         let loss = self.by_early_end(now, number, Loss::Drained);
-        // A worker may come back if it did not announce that it terminates, and nothing else is
-        // known about it.
+        // A worker may come back if it did not announce that it terminates and no report says how
+        // it ended.
         let comes_back = draining == Some(false) && loss == Loss::Drained;
         if !comes_back {
             self.lose(out, now, number, &loss);

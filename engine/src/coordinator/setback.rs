@@ -13,7 +13,7 @@ use crate::coordinator::losses::{LostWorkers, PodIdentity};
 use crate::coordinator::state::{State, Worker, WorkerNumber};
 use crate::id::{TaskAttempt, TaskId};
 
-/// Why an attempt was given back, as its worker reported it or as it was found here.
+/// Why an attempt was given back, as its worker reported it or as the coordinator found it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Setback {
     /// A local disk, for spilling or for the output, has no room.
@@ -29,7 +29,7 @@ pub enum Setback {
     WorkerUnhealthy,
     /// An output of an earlier stage is lost or damaged: the task that wrote it runs again.
     InputLost,
-    /// The lost input is one that was replaced before.
+    /// The input that the task reports as lost was replaced by a newer one before.
     InputReplaced,
 }
 
@@ -44,7 +44,7 @@ impl Setback {
         Self::InputReplaced,
     ];
 
-    /// How often in a row it is free; `None` if it is always free.
+    /// How often in a row this setback is free; `None` if it is always free.
     pub fn free_tries(self) -> Option<u32> {
         match self {
             Self::DiskFull | Self::ObjectUnavailable | Self::WorkerUnhealthy => {
@@ -56,7 +56,7 @@ impl Setback {
         }
     }
 
-    /// Whether another task at the same worker may be the cause.
+    /// Whether another task at the same worker can be the cause of this setback.
     fn may_be_of_others(self) -> bool {
         match self {
             Self::DiskFull | Self::WorkerUnhealthy => true,
@@ -88,9 +88,9 @@ pub(crate) struct HeldUp {
     at: BTreeSet<PodIdentity>,
     /// The most records that any of these tries read.
     furthest: u64,
-    /// Tries that do not count, because of another task beside them.
+    /// Tries that do not count, because another task at the same worker may be the cause.
     crowded: u32,
-    /// The attempts because of which they do not count.
+    /// The attempts of other tasks that were accepted as this cause.
     crowded_by: BTreeSet<TaskAttempt>,
     /// The last cause, with the worker's message.
     last: Option<(Setback, String)>,
@@ -110,7 +110,7 @@ impl HeldUp {
         self.at.iter().any(|pod| pod.is_of(worker))
     }
 
-    /// How often it was given back in a row, for any cause.
+    /// How often the task was given back in a row, for any cause.
     pub(crate) fn times(&self) -> u32 {
         let counted: u32 = self.causes.values().map(|times| times.all).sum();
         counted.saturating_add(self.crowded)
@@ -122,7 +122,8 @@ impl HeldUp {
         Some((*setback, error))
     }
 
-    /// A cause that was not charged more often than is ever allowed. Used by the invariants.
+    /// Returns a cause that was free more often than any limit allows, if there is one. Used by the
+    /// invariants.
     pub(crate) fn beyond_all_bounds(&self) -> Option<Setback> {
         let is_beyond = |(setback, times): (&Setback, &Times)| {
             let most = setback.free_tries()?.max(FEW_WORKERS_FREE_TRIES);
@@ -136,17 +137,17 @@ impl HeldUp {
         self.crowded_by.len() > FEW_WORKERS_FREE_TRIES as usize
     }
 
-    /// Another attempt at the same worker that may have used up the disk. Returns an attempt that
-    /// was accepted as the cause before, or a new one if not too many were accepted. Each attempt
-    /// ends at some time, so a task is not excused forever.
+    /// Chooses the attempt at the same worker that may have used up the disk. This is an attempt
+    /// that was accepted as the cause before. If there is none, it is a new one, up to a limit.
+    /// Each attempt ends at some time, so a task is not excused forever.
     fn excuse(&self, mut beside: impl Iterator<Item = TaskAttempt> + Clone) -> Option<TaskAttempt> {
         let known = beside.clone().find(|other| self.crowded_by.contains(other));
         let takes_more = self.crowded_by.len() < FEW_WORKERS_FREE_TRIES as usize;
         known.or_else(|| beside.next().filter(|_| takes_more))
     }
 
-    /// Records one more setback. A try that read twice as much as any before made progress, so the
-    /// earlier count is forgotten.
+    /// Records one more setback. A try that read twice as much as every earlier try made progress,
+    /// so the earlier counts are forgotten.
     fn note(&mut self, at: Option<PodIdentity>, setback: Setback, read: u64, error: &str) {
         if read > self.furthest.saturating_mul(2) {
             self.causes.clear();
@@ -162,7 +163,7 @@ impl HeldUp {
         self.last = Some((setback, words));
     }
 
-    /// Records that an attempt beside it may be the cause, so that it is not charged.
+    /// Records that the try does not count, because the attempt `by` may be the cause.
     fn count_crowded(&mut self, by: TaskAttempt) {
         self.crowded = self.crowded.saturating_add(1);
         self.crowded_by.insert(by);
@@ -218,16 +219,16 @@ impl State {
         ))
     }
 
-    /// An attempt at the same worker that may fill the disk, so that the failed try does not count.
-    /// That attempt must make progress; otherwise tasks that never fit could prevent each other's
-    /// charge forever.
+    /// Returns an attempt at the same worker that may have filled the disk. If there is one, the
+    /// failed try does not count. The task of that attempt must not have been given back itself.
+    /// Otherwise two tasks that never fit could excuse each other forever.
     fn crowded_by(
         &self,
         number: WorkerNumber,
         task: TaskId,
         setback: Setback,
     ) -> Option<TaskAttempt> {
-        // With one slot, the worker's other attempts only wait.
+        // If the worker has only one slot, its other attempts only wait and use no disk.
         let worker = self
             .workers
             .get(&number)

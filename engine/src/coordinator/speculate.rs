@@ -1,6 +1,6 @@
-//! Stragglers at the end of a stage: if slots are idle and a task takes much longer than the
-//! finished ones took, a second attempt of the task runs at another worker. As always, the first
-//! commit wins; this module neither commits nor cancels.
+//! Gives stragglers at the end of a stage a second attempt: if a slot is idle and a task takes much
+//! longer than the finished tasks took, a second attempt of it runs at another worker. The first
+//! commit wins, as for all attempts. This module neither commits nor cancels.
 
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::state::{
@@ -43,7 +43,7 @@ impl State {
             .is_some_and(|(place, _)| place.load < FULL_LOAD)
     }
 
-    /// The least busy worker with an idle slot, except this worker.
+    /// The least busy worker that has an idle slot and is not this worker.
     fn idle_worker_but(&self, not: WorkerNumber) -> Option<WorkerNumber> {
         self.by_load
             .iter()
@@ -52,8 +52,8 @@ impl State {
             .find(|number| *number != not)
     }
 
-    /// How long an attempt of this stage may run until it counts as a straggler; nothing if that is
-    /// not known yet.
+    /// How long an attempt of this stage may run until it counts as a straggler. `None` while this
+    /// is not known.
     fn straggles_after_ms(&self, stage: StageId) -> Option<u64> {
         let policy = self.config.speculation?;
         let known = self.stage(stage);
@@ -75,8 +75,8 @@ impl State {
     }
 
     /// Tasks with one attempt that has run for longer than this, longest first, with their workers.
-    /// Tasks that failed before are excluded: such a task is slow or fails by itself, and a second
-    /// attempt would be charged as well.
+    /// Tasks that failed before are excluded. Such a task is slow by itself, or fails by itself and
+    /// would be charged for both attempts.
     fn stragglers(
         &self,
         stage: StageId,

@@ -1,5 +1,5 @@
-//! The state of a coordinator. This is the only place where a task changes its state, together with
-//! the counts and queues that follow from it. Does not decide when.
+//! The state of a coordinator. Only this file changes the state of a task, together with the counts
+//! and queues that depend on it. Other modules decide when.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
@@ -30,7 +30,7 @@ pub struct State {
     pub(crate) width: u32,
     /// How many slots a task of each stage takes; empty if all take one.
     pub(crate) slots_of_stages: Arc<[u32]>,
-    /// What committed tasks passed over, for each place that passes over bad records.
+    /// What committed tasks skipped, for each place that skips bad records.
     pub(crate) bad: BTreeMap<Origin, BadTotals>,
     /// What commands of committed tasks counted.
     pub(crate) counters: BTreeMap<CounterName, CounterTotal>,
@@ -41,8 +41,8 @@ pub struct State {
     pub(crate) pods: BTreeMap<String, WorkerNumber>,
     /// Workers that may be given tasks, least busy first.
     pub(crate) by_load: BTreeSet<(Place, WorkerNumber)>,
-    /// For each pod, the attempts that its last process was running or handed back when it ended,
-    /// and the time of its end. The cause may be reported later.
+    /// For each pod whose process has ended, the time of that end, and the attempts that the
+    /// process was running or handed back. The cause of the end may be reported later.
     pub(crate) unexplained: BTreeMap<String, (Timestamp, Vec<TaskAttempt>)>,
     /// Queued tasks that wait until a certain time.
     pub(crate) delayed: BTreeSet<(Timestamp, TaskId)>,
@@ -51,25 +51,25 @@ pub struct State {
     pub(crate) next_index: u64,
     /// Appended records that are not durable yet, in order.
     pub(crate) recording: VecDeque<(u64, Recorded)>,
-    /// Attempts that finished without winning, of tasks that have no durable winner yet, with the
-    /// workers that reported them.
+    /// Superseded attempts with their files, and the sessions that reported them. They wait here
+    /// until the winner of their task is durable.
     pub(crate) dismissed: BTreeMap<TaskId, BTreeMap<Attempt, (SessionId, Vec<OutputFile>)>>,
-    /// Attempts whose final files are being completed. The files of another attempt of the same
-    /// task wait for the answer.
+    /// Attempts whose final files are being completed. Files of another attempt of the same task
+    /// are completed only after that.
     pub(crate) completing: BTreeMap<TaskId, Attempt>,
     /// Whether tasks of other stages than the last one can have final files.
     pub(crate) has_dead_letters: bool,
-    /// Workers lost while registered and needed, not counting those that a task ended.
+    /// How many workers were lost while they were needed. Workers that a task ended do not count.
     pub(crate) disruptions: u64,
-    /// The number of workers that the operator keeps, counted by ordinal from 0; absent until it
-    /// has said so.
+    /// The number of workers that the operator keeps, counted by ordinal from 0. `None` until the
+    /// operator has sent it.
     pub(crate) workers_kept: Option<u32>,
     /// Number of second attempts given to idle slots.
     pub(crate) speculations: u64,
     /// The lifetime of workers, and their losses.
     pub(crate) fleet_losses: FleetLosses,
     pub(crate) last_tick: Timestamp,
-    /// The time since which this process has run without a stall.
+    /// The time since which this process runs without a stall.
     pub(crate) observing_since: Timestamp,
     /// Nothing is dispatched before this time.
     pub(crate) dispatch_from: Timestamp,
@@ -106,9 +106,9 @@ pub(crate) struct StageState {
     pub(crate) running: u32,
     /// Tasks whose commit is durable.
     pub(crate) committed: u32,
-    /// Tasks whose final file is known to be complete, durably.
+    /// Tasks whose final files are complete according to a durable record.
     pub(crate) finalized: u32,
-    /// Tasks that are done and have final files that are not known to be complete.
+    /// Tasks that are done and have final files without such a record.
     pub(crate) unfinished_files: u32,
     /// Sums of what the committed tasks read and wrote.
     pub(crate) totals: Totals,
@@ -120,7 +120,7 @@ pub(crate) struct StageState {
     pub(crate) durations: Durations,
 }
 
-/// The phase of a stage. A stage that never started is not finished, however few tasks it has.
+/// The phase of a stage. A stage that has not started is not finished, even if it has no tasks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum StageProgress {
     NotStarted,
@@ -161,7 +161,7 @@ pub(crate) struct Task {
 pub(crate) enum TaskState {
     /// Its stage has not started.
     Waiting,
-    /// It is queued, until a certain time if one is given.
+    /// It is queued. It must not run before `not_before`, if that is given.
     Queued { not_before: Option<Timestamp> },
     /// At least one attempt is at a worker.
     Running { attempts: Vec<RunningAttempt> },
@@ -180,7 +180,7 @@ pub(crate) enum TaskState {
     },
 }
 
-/// How far the final files of a task that is done have come. A task without any stays at
+/// The progress of the final files of a task that is done. A task without final files stays at
 /// `NotBegun`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum FinalFile {
@@ -188,7 +188,7 @@ pub(crate) enum FinalFile {
     NotBegun,
     /// It is being completed.
     Completing,
-    /// It is complete; the record of that is on its way into the ledger.
+    /// It is complete; the record of that is not durable yet.
     Recording { index: u64 },
     /// It is complete, durably recorded.
     Finalized,
@@ -214,9 +214,10 @@ pub(crate) struct History {
     pub(crate) revoked: Vec<Attempt>,
     /// Failed attempts of this epoch, charged or not, which determine the next wait.
     pub(crate) setbacks: u32,
-    /// Setbacks in this epoch since the task was last done, charged or not.
+    /// Setbacks in this epoch, charged or not. They are forgotten when the task is done.
     pub(crate) held_up: HeldUp,
-    /// Workers that were lost in this epoch while running the task, since the task was last done.
+    /// Workers that were lost in this epoch while they ran the task. They are forgotten when the
+    /// task is done.
     pub(crate) lost_workers: LostWorkers,
 }
 
@@ -226,7 +227,7 @@ pub(crate) struct Failure {
     pub(crate) attempt: Attempt,
     pub(crate) class: FailureClass,
     pub(crate) error: String,
-    /// Whether it was a setback that occurred once too often.
+    /// Whether it was a setback that occurred too often to be free.
     pub(crate) is_setback: bool,
 }
 
@@ -259,31 +260,32 @@ pub(crate) struct Worker {
     /// The ordinal of its pod, if it has one.
     pub(crate) ordinal: Option<u32>,
     pub(crate) link: Link,
-    /// Its newest session: a Hello on an older one is late.
+    /// Its newest session. A `Hello` of an older session has arrived late.
     pub(crate) newest_session: SessionId,
     pub(crate) slots: u32,
-    /// As in the state.
+    /// The same list as in [`State`].
     pub(crate) slots_of_stages: Arc<[u32]>,
     /// Whether it terminates and takes no more tasks.
     pub(crate) draining: bool,
     /// Whether the operator releases its pod, so that its end is not a disruption.
     pub(crate) is_let_go: bool,
-    /// When it first said Hello.
+    /// When its first `Hello` arrived.
     pub(crate) known_since: Timestamp,
     /// When it last sent something.
     pub(crate) last_seen: Timestamp,
     /// How long it may be silent.
     pub(crate) silence_ms: u64,
-    /// Attempts that it was given, or has from before, and has not reported yet.
+    /// Attempts that it was given, or had when it opened its session, and that it has not reported
+    /// yet.
     pub(crate) running: BTreeSet<TaskAttempt>,
     /// Consecutive tasks that failed on it through no fault of their own.
     pub(crate) unhealthy: u32,
-    /// Because of these failures, it is given no task before this time.
+    /// It is given no task before this time, because of these failures.
     pub(crate) rests_until: Option<Timestamp>,
     /// A report that its container ended, while its session is still open.
     pub(crate) early_end: Option<(Timestamp, String)>,
-    /// Processes of the same pod that this one and those before it replaced, the latest last: they
-    /// are not accepted again.
+    /// Earlier processes of the same pod, the latest last. They were replaced and are not accepted
+    /// again.
     pub(crate) predecessors: VecDeque<u64>,
 }
 
@@ -303,14 +305,14 @@ impl Worker {
         }
     }
 
-    /// How many of its slots a task of this stage takes. A worker with fewer slots than the stage
-    /// asks for runs one such task at a time.
+    /// How many of its slots a task of this stage takes. If the worker has fewer slots than the
+    /// stage requests, the task takes all of them.
     pub(crate) fn slots_for(&self, stage: StageId) -> u32 {
         let asked_for = self.slots_of_stages.get(stage.0 as usize).copied();
         asked_for.unwrap_or(1).clamp(1, self.slots.max(1))
     }
 
-    /// The slots of everything that it runs or will run.
+    /// How many slots the attempts that it runs or will run take together.
     fn slots_taken(&self) -> u64 {
         if self.slots_of_stages.is_empty() {
             return self.running.len() as u64;
@@ -322,7 +324,8 @@ impl Worker {
         each.map(u64::from).sum()
     }
 
-    /// The worker's position among the workers that may be given tasks; `None` if it may not.
+    /// The worker's position among the workers that may be given tasks. `None` if it may not be
+    /// given any.
     pub(crate) fn place(&self) -> Option<Place> {
         let goes = self.draining && !defect::is(Defect::DrainingTakesTasks);
         let takes_tasks = self.session().is_some() && !goes && self.rests_until.is_none();
@@ -333,13 +336,14 @@ impl Worker {
     }
 }
 
-/// The position of a worker among those that may be given tasks. Of equally busy workers the one
-/// with the lowest ordinal is first, so that the highest are free to be released.
+/// The position of a worker among those that may be given tasks. Of equally busy workers, the one
+/// with the lowest ordinal is first, so that the workers with the highest ordinals stay idle and
+/// can be released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Place {
     /// Attempts per thousand slots.
     pub(crate) load: u64,
-    /// `u32::MAX` if it has none.
+    /// The ordinal of the worker; `u32::MAX` if it has none.
     pub(crate) ordinal: u32,
 }
 
@@ -379,7 +383,7 @@ impl TaskState {
         }
     }
 
-    /// The attempt that won, if that is durable.
+    /// The attempt that won, if its record is durable.
     pub(crate) fn committed(&self) -> Option<(Attempt, &TaskOutput)> {
         match self {
             Self::Waiting
@@ -392,7 +396,7 @@ impl TaskState {
         }
     }
 
-    /// The progress of the final file, if the attempt that won is durable.
+    /// The progress of the final files, if the record of the attempt that won is durable.
     pub(crate) fn final_file(&self) -> Option<FinalFile> {
         match self {
             Self::Waiting
@@ -410,7 +414,7 @@ impl StageState {
         u32::try_from(self.tasks.len()).unwrap_or(u32::MAX)
     }
 
-    /// The location at which the stages that read it find its outputs, if they are complete.
+    /// The path of the object that lists the outputs of this stage, if the stage is finished.
     pub(crate) fn outputs(&self) -> Option<&str> {
         match &self.progress {
             StageProgress::Finished { outputs } => Some(outputs),
@@ -445,8 +449,8 @@ impl State {
         reads.all(is_complete)
     }
 
-    /// Where tasks of the stage find the outputs of the stages that they read: one place for each,
-    /// in order. `None` while one of them is incomplete; empty if the tasks read a source.
+    /// The paths of the objects that list the outputs of the stages that this stage reads, in
+    /// order. `None` while one of these stages is not finished. Empty if the stage reads a source.
     pub(crate) fn stage_input(&self, stage: StageId) -> Option<Vec<String>> {
         if !self.has_input(stage) {
             return None;
@@ -620,8 +624,8 @@ impl Totals {
         self.bytes_out = self.bytes_out.wrapping_add(output.file.bytes);
     }
 
-    // The sums wrap around in both directions. So an absurd number from a worker cannot stop the
-    // coordinator, and disappears from the sums when its output is revoked.
+    // Addition and subtraction of these sums wrap around. So an absurd number from a worker cannot
+    // stop the coordinator, and it disappears from the sums when its output is revoked.
     fn subtract(&mut self, output: &TaskOutput) {
         self.records_in = self.records_in.wrapping_sub(output.records_in);
         self.bytes_in = self.bytes_in.wrapping_sub(output.bytes_in);

@@ -1,5 +1,5 @@
-//! One event in, effects out: the list of all events, each with its `on_<event>`. Contains no
-//! decision.
+//! Handles one event and returns its effects: calls the function `on_<event>` of each kind of
+//! event. Contains no decision.
 
 use crate::coordinator::effect::Effect;
 use crate::coordinator::event::Event;
@@ -81,8 +81,8 @@ pub fn step(state: &mut State, event: Event, now: Timestamp) -> Vec<Effect> {
 }
 
 impl State {
-    /// The first effects after a take-over: unfinished work in the log is repeated. Called once,
-    /// after the replayed log is sealed and before the first `step`.
+    /// Returns the first effects after a take-over, which request unfinished work of the log again.
+    /// Must be called once, after the replayed log is sealed and before the first `step`.
     pub fn start(&mut self, now: Timestamp) -> Vec<Effect> {
         let mut out = Outbox::default();
         self.begin_watch(now);

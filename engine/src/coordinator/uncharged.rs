@@ -1,6 +1,7 @@
-//! The list of everything that is retried without a charge, in any part of the system: for how
-//! long, what follows, and what shows it in the meantime. `docs/failures.md` contains it as a
-//! table, word by word. Decides nothing; the numbers are the constants of the modules that decide.
+//! Lists everything that is retried without a charge, in any part of the system. Each entry says
+//! for how long it is free, what follows after that, and what shows it in the meantime.
+//! `docs/failures.md` contains the list as a table, word by word. Decides nothing: the numbers are
+//! the constants of the modules that decide.
 
 use crate::coordinator::config::{
     FEW_WORKERS_FREE_TRIES, LOST_INPUTS_FREE_TRIES, LOST_OFTENER, LOST_WITHIN_MS,
@@ -44,7 +45,7 @@ pub enum Uncharged {
 pub struct UnchargedRow {
     /// What happens.
     pub what: &'static str,
-    /// How long that is free.
+    /// How long, or how often, it is free.
     pub bound: String,
     /// What follows then.
     pub then: &'static str,
