@@ -70,7 +70,7 @@ fn skipped_records_count_with_the_commit_and_the_first_shard_has_the_first_messa
     cluster.durable();
     let all = Some((6, "file 1: line 3: no".to_owned()));
     assert_eq!(skipped(&cluster), all);
-    // Another report of the same attempt, and a take-over.
+    // A repeated report of the same attempt, and a take-over, count nothing again.
     let again = attempt(0, 1, 1, 1);
     cluster.done_with("a", again, skipping(again, 2));
     cluster.settle();
@@ -123,7 +123,7 @@ fn a_take_over_between_the_commit_and_the_end_ends_the_job_too() {
     let first = attempt(0, 0, 1, 1);
     cluster.done_with("a", first, skipping(first, 6));
     cluster.durable();
-    // The record of the end is not durable and lost.
+    // The record of the job's end was not durable, so it is lost.
     cluster.restart();
     cluster.settle();
     assert!(failure(&cluster).contains("6 of 100 records"));
@@ -214,7 +214,8 @@ fn a_dead_letter_is_completed_after_its_commit_is_durable_and_before_the_manifes
     let files = cluster.state.more_files();
     assert_eq!(files.len(), 1);
     cluster.settle();
-    // A take-over asks again only for what is not known to stand.
+    // After a take-over, completion is requested only for files without a record that they are
+    // complete.
     cluster.restart();
     assert_eq!(completions(&cluster), []);
     cluster.hello("a", 8);

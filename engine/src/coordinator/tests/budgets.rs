@@ -395,7 +395,7 @@ fn attempts_that_run_when_the_job_fails_are_cancelled_and_late_results_discarded
         !effects.iter().any(is_discard),
         "the end is not durable yet"
     );
-    // First the failure, then the result.
+    // The record of the failure becomes durable before that of the result.
     let mut effects = cluster.durable();
     effects.extend(cluster.durable());
     assert!(effects.iter().any(is_discard));
@@ -420,7 +420,7 @@ fn a_worker_that_fails_through_no_fault_of_its_tasks_pauses_and_they_run_elsewhe
         cluster.passes(500, &["ill", "well"]);
     }
     let task = cluster.only("ill");
-    // A worker of short tasks would get several tasks in advance.
+    // If tasks are short, a worker gets several tasks in advance. This time makes the tasks long.
     cluster.passes(1_000, &["ill", "well"]);
     cluster.done("ill", task);
     let task = cluster.only("ill");

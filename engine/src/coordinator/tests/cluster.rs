@@ -16,8 +16,8 @@ use crate::invariants;
 use crate::pipeline::{Format, OnError, Origin};
 use crate::plan::{Merge, Plan, RecordOperation, RecordStep, Stage, StageInput, StageOutput};
 
-/// A plan with stages of these numbers of shards, each of which reads the one before it. The steps
-/// of the stages do not matter to the coordinator.
+/// Returns a plan whose stages have these numbers of shards. Each stage reads the one before it.
+/// The steps of the stages do not matter to the coordinator.
 pub(super) fn plan(shards: &[u32]) -> Plan {
     let reads: Vec<Vec<u32>> = (0..shards.len())
         .map(|position| u32::try_from(position).unwrap().checked_sub(1))
@@ -26,8 +26,8 @@ pub(super) fn plan(shards: &[u32]) -> Plan {
     plan_of(shards, &reads)
 }
 
-/// A plan with stages of these numbers of shards, each of which reads these stages, or a source of
-/// its own if it reads none.
+/// Returns a plan whose stages have these numbers of shards. `reads` contains, for each stage, the
+/// stages that it reads. A stage that reads none has its own source.
 pub(super) fn plan_of(shards: &[u32], reads: &[Vec<u32>]) -> Plan {
     let shuffle = |from: &u32| StageInput::Shuffle {
         from: StageId(*from),
@@ -60,7 +60,7 @@ pub(super) fn plan_of(shards: &[u32], reads: &[Vec<u32>]) -> Plan {
 /// The place that skips in a plan of [`skipping`].
 pub(super) const SKIPPING: Origin = Origin::Step(1);
 
-/// The same plan, of which the first stage skips bad records at its only step.
+/// Returns the same plan with one difference: the first stage skips bad records at its only step.
 pub(super) fn skipping(mut plan: Plan, allowed: OnError) -> Plan {
     plan.stages[0].steps.push(RecordStep {
         path: "spec.pipeline.steps[1].map".to_owned(),
@@ -123,9 +123,9 @@ pub(super) fn done_record(task: TaskAttempt, is_last_stage: bool) -> LogRecord {
 pub(super) struct TestCluster {
     pub(super) state: State,
     pub(super) now: u64,
-    /// Durable records of all epochs.
+    /// The durable records of all epochs.
     pub(super) ledger: Vec<LogRecord>,
-    /// Appended and not durable.
+    /// Appended records that are not durable.
     pub(super) unwritten: Vec<LogRecord>,
     /// Publications, final files and manifests that were requested but not answered.
     pub(super) asked: Vec<Effect>,
@@ -151,7 +151,7 @@ impl TestCluster {
         Self::resuming(config, shards, 1, Vec::new())
     }
 
-    /// A coordinator of `epoch` that replays these records.
+    /// Starts a coordinator of `epoch` that replays these records.
     pub(super) fn resuming(
         config: Config,
         shards: &[u32],
@@ -190,8 +190,8 @@ impl TestCluster {
         cluster
     }
 
-    /// The coordinator dies and another takes over: records that are not durable are lost, all
-    /// sessions are broken.
+    /// The coordinator dies and another one takes over. Records that are not durable are lost, and
+    /// all sessions are broken.
     pub(super) fn restart(&mut self) {
         self.epoch += 1;
         self.state = State::new(
@@ -210,7 +210,7 @@ impl TestCluster {
         self.take_in(&effects);
     }
 
-    /// One event, with the checks that must hold after it.
+    /// Handles one event, and checks what must hold after it.
     pub(super) fn event(&mut self, event: Event) -> Vec<Effect> {
         let line = event.to_string();
         let effects = step(&mut self.state, event, Timestamp(self.now));
@@ -333,7 +333,7 @@ impl TestCluster {
         self.done_with(name, task, output)
     }
 
-    /// A worker reports any output.
+    /// A worker reports its attempt as done, with this output.
     pub(super) fn done_with(
         &mut self,
         name: &'static str,
@@ -348,7 +348,8 @@ impl TestCluster {
         })
     }
 
-    /// Reports a failure. A disruption means here that a store answers no call.
+    /// A worker reports a failure. If it is a disruption, its cause is that a store answers no
+    /// call.
     pub(super) fn fails(
         &mut self,
         name: &'static str,
@@ -366,7 +367,7 @@ impl TestCluster {
         self.held.entry(name).or_default().remove(&task);
     }
 
-    /// A worker gives a task back through no fault of the task.
+    /// A worker gives a task back with a setback.
     pub(super) fn is_held_up(
         &mut self,
         name: &'static str,
@@ -440,14 +441,14 @@ impl TestCluster {
         self.event(Event::SessionClosed { session });
     }
 
-    /// The worker's process ends with all it was running.
+    /// The worker's process ends, together with all tasks that it was running.
     pub(super) fn dies(&mut self, name: &'static str) {
         self.held.remove(name);
         self.disconnects(name);
     }
 
-    /// The worker's process ends after the coordinator gave it up: no stream is left that could
-    /// break.
+    /// The worker's process ends after the coordinator has given it up. So there is no stream that
+    /// could break.
     pub(super) fn dies_after_close(&mut self, name: &'static str) {
         self.held.remove(name);
         self.sessions.remove(name);
@@ -509,8 +510,8 @@ impl TestCluster {
         }
     }
 
-    /// All connected workers finish what they hold, including what follows from that, until they
-    /// hold nothing.
+    /// All connected workers finish their tasks, and the tasks that they are given after that,
+    /// until they have none.
     pub(super) fn work(&mut self) {
         loop {
             self.settle();

@@ -99,7 +99,7 @@ fn more_names_than_allowed_end_the_job_also_after_a_take_over() {
         cluster.done_with("a", second, counting(second, &[("more", 1)]));
         cluster.durable();
         if is_taken_over {
-            // The record of the end is not durable and lost.
+            // The record of the job's end was not durable, so it is lost.
             cluster.restart();
         }
         cluster.settle();

@@ -1,6 +1,6 @@
-//! A fleet of one-slot workers with a coordinator, and with a ledger and storage that are always
-//! fast: events that affect thousands of workers, described by scenarios. Time advances in half
-//! seconds, and nothing is random.
+//! A fleet of thousands of workers with one slot each, a coordinator, and a ledger and storage that
+//! are always fast. Scenarios say which events happen to the fleet. Time advances in steps of half
+//! a second, and nothing is random.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -24,7 +24,7 @@ struct Worker {
     life: Life,
     session: Option<SessionId>,
     connects_at: u64,
-    /// Attempts with the time at which they are done.
+    /// The attempts that it holds, each with the time at which it is done.
     held: BTreeMap<TaskAttempt, u64>,
     unacknowledged: BTreeSet<TaskAttempt>,
     loses_next_reply: bool,
@@ -42,7 +42,7 @@ pub(super) enum Notice {
     /// The stream breaks.
     Stream,
     Nothing,
-    /// For every second worker the stream breaks.
+    /// The streams of half of the workers break. Nothing reports the others.
     Half,
     /// The operator sees that the pod is gone.
     Operator,
@@ -57,8 +57,7 @@ pub(super) struct Counts {
     pub(super) charged: u64,
 }
 
-/// How workers used the time in which they lived, in milliseconds of one worker. A worker has one
-/// slot.
+/// How workers used their time, added up over all workers, in milliseconds. A worker has one slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct WorkerTime {
     /// The total.
@@ -68,7 +67,8 @@ pub(super) struct WorkerTime {
     /// The time in which they had no attempt, although a task was neither committed nor at a live
     /// worker.
     pub(super) idle_beside_work: u64,
-    /// Part of `busy`: work on attempts whose workers then died. No coordinator can save that.
+    /// The part of `busy` that was spent on attempts whose workers then died. No coordinator can
+    /// save this work.
     pub(super) died_with_workers: u64,
 }
 
@@ -218,7 +218,8 @@ impl Fleet {
         }
     }
 
-    /// Silent workers are heard again, with everything that they have done in the meantime.
+    /// The messages of silent workers arrive again, including those about everything that they have
+    /// done in the meantime.
     pub(super) fn the_silent_return(&mut self) {
         for number in self.first(usize::MAX, Life::Silent) {
             if let Some(worker) = self.workers.get_mut(&number) {
@@ -291,8 +292,7 @@ impl Fleet {
         self.now += STEP_MS;
         self.count_the_time();
         if self.now == self.stalled_until {
-            // The worst order: first the time passes, then all messages arrive that were sent in
-            // the meantime.
+            // This is the worst order: first the tick, then all messages that were sent before it.
             self.learns(Event::Tick);
             for event in std::mem::take(&mut self.inbox) {
                 self.learns(event);
@@ -469,8 +469,8 @@ impl Fleet {
         }
     }
 
-    /// Handles events one after another: the consequences of an event come after all of its
-    /// effects.
+    /// Handles events one after another. The events that follow from an event are handled after all
+    /// effects of that event.
     fn learns(&mut self, event: Event) {
         self.pending.push_back(event);
         if self.is_learning {

@@ -1,12 +1,13 @@
-//! Stages that form a graph: several sources, a stage that reads several, one that several read.
+//! Tests of plans whose stages form a graph: there are several sources, a stage reads several
+//! others, and a stage is read by several others.
 
 use super::cluster::{TestCluster, attempt, task};
 use crate::coordinator::record::{FailureClass, LogRecord};
 use crate::coordinator::{Config, ReplayProblem, State, ToWorker};
 use crate::id::{Epoch, StageId, TaskId};
 
-/// Two sources, a stage that reads both, one that reads the first alone, and one that reads these
-/// two.
+/// Starts a coordinator of a plan with five stages. Stages 1 and 2 read sources. Stage 3 reads both
+/// of them, stage 4 reads only stage 1, and stage 5 reads stages 3 and 4.
 fn diamond() -> TestCluster {
     TestCluster::graph(&SHARDS, &reads())
 }
@@ -17,7 +18,7 @@ fn reads() -> Vec<Vec<u32>> {
     vec![vec![], vec![], vec![1, 0], vec![0], vec![2, 3]]
 }
 
-/// The worker completes what it holds of this stage, and everything is recorded.
+/// The worker completes all tasks of this stage that it holds, and the records become durable.
 fn complete(cluster: &mut TestCluster, name: &'static str, stage: u32) {
     for held in cluster.held(name) {
         if held.task.stage == StageId(stage) {
@@ -31,7 +32,7 @@ fn tasks(cluster: &TestCluster, name: &'static str) -> Vec<TaskId> {
     cluster.held(name).iter().map(|held| held.task).collect()
 }
 
-/// Where the tasks that the worker was given since the last call find their inputs.
+/// Returns the inputs of each task that the worker was given since the last call.
 fn inputs(cluster: &mut TestCluster, name: &'static str) -> Vec<(TaskId, Vec<String>)> {
     let received = cluster.received(name).into_iter();
     let runs = received.filter_map(|message| match message {

@@ -42,7 +42,7 @@ fn lose(cluster: &mut TestCluster, names: &[&'static str], goes: Goes, others: &
     }
 }
 
-/// Four workers that are busy for hours, with more tasks than they can run.
+/// Starts four workers that are busy for hours, with `more` tasks than they can run at once.
 fn busy(more: u32) -> TestCluster {
     let mut cluster = TestCluster::with(Config::new(3, 0), &[4 + more]);
     for name in STABLE {
@@ -196,8 +196,8 @@ fn losses_across_a_take_over_charge_no_task() {
     }
 }
 
-/// A fleet in which every worker that runs the first shard is gone five seconds later, at most 120
-/// times. Returns the number of lost workers.
+/// Runs a fleet in which each worker that runs the first shard is lost five seconds later. This
+/// happens at most 120 times. Returns the number of lost workers.
 fn a_task_that_ends_its_workers(
     names: &[&'static str],
     config: Config,
@@ -273,7 +273,8 @@ fn a_task_whose_workers_kubernetes_ends_is_reported_and_not_charged() {
 
 #[test]
 fn a_worker_that_was_silent_before_kubernetes_found_its_node_lost_is_unexplained() {
-    // With 60 s of silence, as in a large fleet, the report comes first.
+    // If a worker counts as lost only after 60 s of silence, as in a large fleet, the report of
+    // Kubernetes arrives earlier.
     let mut config = Config::new(1, 0);
     config.heartbeat.workers_per_second = 1;
     config.heartbeat.silent_intervals = 12;

@@ -24,14 +24,15 @@ use std::sync::Arc;
 
 use stateright::{Checker, Expectation, HasDiscoveries, Model};
 
-/// More states than any of the models has. A model that exceeds this must be made smaller.
+/// The limit for the number of states of a model. A model that exceeds it must be made smaller.
 const MAX_STATES: usize = 20_000_000;
 
 /// Models with at most this number of states are checked a second time, to see that none of their
 /// runs is a cycle.
 const MAX_STATES_OF_CIRCLES: usize = 200_000;
 
-/// Checks all states: invariants hold everywhere, and required states are reachable.
+/// Checks all reachable states of a model: invariants hold in each of them, and required states are
+/// among them.
 fn holds<M>(name: &str, model: &M)
 where
     M: Model + Clone + Send + Sync + 'static,
@@ -77,7 +78,8 @@ fn ends<M: Model>(name: &str, model: &M)
 where
     M::State: Hash,
 {
-    // Whether all successors of a state were visited; until then it is on the current path.
+    // For each visited state, whether all of its successors were visited. If not, it is on the
+    // current path.
     let mut is_left = HashMap::new();
     let mut way = vec![(0, model.init_states())];
     while let Some((here, next)) = way.last_mut() {
@@ -97,7 +99,8 @@ where
     }
 }
 
-/// The property that a deliberately wrong model violates, and the violating state.
+/// Returns the property that a deliberately wrong model violates, and the state in which it does
+/// so.
 fn counterexample<M>(name: &str, model: M) -> (&'static str, M::State)
 where
     M: Model + Send + Sync + 'static,
@@ -136,7 +139,8 @@ fn listed<State, Action: Debug>(way: stateright::Path<State, Action>) -> Vec<Str
     actions.iter().map(|action| format!("{action:?}")).collect()
 }
 
-/// The part that many states of a model share: copied by reference, and hashed once.
+/// A part that many states of a model have in common. It is copied by reference, and its hash is
+/// computed once.
 #[derive(Clone, Debug)]
 struct Shared<T> {
     value: Arc<T>,

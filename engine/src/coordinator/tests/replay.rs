@@ -29,8 +29,8 @@ fn resume(records: &[LogRecord], shards: &[u32]) -> TestCluster {
 #[test]
 fn fault_2927_2960_promise_e6_a_coordinator_killed_at_every_durable_record_reruns_only_what_has_no_commit()
  {
-    // First a whole run shows the number of log objects. Then for each log object there is a run
-    // that is cut there.
+    // A whole run shows how many log objects there are. After that, one run for each log object
+    // ends at that object.
     let mut cluster = TestCluster::new(&[3, 2]);
     cluster.hello("a", 1);
     cluster.work();

@@ -1,5 +1,5 @@
-//! Incidents as text: `scenarios/*.txt` describe what happens to a fleet, line by line, and the
-//! `.out` beside each is the expected result, compared exactly.
+//! Incidents as text. The files `scenarios/*.txt` describe, line by line, what happens to a fleet.
+//! The file `.out` beside each of them contains the expected result, and is compared exactly.
 //! `ZEPHYR_REWRITE=1 cargo test -p zephyr-engine scenarios` rewrites the `.out` files.
 //!
 //! A line is `[at TIME] EVENT`; `#` begins a comment. Events:
@@ -175,7 +175,7 @@ impl Player {
         }
     }
 
-    /// Time passes; changes that are worth a line are printed.
+    /// Time passes. If a value of [`Self::key`] changes, a line is printed.
     fn step(&mut self) {
         self.fleet.passes();
         if self.last_key.is_some_and(|last| last != self.key()) {
@@ -183,7 +183,7 @@ impl Player {
         }
     }
 
-    /// The values whose change makes a line.
+    /// The values whose changes are printed.
     fn key(&self) -> [u64; 6] {
         let report = self.fleet.report();
         [

@@ -1,4 +1,5 @@
-//! Hello, adoption, superseding, late and repeated reports, drain.
+//! Tests of sessions: `Hello`, adopted attempts, superseded sessions, late and repeated reports,
+//! and workers that terminate.
 
 use super::cluster::{TestCluster, acked, attempt, cancelled, output, task};
 use crate::coordinator::config::MAX_SLOTS;
@@ -109,7 +110,7 @@ fn a_new_session_of_the_same_worker_closes_the_old_one_and_keeps_its_tasks() {
     assert!(cluster.unwritten.is_empty());
 }
 
-/// A process of the same pod opens a session.
+/// Returns the event that a process of the same pod opens a session.
 fn hello(session: u64, incarnation: u64) -> Event {
     Event::Hello {
         session: SessionId(session),
@@ -413,7 +414,7 @@ fn fault_found_here_promise_e12_of_two_attempts_the_first_wins_and_the_loser_can
     assert_eq!(acked(&cluster.received("a")), [first]);
     let file = output(first, true).file;
     assert!(effects.contains(&Effect::Discard { task: first, file }));
-    // A forged or confused report that names the winner's own file does not cause its deletion.
+    // If a false report names the file of the winner, this file is not deleted.
     let session = cluster.session("a");
     let effects = cluster.event(Event::Done {
         session,

@@ -1,5 +1,5 @@
-//! Causes that delay a task through no fault of its own: free for a while, reported in the
-//! meantime, charged if they continue. Causes that affect every worker are always free.
+//! Tests of setbacks. They are free for a while and are reported during that time. If they
+//! continue, they are charged. Setbacks that affect every worker are always free.
 
 use super::cluster::TestCluster;
 use crate::coordinator::config::{
@@ -248,7 +248,7 @@ fn a_machine_that_finds_every_input_lost_is_charged_in_the_end() {
             cluster.done("a", task);
             continue;
         }
-        // Each time a different input is lost, so that none of them is lost too often.
+        // A different input is lost each time, so that no input is lost too often.
         let winners = cluster.commits();
         let (lost, attempts) = winners.iter().nth(found).unwrap();
         let lost = TaskAttempt {
@@ -325,9 +325,9 @@ fn a_task_is_not_charged_if_a_task_beside_it_fills_the_disk() {
     cluster.assert_succeeded();
 }
 
-/// One worker with two slots, at which the first shard finds no room. The others run for 9 s each,
-/// or find no room either. Returns how often the first shard was tried and how long the job took to
-/// fail, in milliseconds.
+/// Runs a job on one worker with two slots, on which the first shard finds no room on the disk. The
+/// other shards run for 9 s each, or find no room either. Returns how often the first shard was
+/// tried, and after how many milliseconds the job failed.
 fn first_shard_beside(shards: u32, setback: Setback, is_other_well: bool) -> (u32, u64) {
     let mut cluster = TestCluster::with(Config::new(3, 0), &[shards]);
     cluster.hello("a", 2);

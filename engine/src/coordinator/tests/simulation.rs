@@ -24,9 +24,9 @@ use crate::coordinator::record::JobResult;
 use settings::{LARGE_EVERY, Settings};
 use world::World;
 
-/// Number of small runs of every CI run.
+/// How many small runs CI makes.
 const CI_SEEDS: u64 = 300;
-/// Number of large ones.
+/// How many large runs CI makes.
 const CI_LARGE: u64 = 10;
 
 /// The result of a run.
@@ -68,7 +68,7 @@ fn outcome(world: &World) -> Outcome {
     }
 }
 
-/// The seeds of large runs, counted.
+/// Returns the seed of the large run with this number.
 fn large(number: u64) -> u64 {
     number * LARGE_EVERY + LARGE_EVERY - 1
 }
@@ -114,7 +114,7 @@ fn requested_runs_end_correctly() {
     }
 }
 
-/// One seed; if it fails, it runs once more and prints all events.
+/// Runs one seed. If it fails, runs it once more and prints all events.
 fn one(seed: u64) {
     let Ok(outcome) = catch_unwind(|| run(seed, false)) else {
         let again = catch_unwind(|| run(seed, true));

@@ -1,4 +1,4 @@
-//! Tasks with commands that take several slots of a worker.
+//! Tests of tasks whose commands take several slots of a worker.
 
 use std::collections::BTreeMap;
 

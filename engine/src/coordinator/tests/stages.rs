@@ -1,4 +1,4 @@
-//! Barriers, lost outputs, final files and the end.
+//! Tests of stages: when a stage starts, lost outputs, final files, and the end of the job.
 
 use super::cluster::{TestCluster, attempt, output, task};
 use crate::coordinator::record::{FailureClass, JobResult, LogRecord};
@@ -218,7 +218,7 @@ fn answers_that_nobody_waits_for_change_nothing() {
     }
 }
 
-/// Two mappers done and published; the reducers run at `a`.
+/// Returns a cluster in which two mappers are done and published, and the reducers run at `a`.
 fn reducing() -> TestCluster {
     let mut cluster = TestCluster::new(&[2, 2]);
     cluster.hello("a", 2);
@@ -249,7 +249,7 @@ fn promise_e11_after_a_lost_output_its_task_and_then_its_readers_run_again() {
         "the producer, no reader"
     );
     assert_eq!(cluster.report().stage.done, 1);
-    // The other reader finds the same output lost. The producer is not run a third time.
+    // The other reader reports that the same output is lost. The mapper is not run a third time.
     cluster.finds_input_lost("a", attempt(1, 1, 1, 1), attempt(0, 1, 1, 1));
     assert_eq!(cluster.held("a"), [attempt(0, 1, 1, 2)]);
     cluster.done("a", attempt(0, 1, 1, 2));
@@ -279,7 +279,7 @@ fn an_output_that_is_lost_while_its_stage_is_published_again_is_made_again() {
         if recording {
             cluster.storage_answers();
         }
-        // A reader of the older listing finds another one lost.
+        // A reader of the older listing reports that another output is lost.
         cluster.finds_input_lost("a", attempt(1, 1, 1, 1), attempt(0, 1, 1, 1));
         cluster.storage_answers();
         cluster.durable();
@@ -462,8 +462,8 @@ fn a_failed_job_knows_which_uploads_will_never_be_completed() {
     cluster.hello("a", 4);
     cluster.done("a", attempt(0, 0, 1, 1));
     cluster.settle();
-    // The first task is committed and being completed, the second is committed but not durable, and
-    // the third is running.
+    // The final file of the first task is being completed. The commit of the second task is not
+    // durable. The third task is running.
     cluster.done("a", attempt(0, 1, 1, 1));
     cluster.durable();
     cluster.done("a", attempt(0, 2, 1, 1));

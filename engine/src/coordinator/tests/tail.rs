@@ -8,8 +8,8 @@ use crate::coordinator::{Config, Effect, Event, PodEndCause, ToWorker};
 
 const ALL: [&str; 4] = ["w0", "w1", "w2", "w3"];
 
-/// A stage of eight tasks at four workers, of which `left` have been running at "w0", "w1" … since
-/// the beginning, while others took a second each.
+/// Runs a stage of eight tasks on four workers. `left` of the tasks have been running on "w0", "w1"
+/// … since the beginning. The others took a second each.
 fn tail(left: u32) -> TestCluster {
     tail_with(Config::new(3, 0), left)
 }
@@ -106,7 +106,7 @@ fn record_is_of(
 
 #[test]
 fn no_task_runs_twice_before_the_usual_time_is_known_and_has_passed() {
-    // Two tasks of eight are left, but have just become so.
+    // Two tasks of eight are left, but they have not run for long enough.
     let mut cluster = tail(2);
     cluster.passes(1_000, &ALL);
     assert_eq!(cluster.report().speculations, 0, "five seconds at least");
@@ -189,12 +189,14 @@ fn fault_4200_two_workers_stay_for_every_open_task_and_no_busy_worker_is_release
         cluster.hello(name, 1);
     }
     assert_eq!(cluster.report().useful_workers, Some(4));
-    // The highest is lost: its task goes to the lowest.
+    // The worker with the highest ordinal is lost. Its task goes to the worker with the lowest
+    // ordinal.
     cluster.dies("w3");
     cluster.pod_ended("w3", PodEndCause::Disruption, "preempted");
     assert_eq!(cluster.held("w0").len(), 1);
     assert_eq!(cluster.report().useful_workers, Some(2));
-    // One of the two is lost too. The coordinator waits for it, and no other worker is needed.
+    // The worker w1 is lost too. Now w0 and w2 are the workers with the lowest ordinals, so w2
+    // stays.
     cluster.dies("w1");
     cluster.pod_ended("w1", PodEndCause::Disruption, "preempted");
     assert_eq!(
@@ -256,7 +258,7 @@ fn workers_that_the_operator_releases_are_not_disruptions() {
         cluster.hello(name, 1);
     }
     cluster.event(Event::WorkersKept { workers: 2 });
-    // One worker hands its task back, and one only vanishes.
+    // One worker hands its task back, and another one vanishes without a message.
     let task = cluster.only("w3");
     cluster.drains("w3", vec![task]);
     cluster.dies("w3");
@@ -280,7 +282,8 @@ fn a_worker_that_terminates_while_the_number_rises_again_was_released() {
     assert_eq!(cluster.report().workers.disruptions, 0);
     cluster.pod_ended("w2", PodEndCause::Disruption, "node gone");
     assert_eq!(cluster.report().workers.disruptions, 1, "it stayed");
-    // A worker that connects before the next coordinator knows the number is released as well.
+    // A worker that connects after the operator has sent the number is released as well, if its
+    // ordinal is not kept.
     cluster.event(Event::WorkersKept { workers: 0 });
     cluster.hello("w3", 1);
     cluster.pod_ended("w3", PodEndCause::Disruption, "deleted");

@@ -1,5 +1,5 @@
-//! The cost of losses: the worker-seconds of a job of one hour during the two waves of the
-//! incident, in simulated time.
+//! Measures the cost of lost workers, in simulated time: the worker-seconds that a job of one hour
+//! loses in the two waves of the incident.
 //!
 //! *Lost* is the time for which a coordinator is responsible. It has two parts: the time that live
 //! workers spent on attempts without a used result, and the time in which they were idle although a
@@ -11,7 +11,7 @@ use super::fleet::{Fleet, Notice};
 
 const WORKERS: u32 = 1_024;
 const TASK_MS: u64 = 30_000;
-/// An hour of all workers.
+/// So many tasks keep all workers busy for an hour.
 const TASKS: u32 = WORKERS * 120;
 const MINUTE_MS: u64 = 60_000;
 
@@ -26,7 +26,7 @@ fn wait_until(fleet: &mut Fleet, time_ms: u64) {
 fn fault_2977_two_waves_of_deaths_lose_less_than_two_percent_of_the_worker_seconds() {
     let mut fleet = Fleet::new(&[TASKS], TASK_MS);
     fleet.register(WORKERS as usize);
-    // In the middle of a round of tasks: half of each is done.
+    // A wave comes in the middle of a round of tasks, when half of each task is done.
     let wave_ms = 20 * MINUTE_MS + TASK_MS / 2;
     wait_until(&mut fleet, wave_ms);
     fleet.die(638, Notice::Half);
@@ -34,7 +34,8 @@ fn fault_2977_two_waves_of_deaths_lose_less_than_two_percent_of_the_worker_secon
     fleet.come_back(55);
     wait_until(&mut fleet, wave_ms + 145_000);
     fleet.die(usize::MAX, Notice::Nothing);
-    // In the incident no worker came back; here all do, so that the job ends and can be measured.
+    // In the incident no worker came back. Here all of them come back, so that the job ends and can
+    // be measured.
     wait_until(&mut fleet, wave_ms + 205_000);
     fleet.come_back(usize::MAX);
     while fleet.state.result().is_none() {

@@ -1,10 +1,11 @@
-//! Model of the commit of an attempt and its final file: several attempts of one task, each with
-//! its complete upload under the final name. The attempts are a second attempt of a straggler, an
-//! attempt of a worker that seemed lost but was not, and attempts from before a crash.
+//! Model of the commit of an attempt and its final file. One task has several attempts, and each of
+//! them has a complete upload under the final name. The attempts are a second attempt of a
+//! straggler, an attempt of a worker that seemed lost but was not, and attempts from before a
+//! crash.
 //!
 //! The attempts' bytes differ, like those of a non-deterministic pipeline, so that the file of a
 //! wrong attempt can be recognized. Completing a multipart upload and renaming a staged file are
-//! equivalent here: both work once, and produce a whole file at once.
+//! the same step in this model: both succeed only once, and the whole file appears at once.
 
 use stateright::Property;
 
@@ -46,7 +47,7 @@ fn properties() -> Vec<Property<Setting>> {
     ]
 }
 
-/// Whether something is left to happen, or the job has ended as expected.
+/// Whether an event can still happen, or the job has ended as expected.
 pub(super) fn has_ended_well(setting: &Setting, world: &World) -> bool {
     if world.broken.is_some() || !world.progress().is_empty() {
         return true;
@@ -82,7 +83,8 @@ fn setting(faults: Faults) -> Setting {
     }
 }
 
-/// A second attempt while the first one's report is late, and answers of the store that are lost.
+/// The report of the first attempt is late, so that a second attempt starts. Answers of the store
+/// are lost.
 fn stragglers() -> Setting {
     setting(Faults {
         speculations: 1,
@@ -92,7 +94,7 @@ fn stragglers() -> Setting {
     })
 }
 
-/// A live worker that is not heard in time, and a coordinator that dies.
+/// Messages of a live worker do not arrive in time, and the coordinator dies.
 fn crash() -> Setting {
     Setting {
         properties: || {
@@ -126,7 +128,7 @@ fn crash() -> Setting {
     }
 }
 
-/// A worker that is killed, and a coordinator that dies.
+/// A worker is killed, and the coordinator dies.
 fn death() -> Setting {
     setting(Faults {
         crashes: 1,
@@ -135,8 +137,8 @@ fn death() -> Setting {
     })
 }
 
-/// A coordinator that continues after another has taken over, with calls that reach the store after
-/// their caller is gone.
+/// A coordinator continues after another one has taken over. Its calls may reach the store after it
+/// has ended.
 fn rival() -> Setting {
     Setting {
         has_strays: true,
@@ -209,7 +211,7 @@ fn a_wrong_implementation_of_the_commit_is_found() {
         };
         is_found_out(&format!("{mistake:?}"), wrong, &[property]);
     }
-    // No upload disappears unless there is another mistake.
+    // An upload disappears only if there is another mistake.
     let wrong = Setting {
         defect: Some(Defect::SupersededDiscardedTooEarly),
         mistake: Some(Mistake::GoneIsDone),

@@ -17,7 +17,7 @@ use crate::coordinator::{Config, Effect, Event, State, ToWorker, step};
 use crate::id::{Epoch, SessionId, TaskAttempt, Timestamp};
 use crate::invariants;
 
-/// Longer than a worker may be silent.
+/// A time that is longer than a worker may be silent.
 pub(super) const SILENCE_MS: u64 = 2;
 
 /// A coordinator.
@@ -39,7 +39,8 @@ pub(super) struct Coordinator {
 pub(super) struct Put {
     pub(super) records: Vec<LogRecord>,
     through: u64,
-    /// It reached the store before a successor sealed the log, and was not answered yet.
+    /// Whether it reached the store before a successor sealed the log. Its answer has not arrived
+    /// yet.
     pub(super) is_applied: bool,
 }
 
@@ -48,15 +49,15 @@ pub(super) struct Put {
 pub(super) enum Call {
     /// Complete the upload of this attempt.
     Complete(TaskAttempt),
-    /// There was no such upload: check whose file exists.
+    /// There was no such upload, so the store is asked whose file exists.
     Look(TaskAttempt),
     /// Abort the upload of this attempt.
     Abort(TaskAttempt),
     WriteManifest,
 }
 
-/// The coordinator's settings: time stands still except for `SILENCE_MS`, so nothing may depend on
-/// it.
+/// The coordinator's settings. The model's time advances only by `SILENCE_MS`, so no other setting
+/// may depend on time.
 fn config(setting: &Setting) -> Config {
     let mut config = Config::new(1, 0);
     config.adoption_grace_ms = 0;
@@ -76,7 +77,8 @@ fn config(setting: &Setting) -> Config {
 }
 
 impl World {
-    /// A coordinator opens the next epoch, seals and replays; see `take_over` for how.
+    /// A coordinator opens the next epoch, seals the older logs and replays them. In this model
+    /// that is one step; `take_over` models it call by call.
     pub(super) fn starts(&mut self, setting: &Setting) {
         self.newest_epoch += 1;
         let epoch = self.newest_epoch;
@@ -115,7 +117,7 @@ impl World {
             .find(|known| known.epoch == epoch)
     }
 
-    /// The process ends, and with it its streams. Its calls to the object store may still arrive.
+    /// The process ends together with its streams. Its calls to the object store may still arrive.
     pub(super) fn coordinator_ends(&mut self, setting: &Setting, epoch: u64) {
         let Some(position) = self
             .coordinators
@@ -230,7 +232,8 @@ impl World {
         }
     }
 
-    /// Whether a worker may forget its result: it is in the ledger, or another attempt has won.
+    /// Whether a worker may forget its result, because it is in the ledger or another attempt has
+    /// won.
     fn may_forget(&self, epoch: u64, task: TaskAttempt) -> bool {
         let is_committed = self
             .ledger
@@ -243,7 +246,7 @@ impl World {
         is_committed || winner.is_some_and(|(winner, _)| winner != task.attempt)
     }
 
-    /// The put is answered, or finds the log sealed.
+    /// The put succeeds and is answered, or it fails because the log is sealed.
     pub(super) fn put_ends(&mut self, setting: &Setting, epoch: u64) {
         let is_newest = epoch == self.newest_epoch;
         let Some(coordinator) = self.coordinator_mut(epoch) else {

@@ -80,7 +80,7 @@ fn setting(tasks: u32, faults: Faults) -> Setting {
     }
 }
 
-/// Two tasks and two workers. One of the workers terminates.
+/// There are two tasks and two workers, and one of the workers is asked to terminate.
 fn two_tasks() -> Setting {
     setting(
         2,
@@ -91,7 +91,7 @@ fn two_tasks() -> Setting {
     )
 }
 
-/// Like [`two_tasks`], with a stream that breaks before or after the hand-back.
+/// Like [`two_tasks`], and a stream breaks before or after the hand-back.
 fn broken_stream() -> Setting {
     setting(
         1,
@@ -103,7 +103,7 @@ fn broken_stream() -> Setting {
     )
 }
 
-/// Like [`two_tasks`], with a coordinator that dies before or after the hand-back.
+/// Like [`two_tasks`], and the coordinator dies before or after the hand-back.
 fn restart() -> Setting {
     setting(
         1,
@@ -115,7 +115,7 @@ fn restart() -> Setting {
     )
 }
 
-/// Like [`two_tasks`], with a worker that counts as lost before or after the hand-back.
+/// Like [`two_tasks`], and a worker counts as lost before or after the hand-back.
 fn silence() -> Setting {
     setting(
         1,

@@ -1,6 +1,6 @@
-//! Model of a coordinator's inputs: streams that are opened, read and end, the operator's reports,
-//! and silence. It models `worker-image/src/coordinator/sessions.rs` (messages of a stream become
-//! events, `Bye` ends it) and `operators.rs`.
+//! Model of a coordinator's inputs: streams that open, deliver messages and end, the operator's
+//! reports, and silence. It models `worker-image/src/coordinator/sessions.rs` (messages of a stream
+//! become events, `Bye` ends it) and `operators.rs`.
 
 use super::coordinator::SILENCE_MS;
 use super::setting::{Setting, output};
@@ -78,7 +78,7 @@ impl World {
         self.takes_in(setting, self.newest_epoch, ended);
     }
 
-    /// One worker is silent for so long that it counts as lost; all others are heard.
+    /// One worker is silent for so long that it counts as lost. Messages of all others arrive.
     pub(super) fn falls_silent(&mut self, setting: &Setting, worker: usize) {
         self.now += SILENCE_MS;
         let epoch = self.newest_epoch;

@@ -35,7 +35,7 @@ pub(super) struct Faults {
     pub(super) rivals: u8,
     /// A stream breaks.
     pub(super) breaks: u8,
-    /// A live worker is not heard for too long.
+    /// Messages of a live worker do not arrive for too long.
     pub(super) silences: u8,
     /// A worker's process is killed.
     pub(super) deaths: u8,
@@ -60,13 +60,13 @@ pub(super) enum Mistake {
     DiscardByName,
 }
 
-/// Violations in the step from one state to the next.
+/// The rules that a step from one state to the next can violate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Rule {
     /// See `invariants`.
     StateContradictsItself,
     ReplayIsRefused,
-    /// An attempt is completed or deleted with the file of another.
+    /// The file of an attempt is completed or deleted in place of another attempt's file.
     AnothersFile,
     ManifestBeforeFiles,
     /// A worker may forget a result that is not in the ledger and not superseded.
@@ -85,7 +85,7 @@ impl Setting {
         cluster::plan(&[self.tasks])
     }
 
-    /// Uses the real code, with its mistake if there is one.
+    /// Runs the real code, with the mistake that is turned on, if there is one.
     pub(super) fn wrongly<T>(&self, run: impl FnOnce() -> T) -> T {
         match self.defect {
             Some(defect) => defect::with(defect, run),
@@ -159,7 +159,7 @@ pub(super) fn written_by(task: TaskId, file: &OutputFile) -> TaskAttempt {
     TaskAttempt { task, attempt }
 }
 
-/// A deliberate mistake violates one of these properties.
+/// Checks that a deliberate mistake violates one of these properties.
 pub(super) fn is_found_out(name: &str, wrong: Setting, properties: &[&str]) {
     let (property, world) = counterexample(name, wrong);
     if let Some(rule) = world.broken {

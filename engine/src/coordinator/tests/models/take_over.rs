@@ -34,9 +34,9 @@ use world::{Name, World};
 /// The settings of a run.
 #[derive(Clone, Copy, Debug)]
 struct Protocol {
-    /// Number of processes, each of which starts at any moment.
+    /// Number of processes. Each of them may start at any moment.
     processes: u8,
-    /// Number of records that each appends, one after the other.
+    /// Number of records that each process appends, one after the other.
     records: u8,
     /// Whether the log is merged after each record.
     merges: bool,
@@ -54,11 +54,11 @@ enum Mistake {
     NoSeal,
     /// A record is acknowledged before it is put.
     AckBeforePut,
-    /// If the put of a seal loses, the existing object is not read.
+    /// If another object exists where a seal should be put, that object is not read.
     LostSealNotRead,
-    /// "Already exists" counts as the own object without a check.
+    /// The answer "already exists" is taken to mean the process's own object, without a check.
     ExistsIsMine,
-    /// "Already exists" counts as another's object without a check.
+    /// The answer "already exists" is taken to mean an object of another process, without a check.
     ExistsIsTheirs,
     /// The epoch is taken from the listing, without a put.
     ListingIsBelieved,

@@ -20,7 +20,8 @@ pub(super) struct Worker {
     pub(super) link: Option<(u64, SessionId)>,
     is_welcomed: bool,
     pub(super) running: BTreeSet<TaskAttempt>,
-    /// Finished and not acknowledged; whether it was reported in the present session.
+    /// Finished attempts that are not acknowledged, and whether each was reported in the current
+    /// session.
     reports: BTreeMap<TaskAttempt, bool>,
 }
 
@@ -127,7 +128,7 @@ impl World {
         self.says(number, Up::Bye);
     }
 
-    /// The process ends, after waiting for any time, or killed.
+    /// The process ends by itself after waiting for any time, or is killed.
     pub(super) fn process_ends(&mut self, number: usize) {
         if let Some((epoch, session)) = self.workers[number].link
             && let Some(link) = self.link_mut(epoch, session)

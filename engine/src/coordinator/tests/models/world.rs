@@ -24,7 +24,7 @@ pub(super) enum Up {
     Bye,
 }
 
-/// A stream. Messages arrive in order, or from some point on not at all.
+/// A stream. Its messages arrive in order. From some point on, none may arrive any more.
 #[derive(Clone, Debug, PartialEq, Hash)]
 pub(super) struct Link {
     pub(super) worker: usize,
@@ -57,7 +57,7 @@ impl Link {
 /// The final files and uploads in the object store.
 #[derive(Clone, Debug, Default, PartialEq, Hash)]
 pub(super) struct Store {
-    /// Complete uploads that were not completed into files.
+    /// Uploads with all their parts that were not turned into files yet.
     pub(super) uploads: BTreeSet<TaskAttempt>,
     /// The attempt whose bytes are stored under each task's final name. The bytes of different
     /// attempts differ.
@@ -84,7 +84,8 @@ pub(super) struct World {
     pub(super) newest_epoch: u64,
     pub(super) ledger: Shared<Vec<LogRecord>>,
     pub(super) store: Store,
-    /// The newest is last; one of an older epoch has not noticed yet that it was replaced.
+    /// The coordinators, the newest last. Those of older epochs have not noticed yet that they were
+    /// replaced.
     pub(super) coordinators: Vec<Coordinator>,
     /// Calls that outlived their coordinator.
     pub(super) strays: BTreeSet<Call>,
@@ -102,7 +103,7 @@ pub(super) struct World {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     Starts,
-    /// The coordinator dies. Its put into the ledger has arrived, or never will.
+    /// The coordinator dies. Its put into the ledger has arrived before that, or never arrives.
     Crashes {
         put_arrives: bool,
     },

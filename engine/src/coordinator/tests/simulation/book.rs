@@ -1,6 +1,6 @@
-//! A record of the log, kept independently of the engine: each record is entered once, in order,
-//! and a record that a correct coordinator cannot have written is refused. It knows nothing about
-//! workers.
+//! Keeps a book of the ledger's log, independently of the engine. Each record is entered once, in
+//! order. A record that no correct coordinator can have written is refused. The book knows nothing
+//! about workers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::coordinator::config::MAX_LOST_OUTPUTS;
 use crate::coordinator::record::{FailureClass, JobResult, LogRecord};
 use crate::id::{Attempt, ShardId, StageId, TaskAttempt, TaskId};
 
-/// The independent record of a log.
+/// The book of a log.
 #[derive(Clone)]
 pub(super) struct Book {
     shards: Vec<u32>,
@@ -22,7 +22,8 @@ pub(super) struct Book {
     committed: Vec<u32>,
     /// Stages that are finished, with the listing of their outputs.
     finished: BTreeMap<StageId, String>,
-    /// Stages of which all inputs were finished at the same time at least once.
+    /// Stages that could start, because all stages that they read were finished at the same time at
+    /// least once.
     started: BTreeSet<StageId>,
     finalized: BTreeSet<TaskId>,
     failures: BTreeMap<TaskId, Vec<(Attempt, FailureClass, String)>>,
@@ -206,7 +207,7 @@ impl Book {
         self.result = Some(result.clone());
     }
 
-    /// A task as in messages.
+    /// The name of a task in messages.
     pub(super) fn describe(&self, task: TaskId) -> String {
         let name = if task.stage.0 == 0 { "map" } else { "reduce" };
         let stage = format!("stage {}/{} {name}", task.stage.0 + 1, self.shards.len());
@@ -245,7 +246,7 @@ impl Book {
         }
     }
 
-    /// A job ends in the same step in which a budget is used up.
+    /// Checks that the job has ended if a budget is used up.
     pub(super) fn expect_verdict(&self) {
         assert!(
             self.exhausted.is_empty() || self.result.is_some(),

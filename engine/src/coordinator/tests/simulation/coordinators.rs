@@ -16,7 +16,7 @@ use crate::id::{Epoch, SessionId, ShardId, StageId, TaskAttempt, TaskId, Timesta
 use crate::invariants;
 use crate::pipeline::OnError;
 
-/// One incarnation, with its ledger's writer.
+/// One coordinator process, and what it writes into the ledger.
 pub(super) struct Coordinator {
     state: State,
     /// It does nothing before this time.
@@ -26,16 +26,16 @@ pub(super) struct Coordinator {
     has_landed: bool,
     appended: u64,
     durable: u64,
-    /// The record of the log including everything that it has appended.
+    /// The book of the log, including everything that this coordinator has appended.
     soon: Book,
     /// When a message last arrived through a session, whether or not the coordinator noticed it.
     arrived: BTreeMap<SessionId, u64>,
     /// When it last noticed any worker.
     noticed_at: u64,
     last_tick: u64,
-    /// The time since which it has ticked without a gap.
+    /// The time since which it has received its ticks without a gap.
     watching_since: u64,
-    /// Attempts that it asked sessions to stop.
+    /// The attempts that it asked workers to stop, with their sessions.
     refused: BTreeSet<(SessionId, TaskAttempt)>,
     draining: BTreeSet<SessionId>,
 }
@@ -45,7 +45,7 @@ impl Coordinator {
         self.state.report()
     }
 
-    /// The record of everything that it has written, durable or in flight.
+    /// The book of everything that it has written, durable or in flight.
     pub(super) fn account(&self) -> &Book {
         &self.soon
     }
@@ -53,11 +53,12 @@ impl Coordinator {
 
 const TICK_MS: u64 = 500;
 
-/// The engine's own limits, as documented: a longer gap is a stall, a longer silence is a loss.
+/// The limits of the engine, as documented. If a gap between ticks is longer, it is a stall. If a
+/// silence is longer, the worker is lost.
 const STALL_MS: u64 = 5_000;
 const SILENCE_MS: u64 = 30_000;
 
-/// In a large run the invariants, which check every task, are checked only every this number of
+/// The invariants check every task. So in a large run they are checked only once in this many
 /// steps.
 const LARGE_CHECK_EVERY: u64 = 499;
 
@@ -110,7 +111,8 @@ impl World {
         self.after(TICK_MS, Happening::Tick { epoch });
     }
 
-    /// The process is gone with everything that was not in flight; all its streams break.
+    /// The process ends, and all its streams break. Only its calls that are in flight may still
+    /// arrive.
     pub(super) fn coordinator_dies(&mut self, epoch: u64) {
         let Some(dead) = self.coordinators.remove(&epoch) else {
             return;
@@ -208,7 +210,8 @@ impl World {
         self.takes_in(epoch, event);
     }
 
-    /// Messages that have arrived wait for a stalled process, whatever happens to its stream.
+    /// The coordinator receives an event. If the process is stalled, the event waits, even if its
+    /// stream breaks.
     pub(super) fn takes_in(&mut self, epoch: u64, event: Event) {
         let now = self.now;
         let Some(coordinator) = self.coordinators.get_mut(&epoch) else {
@@ -363,7 +366,7 @@ impl World {
         }
         let deaths = self.settings.deaths_at_put;
         if !self.settings.is_healed(now) && self.rng.percent(deaths) {
-            // The process dies before the put arrives, or after it and before the answer; see
+            // The process dies before the put arrives, or between the put and its answer; see
             // `coordinator_dies`.
             self.coordinator_dies(epoch);
             return;
@@ -494,8 +497,8 @@ impl World {
                     assert_eq!(winner, None, "{task}: a completed task runs again");
                     let stream = &self.streams[&session];
                     self.truth.sent(task, (stream.pod, stream.incarnation));
-                    // A coordinator that was replaced while alive may have old facts. Nothing that
-                    // it starts can be committed.
+                    // A coordinator that was replaced while alive may decide from old facts.
+                    // Nothing that it starts can be committed.
                     if is_newest {
                         let outputs = durable.inputs(task.task.stage);
                         assert_eq!(
@@ -530,7 +533,8 @@ impl World {
         }
     }
 
-    /// A worker that sent a message is not given up, as long as the coordinator itself was running.
+    /// Checks that a worker that sent messages in time is not given up, if the coordinator itself
+    /// was running.
     fn expect_close(&self, epoch: u64, session: SessionId, reason: &str) {
         let Some(coordinator) = self.coordinators.get(&epoch) else {
             return;
@@ -597,7 +601,7 @@ impl World {
         }
     }
 
-    /// Every task is done, so the records that it skipped are counted, each task once.
+    /// After every task is done, checks that the skipped records of each task are counted once.
     fn expect_skipped(&self, epoch: u64) {
         let Some(coordinator) = self.coordinators.get(&epoch) else {
             return;
@@ -613,7 +617,7 @@ impl World {
         assert_eq!(shown, first, "the first skipped record");
     }
 
-    /// Every task is done, so what its commands counted is counted, each task once.
+    /// After every task is done, checks that the counters of each task are counted once.
     fn expect_counted(&self, epoch: u64) {
         let Some(coordinator) = self.coordinators.get(&epoch) else {
             return;
@@ -635,8 +639,8 @@ impl World {
         assert_eq!(counted, expected, "counters");
     }
 
-    /// The file is that of an attempt whose commit is durable. An older coordinator may not know
-    /// which outputs were lost since.
+    /// Checks that the file belongs to an attempt whose commit is durable. A coordinator of an
+    /// older epoch may not know which outputs were lost since.
     fn expect_winner(&self, epoch: u64, task: TaskAttempt, file: &OutputFile) {
         assert_eq!(*file, self.storage.file(task));
         let is_winner = self.ledger.book.is_winner(task);
@@ -648,7 +652,7 @@ impl World {
 }
 
 impl Coordinator {
-    /// If no worker sent a message for a whole period, none counts as alive.
+    /// Checks that no worker counts as alive after a whole period without any message.
     fn expect_to_see_that_all_are_gone(&self, now: u64) {
         let silence = now - self.noticed_at.max(self.watching_since);
         if silence < SILENCE_MS + 2 * TICK_MS {

@@ -6,7 +6,7 @@ use std::panic::catch_unwind;
 use super::{CI_SEEDS, run};
 use crate::coordinator::defect::{self, Defect};
 
-/// The first seed of CI's small runs that finds the mistake.
+/// Returns the first seed among CI's small runs that finds the mistake.
 fn found_by(defect: Defect) -> Option<u64> {
     (0..CI_SEEDS).find(|seed| defect::with(defect, || catch_unwind(|| run(*seed, false)).is_err()))
 }

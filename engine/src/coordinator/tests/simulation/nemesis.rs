@@ -108,8 +108,8 @@ impl World {
         }
     }
 
-    /// The operator sees the end of a pod or a container some time later, perhaps twice, in any
-    /// order relative to the streams.
+    /// The operator reports the end of a pod or a container some time later, and perhaps twice. The
+    /// report may arrive before or after the break of the stream.
     fn operator_reports(&mut self, number: u64, cause: PodEndCause, times: u64, delay_ms_max: u64) {
         let epoch = self.ledger.newest_epoch;
         for _ in 0..times {

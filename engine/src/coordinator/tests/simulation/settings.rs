@@ -35,9 +35,9 @@ pub(super) struct Settings {
     pub(super) lost_messages: u64,
     /// Percentage of puts during which the coordinator dies.
     pub(super) deaths_at_put: u64,
-    /// After the break of a stream, messages in transit may be lost, or arrive much later.
+    /// Whether messages in transit may be lost, or arrive much later, when their stream breaks.
     pub(super) harsh_streams: bool,
-    /// Whether faults are so few and so clear that the charges can be predicted.
+    /// Whether there are only faults for which the charges can be predicted.
     pub(super) is_exact: bool,
 }
 
@@ -54,7 +54,7 @@ pub(super) enum Mode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
     Never,
-    /// Each try fails with this probability in percent, for various reasons, and the budget is
+    /// Each try fails with this probability in percent, for one of several reasons. The budget is
     /// large.
     Often(u64),
     /// Each task fails at most twice, and three failures are allowed.
@@ -180,15 +180,16 @@ impl Settings {
         settings
     }
 
-    /// Makes faults rarer for a large run: a thousand workers continue in spite of a fault in every
-    /// third of a second. A coordinator that died at every tenth put would never finish.
+    /// Adapts the frequency of faults to a large run. A thousand workers make progress even with
+    /// three faults in a second. But if the coordinator died at every tenth put, the run would
+    /// never finish.
     fn soften(&mut self) {
         self.task_ms_max = self.task_ms_max.max(500);
         self.deaths_at_put = self.deaths_at_put.min(1);
         self.lost_messages = self.lost_messages.min(5);
     }
 
-    /// Whether nothing can break any more at this time.
+    /// Whether no fault can happen at this time or later.
     pub(super) fn is_healed(&self, now: u64) -> bool {
         match self.mode {
             Mode::Safety { .. } => false,
@@ -265,7 +266,7 @@ fn draw_graph(rng: &mut Rng, shards: &mut Vec<u32>) -> Vec<Vec<u32>> {
         }
         reads.push(from);
     }
-    // The last stage reads what no other one does.
+    // The last stage reads each stage that no other stage reads.
     for stage in 0..count - 1 {
         if !reads.iter().flatten().any(|read| *read == stage)
             && let Some(last) = reads.last_mut()

@@ -1,6 +1,6 @@
 //! Simulated object storage with the ledger. It knows which objects were written, which of them are
-//! gone, and which puts come too late. The content of a file is a number of rows and a hash of all
-//! its inputs, so that a loss, a duplicate and a mix-up are all visible.
+//! gone, and which puts arrive too late. The content of a file is a number of rows and a hash of
+//! all its inputs. So the content shows if any input was lost, doubled or replaced by another.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -82,7 +82,7 @@ impl Storage {
         }
     }
 
-    /// The output of each task of each stage without faults.
+    /// Returns the output that each task of each stage has in a run without faults.
     pub(super) fn reference(&self) -> Vec<Vec<Content>> {
         let mut stages: Vec<Vec<Content>> = Vec::new();
         for (stage, (shards, reads)) in (0..).zip(self.shards.iter().zip(&self.reads)) {
@@ -100,7 +100,8 @@ impl Storage {
         stages
     }
 
-    /// An attempt reads the inputs of its stage and writes its file; `Err` names a missing input.
+    /// An attempt reads the inputs of its stage and writes its file. If an input is missing,
+    /// returns that input as the error.
     pub(super) fn write(
         &mut self,
         task: TaskAttempt,
@@ -135,7 +136,7 @@ impl Storage {
         }
     }
 
-    /// A listing of these files is written.
+    /// Writes a listing of these files.
     pub(super) fn publish(&mut self, path: &str, outputs: &[(TaskAttempt, OutputFile)]) {
         let tasks: Vec<TaskAttempt> = outputs.iter().map(|(task, _)| *task).collect();
         let all = sum(tasks.iter().map(|task| self.written[task]));
@@ -145,7 +146,7 @@ impl Storage {
         assert!(before.is_none(), "{path} is written twice");
     }
 
-    /// A final file is completed; `false` if that is no longer possible.
+    /// Completes a final file. Returns `false` if that is no longer possible.
     pub(super) fn complete(&mut self, task: TaskAttempt) -> bool {
         let completed = self
             .final_files
@@ -166,8 +167,8 @@ impl Storage {
         true
     }
 
-    /// A dead letter is completed; `false` if that is no longer possible. It replaces that of an
-    /// attempt whose shuffle file was lost.
+    /// Completes a dead letter. Returns `false` if that is no longer possible. If an earlier
+    /// attempt lost its shuffle file, its dead letter is replaced.
     pub(super) fn complete_dead_letter(&mut self, task: TaskAttempt) -> bool {
         if self.dead_letters.get(&task.task) == Some(&task.attempt) {
             return true;
@@ -213,7 +214,7 @@ fn sum(contents: impl Iterator<Item = Content>) -> Content {
     })
 }
 
-/// A task's output depends on the whole output of all stages that its stage reads: rows are
+/// Computes a task's output from all outputs of the stages that its stage reads. The rows are
 /// distributed over the shards. Some shards have none.
 fn made(task: TaskId, shards: u32, all: Option<Content>) -> Content {
     let shard = u64::from(task.shard.0);

@@ -1,5 +1,5 @@
-//! Streams between workers and coordinators: a stream keeps order and loses nothing until it
-//! breaks. Then messages in transit may arrive, arrive late, or be lost.
+//! Streams between workers and coordinators. Until a stream breaks, its messages arrive in order
+//! and none is lost. When it breaks, messages in transit may arrive in time, late, or never.
 
 use super::world::{Happening, World};
 use crate::coordinator::{Event, ToWorker};
@@ -11,7 +11,7 @@ pub(super) struct Stream {
     pub(super) pod: u64,
     pub(super) incarnation: u64,
     pub(super) is_open: bool,
-    /// When the last message arrives, each way.
+    /// When the last message arrives, in each direction.
     last_up: u64,
     last_down: u64,
     tail: Tail,
@@ -39,7 +39,7 @@ impl Stream {
     }
 }
 
-/// The session that an event came through.
+/// Returns the session through which an event came.
 pub(super) fn session_of(event: &Event) -> Option<SessionId> {
     match event {
         Event::Hello { session, .. }
@@ -62,7 +62,7 @@ pub(super) fn session_of(event: &Event) -> Option<SessionId> {
     }
 }
 
-/// Whether a worker may send the event twice. A stream by itself repeats nothing.
+/// Whether a worker may send the event twice. A stream itself never repeats a message.
 fn is_report(event: &Event) -> bool {
     matches!(
         event,
@@ -131,8 +131,8 @@ impl World {
         Some(self.rng.between(0, 3_000))
     }
 
-    /// A stream is gone. The worker sees it at once and reconnects; the coordinator notices it, if
-    /// it does, after the earlier messages.
+    /// A stream breaks. The worker notices this at once and reconnects. The coordinator notices it
+    /// after the earlier messages, or not at all.
     pub(super) fn stream_breaks(&mut self, session: SessionId, notice: Option<u64>) {
         let may_lose = self.settings.harsh_streams && !self.has_healed();
         let (fate, late) = (self.rng.between(0, 9), self.rng.between(1, 30_000));

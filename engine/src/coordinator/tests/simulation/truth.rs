@@ -1,5 +1,5 @@
-//! The true events of attempts and workers, and whether the coordinator's records and messages
-//! agree with them. It does not know how a coordinator decides.
+//! Keeps the true events of attempts and workers, and checks that the coordinator's records and
+//! messages agree with them. It does not know how a coordinator decides.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,7 +36,7 @@ pub(super) struct End {
 #[derive(Default)]
 pub(super) struct Truth {
     fates: BTreeMap<TaskAttempt, Fate>,
-    /// Attempts that were reported before their process ended, if it did.
+    /// Attempts whose reports were sent before their process ended.
     pub(super) reported: BTreeSet<TaskAttempt>,
     /// The processes that each attempt was sent to.
     holders: BTreeMap<TaskAttempt, BTreeSet<Process>>,
@@ -84,8 +84,8 @@ impl Truth {
         self.ends.insert(process, End { at, noticed_at });
     }
 
-    /// A coordinator is informed that a container of a pod ended: one of those that had ended by
-    /// then.
+    /// A coordinator is informed that a container of a pod ended. The report may be about any
+    /// container of the pod that has ended so far.
     pub(super) fn pod_end_reported(&mut self, pod: u64, now: u64) {
         self.pod_end_reported.insert(pod, now);
         for (_, end) in self.ends.range_mut((pod, 0)..=(pod, u64::MAX)) {
@@ -165,8 +165,8 @@ impl Truth {
         self.ends.contains_key(&process) || earlier && is_recent
     }
 
-    /// A worker forgets what is acknowledged: it must be settled, in the ledger itself if the
-    /// result counts.
+    /// Checks an acknowledgement. The worker then forgets the attempt. So its result must be in the
+    /// ledger, or must not be needed.
     pub(super) fn expect_acknowledgement(&self, task: TaskAttempt, durable: &Book, soon: &Book) {
         let is_over = soon.result().is_some() || soon.is_revoked(task) || durable.is_revoked(task);
         let is_superseded = soon
@@ -179,7 +179,7 @@ impl Truth {
                 .is_some_and(|newest| *newest != task.attempt);
         let is_right = match self.fates.get(&task) {
             None => false,
-            // The failure may have been attributed to a container that ended.
+            // The coordinator may have charged the attempt for a container that ended.
             Some(Fate::Done) => {
                 durable.is_winner(task) || durable.is_charged(task) || is_superseded || is_over
             }
@@ -199,8 +199,9 @@ impl Truth {
         );
     }
 
-    /// If the events are unambiguous, checks that every task is charged that a container ended or
-    /// that reported a failure.
+    /// Checks that an attempt is charged if its container ended by itself before the attempt was
+    /// reported. Cases in which the coordinator may not have charged it yet, or need not charge it,
+    /// are left out.
     pub(super) fn expect_all_charged(&self, book: &Book, ended_at: u64) {
         for (task, holders) in &self.holders {
             let Some((process, end)) = holders

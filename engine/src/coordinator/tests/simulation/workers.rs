@@ -1,5 +1,6 @@
-//! Pods and their worker processes: they connect, run dispatched attempts, report, and keep a
-//! report until it is acknowledged. If a process ends, all of that is lost.
+//! Pods and their worker processes. A process connects, runs the attempts that it is given, and
+//! keeps each report until it is acknowledged. If the process ends, its attempts and reports are
+//! lost.
 
 use std::collections::BTreeMap;
 
@@ -276,7 +277,8 @@ impl World {
             {
                 return match self.rng.between(0, 3) {
                     0 | 1 => fails(FailureClass::Application, "killed:"),
-                    // The same message twice ends the job, even with a large budget.
+                    // The job ends if a task fails twice with the same message, even with a large
+                    // budget.
                     2 if matches!(self.settings.trouble, Trouble::Scarce(_)) => Fate::Failed {
                         class: FailureClass::Deterministic,
                         setback: None,
@@ -306,7 +308,8 @@ impl World {
     }
 }
 
-/// Records that the task of a shard of the first stage skips, whatever attempt runs it.
+/// How many records the task of a shard of the first stage skips. The number is the same for each
+/// attempt.
 pub(super) fn skipped_by(shard: u32) -> u64 {
     u64::from(shard % 3)
 }
@@ -330,7 +333,8 @@ pub(super) fn dead_letter(task: TaskAttempt) -> OutputFile {
     }
 }
 
-/// The counters of a task: one under a name that all tasks have, and one of its stage.
+/// The counters of a task. One has a name that all tasks use, and one has a name that only its
+/// stage uses.
 pub(super) fn counters(task: TaskId) -> Vec<(CounterName, u64)> {
     let count = |name: &str, count| (CounterName::parse(name).unwrap(), count);
     let stage = format!("of-stage-{}", task.stage.0);

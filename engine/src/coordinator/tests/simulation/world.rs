@@ -1,5 +1,5 @@
-//! The world around coordinators, as a queue of events in simulated time. The seed determines all
-//! of them. The files beside this one define the events.
+//! Everything outside of the coordinators, as a queue of events in simulated time. The seed
+//! determines all events. The files beside this one define what the events do.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ pub(super) enum Happening {
         epoch: u64,
         event: Event,
     },
-    /// It handles what it received while it was stalled.
+    /// The coordinator of this epoch handles an event that it received while it was stalled.
     TakesIn {
         epoch: u64,
         event: Event,
@@ -93,15 +93,16 @@ pub(super) struct World {
     pub(super) streams: BTreeMap<SessionId, Stream>,
     pub(super) next_pod: u64,
     pub(super) steps: u64,
-    /// Known after the last fault.
+    /// The time by which the job must end. It is known only after the last fault.
     ends_by_ms: Option<u64>,
     /// When the result was durable.
     pub(super) ended_at: Option<u64>,
-    /// How often a task's output was lost: the store is bad, but not hopeless.
+    /// How often the output of each task was lost. The number is limited, because otherwise the job
+    /// would have to fail.
     pub(super) losses: BTreeMap<crate::id::TaskId, u32>,
 }
 
-/// How long a job is observed after its end: nothing may change any more.
+/// How long the simulation continues after the job's end. Nothing may change in this time.
 const AFTER_END_MS: u64 = 40_000;
 
 impl World {
@@ -224,7 +225,8 @@ impl World {
         let waits_ms = match self.settings.trouble {
             Trouble::Never | Trouble::Often(_) => 40_000,
             Trouble::Twice | Trouble::Scarce(_) | Trouble::Poison(_) => 70_000 * stages,
-            // Eight tries, and some more while tasks at other workers have to wait for room.
+            // The waits of eight tries, and more while tasks on other workers wait for room on the
+            // disk.
             Trouble::HeldUp(_) => 70_000 * stages + 12 * (30_000 + task_ms),
         };
         // A coordinator has to start, pods have to come back, and silences have to be noticed, one
@@ -242,7 +244,7 @@ impl World {
     fn check(&self) {
         let book = &self.ledger.book;
         let reference = self.storage.reference();
-        // All existing records are right, however far the job has come.
+        // All existing files must be right, even if the job has not ended.
         for (task, (attempt, content)) in &self.storage.final_files {
             assert_eq!(
                 book.winner(*task),

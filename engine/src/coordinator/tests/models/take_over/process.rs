@@ -3,7 +3,7 @@
 use super::world::{Content, Name, Object, Record, World};
 use super::{Mistake, Protocol};
 
-/// A process: it starts once, and the next one is a different process.
+/// A process. It starts only once.
 #[derive(Clone, Debug, PartialEq, Hash)]
 pub(super) struct Process {
     /// Its writer's token.
@@ -17,7 +17,7 @@ pub(super) struct Process {
     next: u8,
     /// Number of records that it began to append.
     pub(super) appended: u8,
-    /// Whether it got far enough to dispatch.
+    /// Whether it completed its take-over and could dispatch.
     pub(super) has_dispatched: bool,
 }
 
@@ -38,7 +38,7 @@ pub(super) enum Stage {
         name: Name,
         content: Content,
     },
-    /// The store answered "already exists": it checks what is there.
+    /// The store answered "already exists", so it checks which object exists.
     Looking {
         name: Name,
         content: Content,
@@ -62,9 +62,9 @@ pub(super) enum Action {
     PutIsAnswered(u8),
     /// The put is executed, and its answer is lost.
     PutLosesItsReply(u8),
-    /// "Already exists", which is true.
+    /// The answer is "already exists", and this is true.
     PutIsRefused(u8),
-    /// "Already exists", which is false.
+    /// The answer is "already exists", and this is false.
     PutMeetsAConflict(u8),
     Looks(u8),
     Appends(u8),
@@ -86,7 +86,7 @@ impl Process {
         }
     }
 
-    /// Whether it correctly does nothing more.
+    /// Whether it has ended, or has nothing more to do, without a mistake.
     pub(super) fn is_at_rest(&self) -> bool {
         matches!(
             self.stage,
@@ -120,7 +120,8 @@ impl Process {
         }
     }
 
-    /// Reads a log object; at the first gap the log must be sealed.
+    /// Handles the answer to the read of a log object. If the object does not exist, the log must
+    /// be sealed there.
     fn reads(&mut self, protocol: Protocol, older: u8, seq: u8, found: Option<&Content>) {
         match found {
             Some(content) => {
@@ -261,7 +262,7 @@ impl World {
         self.processes[usize::from(number)] = process;
     }
 
-    /// Returns the record that is acknowledged by this.
+    /// Executes an event. Returns the record that is acknowledged in this step, if there is one.
     fn moves(
         &mut self,
         protocol: Protocol,

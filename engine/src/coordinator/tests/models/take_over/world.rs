@@ -64,7 +64,7 @@ impl World {
         }
     }
 
-    /// All that can happen next.
+    /// Adds all events that can happen next.
     pub(super) fn actions(&self, protocol: Protocol, actions: &mut Vec<Action>) {
         for (number, process) in (0..).zip(&self.processes) {
             match &process.stage {
@@ -118,7 +118,7 @@ impl World {
         actions.extend((0..self.strays.len()).map(Action::StrayArrives));
     }
 
-    /// Coordinators that dispatch, or did before they ended.
+    /// The coordinators that could dispatch, including those that have ended since.
     pub(super) fn dispatching(&self) -> impl Iterator<Item = &Process> {
         self.processes
             .iter()
@@ -152,7 +152,7 @@ impl World {
             .any(|object| object.content == Content::Seal)
     }
 
-    /// Whether a record is in its log, before any seal.
+    /// Whether a record is in its log, and before the seal if there is one.
     pub(super) fn stands(&self, record: Record) -> bool {
         self.log(record.epoch)
             .take_while(|object| object.content != Content::Seal)
