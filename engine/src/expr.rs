@@ -1,15 +1,16 @@
-//! The expressions of pipelines, jq, behind one small interface: compile a text once, evaluate it
-//! on records. The language itself is zephyr-jq's. This adds what a job needs: limits for outputs,
-//! memory and length, named values, and errors as sentences. No type of zephyr-jq is in a
-//! signature.
+//! The expressions of pipelines behind one small interface: a text is compiled once and evaluated
+//! on many records. The language is jq, and zephyr-jq implements it. This module adds what a job
+//! needs: limits for outputs, memory and length, named values, and errors as sentences. No type of
+//! zephyr-jq is in a signature.
 //!
 //! - Results are written in one canonical form: compact, keys in the order in which the expression
 //!   made them, strings with the fewest escapes, computed numbers as jq prints them (`3`, `0.1`,
 //!   `1e+17`; NaN as `null`, infinities as ±1.7976931348623157e+308). A number that the expression
 //!   did not change keeps its text: `0.10`, `1e400`, `-0`, `12345678901234567890`.
-//! - A result that nests deeper or is longer than a record may is an error.
-//! - Recursion without end is an error, if the thread has declared its stack: a thread that
-//!   evaluates expressions should be one of [`on_full_stack`]. Compiling is safe anywhere.
+//! - It is an error if a result is longer or nests deeper than a record may.
+//! - Recursion without end is an error if the thread has declared the size of its stack. So
+//!   expressions should be evaluated on a thread of [`on_full_stack`]. They can be compiled on any
+//!   thread.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -30,12 +31,12 @@ mod tests;
 mod value;
 mod variables;
 
-/// The longest expression, in bytes. Parsing recurses with the nesting of the text, so its length
-/// bounds the stack.
+/// The longest expression, in bytes. Parsing recurses as deep as the text nests, so the limit of
+/// its length also limits the stack.
 pub const MAX_EXPRESSION_BYTES: usize = 16 * 1024;
 
-/// The most results of one expression for one record: an expression that makes more has no end, or
-/// should be several steps.
+/// The most results of one expression for one record. An expression that makes more probably has no
+/// end, or should be several steps.
 pub const MAX_OUTPUTS: u64 = 1_000_000;
 
 /// Why an evaluation ended early.
@@ -56,14 +57,14 @@ impl End {
     }
 }
 
-/// A compiled expression; shared freely between threads.
+/// A compiled expression. Threads may share it.
 pub struct Expression {
     source: String,
     program: Program,
     /// The variables, in the order of their names.
     variables: Vec<Arc<Source<'static>>>,
     limits: Limits,
-    /// Whether the result becomes a key, which takes memory of its own.
+    /// Whether the result becomes a key, which takes additional memory.
     is_key: bool,
 }
 
@@ -78,12 +79,12 @@ impl Expression {
 
     /// Compiles jq `source`, which may use `variables`.
     ///
-    /// The compiler recurses, so this runs on a short-lived thread with a stack that no text within
-    /// [`MAX_EXPRESSION_BYTES`] overflows: the answer is the same on every thread.
+    /// The compiler recurses, so it runs on a separate thread with a stack that no text within
+    /// [`MAX_EXPRESSION_BYTES`] overflows. So the result does not depend on the stack of the
+    /// caller's thread.
     ///
-    /// # Errors
-    /// The text is not an expression, or not one that is allowed. The error says where and why, in
-    /// words for the person who wrote it.
+    /// # Errors The text is not an expression, or uses something that is not allowed. The error
+    /// says where and why, in words for the person who wrote the expression.
     pub fn compile_with(source: &str, variables: &Variables) -> Result<Self, CompileError> {
         if source.len() > MAX_EXPRESSION_BYTES {
             return Err(CompileError::too_long(source));
@@ -132,7 +133,7 @@ impl Expression {
         }
     }
 
-    /// The same expression, whose results become keys.
+    /// Returns the same expression, with the setting that its results become keys.
     #[must_use]
     pub(crate) fn for_keys(self) -> Self {
         Self {
@@ -141,7 +142,7 @@ impl Expression {
         }
     }
 
-    /// Why a filter of this expression would keep every record, if its text shows that.
+    /// If the text shows that a filter with this expression would keep every record, returns why.
     pub(crate) fn keeps_everything(&self) -> Option<&'static str> {
         match self.program.makes() {
             Makes::Change => Some(
@@ -162,8 +163,8 @@ impl Expression {
         &self.source
     }
 
-    /// Gives every result of the expression for `record` to `receive`, in order and one by one,
-    /// until `receive` breaks off. Results that were given before an error stay given.
+    /// Passes every result of the expression for `record` to `receive`, one by one and in order,
+    /// until `receive` stops it. If there is an error, `receive` already has the results before it.
     ///
     /// # Errors
     /// The expression raises an error, has too many results, recurses without end, or the record
@@ -187,7 +188,7 @@ impl Expression {
         })
     }
 
-    /// A message with the part of the expression that raised it.
+    /// Adds to a message the part of the expression that raised it.
     fn placed(&self, message: String, record: &Record) -> String {
         let variables = self.variables();
         let place = record.with_value(|input| self.program.located(&input, &variables));
@@ -229,7 +230,8 @@ impl Expression {
     fn find_room(&self, record: &Record) -> Result<(), EvaluationError> {
         let text = record.as_json_str();
         let whole = Census::of(text);
-        // The line that it was read from, the record, and its result.
+        // The text is counted three times: as the line from which it was read, as the record, and
+        // as its result.
         let mut needed_bytes = 3 * text.len() + whole.tape_bytes();
         let room_bytes = self.limits.memory_bytes;
         let refused = |needed_bytes| {
@@ -248,9 +250,10 @@ impl Expression {
         Ok(())
     }
 
-    /// Bytes of the values that the expression may make of a record, and of a result as it grows.
+    /// How many bytes the values that the expression may make of a record take, and additionally a
+    /// result while it grows.
     fn value_bytes(&self, record: &Record, whole: Census) -> usize {
-        // A key grows as it is written, too.
+        // A key also needs more memory while it grows.
         let looked_up =
             |census: Census| census.sorting_bytes + 2 * census.key_bytes * usize::from(self.is_key);
         let made = |census: Census, text: &str| {
@@ -280,7 +283,7 @@ impl Expression {
         }
     }
 
-    /// Evaluates an expression that must have exactly one result, and lets `take` use it.
+    /// Evaluates an expression that must have exactly one result, and passes the result to `take`.
     ///
     /// # Errors
     /// The errors of [`Expression::evaluate`], or the number of results if it is not one.

@@ -71,12 +71,13 @@ macro_rules! number {
 }
 
 number! {
-    /// The set of Kubernetes objects that runs the job; assigned by the operator. 1 is the first.
+    /// A number for each set of Kubernetes objects that runs the job, from 1. The operator assigns
+    /// it.
     Generation(u32)
 }
 number! {
-    /// The incarnation of the coordinator; assigned by the coordinator with put-if-absent in the
-    /// ledger. 1 is the first.
+    /// A number for each incarnation of the coordinator, from 1. The coordinator assigns it with a
+    /// put-if-absent in the ledger.
     Epoch(u64)
 }
 /// A stage's position in the plan, 0-based. Paths and records contain this number. People count
@@ -111,12 +112,12 @@ number! {
     ShardId(u32)
 }
 number! {
-    /// One connection of a worker, numbered by the shell that accepted it; never reused in the
-    /// process's life.
+    /// One session of a worker. The shell that accepted it assigns the number, and never uses it
+    /// twice in the same process.
     SessionId(u64)
 }
 number! {
-    /// A moment, in milliseconds of a monotonic clock. Only differences are meaningful.
+    /// A point in time, in milliseconds of a monotonic clock. Only differences are meaningful.
     Timestamp(u64)
 }
 
@@ -148,12 +149,13 @@ impl fmt::Display for TaskId {
     }
 }
 
-/// One try of one task: the epoch that dispatched it, and a number that only grows within the task.
+/// One try of one task: the epoch that dispatched it, and a number that grows with each try of the
+/// task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Attempt {
     /// The epoch that dispatched it.
     pub epoch: Epoch,
-    /// 1 is the task's first try of that epoch.
+    /// The number of the try among the task's tries of that epoch, from 1.
     pub number: u32,
 }
 

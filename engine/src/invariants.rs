@@ -1,6 +1,6 @@
-//! The invariants of a coordinator's state, which must hold after every step. Tests, the simulation
-//! and assertions use it; it repairs nothing. It checks every task, so it is too slow for
-//! production.
+//! Checks the invariants of a coordinator's state, which must hold after every step. Tests, the
+//! simulation and assertions use this module. It repairs nothing. It looks at every task, so it is
+//! too slow for production.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! Keys: a byte string for each JSON value, so that grouping, deduplicating and sorting only
-//! compare bytes. Knows values, and neither maps nor files.
+//! Keys: makes a byte string from each JSON value, so that grouping, deduplicating and sorting only
+//! compare bytes. Uses neither groups nor files.
 //!
 //! Two values have the same bytes exactly when they are equal by the rule of pipelines: numbers by
 //! exact decimal value (`1`, `1.0` and `1e0` are one key, ids above 2^53 are not merged, `-0` is
@@ -9,8 +9,8 @@
 //! arrays element by element, objects by their sorted keys first and then by the values in that
 //! order.
 //!
-//! The encoding is part of what is stored in shuffles and of which shard a key falls into: it never
-//! changes within a format version.
+//! The encoding must never change within a format version, because shuffles contain it, and because
+//! it determines the shard of each key.
 //!
 //! ```text
 //! null 01 | false 02 | true 03
@@ -46,7 +46,7 @@ const NEGATIVE: u8 = 0x01;
 const ZERO: u8 = 0x02;
 const POSITIVE: u8 = 0x03;
 
-/// A value as bytes that can be compared, see the module.
+/// A value as bytes that can be compared, as the beginning of this file describes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyBytes(Box<[u8]>);
 
@@ -68,8 +68,8 @@ impl KeyBytes {
     }
 }
 
-/// The shard, below `shards`, into which a key falls: the same on every machine and in every
-/// version. One shard when `shards` is 0.
+/// Returns the shard of a key, from 0 to below `shards`. It is the same on every machine and in
+/// every version. If `shards` is 0, it is shard 0.
 pub fn shard_of(key: &KeyBytes, shards: u32) -> u32 {
     let hash = xxh3_64_with_seed(key.as_bytes(), SHARD_SEED);
     let shard = hash.checked_rem(u64::from(shards)).unwrap_or(0);
@@ -82,7 +82,7 @@ pub enum KeyError {
     /// It nests deeper than the caller allows.
     #[error("arrays and objects nest too deep for a key")]
     TooDeep,
-    /// A number in it has no value that can be compared.
+    /// The value of a number in it cannot be compared.
     #[error(transparent)]
     Number(#[from] NumberError),
 }
@@ -106,7 +106,7 @@ impl KeyBytes {
     }
 }
 
-/// The most digits of an integer whose key is written without a copy of them.
+/// An integer with at most this many digits is written without a copy of its digits.
 const MAX_SHORT_DIGITS: usize = 64;
 
 /// Writes the encoding of one value, part by part.
@@ -182,7 +182,8 @@ impl KeyWriter {
         Ok(())
     }
 
-    /// Writes ± 0.DIGITS × 10^exponent; the digits neither begin nor end with zeros.
+    /// Writes the number ± 0.DIGITS × 10^exponent. The digits must neither begin nor end with
+    /// zeros.
     fn decimal(&mut self, negative: bool, digits: &[u8], exponent: i32) {
         if digits.is_empty() {
             self.bytes.extend([NUMBER, ZERO]);
@@ -208,7 +209,8 @@ impl KeyWriter {
     }
 
     fn string(&mut self, value: &str) {
-        // Kind and end; keys of most records are one string, and this is all they need.
+        // The kind and the end. The keys of most records are one string, which needs no more than
+        // this.
         self.bytes.reserve(value.len() + 3);
         self.bytes.push(STRING);
         let mut parts = value.split('\0');

@@ -1,8 +1,8 @@
 //! The engine: turns pipelines into plans, applies operators to records, and contains the
 //! coordinator's state machine.
 //!
-//! Pure. No async runtime, no Kubernetes, no network, no clock, no randomness and no I/O: `now`,
-//! ids and bytes are arguments.
+//! Pure: uses no async runtime, no Kubernetes, no network, no clock, no randomness and no I/O. The
+//! time, ids and bytes are arguments.
 
 pub mod coordinator;
 pub mod expr;

@@ -1,10 +1,12 @@
-//! Numbers by their exact decimal value. Knows texts of numbers, not records, and does not round.
+//! Decomposes the texts of numbers into their exact decimal values. Does not round, and uses no
+//! records.
 
-/// The range of exponents of numbers that are compared, grouped or sorted by value: ± this number.
-/// It is far beyond any measurement, and keeps the arithmetic of exponents within 32 bits.
+/// Numbers that are compared, grouped or sorted by value may have exponents from minus to plus this
+/// number. The range is far larger than any measurement needs, and the arithmetic of exponents
+/// stays within 32 bits.
 pub const MAX_KEY_EXPONENT: i32 = 1_000_000_000;
 
-/// Most decimal digits of a number that an error shows.
+/// How many characters of a number an error shows at most.
 const SHOWN_CHARACTERS: usize = 64;
 
 /// Why a number's text cannot be used as a value.
@@ -39,7 +41,7 @@ pub enum NumberError {
         /// The text, cut.
         number: String,
     },
-    /// The exact result does not fit a 64-bit floating point number.
+    /// The exact result is outside of the range of 64-bit floating point.
     #[error("the result is outside the range of 64-bit floating point numbers (about ±1.8e308)")]
     OutOfRange,
     /// The bytes of a partial sum are not what [`ExactSum::encode`](crate::sum::ExactSum::encode)
@@ -48,8 +50,8 @@ pub enum NumberError {
     Damaged,
 }
 
-/// A decomposed number: ± 0.DIGITS × 10^exponent, with digits that neither begin nor end with
-/// zeros. Zero has no digits.
+/// A decomposed number: ± 0.DIGITS × 10^exponent. The digits neither begin nor end with zeros. The
+/// number 0 has no digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Decimal {
     pub(crate) negative: bool,
@@ -59,7 +61,8 @@ pub(crate) struct Decimal {
 }
 
 impl Decimal {
-    /// Decomposes a number's text; it may be any JSON number with an exponent within ±`limit`.
+    /// Decomposes a number's text. The text may be any JSON number whose exponent is within
+    /// ±`limit`.
     pub(crate) fn parse(number: &str, limit: i32) -> Result<Self, NumberError> {
         let not_a_number = || NumberError::NotANumber {
             number: shown(number),
@@ -127,8 +130,8 @@ pub(crate) fn shown(number: &str) -> String {
     shown
 }
 
-/// The value of a written exponent; one that does not fit in 64 bits saturates, and every limit
-/// then refuses it.
+/// The value of a written exponent. If it does not fit in 64 bits, the result is so large that
+/// every limit refuses it.
 fn exponent_value(text: &str) -> Option<i64> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),

@@ -1,9 +1,11 @@
-//! Operators: records in, records out. A stage is compiled once. An attempt uses its fused record
-//! steps, the buffer before a shuffle, and the merge after one. Reads and writes nothing: the
-//! caller moves records and entries between files and these parts.
+//! The operators of a stage, which make records from records. A stage is compiled once. Its
+//! compiled form has three parts: the fused record steps, the buffer before a shuffle, and the
+//! merge after a shuffle. Reads and writes nothing: the caller moves records and entries between
+//! files and these parts.
 //!
-//! Records are ordered as they are pushed, and runs as they are given. Together this is the order
-//! of (shard, position), which decides what "first" means.
+//! Records have the order in which they are pushed, and runs have the order in which they are
+//! passed to a merge. Together this is the order of (shard, position), which decides which record
+//! of a key is the first.
 
 use crate::expr::Variables;
 use crate::pipeline::Origin;
@@ -68,7 +70,8 @@ enum Operation {
     Count(Count),
 }
 
-/// The map side of a shuffle, for one attempt of one task: combines records of equal key in memory.
+/// The map side of a shuffle, for one attempt of one task. Combines records with equal keys in
+/// memory.
 pub struct Combiner<'p> {
     merger: &'p Merger,
     buffer: OperationBuffer<'p>,
@@ -140,7 +143,8 @@ impl StageProgram {
         after.map(|steps| StepRun::new(steps))
     }
 
-    /// Makes records from the shuffles that the stage reads; `None` if it reads a source.
+    /// The merge that makes records from the shuffles that the stage reads. `None` if it reads a
+    /// source.
     pub fn merger(&self) -> Option<&Merger> {
         self.merger.as_ref()
     }
@@ -163,12 +167,12 @@ impl Merger {
         }))
     }
 
-    /// Merges sorted runs into one sorted run that replaces them: the runs must be neighbours in
-    /// the order of (mapper's shard, run). The result at the end does not depend on how runs are
-    /// grouped for merging.
+    /// Merges sorted runs into one sorted run that replaces them. The runs must be neighbours in
+    /// the order of (mapper's shard, run). The final result does not depend on which runs are
+    /// merged together.
     ///
-    /// Ends with the first error. Damage to an entry that is alone with its key shows in
-    /// [`Merger::records`].
+    /// Ends with the first error. If only one entry has a key, it is passed on without a check, and
+    /// [`Merger::records`] finds its damage.
     pub fn merge_runs<'a, S, E>(
         &'a self,
         runs: Vec<S>,
@@ -184,9 +188,9 @@ impl Merger {
         }
     }
 
-    /// The records of one partition: `runs` are all of its runs in the order of (input, mapper's
-    /// shard, run). Records come in the order of their keys, which is jq's order of values. Ends
-    /// with the first error.
+    /// Returns the records of one partition, in the order of their keys, which is jq's order of
+    /// values. `runs` are all runs of the partition in the order of (input, mapper's shard, run).
+    /// Ends with the first error.
     pub fn records<'a, S, E>(
         &'a self,
         runs: Vec<S>,
@@ -225,14 +229,14 @@ impl<'p> Combiner<'p> {
         }
     }
 
-    /// The place that counts the records that [`push`](Self::push) returns; `None` if it returns
-    /// none.
+    /// The place that skips the records that [`push`](Self::push) returns. `None` if this step
+    /// skips no records.
     pub fn on_error(&self) -> Option<Origin> {
         self.on_error
     }
 
-    /// Adds one more record of the task, after all others; returns it if nothing of it was added,
-    /// because its key or an aggregate failed and the step passes over such records.
+    /// Adds one more record of the task, after all others. If the step skips bad records and the
+    /// key or an aggregate fails on this record, nothing of it is added, and it is returned.
     pub fn push(&mut self, record: Record) -> Result<Option<Rejected>, OperatorError> {
         let Some(origin) = self.on_error else {
             match &mut self.buffer {
@@ -254,8 +258,9 @@ impl<'p> Combiner<'p> {
         }))
     }
 
-    /// Approximate bytes of memory in use, with the allocator's overhead: above its budget the
-    /// caller drains it. Cheap enough to be called after every record.
+    /// Approximately how many bytes of memory are in use, with the allocator's overhead. If this
+    /// exceeds the budget, the caller drains the buffer. It is cheap enough to be called after
+    /// every record.
     pub fn memory_bytes(&self) -> usize {
         match &self.buffer {
             OperationBuffer::GroupBy(buffer) => buffer.memory_bytes(),
@@ -264,7 +269,7 @@ impl<'p> Combiner<'p> {
         }
     }
 
-    /// Whether nothing was pushed since the beginning or the last drain.
+    /// Whether no record was pushed since the beginning or the last drain.
     pub fn is_empty(&self) -> bool {
         match &self.buffer {
             OperationBuffer::GroupBy(buffer) => buffer.is_empty(),

@@ -1,17 +1,17 @@
 //! The pipeline as engine types: source, steps, sink.
 //!
-//! Made from a manifest by one conversion in the worker's crate, after the manifest was validated.
-//! Expressions are still text here: `plan::check_expressions` compiles them. Nothing here reads a
-//! file or knows Kubernetes.
+//! The worker's crate makes these types from a validated manifest. Expressions are still texts
+//! here; `plan::check_expressions` compiles them. This module reads no file, and uses no type of
+//! Kubernetes.
 
 use std::collections::BTreeMap;
 
 /// Named values: JSON texts that expressions see as `$name`, whatever the record.
 pub type Values = BTreeMap<String, String>;
 
-/// Tables by name, each with the jq expression that gives the key of a record: a string, different
-/// for each record. Expressions see a table as `$name`: an object with each record under its key.
-/// Its files are not part of the pipeline.
+/// Tables by name, each with the jq expression of its key. The expression gives a string for each
+/// record, and no two records of a table have the same string. Expressions see a table as `$name`:
+/// an object with each record under its key. The files of a table are not part of the pipeline.
 pub type Tables = BTreeMap<String, String>;
 
 /// A pipeline: read, transform, write.
@@ -31,10 +31,10 @@ pub struct Pipeline {
     pub on_errors: OnErrors,
 }
 
-/// The places that pass over bad records, and how.
+/// The places that skip bad records, each with its settings.
 pub type OnErrors = BTreeMap<Origin, OnError>;
 
-/// A place at which a record can be bad. Its text is its path in the manifest.
+/// A place at which a record can be bad. It is displayed as its path in the manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Origin {
     /// The files of the source.
@@ -44,7 +44,8 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// As one number, for the wire and the ledger: 0 is the source, 1 the first step.
+    /// The number of this place in messages and in the ledger: 0 is the source, 1 is the first
+    /// step.
     pub fn number(self) -> u32 {
         match self {
             Self::Source => 0,
@@ -73,14 +74,14 @@ impl std::fmt::Display for Origin {
 /// What happens to the bad records of one place.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct OnError {
-    /// The template of the files into which bad records are written; `None` if they are only
-    /// counted.
+    /// The template for the names of the files into which bad records are written. `None` if bad
+    /// records are only counted.
     pub dead_letter: Option<String>,
     /// How many records may be skipped in the whole job; `None` = any number.
     pub max_skipped: Option<u64>,
     /// How many of a million records that arrive at the place may be skipped; `None` = all.
     pub max_skipped_per_million: Option<u32>,
-    /// Whether messages, which can show a part of a record, leave the task.
+    /// Whether messages about bad records are reported. Such a message can show a part of a record.
     pub shows_messages: bool,
 }
 
@@ -94,9 +95,9 @@ pub enum Source {
         /// Number of shards; default: the number of values.
         shards: Option<u32>,
     },
-    /// Files, one shard each. The listing is not part of the pipeline.
+    /// Files. Their list is not part of the pipeline.
     Files {
-        /// Whether the absence of files is an empty job and not an error.
+        /// Whether a job without any file is an empty job, and not an error.
         empty_ok: bool,
     },
 }
@@ -108,7 +109,7 @@ pub enum Step {
     Map(String),
     /// Any number of outputs per input.
     FlatMap(String),
-    /// Keeps records whose value is neither false nor null.
+    /// Keeps the records for which the expression is neither false nor null.
     Filter(String),
     /// Keeps these paths, in this order: each a list of keys from the outside in.
     Select(Vec<Vec<String>>),
@@ -162,9 +163,9 @@ pub enum Aggregate {
     Count,
     /// The exact sum of numbers, rounded once.
     Sum(String),
-    /// The least value in jq's order; the first of equals by (shard, position).
+    /// The least value in jq's order. Of equal values, the first by (shard, position).
     Min(String),
-    /// The greatest value in jq's order; the first of equals by (shard, position).
+    /// The greatest value in jq's order. Of equal values, the first by (shard, position).
     Max(String),
     /// The exact mean of numbers, rounded once.
     Avg(String),

@@ -1,5 +1,6 @@
-//! A pipeline as stages of shard tasks. Pure: the same pipeline and the same planned source give
-//! the same plan and the same digest. Lists no files and reads no data.
+//! The plan of a pipeline: its stages, each with one task for each shard. Pure: the same pipeline
+//! and the same planned source give the same plan and the same digest. Lists no files and reads no
+//! data.
 
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -26,8 +27,8 @@ pub use source::{
 /// run at the same time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// At least one stage; a stage's position is its id. A stage reads only stages before it. The
-    /// last one writes the sink's files, and every other one is read by at least one stage.
+    /// The stages, at least one. A stage's position is its id. A stage reads only stages before it.
+    /// The last stage writes the sink's files, and each other stage is read by at least one stage.
     pub stages: Vec<Stage>,
     /// The named values of the pipeline.
     pub values: Values,
@@ -36,7 +37,7 @@ pub struct Plan {
     /// The digest of the parts of files that source shards read; `None` if each shard is a whole
     /// file.
     pub source_parts: Option<String>,
-    /// The places that pass over bad records.
+    /// The places that skip bad records, each with its settings.
     pub on_errors: OnErrors,
 }
 
@@ -55,7 +56,7 @@ impl Plan {
         self.stages.last().map_or(0, |stage| stage.shards)
     }
 
-    /// The places of a stage that pass over bad records.
+    /// The places of a stage that skip bad records.
     pub fn origins(&self, stage: &Stage) -> Vec<Origin> {
         let reads_main = stage.source() == Some(SourceId::MAIN);
         let source = reads_main.then_some(Origin::Source);
@@ -87,8 +88,8 @@ pub struct Stage {
     pub name: String,
     /// Number of tasks. 0 only if the job has no input at all.
     pub shards: u32,
-    /// Where its records come from, at least one: either one source, or any number of shuffles,
-    /// which are merged together in this order.
+    /// The inputs of the stage, at least one: either one source, or any number of shuffles, which
+    /// are merged together in this order.
     pub inputs: Vec<StageInput>,
     /// The steps for each record, in order, in one pass.
     pub steps: Vec<RecordStep>,
@@ -124,7 +125,7 @@ impl Stage {
         })
     }
 
-    /// How many tasks' files each of its tasks gathers; `None` if it is no gathering stage.
+    /// How many files each of its tasks gathers. `None` if it is not a gathering stage.
     pub fn gathers(&self) -> Option<u32> {
         self.inputs.iter().find_map(|input| match input {
             StageInput::Gather { files, .. } => Some(*files),
@@ -167,9 +168,10 @@ pub enum StageInput {
         /// How entries with equal keys become records.
         merge: Merge,
     },
-    /// Whole shuffle files of an earlier stage, which become fewer and larger ones: task `n` reads
-    /// the files of `files` neighbouring tasks from task `n * files` on, and merges them into one
-    /// file with the same partitions. So the stage after it makes fewer and larger reads.
+    /// Whole shuffle files of an earlier stage. Task `n` reads the files of `files` neighbouring
+    /// tasks, beginning with task `n * files`, and merges them into one file with the same
+    /// partitions. So there are fewer and larger files, and the next stage makes fewer and larger
+    /// reads.
     Gather {
         /// The stage that wrote them.
         from: StageId,
@@ -194,8 +196,8 @@ pub enum StageOutput {
         path: String,
         /// How records are combined on this side.
         merge: Merge,
-        /// The place that counts the records on which the key or an aggregate fails; `None` if such
-        /// a record fails the task.
+        /// The place that skips a record on which the key or an aggregate fails. `None` if such a
+        /// record fails the task.
         on_error: Option<Origin>,
     },
     /// A final file.
@@ -210,7 +212,7 @@ pub enum StageOutput {
 pub enum Merge {
     /// Groups and aggregates.
     GroupBy(GroupBy),
-    /// Keeps the first by (shard, position); the text is the key's expression.
+    /// Keeps the first record of each key by (shard, position). The text is the key's expression.
     Deduplicate(String),
     /// Counts all records; there is one partition and no key.
     Count,
@@ -224,7 +226,7 @@ pub struct RecordStep {
     pub path: String,
     /// Its kind.
     pub operation: RecordOperation,
-    /// The place that counts the records on which the step fails; `None` if such a record fails the
+    /// The place that skips a record on which the step fails. `None` if such a record fails the
     /// task.
     pub on_error: Option<Origin>,
 }
@@ -242,7 +244,7 @@ pub enum RecordOperation {
     Select(Vec<Vec<String>>),
     /// See `pipeline::Step::TakePerShard`.
     TakePerShard(u64),
-    /// See `pipeline::Step::Exec`. It takes all records of a shard, one after the other; the steps
-    /// before it and those after it are separate passes.
+    /// See `pipeline::Step::Exec`. The command gets all records of a shard. The steps before it and
+    /// the steps after it are compiled and run separately.
     Exec(Exec),
 }

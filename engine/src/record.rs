@@ -1,15 +1,16 @@
-//! A record: one JSON value as the engine represents it. Deliberately opaque: the rest of the
-//! engine sees text, keys and results of expressions, never a parsed tree, so that the
-//! representation can change for speed.
+//! A record: one JSON value as the engine represents it. It is opaque on purpose: the rest of the
+//! engine uses its text, its keys and the results of expressions, and never a parsed tree. So the
+//! representation can be changed for speed.
 //!
 //! # Guarantees
 //! - The text is kept as it was read, except for white space outside strings: escapes and numbers
 //!   keep their spelling (`0.10`, `1e400` and `12345678901234567890` stay as written).
-//! - Everything is checked once, when a record is made from foreign bytes. After that no operation
-//!   can fail because of the text.
-//! - Numbers follow RFC 8259 exactly; any exponent is fine here (arithmetic has limits of its own,
-//!   see `number`).
-//! - An object may repeat a key. The text keeps both; a lookup returns the last one, as in jq.
+//! - The text is checked once, when a record is made from bytes of another program. After that no
+//!   operation can fail because of the text.
+//! - Numbers follow RFC 8259 exactly. Every exponent is accepted here. Arithmetic has separate
+//!   limits, see `number`.
+//! - An object may contain a key more than once. The text keeps all of its members. A lookup
+//!   returns the last one, as in jq.
 //! - Lone surrogates, NaN, Infinity, byte order marks, raw control characters, invalid UTF-8, and
 //!   more levels or bytes than the job's [`Limits`] are refused, with the offset of the byte.
 
@@ -38,19 +39,19 @@ mod select;
 #[cfg(test)]
 pub(crate) mod tests;
 
-/// One JSON value: its text, and on demand a tape over it. Equality is equality of text; for
-/// equality of values compare [`KeyBytes`](crate::key::KeyBytes).
+/// One JSON value: its text, and a tape over it, which is made when it is needed. Two records are
+/// equal if their texts are equal. To compare values, compare [`KeyBytes`](crate::key::KeyBytes).
 pub struct Record {
     /// Exactly one checked JSON value without white space outside strings.
     text: Box<str>,
     tape: OnceLock<Box<[Node]>>,
 }
 
-/// Records larger than this get a tape with exactly the needed size, created in place, because
-/// growing or copying would double the memory.
+/// The tape of a record larger than this is allocated with exactly the needed size, because a tape
+/// that grows or is copied takes twice the memory.
 const LONG_BYTES: usize = 1 << 20;
 
-/// Makes records from lines with one buffer for the tape, reused from record to record.
+/// Makes records from lines. Uses the same buffer for the tape of each record.
 #[derive(Default)]
 pub struct RecordParser {
     limits: Limits,
@@ -100,14 +101,16 @@ impl RecordParser {
             return Ok(Record::trusted(without_space(text)));
         }
         let record = Record::trusted(text.to_owned());
-        // An expression nearly always follows: a copy of the nodes is cheaper than a second pass.
+        // Nearly always an expression uses the record next, and needs the tape. A copy of its nodes
+        // is cheaper than a second pass over the text.
         let _ = record.tape.set(self.nodes.as_slice().into());
         Ok(record)
     }
 
     fn parse_long(&self, text: &str) -> Result<Record, RecordError> {
         let census = Census::of(text);
-        // The line as it is read, the record, and its output.
+        // The text is counted three times: as the line that is read, as the record, and as its
+        // output.
         let needed_bytes = 3 * text.len() + census.tape_bytes();
         let room_bytes = self.limits.memory_bytes;
         if needed_bytes > room_bytes {
@@ -136,18 +139,20 @@ impl Record {
         RecordParser::new().parse(bytes)
     }
 
-    /// The record of a text that an operator wrote into a shuffle: it was within the job's limits
-    /// when it was made.
+    /// Makes a record from a text that an operator wrote into a shuffle. The text was within the
+    /// job's limits when it was written.
     pub(crate) fn parse_written(bytes: &[u8]) -> Result<Self, RecordError> {
         RecordParser::within(Limits::WIDEST).parse(bytes)
     }
 
-    /// The record of a line of a text file: a JSON string with the fewest escapes. The quotes do
-    /// not count as length, but escapes do: the record has to be read again as a line of JSON.
+    /// Makes a record from a line of a text file: a JSON string with the fewest escapes. Its quotes
+    /// do not count towards the length. Escapes count, because the record may be read again as a
+    /// line of JSON.
     pub fn from_text_line(line: &str, limits: &Limits) -> Result<Self, RecordError> {
         let refused = |problem| RecordError { offset: 0, problem };
         if !limits.surely_have_room(line.len()) {
-            // The line as it is read, the record as it grows, and its output.
+            // The line is counted four times: as it is read, twice as a record that grows, and as
+            // its output.
             let needed_bytes = 4 * line.len();
             let room_bytes = limits.memory_bytes;
             if needed_bytes > room_bytes {
@@ -192,8 +197,8 @@ impl Record {
         self.text.into_string().into_bytes()
     }
 
-    /// The value of a record that is a JSON string, escapes resolved; `None` for any other record.
-    /// A sink of text lines writes this, and must refuse or escape line breaks in it.
+    /// If the record is a JSON string, returns its value, without escapes. Otherwise returns
+    /// `None`. A sink of text lines writes this value, and must refuse or escape line breaks in it.
     pub fn as_string(&self) -> Option<Cow<'_, str>> {
         self.text.starts_with('"').then(|| unescape(&self.text))
     }
@@ -216,7 +221,7 @@ impl Record {
         !matches!(&*self.text, "null" | "false")
     }
 
-    /// Bytes of memory that this record uses now, without its own structure.
+    /// How many bytes of memory this record uses now on the heap.
     pub fn memory_bytes(&self) -> usize {
         self.text.len()
             + self
@@ -234,12 +239,12 @@ impl Record {
         take(Value::of(source.root()))
     }
 
-    /// The text with its tape, over which jq's values are places.
+    /// The text with its tape. A value of jq is a position in it.
     pub(crate) fn source(&self) -> Source<'_> {
         Source::new(&self.text, self.nodes())
     }
 
-    /// A record of text known to be one compact JSON value.
+    /// Makes a record from a text that is known to be one compact JSON value.
     pub(crate) fn trusted(text: String) -> Self {
         debug_assert!(
             !cfg!(test)

@@ -1,6 +1,6 @@
-//! Exact sums: decimal arithmetic without rounding until the result is written, so the result does
-//! not depend on the order of adding or combining. Knows numbers' texts, and neither groups nor
-//! fields of records.
+//! Exact sums, in decimal arithmetic. Only the final result is rounded, so it does not depend on
+//! the order in which numbers are added or sums are combined. Uses the texts of numbers, and
+//! neither groups nor records.
 
 use std::fmt::Write as _;
 
@@ -10,28 +10,28 @@ use zephyr_jq::write_double;
 use crate::number::{Decimal, NumberError, shown};
 use crate::record::Record;
 
-/// The range of exponents of numbers that are added: ± this number. It covers 64-bit and 128-bit
-/// floating point, and a sum stays below 20 kB for any mixture of numbers.
+/// Numbers that are added may have exponents from minus to plus this number. This range covers
+/// 64-bit and 128-bit floating point, and any sum stays below 20 kB.
 pub const MAX_SUM_EXPONENT: i32 = 10_000;
 
-/// The most significant digits of a number that is added, for the same reason.
+/// How many significant digits a number that is added may have, for the same reason.
 pub const MAX_SUM_DIGITS: usize = 10_000;
 
-/// Significant digits from which a quotient is rounded to 64-bit floating point. A number halfway
-/// between two such numbers has fewer than 770 digits, so these digits and one more for the
-/// remainder decide every case.
+/// How many significant digits of a quotient are computed before it is rounded to 64-bit floating
+/// point. A number halfway between two 64-bit numbers has fewer than 770 digits, so this many
+/// digits, and one more for the remainder, decide every case.
 const QUOTIENT_DIGITS: u32 = 800;
 
 /// An integer below this is exact as 64-bit floating point.
 const EXACT_FLOAT: i128 = 1 << 53;
 
-/// The exact sum of numbers and how many there were. Adding and merging are associative and
-/// commutative, and equal sums encode to equal bytes.
+/// The exact sum of numbers, and how many numbers there were. The order of adding and merging does
+/// not matter, and equal sums are encoded as equal bytes.
 #[derive(Debug, Clone, Default)]
 pub struct ExactSum {
     count: u64,
-    /// At least one number was written with a point or an exponent: results are floating point
-    /// then.
+    /// Whether at least one number was written with a point or an exponent. Results are floating
+    /// point then.
     fractional: bool,
     /// The sum of integers that is not yet in `mantissa`.
     small: i128,
@@ -90,8 +90,9 @@ impl ExactSum {
         self.add_scaled(&other.mantissa, other.exponent);
     }
 
-    /// The sum: an exact integer, however long, when only integers were added; otherwise the
-    /// nearest 64-bit floating point number, rounded once. 0 when nothing was added.
+    /// Returns the sum. If only integers were added, it is the exact integer, of any length.
+    /// Otherwise it is the nearest 64-bit floating point number, rounded once. If nothing was
+    /// added, it is 0.
     pub fn total(&self) -> Result<Record, NumberError> {
         let (mantissa, exponent) = self.value();
         if !self.fractional {
@@ -100,8 +101,8 @@ impl ExactSum {
         float_record(&format!("{mantissa}e{exponent}"))
     }
 
-    /// The sum divided by the count, rounded once; an integer if only integers were added and the
-    /// division has no remainder. `null` if nothing was added.
+    /// Returns the sum divided by the count, rounded once. It is an integer if only integers were
+    /// added and the division has no remainder. It is `null` if nothing was added.
     pub fn average(&self) -> Result<Record, NumberError> {
         if self.count == 0 {
             return Ok(Record::null());
@@ -134,8 +135,8 @@ impl ExactSum {
         let (&fractional, rest) = rest.split_first().ok_or(NumberError::Damaged)?;
         let (exponent, mantissa) = rest.split_first_chunk::<4>().ok_or(NumberError::Damaged)?;
         let exponent = i32::from_be_bytes(*exponent);
-        // Digits after the point count towards the exponent, and many large numbers together exceed
-        // the largest exponent.
+        // Digits after the point make the exponent smaller, and the sum of many large numbers has a
+        // larger exponent than each of them. So the range is twice as large here.
         let exponents = -2 * MAX_SUM_EXPONENT..=2 * MAX_SUM_EXPONENT;
         if fractional > 1 || mantissa.is_empty() || !exponents.contains(&exponent) {
             return Err(NumberError::Damaged);
@@ -234,35 +235,35 @@ fn scaled(mantissa: BigInt, exponent: i32) -> BigInt {
     }
 }
 
-/// The digits of an integer mantissa × 10^exponent, exponent not negative.
+/// The digits of the integer mantissa × 10^exponent. The exponent must not be negative.
 fn plain_integer(mantissa: &BigInt, exponent: i32) -> String {
     let mut text = mantissa.to_string();
     text.extend((0..exponent).map(|_| '0'));
     text
 }
 
-/// A decimal text that rounds to the same 64-bit floating point number as mantissa × 10^exponent /
-/// count.
+/// Returns a decimal text that is rounded to the same 64-bit floating point number as mantissa ×
+/// 10^exponent / count.
 fn quotient(mantissa: BigInt, exponent: i32, count: &BigInt) -> String {
     if exponent == 0
         && let (Ok(sum), Ok(count)) = (i64::try_from(&mantissa), i64::try_from(count))
         && i128::from(sum).abs() <= EXACT_FLOAT
         && i128::from(count) <= EXACT_FLOAT
     {
-        // Both are exact as floating point, so the one division rounds once.
+        // Both numbers are exact as floating point, so only the division rounds, and only once.
         #[expect(clippy::cast_precision_loss, reason = "both are at most 2^53")]
         let quotient = sum as f64 / count as f64;
         return format!("{quotient:e}");
     }
     let bits =
         i64::try_from(count.bits()).unwrap_or(64) - i64::try_from(mantissa.bits()).unwrap_or(0);
-    // Three bits are less than a digit, so this many more digits leave at least QUOTIENT_DIGITS in
-    // the quotient.
+    // A digit has more than three bits. So with this many more digits in the dividend, the quotient
+    // has at least QUOTIENT_DIGITS digits.
     let more = i32::try_from(bits.max(0) / 3).unwrap_or(0) + QUOTIENT_DIGITS.cast_signed();
     let numerator = scaled(mantissa, more);
     let mut text = (&numerator / count).to_string();
     let rest = (&numerator % count).sign() != Sign::NoSign;
-    // A remainder only matters as "a little more", which one more digit represents.
+    // If there is a remainder, the quotient is a little larger. One more digit represents that.
     text.push(if rest { '1' } else { '0' });
     // Writing to a string cannot fail.
     let _ = write!(text, "e{}", exponent - more - 1);
@@ -458,7 +459,7 @@ mod tests {
 
         #[test]
         fn averages_of_small_numbers_agree_with_floating_point(numbers in proptest::collection::vec(-1_000_000_i32..1_000_000, 1..20)) {
-            // Tenths: the longer computation through the decimal quotient.
+            // Numbers with a point use the longer computation with the decimal quotient.
             let texts: Vec<String> = numbers.iter().map(|number| format!("{number}.0")).collect();
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
             let sum: f64 = numbers.iter().copied().map(f64::from).sum();

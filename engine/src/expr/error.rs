@@ -41,7 +41,7 @@ pub enum EvaluationError {
         /// How many results there were.
         outputs: u64,
     },
-    /// The task has too little memory to evaluate it on so large a record.
+    /// The task has too little memory to evaluate the expression on such a large record.
     #[error("{0}")]
     NoRoom(NoRoom),
 }
@@ -50,7 +50,7 @@ pub enum EvaluationError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ValueError {
-    /// More arrays and objects inside each other than a record may have.
+    /// Arrays and objects nest deeper than is allowed for a record.
     #[error(
         "the result nests too deep; at most {limit} levels of arrays and objects are allowed ({NESTING_FIELD})"
     )]
@@ -64,7 +64,7 @@ pub enum ValueError {
         /// Bytes that are allowed.
         limit: usize,
     },
-    /// A number in it has no value that can be compared.
+    /// The value of a number in it cannot be compared.
     #[error(transparent)]
     Number(NumberError),
 }

@@ -649,7 +649,8 @@ fn an_expression_that_changes_no_value_needs_no_memory_for_values() {
         };
         match with(1) {
             Err(EvaluationError::NoRoom(no_room)) => {
-                // The tape alone needs more than the room, so the first estimate is the tape's.
+                // The tape alone needs more memory than there is, so the estimate contains only the
+                // tape.
                 let tape = no_room.needed_bytes;
                 match with(tape) {
                     Err(EvaluationError::NoRoom(no_room)) => no_room.needed_bytes - tape,
@@ -663,7 +664,7 @@ fn an_expression_that_changes_no_value_needs_no_memory_for_values() {
     for source in [".b > 1", "select(.b == 1) | .b", ".b * 2", ".b + 1"] {
         assert!(needed(source, &numbers) < 100, "{source}");
     }
-    // The result takes as much as its text while it grows.
+    // While the result grows, it takes as much memory as its text once more.
     for source in [
         "{a, c: .b}",
         "[.a, 1]",
@@ -955,7 +956,7 @@ proptest! {
         prop_assert_eq!(again.key().ok(), record.key().ok());
     }
 
-    /// If an expression needed members beyond its reach, the test would see that they are missing.
+    /// An expression must have the same results if the members that it cannot reach are removed.
     #[test]
     fn members_beyond_the_reach_do_not_matter(
         source in expression(), record in json(), other in json(), gone in json()
@@ -987,9 +988,9 @@ proptest! {
     #[test]
     fn keys_order_values_as_jq_does(left in json(), right in json()) {
         let pair = Record::parse(format!("[{left},{right}]").as_bytes()).unwrap();
-        // jq compares numbers as floating point: where it sees two as equal, the exact value
-        // decides, so only strict orders are compared. The numbers of `json` are exact as floating
-        // point but for large integers.
+        // jq compares numbers as floating point. If jq finds two numbers equal, keys still
+        // distinguish them by their exact values. So only strict orders are compared here. The
+        // numbers of `json` are exact as floating point, except for large integers.
         let order = Expression::compile("if .[0] < .[1] then -1 elif .[0] > .[1] then 1 else 0 end").unwrap();
         let order = order.evaluate_one(&pair, |value| value.number_text().unwrap().into_owned()).unwrap();
         let key = |json: &str| Record::parse(json.as_bytes()).unwrap().key().unwrap();

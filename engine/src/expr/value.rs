@@ -1,4 +1,4 @@
-//! Results of expressions, and the way from them to records, keys and numbers.
+//! Results of expressions, and their conversion to records, keys and numbers.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,8 @@ use super::error::ValueError;
 use crate::key::{KeyBytes, KeyError};
 use crate::record::{Limits, Record};
 
-/// One result of an expression. Opaque: it can be asked for a record, a key, a number or its truth.
+/// One result of an expression. It is opaque: it can only be converted to a record, a key or a
+/// number, or tested for truth.
 pub struct Value<'record> {
     inner: zephyr_jq::Value<'record>,
     limits: Limits,
@@ -19,7 +20,7 @@ impl<'record> Value<'record> {
         Self { inner, limits }
     }
 
-    /// The limits of a record that is made of it.
+    /// The limits of a record that is made from it.
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -56,8 +57,8 @@ impl<'record> Value<'record> {
 
     /// The value as a key.
     ///
-    /// # Errors
-    /// It nests deeper than a record may, or a number in it has an exponent that no key can have.
+    /// # Errors It nests deeper than a record may, or a number in it has an exponent that is not
+    /// allowed in a key.
     pub fn key(&self) -> Result<KeyBytes, ValueError> {
         let limit = self.limits.nesting;
         KeyBytes::of(&self.inner, limit).map_err(|error| match error {
@@ -66,9 +67,9 @@ impl<'record> Value<'record> {
         })
     }
 
-    /// The text of a value that is a number, for sums. A number of the record keeps its text, and a
-    /// computed number is printed as in jq. `NaN`, `Infinity` and `-Infinity` are possible, too,
-    /// but no sum accepts them. `None` for any other value.
+    /// If the value is a number, returns its text, for sums. A number of the record keeps its text,
+    /// and a computed number is printed as in jq. The text may also be `NaN`, `Infinity` or
+    /// `-Infinity`, which no sum accepts. For any other value, returns `None`.
     pub fn number_text(&self) -> Option<Cow<'_, str>> {
         if let zephyr_jq::Value::Float(float) = self.inner
             && !float.is_finite()

@@ -1,10 +1,10 @@
-//! Aggregates of groupBy: functions over the values of a group. Each function has its own file;
-//! this one has the shared parts.
+//! Aggregates of groupBy, which are functions over the values of a group. Each function has its own
+//! file. This file has the parts that they share.
 //!
-//! Null is the absence of a value, as in SQL: sum, avg, min and max ignore it and return null if
-//! there was nothing else. But collect keeps it, and count counts records, whatever they contain.
-//! No result depends on how records were distributed over shards, buffers and runs, because partial
-//! results are exact and are combined in the order of (shard, position).
+//! Null means that there is no value, as in SQL: sum, avg, min and max ignore it, and return null
+//! if a group has no other value. But collect keeps null, and count counts all records. No result
+//! depends on how records were distributed over shards, buffers and runs, because partial results
+//! are exact and are combined in the order of (shard, position).
 
 use crate::expr::{Expression, Value};
 use crate::ops::error::OperatorError;
@@ -64,7 +64,8 @@ trait Combine {
     /// Adds one more value, after all others.
     fn add(&mut self, value: &Value<'_>) -> Result<(), StateError>;
 
-    /// Adds what `encode` wrote for later values. An empty aggregate becomes the encoded one.
+    /// Adds the partial result of later values, which `encode` wrote. An empty aggregate becomes
+    /// equal to that partial result.
     fn absorb(
         &mut self,
         payload: &mut PayloadReader<'_>,
@@ -82,7 +83,7 @@ trait Combine {
 }
 
 impl CompiledAggregate {
-    /// `step` is the path of the groupBy.
+    /// Compiles an aggregate. `step` is the path of the groupBy.
     pub(crate) fn compile(
         step: &str,
         name: &str,
@@ -130,7 +131,7 @@ impl CompiledAggregate {
         })
     }
 
-    /// The error of a result or a merge, at this aggregate's place.
+    /// Adds this aggregate's path to the error of a result or a merge.
     pub(crate) fn refused(&self, error: StateError) -> StateError {
         match error {
             StateError::Refused(message) => {

@@ -1,6 +1,6 @@
-//! The buffer of the map side: one state per key. When memory is short or the input ends, all
-//! entries leave it as one run sorted by (partition, key). Reports how much memory it uses; its
-//! owner decides when to empty it.
+//! The buffer of the map side. It has one state for each key. When memory is short or the input
+//! ends, it is emptied into one run that is sorted by (partition, key). The buffer reports how much
+//! memory it uses, and its owner decides when to empty it.
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -79,9 +79,9 @@ impl<'p, K: Keyed> Buffer<'p, K> {
         Ok(())
     }
 
-    /// Adds a record as a whole, or nothing of it. The inner error is the record's own: it depends
-    /// on no other record, so that the same records fail however a shard's records are buffered.
-    /// After the outer error, which is of a group, the buffer cannot be used.
+    /// Adds a record as a whole, or nothing of it. The inner error is that of the record alone. It
+    /// depends on no other record, so the same records fail however the records of a shard are
+    /// buffered. The outer error is that of a group. After it the buffer cannot be used.
     pub(crate) fn push_whole(
         &mut self,
         record: &Record,
@@ -119,9 +119,9 @@ impl<'p, K: Keyed> Buffer<'p, K> {
         });
     }
 
-    /// Bytes that the buffer uses now, or needs for the next group: keys, states, slots and the
-    /// index, with the allocator's overhead. While slots or index grow, the old and the new ones
-    /// are in memory.
+    /// How many bytes the buffer uses now, or needs for the next group: keys, states, slots and the
+    /// index, with the allocator's overhead. If slots or index have to grow for that group, the old
+    /// and the new ones are counted, because both are in memory during the copy.
     pub(crate) fn memory_bytes(&self) -> usize {
         let (slots, cells) = (self.slots.capacity(), self.cells.capacity());
         let grown = |is_full: bool, size: usize| if is_full { 3 * size } else { size };
@@ -140,7 +140,8 @@ impl<'p, K: Keyed> Buffer<'p, K> {
         let mut slots = std::mem::take(&mut self.slots);
         self.cells = Vec::new();
         self.heap_bytes = 0;
-        // Sorted in place; keys are unique, so the order of equal ones does not matter.
+        // An unstable sort is enough, because all keys are different, and it needs no further
+        // memory.
         slots.sort_unstable_by(|left, right| {
             (left.partition, &left.key).cmp(&(right.partition, &right.key))
         });
@@ -187,7 +188,7 @@ impl<'p, K: Keyed> Buffer<'p, K> {
     }
 }
 
-/// Puts a slot's position into the first free cell; the caller has made room.
+/// Puts a slot's position into the first free cell. The caller must have made room.
 fn place(cells: &mut [u32], hash: u64, position: usize) {
     let mut cell = first_cell(hash, cells.len());
     while cells[cell] != EMPTY {

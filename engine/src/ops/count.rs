@@ -1,4 +1,5 @@
-//! `count`: one record with the number of all records, even if there are none. Uses no value.
+//! `count`: makes one record with the number of all records, even if there are none. Uses no value
+//! of a record.
 
 use crate::key::KeyBytes;
 use crate::ops::error::OperatorError;

@@ -1,5 +1,4 @@
-//! `deduplicate`: the first record of each key in (shard, position) order; its text is kept.
-//! Combines nothing else.
+//! `deduplicate`: keeps the first record of each key in (shard, position) order, with its text.
 
 use crate::expr::Expression;
 use crate::key::KeyBytes;

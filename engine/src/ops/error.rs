@@ -16,8 +16,8 @@ pub struct OperatorError {
     pub path: String,
     /// What is wrong.
     pub message: String,
-    /// Whether bytes from a shuffle are at fault and not the user's data: writing them again may
-    /// help.
+    /// Whether bytes of a shuffle are at fault, and not the user's data. Writing these bytes again
+    /// may help.
     pub damaged: bool,
 }
 
@@ -31,7 +31,7 @@ impl OperatorError {
         }
     }
 
-    /// Bytes in a shuffle that no task of this program wrote.
+    /// An error of bytes in a shuffle that no task of this program can have written.
     pub(crate) fn of_damage(path: &str, problem: &str) -> Self {
         let message = format!("the shuffle data is damaged: {problem}");
         Self {
@@ -42,7 +42,7 @@ impl OperatorError {
     }
 }
 
-/// A record on which a place failed that passes over bad records. Nothing of it went on.
+/// A bad record at a place that skips bad records. Nothing of it was passed on.
 #[derive(Debug)]
 pub struct Rejected {
     /// The place.

@@ -1,5 +1,5 @@
-//! Expressions in operators: compiles and evaluates them, and adds the step to errors. Knows no
-//! operator.
+//! Compiles and evaluates the expressions of operators, and adds the path of the step to errors.
+//! Contains no operator.
 
 use std::ops::ControlFlow;
 
@@ -17,7 +17,7 @@ pub(crate) struct Scope<'a> {
 
 #[cfg(test)]
 impl Scope<'_> {
-    /// The usual limits and no values.
+    /// A scope with the default limits and without values.
     pub(crate) fn of_test() -> Self {
         static NONE: std::sync::LazyLock<Variables> = std::sync::LazyLock::new(Variables::default);
         Self {
@@ -37,8 +37,8 @@ pub(crate) fn compile(
     compiled.map_err(|error| OperatorError::of_data(path, error.to_string()))
 }
 
-/// Passes the only result of the expression to `take`; no result or several results are an error
-/// that says how many.
+/// Passes the only result of the expression to `take`. If there is no result, or several, this is
+/// an error that says how many there are.
 pub(crate) fn one<T>(
     path: &str,
     expression: &Expression,

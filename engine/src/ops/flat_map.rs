@@ -1,4 +1,5 @@
-//! `flatMap`: any number of outputs per input, one by one, so that only one is held at a time.
+//! `flatMap`: makes any number of outputs from an input, one by one, so that only one is in memory
+//! at a time.
 
 use std::ops::ControlFlow;
 

@@ -1,6 +1,6 @@
-//! `groupBy`: one record per key, `{"key": K, "<name>": value, …}`. K is the key as its first
-//! record in (shard, position) order wrote it. A key that is NaN is written as null, because JSON
-//! has no NaN, but it is a separate group. The aggregates compute their own results.
+//! `groupBy`: makes one record `{"key": K, "<name>": value, …}` for each key. K is the key with the
+//! text of the group's first record in (shard, position) order. A key that is NaN is written as
+//! null, because JSON has no NaN, but it is a separate group. The aggregates compute the values.
 
 use crate::expr::Expression;
 use crate::key::KeyBytes;
@@ -197,7 +197,7 @@ mod tests {
         GroupBy::compile("spec.pipeline.steps[3].groupBy", &step, &Scope::of_test()).unwrap()
     }
 
-    /// A group of exactly these records; their keys need not be equal.
+    /// Returns a group of exactly these records, even if their keys differ.
     fn group(step: &GroupBy, records: &[&str]) -> Group {
         let key = step.key(&record(records[0]), |_, text| text()).unwrap();
         let mut group = step.begin(key, &record(records[0])).unwrap();

@@ -1,6 +1,6 @@
-//! The common parts of groupBy, deduplicate and count: records with equal keys become one entry of
-//! a shuffle, and entries with equal keys become one record. Buffers and merges use this; it
-//! contains no operator.
+//! What groupBy, deduplicate and count have in common: records with equal keys become one entry of
+//! a shuffle, and entries with equal keys become one record. Buffers and merges use this trait.
+//! Contains no operator.
 
 use crate::key::KeyBytes;
 use crate::ops::error::OperatorError;
@@ -10,8 +10,8 @@ use crate::record::Record;
 /// Approximate overhead of the allocator for each allocation.
 pub(crate) const ALLOCATION_BYTES: usize = 16;
 
-/// The part of one key in a shuffle: the combination of the records seen so far. Sorted runs are in
-/// the order of (partition, key), with at most one entry for each pair.
+/// The combined records of one key, as part of a shuffle. A sorted run has its entries in the order
+/// of (partition, key), with at most one entry for each pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The task of the next stage that reads it.
@@ -23,20 +23,20 @@ pub struct Entry {
     pub payload: Vec<u8>,
 }
 
-/// An operator over records with equal keys. `State` is one group while it is built. Adding a
-/// group's records one by one, or to several states whose payloads are then absorbed in the same
-/// order, gives the same record at the end.
+/// An operator over records with equal keys. `State` is one group while it is built. A group's
+/// records may be added to one state. Or they may be added to several states, and the payloads of
+/// these are then absorbed in the same order. The final record is the same.
 pub(crate) trait Keyed {
     /// A group while it is built.
     type State;
-    /// The part of the first record's key that is kept besides its bytes.
+    /// What is kept of the first record's key besides the bytes of the key.
     type KeyText;
 
     /// The step's place in the manifest.
     fn path(&self) -> &str;
 
-    /// Computes the key of a record and passes it to `use_key`. The second argument creates the
-    /// key's text, which only the first record of a group needs.
+    /// Computes the key of a record and passes it to `use_key`. The second argument of `use_key`
+    /// creates the key's text, which only the first record of a group needs.
     fn key<T>(
         &self,
         record: &Record,
@@ -58,7 +58,7 @@ pub(crate) trait Keyed {
     /// Restores the group that `encode` wrote.
     fn decode(&self, payload: &[u8]) -> Result<Self::State, StateError>;
 
-    /// Adds what `encode` wrote for later records of the same group.
+    /// Adds later records of the same group, in the form that `encode` wrote.
     fn absorb(&self, state: &mut Self::State, payload: &[u8]) -> Result<(), StateError>;
 
     /// The group's record.

@@ -1,6 +1,6 @@
-//! Merges sorted runs of entries into one run, or into the step's records. Memory is bounded: one
-//! entry per run and the current group. The order of runs is the order of (shard, position), so
-//! that "the first" means the same everywhere.
+//! Merges sorted runs of entries into one run, or into the step's records. Only one entry of each
+//! run and the current group are in memory. The order of the runs is the order of (shard,
+//! position), so "the first record" has the same meaning in each merge.
 
 use crate::ops::error::OperatorError;
 use crate::ops::keyed::{Entry, Keyed};
@@ -131,7 +131,7 @@ where
     })
 }
 
-/// The error of a group, at the step.
+/// Adds the step's path to the error of a group.
 pub(crate) fn failed<K: Keyed>(operation: &K, error: &StateError) -> OperatorError {
     match error {
         StateError::Damaged(problem) => OperatorError::of_damage(operation.path(), problem),

@@ -1,13 +1,13 @@
 //! The bytes inside a shuffle entry's payload: numbers and byte strings in order. Each operator
 //! defines their meaning. Reading never trusts a length.
 
-/// Why a group's state cannot be read, grown or finished.
+/// Why a group's state cannot be read, cannot accept a value, or has no result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum StateError {
     /// No operator of this program wrote these bytes.
     #[error("{0}")]
     Damaged(&'static str),
-    /// The records' values do not allow it.
+    /// The values of the records are the cause.
     #[error("{0}")]
     Refused(String),
 }

@@ -1,5 +1,6 @@
-//! Merges sorted runs into one sorted sequence. Entries with equal keys come in the order of their
-//! runs. Holds one entry per run; does not know the meaning of payloads.
+//! Merges sorted runs into one sorted sequence. Entries with equal keys are returned in the order
+//! of their runs. Only one entry of each run is in memory. This module does not use the contents of
+//! payloads.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -8,7 +9,7 @@ use std::collections::binary_heap::PeekMut;
 use crate::ops::error::OperatorError;
 use crate::ops::keyed::Entry;
 
-/// Merges runs; see the module.
+/// A merge of runs, as the beginning of this file describes.
 pub(crate) struct SortedRuns<'p, S> {
     path: &'p str,
     runs: Vec<S>,
@@ -27,7 +28,7 @@ where
     S: Iterator<Item = Result<Entry, E>>,
     E: From<OperatorError>,
 {
-    /// `path` is the step that errors name.
+    /// Begins a merge. Errors name the step `path`.
     pub(crate) fn new(path: &'p str, runs: Vec<S>) -> Self {
         Self {
             path,

@@ -7,7 +7,8 @@ use crate::record::{FieldPath, Record, Selection};
 /// The compiled list of paths.
 pub(crate) fn compile(path: &str, fields: &[Vec<String>]) -> Result<Selection, OperatorError> {
     let refused = |message: String| OperatorError::of_data(path, message);
-    // A path is written with dots, and the printed plan shows it so.
+    // Dots separate the names of a path, also in the printed plan. So a name must not contain a
+    // dot.
     if let Some(name) = fields.iter().flatten().find(|name| name.contains('.')) {
         let message = format!(
             "the field {name:?} has a dot in its name and cannot be selected; a map can pick it"

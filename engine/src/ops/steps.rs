@@ -40,16 +40,16 @@ enum Operation {
     TakePerShard(u64),
 }
 
-/// Receives what the steps make of the records.
+/// Receives the results of the steps.
 pub trait Receiver<E> {
     /// A record that has passed all steps.
     fn pass(&mut self, record: Record) -> Result<(), E>;
 
-    /// A record on which a step failed that passes over such records.
+    /// A bad record at a step that skips bad records.
     fn reject(&mut self, rejected: Rejected) -> Result<(), E>;
 }
 
-/// What a step that passes over bad records makes of a record.
+/// The result of a step that skips bad records, for one record.
 enum Whole {
     /// The record as it is.
     Same,
@@ -59,7 +59,7 @@ enum Whole {
     Many(Vec<Record>),
 }
 
-/// Passes records on, where no step passes over bad ones.
+/// A receiver for steps that skip no bad records.
 #[cfg(test)]
 pub(crate) struct Passing<F>(pub(crate) F);
 
@@ -80,8 +80,9 @@ const HELD_RECORD_BYTES: usize = 64;
 /// One pass of a shard's records through a stage's steps.
 pub struct StepRun<'p> {
     steps: &'p [CompiledStep],
-    /// For `takePerShard` the number of records that it passed on; for a step that passes over bad
-    /// records the number of those that arrived. Other steps do not count.
+    /// A number for each step. For `takePerShard`, it is the number of records that were passed on.
+    /// For a step that skips bad records, it is the number of records that arrived. For any other
+    /// step, it is 0.
     counts: Vec<u64>,
     finished: bool,
 }
@@ -127,19 +128,19 @@ impl<'p> StepRun<'p> {
         }
     }
 
-    /// Whether the output is complete, whatever else the input contains; this can be true before
-    /// the first record.
+    /// Whether no further record of the input can change the output. This can be true before the
+    /// first record.
     pub fn is_finished(&self) -> bool {
         self.finished
     }
 
-    /// How many records arrived at each step that passes over bad records.
+    /// How many records arrived at each step that skips bad records.
     pub fn arrived(&self) -> impl Iterator<Item = (Origin, u64)> {
         let steps = self.steps.iter().zip(&self.counts);
         steps.filter_map(|(step, count)| Some((step.on_error?, *count)))
     }
 
-    /// Sends one record through the steps; the results go to `receiver`, one by one and in order.
+    /// Sends one record through the steps. `receiver` gets the results one by one and in order.
     /// Records pushed after a [`Flow::Stop`] are ignored.
     pub fn push<E>(&mut self, record: Record, receiver: &mut dyn Receiver<E>) -> Result<Flow, E>
     where
@@ -154,7 +155,8 @@ impl<'p> StepRun<'p> {
     }
 }
 
-/// The depth of recursion is at most the number of steps, which validation bounds.
+/// Sends one record through these steps. Recurses once for each step, and validation limits the
+/// number of steps.
 fn through<E>(
     steps: &[CompiledStep],
     counts: &mut [u64],
@@ -232,8 +234,8 @@ where
 }
 
 impl CompiledStep {
-    /// Applies the step to a record as a whole: after an error nothing of it has gone on. `None` if
-    /// the record ends here.
+    /// Applies the step to a record as a whole: if there is an error, no result of this record was
+    /// passed on. Returns `None` if the step drops the record.
     fn whole(&self, record: &Record) -> Result<Option<Whole>, OperatorError> {
         let path = self.path.as_str();
         Ok(match &self.operation {
@@ -247,7 +249,7 @@ impl CompiledStep {
             Operation::FlatMap(expression) => {
                 Some(Whole::Many(self.hold_outputs(expression, record)?))
             }
-            // Cannot fail, so validation refuses `onError` here.
+            // This step cannot fail, so validation refuses `onError` for it.
             Operation::TakePerShard(_) => Some(Whole::Same),
         })
     }
@@ -330,7 +332,7 @@ mod tests {
         RecordOperation::Filter(source.to_owned())
     }
 
-    /// The results, and how many records were read until the end.
+    /// Returns the results, and how many records were read.
     fn outputs(
         operations: Vec<RecordOperation>,
         inputs: &[&str],
@@ -522,7 +524,7 @@ mod tests {
         );
     }
 
-    /// Keeps what passes, and what is rejected.
+    /// A receiver that keeps the records that pass, and those that are rejected.
     #[derive(Default)]
     struct Kept {
         passed: Vec<String>,
@@ -543,7 +545,7 @@ mod tests {
         }
     }
 
-    /// The same steps; those at these positions pass over bad records.
+    /// Returns the same steps, of which those at these positions skip bad records.
     fn passing_over(
         operations: Vec<RecordOperation>,
         positions: &[usize],

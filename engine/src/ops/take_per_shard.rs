@@ -1,17 +1,18 @@
-//! `takePerShard`: the first records of a shard, up to a number; after them nothing more is read.
+//! `takePerShard`: passes the first records of a shard, up to a number. After them nothing more is
+//! read.
 
 /// What happens to a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
-    /// It passes, and others may.
+    /// It passes, and later records may pass too.
     Pass,
-    /// It passes, and no other will.
+    /// It passes, and no later record passes.
     Last,
-    /// It does not pass, nor will any other.
+    /// It does not pass, and no later record passes.
     Nothing,
 }
 
-/// Counts one record; `taken` is how many have passed in this shard.
+/// Decides about one record, and counts it in `taken` if it passes.
 pub(crate) fn take(limit: u64, taken: &mut u64) -> Taken {
     if *taken >= limit {
         return Taken::Nothing;

@@ -1,5 +1,5 @@
-//! Compares the shuffling operators with a naive model in memory: for any shards, buffers, runs and
-//! passes, the same records with the same bytes come out.
+//! Compares the shuffling operators with a simple model in memory. The output must be the same
+//! records with the same bytes for any shards, buffers, runs and merges.
 
 use std::sync::LazyLock;
 
@@ -10,7 +10,8 @@ use crate::expr::Variables;
 use crate::pipeline::{self, Aggregate, Format, GroupBy, Pipeline, Sink, Source, Step, Values};
 use crate::plan::{Plan, plan};
 
-/// Values in jq's order; those of one row are equal. `"NaN"` stands for NaN, see [`AS_VALUE`].
+/// Values in jq's order. All texts in one row are equal values. `"NaN"` stands for NaN, see
+/// [`AS_VALUE`].
 const VALUES: [&[&str]; 15] = [
     &["null"],
     &["false"],
@@ -35,7 +36,7 @@ const NAN: usize = 3;
 /// Makes a value from the text of a record, because JSON has no NaN.
 const AS_VALUE: &str = r#"if . == "NaN" then nan else . end"#;
 
-/// A value by its row and its spelling.
+/// A value: its row in [`VALUES`], and its position in that row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Cell {
     row: usize,
@@ -214,8 +215,8 @@ fn programs(steps: Vec<Step>) -> Programs {
 /// The most partitions of a random run.
 const MAX_PARTITIONS: usize = 5;
 
-/// Each operator that shuffles with 1 to [`MAX_PARTITIONS`] partitions: compiling takes longer than
-/// a random run.
+/// Each operator that shuffles, compiled with 1 to [`MAX_PARTITIONS`] partitions. They are compiled
+/// once, because compiling takes longer than a random run.
 static SHUFFLES: LazyLock<[Vec<Programs>; 3]> = LazyLock::new(|| {
     let partitions = || 1..=u32::try_from(MAX_PARTITIONS).unwrap();
     [
@@ -233,7 +234,7 @@ const GROUP_BY: usize = 0;
 const DEDUPLICATE: usize = 1;
 const COUNT: usize = 2;
 
-/// Runs two stages over shards of records; gives the texts of each output shard.
+/// Runs two stages over shards of records. Returns the texts of each output shard.
 fn execute(
     programs: &Programs,
     shards: Vec<Vec<Record>>,
@@ -309,7 +310,7 @@ fn planned(steps: Vec<Step>) -> Plan {
     )
 }
 
-/// The records in their order, cut into shards; some of them may be empty.
+/// Divides the records, in their order, into shards. Some shards may be empty.
 fn spread(inputs: &[Input], choices: &mut Choices) -> Vec<Vec<Record>> {
     let mut shards = vec![Vec::new()];
     for input in inputs {
@@ -398,8 +399,8 @@ fn deduplicated_by_model(inputs: &[Input]) -> Vec<String> {
         .collect()
 }
 
-/// Whether two results are equal. Rust and jq print only small averages alike, so averages are
-/// compared as numbers.
+/// Whether two results are equal. Rust and jq print only small averages in the same way, so
+/// averages are compared as numbers.
 fn alike(result: &str, model: &str) -> bool {
     let parts =
         |text: &str| -> Vec<String> { text.split([',', ':', '}']).map(str::to_owned).collect() };
@@ -563,7 +564,7 @@ fn three_nan_keys_are_one_group_beside_null_and_lists_are_compared_by_value() {
         position: 0,
     };
     let result = execute(&programs(vec![Step::GroupBy(step)]), shards, &mut choices);
-    // JSON has no NaN: both keys read null, and stay two groups.
+    // JSON has no NaN, so both keys are written as null. They are still two groups.
     assert_eq!(
         result,
         [[
@@ -636,7 +637,7 @@ fn fault_4782_a_buffer_says_how_much_memory_it_holds() {
         // The buffer keeps each value three times.
         assert!(last >= (number + 1) * 300, "{number}: {last}");
     }
-    // The reported size is not many times more, although it includes the next growth.
+    // The reported size includes the next growth, but must not be many times more than that.
     assert!((2000 * 300..2000 * 2000).contains(&last), "{last}");
     let entries = combiner.drain_sorted().count();
     assert_eq!(
@@ -681,13 +682,13 @@ fn compiling_names_the_step_whose_expression_is_wrong() {
     }
 }
 
-/// A plan that groups with an aggregate of each kind and passes over bad records.
+/// Returns a plan that groups with an aggregate of each kind and skips bad records.
 fn grouping_without_bad_records(limits: &Limits) -> Programs {
     let value = || ".v".to_owned();
     let aggregates = [
         ("collect", Aggregate::Collect(value())),
         ("max", Aggregate::Max(value())),
-        // Fails last, after the others could have added the record.
+        // This aggregate fails last, when the other aggregates could have added the record already.
         ("sum", Aggregate::Sum(".n".to_owned())),
     ];
     let group_by = Step::GroupBy(GroupBy {

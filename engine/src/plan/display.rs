@@ -1,6 +1,6 @@
-//! The plan as text for people: a table of stages, then the details of each. It contains everything
-//! that determines what a task does, because the digest is computed from this text, with stages
-//! that count from 0.
+//! Writes the plan as text for people: a table of stages, and then the details of each stage. The
+//! text contains everything that determines what a task does, because the digest is computed from
+//! it. In the text for the digest, stages are numbered from 0.
 
 use std::fmt::{self, Write as _};
 
@@ -28,7 +28,8 @@ impl Numbers {
     }
 }
 
-/// The text from which the digest is computed. It must never change for a plan that is in a ledger.
+/// The text from which the digest is computed. For a plan that a ledger contains, this text must
+/// never change.
 pub(super) struct Hashed<'a>(pub(super) &'a Plan);
 
 impl fmt::Display for Hashed<'_> {
@@ -275,8 +276,8 @@ fn aggregate_text(aggregate: &Aggregate) -> String {
     format!("{function} {}", expression_text(expression))
 }
 
-/// An expression with several lines keeps its line breaks, because a comment ends with its line.
-/// None of its lines can be mistaken for a line of the plan.
+/// Writes an expression. Its line breaks are kept, because they end comments. Its further lines are
+/// marked, so that none of them looks like a line of the plan.
 fn expression_text(expression: &str) -> String {
     expression.trim().replace('\n', "\n      | ")
 }

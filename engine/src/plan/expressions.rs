@@ -85,7 +85,8 @@ fn with_tables(values: &Variables, pipeline: &Pipeline) -> Variables {
     variables
 }
 
-/// A filter that certainly keeps every record is a mistake: `.a = 1` where `.a == 1` was meant.
+/// Checks the expression of a filter. If it certainly keeps every record, it is a mistake, such as
+/// `.a = 1` instead of `.a == 1`.
 fn filter(source: &str, variables: &Variables) -> Result<(), String> {
     let compiled = Expression::compile_with(source, variables);
     let expression = compiled.map_err(|error| error.to_string())?;

@@ -100,7 +100,8 @@ impl Plan {
         }
     }
 
-    /// A gathering stage writes the partitions that it reads, and each file is read by one task.
+    /// Checks that a gathering stage writes the partitions that it reads, and that exactly one of
+    /// its tasks reads each file.
     fn gather_problem(&self, stage: &Stage, from: StageId, files: u32) -> Option<String> {
         if from >= stage.id {
             return Some(format!("it reads stage {from}, which is not before it"));

@@ -1,4 +1,5 @@
-//! Paths of steps in the manifest, with which errors and the printed plan begin. Knows names only.
+//! Makes the paths of steps in the manifest, which errors and the printed plan show. Uses only
+//! names.
 
 use crate::pipeline::Step;
 
@@ -36,7 +37,7 @@ pub(crate) fn aggregate(step: &str, name: &str, function: &str) -> String {
     format!("{step}.aggregate{}.{function}", member(name))
 }
 
-/// A simple name is written after a dot, any other name in brackets and quotes.
+/// Appends a name to a path: after a dot if it is a simple name, otherwise in brackets and quotes.
 fn member(name: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     if !name.is_empty() && name.chars().all(plain) {

@@ -1,20 +1,20 @@
 //! Turns a pipeline into its plan. A stage contains every record step up to the next shuffle; the
-//! stage after a shuffle begins with a merge. Uses no data: only the pipeline and the planned
-//! source count.
+//! stage after a shuffle begins with a merge. The plan depends only on the pipeline and the planned
+//! source.
 
 use super::source::{PlannedSource, implied_shuffle_shards};
 use super::{Merge, Plan, RecordOperation, RecordStep, Stage, StageInput, StageOutput, path};
 use crate::id::{SourceId, StageId};
 use crate::pipeline::{OnErrors, Origin, Pipeline, Step};
 
-/// The most shards of a shuffle if the manifest sets no number. If there are as many reducers as
-/// mappers, the number of ranges in one shuffle grows quadratically: 256 of each give 65,536
-/// ranges.
+/// The most shards of a shuffle if the manifest sets no number. Each reducer reads one range from
+/// the file of each mapper, so 256 mappers and 256 reducers read 65,536 ranges.
 pub const MAX_DEFAULT_SHARDS: u32 = 256;
 
-/// The plan of a validated pipeline over this source; a number is a number of shards.
+/// Returns the plan of a validated pipeline over this source. A plain number as `source` is the
+/// number of its shards.
 ///
-/// Infallible: validation finds mistakes in numbers, and
+/// This cannot fail, because validation finds mistakes in numbers, and
 /// [`check_expressions`](super::check_expressions) finds mistakes in expressions. A job without
 /// input shards gets stages with 0 tasks up to its first shuffle, and at least one task after it.
 pub fn plan(pipeline: &Pipeline, source: impl Into<PlannedSource>) -> Plan {
@@ -134,7 +134,7 @@ impl Planner<'_> {
             };
             self.close(output(on_error), gather);
         }
-        // What a gathering stage reads has been counted by the stage before it.
+        // The stage before a gathering stage has already counted these bad records.
         let on_error = on_error.filter(|_| !self.open.is_gather());
         let next = OpenStage {
             name,

@@ -1,44 +1,49 @@
-//! The memory that a record needs, estimated from its text before it is parsed. Only long texts are
-//! counted, and the text may be invalid: the estimate is never less than what a parser allocates
+//! Estimates from a text, before it is parsed, how much memory its record needs. This is done only
+//! for long texts. The text may be invalid: the estimate is never less than what a parser allocates
 //! before it finds the error.
 //!
 //! Values of jq are lazy: numbers and strings without escapes are parts of the text, and an array
-//! or object is a place in it until an expression changes it. `value_bytes` is what it takes if all
-//! of them are changed.
+//! or object is a position in the text until an expression changes it. `value_bytes` is the memory
+//! that they take if an expression changes all of them.
 
 use zephyr_jq::json::Node;
 use zephyr_jq::{Text, Value};
 
-/// An array that was made: the counted box and the vector's head, as the allocator rounds them.
+/// Bytes of an array that an expression has made: the reference-counted box and the vector's head,
+/// as the allocator rounds them.
 const ARRAY_BYTES: usize = 48;
-/// One element of an array that was made.
+/// Bytes of one element of such an array.
 const ELEMENT_BYTES: usize = size_of::<Value<'_>>();
-/// Elements of a vector that has any, at least.
+/// The least capacity of a vector that is not empty.
 const MIN_ELEMENTS: usize = 4;
-/// An object that was made: the counted box, the vector's head and the pointer to an index.
+/// Bytes of an object that an expression has made: the reference-counted box, the vector's head and
+/// the pointer to an index.
 const OBJECT_BYTES: usize = 64;
-/// One member of an object that was made.
+/// Bytes of one member of such an object.
 const MEMBER_BYTES: usize = size_of::<(Text<'_>, Value<'_>)>();
 /// Objects with more members have an index.
 const MAX_UNINDEXED_MEMBERS: usize = 16;
-/// One cell of the index of an object: key, position and a byte; one of eight cells stays free.
+/// Bytes of one cell of the index of an object: key, position and a byte, and its part of the cells
+/// that stay free.
 const INDEX_CELL_BYTES: usize = size_of::<(Text<'_>, usize)>() + 8;
-/// A string with escapes: the counted box and what the allocator adds to the bytes.
+/// Bytes that a string with escapes takes besides its text: the reference-counted box and the
+/// allocator's overhead.
 const STRING_BYTES: usize = 64;
-/// A number as a key: kind, sign, exponent and end.
+/// Bytes that the key of a number takes besides its digits: kind, sign, exponent and end.
 const KEY_NUMBER_BYTES: usize = 8;
-/// What is kept of each member of an object to find repeated keys: the key with the value, a
-/// position, and the value that counts.
+/// Bytes that the search for repeated keys needs for each member of an object: the key with the
+/// value, a position, and the value that is kept.
 const SORTED_MEMBER_BYTES: usize = 100;
 
-/// The contents of a text.
+/// The estimates for a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Census {
     /// Number of nodes of its tape.
     pub(crate) nodes: usize,
-    /// Bytes of its values if an expression changes all of them.
+    /// Bytes of all its values, if an expression changes all of them.
     pub(crate) value_bytes: usize,
-    /// The part of them that strings with escapes take, which are made when they are looked at.
+    /// The part of `value_bytes` that strings with escapes take. They are made even if an
+    /// expression only reads them.
     pub(crate) string_bytes: usize,
     /// Bytes of its key.
     pub(crate) key_bytes: usize,
@@ -146,7 +151,7 @@ impl Census {
 }
 
 /// The length of the string at the beginning of `bytes`, with both quotes, and whether it has
-/// escapes; the whole length if it has no end.
+/// escapes. If the string has no end, its length is that of `bytes`.
 fn string_length(bytes: &[u8]) -> (usize, bool) {
     let mut from = 1;
     let mut has_escapes = false;

@@ -1,4 +1,5 @@
-//! Records made from other records: the output of groupBy and collect. The parts keep their text.
+//! Makes records from other records, for the output of groupBy and collect. The parts keep their
+//! texts.
 
 use zephyr_jq::json::{Kind, push_least_escaped};
 
@@ -6,11 +7,11 @@ use super::error::{RecordError, RecordProblem};
 use super::{Limits, Record};
 
 impl Record {
-    /// An object with these members in this order. Keys must differ from each other; they are the
-    /// engine's own names.
+    /// Makes an object with these members in this order. No two keys may be equal; they are names
+    /// that the engine chooses.
     ///
-    /// # Errors
-    /// The whole would pass the limits of length or nesting of a record; the offset is 0 then.
+    /// # Errors The object would be longer or nest deeper than is allowed for a record. The offset
+    /// in the error is 0.
     pub fn object<'a>(
         limits: &Limits,
         members: impl IntoIterator<Item = (&'a str, &'a Record)>,
@@ -28,7 +29,7 @@ impl Record {
         Ok(Self::trusted(text))
     }
 
-    /// An array with these elements in this order.
+    /// Makes an array with these elements in this order.
     ///
     /// # Errors
     /// The errors of [`Record::object`].
@@ -47,7 +48,7 @@ impl Record {
         Ok(Self::trusted(text))
     }
 
-    /// How many arrays and objects are inside each other; 0 for a scalar.
+    /// How deep arrays and objects nest. A scalar has depth 0.
     fn depth(&self) -> usize {
         let mut ends: Vec<u32> = Vec::new();
         let mut deepest = 0;
@@ -63,8 +64,8 @@ impl Record {
         deepest
     }
 
-    /// Whether the text contains at least this number of brackets: with fewer, the nesting of the
-    /// record is certainly smaller, and no tape is needed.
+    /// Whether the text contains at least `levels` brackets. If it contains fewer, the record
+    /// certainly nests less deep, and no tape is needed to find out.
     fn may_nest(&self, levels: usize) -> bool {
         matches!(self.text.as_bytes().first(), Some(b'[' | b'{'))
             && self

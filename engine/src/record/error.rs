@@ -22,7 +22,8 @@ pub struct RecordError {
     pub problem: RecordProblem,
 }
 
-/// An error in a record's text; displays as a clause that says what was found and what is allowed.
+/// An error in a record's text. It is displayed as a clause that says what was found and what is
+/// allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecordProblem {
@@ -31,7 +32,7 @@ pub enum RecordProblem {
         /// Bytes that are allowed.
         limit: usize,
     },
-    /// More arrays and objects inside each other than the limit.
+    /// Arrays and objects nest deeper than the limit.
     TooDeep {
         /// Levels that are allowed.
         limit: usize,

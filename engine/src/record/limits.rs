@@ -10,12 +10,12 @@ pub const DEFAULT_RECORD_BYTES: usize = 64 << 20;
 pub const DEFAULT_NESTING: usize = 256;
 
 /// The longest record that a job may allow. Offsets on the tape have 32 bits, and a chunk of a
-/// shuffle cannot hold more.
+/// shuffle cannot contain a longer record.
 pub const MAX_RECORD_BYTES: usize = 1 << 30;
 
-/// The deepest nesting that a job may allow. Values are compared and printed by recursion: the
-/// costliest functions of jq (`walk`, `..`, `paths`) on such a value stay within
-/// [`STACK_BYTES`](crate::expr::STACK_BYTES), even in a build without optimisation.
+/// The deepest nesting that a job may allow. Values are compared and printed by recursion. On a
+/// value of this depth, even the functions of jq that need the most stack (`walk`, `..`, `paths`)
+/// stay within [`STACK_BYTES`](crate::expr::STACK_BYTES), also in a build without optimisation.
 pub const MAX_NESTING: usize = 2_000;
 
 /// The quotes around a record that is a line of text, which do not count towards its length.
@@ -26,24 +26,24 @@ pub(crate) const QUOTES_BYTES: usize = 2;
 pub struct Limits {
     /// Bytes of its text; at most [`MAX_RECORD_BYTES`].
     pub bytes: usize,
-    /// Arrays and objects inside each other; at most [`MAX_NESTING`].
+    /// How deep arrays and objects may nest; at most [`MAX_NESTING`].
     pub nesting: usize,
-    /// Bytes of memory that may be used for one record while it is read and evaluated;
-    /// [`usize::MAX`] for no limit.
+    /// How many bytes of memory one record may use while it is read and evaluated. [`usize::MAX`]
+    /// means no limit.
     pub memory_bytes: usize,
 }
 
 impl Limits {
-    /// For texts that were checked when their records were made, with limits that are no longer
-    /// known.
+    /// Limits for texts that were checked before, when their records were made. The limits of that
+    /// check are not known any more.
     pub(crate) const WIDEST: Self = Self {
         bytes: MAX_RECORD_BYTES + QUOTES_BYTES,
         nesting: MAX_NESTING,
         memory_bytes: usize::MAX,
     };
 
-    /// Whether a record of `bytes` is so short that it fits whatever it contains: no value takes
-    /// more than [`MAX_MEMORY_FACTOR`] times its text.
+    /// Whether a record of `bytes` certainly fits into memory, whatever it contains, because no
+    /// value takes more than [`MAX_MEMORY_FACTOR`] times its text.
     pub(crate) fn surely_have_room(&self, bytes: usize) -> bool {
         bytes <= self.memory_bytes / MAX_MEMORY_FACTOR
     }
@@ -67,11 +67,11 @@ impl Default for Limits {
     }
 }
 
-/// The greatest ratio of a record's memory to its text. A test finds it below this for the worst
-/// texts, such as `[{"":0},{"":0},…]`.
+/// A record takes less than this many times the length of its text in memory. A test checks this
+/// with the worst texts, such as `[{"":0},{"":0},…]`.
 pub(crate) const MAX_MEMORY_FACTOR: usize = 64;
 
-/// A record for which a task has not enough memory.
+/// The error that a task does not have enough memory for a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRoom {
     /// Approximate number of bytes that are needed.

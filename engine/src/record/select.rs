@@ -11,8 +11,8 @@ use super::Record;
 /// The most names in one path. A column has at most 256 characters, so nobody can write more.
 const MAX_NAMES: usize = 128;
 
-/// The path of a field: names from the outside in, written with dots (`b.c`). A name that itself
-/// contains a dot cannot be written; a `map` can select it.
+/// The path of a field: names from the outside in, separated by dots (`b.c`). A name that contains
+/// a dot cannot be written in this way. A `map` can select such a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldPath {
     names: Vec<String>,
@@ -80,7 +80,7 @@ pub struct Selection {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Field {
     name: String,
-    /// Empty: the whole value is selected.
+    /// The selected fields inside this field. If there are none, its whole value is selected.
     inner: Vec<Field>,
 }
 
@@ -177,7 +177,7 @@ fn insert(fields: &mut Vec<Field>, names: &[String]) {
     }
 }
 
-/// Appends the members after an opening brace; returns whether there were any.
+/// Appends the selected members after an opening brace. Returns whether there were any.
 fn push_fields(text: &mut String, object: View<'_>, fields: &[Field]) -> bool {
     let mut any = false;
     for field in fields {

@@ -414,7 +414,7 @@ fn a_composed_record_does_not_nest_deeper_than_a_record_may() {
             limit: DEFAULT_NESTING
         }
     );
-    // Many brackets beside each other or in strings are no depth.
+    // Many brackets beside each other, or in strings, do not count as depth.
     let flat = Record::parse(format!(r#"[{}"{}"]"#, "[],".repeat(100), "[".repeat(100)).as_bytes())
         .unwrap();
     assert!(Record::array(&Limits::default(), [&flat]).is_ok());
@@ -485,7 +485,7 @@ fn no_text_needs_more_memory_than_the_greatest_factor() {
     }
 }
 
-/// Bytes that resemble JSON more often than random ones.
+/// Bytes that are more often similar to JSON than random bytes are.
 fn nearly_json() -> impl Strategy<Value = Vec<u8>> {
     let token = prop_oneof![
         Just("{"),

@@ -7,7 +7,7 @@ use crate::ops::keyed::ALLOCATION_BYTES;
 use crate::ops::payload::{PayloadReader, StateError, push_bytes};
 use crate::record::{LINE_LIMIT_FIELD, Limits, Record, RecordParser, RecordProblem};
 
-/// The values' texts separated by commas, as they will be in the array.
+/// The texts of the values, separated by commas as in the array.
 #[derive(Debug, Default)]
 pub(crate) struct Collected(Vec<u8>);
 

@@ -1,5 +1,6 @@
-//! `min` and `max`: the least or greatest value in jq's order, the first of equal ones by (shard,
-//! position); its text is kept. Null is ignored, and is the result only if there was nothing else.
+//! `min` and `max`: the least or greatest value in jq's order. Of equal values, the first by
+//! (shard, position) is the result, with its text. Null is ignored, and is the result only if a
+//! group has no other value.
 
 use std::cmp::Ordering;
 use std::marker::PhantomData;
@@ -10,7 +11,7 @@ use crate::ops::keyed::ALLOCATION_BYTES;
 use crate::ops::payload::{PayloadReader, StateError, push_bytes, push_number};
 use crate::record::{Limits, Record};
 
-/// Which end of the order is needed.
+/// Whether the least or the greatest value is needed.
 pub(crate) trait End {
     /// How a value that replaces the current one compares with it.
     const BETTER: Ordering;

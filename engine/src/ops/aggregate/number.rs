@@ -1,5 +1,5 @@
-//! Numbers for sum and avg: null is ignored, and any other value that is not a number is an error
-//! that shows it.
+//! Adds values for sum and avg. Null is ignored. Any other value that is not a number is an error
+//! that shows the value.
 
 use crate::expr::Value;
 use crate::ops::error::shown;

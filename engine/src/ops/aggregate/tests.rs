@@ -11,7 +11,8 @@ fn record(text: &str) -> Record {
     Record::parse(text.as_bytes()).unwrap()
 }
 
-/// Every aggregate; a new one does not compile here until it is added.
+/// Returns every aggregate. If there is a new one, this function does not compile until it is added
+/// here.
 fn every(argument: &str) -> [Aggregate; 6] {
     let argument = || argument.to_owned();
     let listed = |aggregate: &Aggregate| match aggregate {
@@ -36,8 +37,8 @@ fn every(argument: &str) -> [Aggregate; 6] {
     every
 }
 
-/// The results over `values` in the order of [`every`]; `cuts` are the positions at which a new
-/// partial result begins.
+/// Returns the results of [`every`] aggregate over `values`, in its order. A new partial result
+/// begins at each position in `cuts`.
 fn results(values: &[&str], cuts: &[usize]) -> Vec<String> {
     let result = |aggregate: &Aggregate| {
         let aggregate = compiled(aggregate);
