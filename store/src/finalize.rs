@@ -3,7 +3,7 @@
 //! attempts, and cleans up at the end of the job.
 //!
 //! Only the coordinator calls these functions. It calls them only for attempts that its ledger has
-//! committed. They do not decide which attempt is committed.
+//! committed. This module does not decide which attempt is committed.
 
 mod claim;
 mod close;

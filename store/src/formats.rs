@@ -1,5 +1,5 @@
-//! Records in files: lines of JSON or of text, plain or compressed. Works on `Read` and `Write`,
-//! opens nothing.
+//! Reads and writes files of records: lines of JSON or of text, plain or compressed. Uses `Read`
+//! and `Write`, and opens no file.
 
 mod compression;
 mod error;

@@ -1,6 +1,6 @@
-//! Checks that a reported file is at the location to which its attempt has to write. So nobody can
-//! make the coordinator complete, rename or read another object by naming it. Only this module
-//! decides that; the wire, the ledger and the coordinator call it. Pure.
+//! Checks that a reported file is at the location to which its attempt has to write. So no report
+//! can make the coordinator complete, rename or read another object. Only this module decides this.
+//! The code that reads messages, the ledger and the coordinator call it. Pure.
 
 use zephyr_engine::coordinator::record::{FilePlace, FinalPlace, OutputFile, TaskOutput};
 use zephyr_engine::id::{StageId, TaskAttempt};
@@ -11,10 +11,11 @@ use crate::finalize::output_path;
 use crate::shuffle::shuffle_path;
 use crate::storage::Location;
 
-/// The location follows from the attempt; a message with another location cannot be parsed.
+/// The words for the location of a shuffle file in messages. Its path is not shown, because it
+/// follows from the attempt.
 const SHUFFLE_FILE: &str = "its attempt's shuffle file";
 
-/// Characters of a foreign path that an error keeps.
+/// How many characters of a foreign path an error shows at most.
 const MAX_SHOWN_PATH: usize = 256;
 
 /// Why a reported file is not accepted.
@@ -26,7 +27,7 @@ pub enum OwnershipError {
         /// The attempt.
         task: TaskAttempt,
     },
-    /// It is at another location.
+    /// The file is at another location.
     #[error("{task} reports a file at {got}; its own is {own}")]
     NotOwn {
         /// The attempt.
@@ -49,9 +50,9 @@ pub fn shuffle_place(task: TaskAttempt, path: &str) -> Result<FilePlace, Ownersh
     Err(OwnershipError::NotOwn { task, got, own })
 }
 
-/// Checks all reported files of an attempt against the plan: a task of the last stage writes its
-/// final file, and every other task its shuffle file. Any task may write the dead letters of the
-/// places of its stage, each once.
+/// Checks all reported files of an attempt against the plan. A task of the last stage writes its
+/// final file, and every other task writes its shuffle file. In addition, a task may write one dead
+/// letter for each place of its stage that has dead letters.
 pub fn check(
     plan: &Plan,
     sink_path: &str,
@@ -159,7 +160,7 @@ fn final_uri(sink_path: &str, task: TaskAttempt, total: u32) -> String {
         .unwrap_or_default()
 }
 
-/// A staged file has a hidden name in the final file's folder.
+/// Whether a staged file has a hidden name in the folder of the final file.
 fn is_beside(own: &str, staged: &str) -> bool {
     let Some((folder, name)) = own.rsplit_once('/') else {
         return false;

@@ -4,9 +4,10 @@
 //!
 //! A shuffle file consists of the chunks of its partitions in order, one index entry of fixed width
 //! per partition, and a footer. When a stage is finished, its coordinator merges the indexes of all
-//! files into one. So a reducer reads one slice of that index, and its ranges, whatever the number
-//! of partitions. If the ranges would be many and small, a stage between the two gathers the files
-//! into fewer ones first. Checksums cover all bytes. The engine defines the meaning of entries.
+//! files into one. So a reducer needs only one slice of that index to find its ranges, whatever the
+//! number of partitions. If there would be many small ranges, another stage first gathers the files
+//! into fewer and larger ones. Checksums cover all bytes. The engine defines the meaning of
+//! entries.
 
 mod chunk;
 mod error;

@@ -27,16 +27,16 @@ use crate::storage::{
 /// How many files one message names at most.
 pub(super) const MAX_NAMED: usize = 3;
 
-/// How many steps one call makes at most. If it needs more, other jobs were faster each time, and
-/// the next try is postponed.
+/// How many steps one call makes at most. A call needs more only if other jobs change the folder
+/// before each of its steps. Then it fails and is tried again later.
 const ROUNDS: u32 = 10;
 
 /// How many different paths runs of one job may have written to in a folder. If there are more,
 /// somebody has to clean up.
 const MAX_EARLIER_PATHS: usize = 64;
 
-/// How many unfinished jobs may have left staged files on a local disk that are removed at the end.
-/// The staged files of older jobs stay as hidden files.
+/// Unfinished jobs may have left staged files on a local disk. At the end, those of at most this
+/// many jobs are removed. The staged files of older jobs stay as hidden files.
 const MAX_EARLIER_UIDS: usize = 16;
 
 /// How many sizes are requested at the same time.
@@ -152,7 +152,7 @@ pub(super) fn decide(
     if owner.as_ref().is_some_and(|owner| owner.is(&output.job)) {
         return Ok(Step::GoOn);
     }
-    // If this job had claimed the folder, it has lost it to the job that finished there.
+    // If this job had claimed the folder, the job that finished there has taken the folder from it.
     let taken = |owner: &Owner| match record {
         Some(_) => finished_meanwhile(output, manifest, owner),
         None => taken(output, manifest, owner),
@@ -321,7 +321,7 @@ pub(super) async fn look_around(
         }
         refuse_another_jobs_folder(output, manifest, path).await?;
     }
-    // From the beginning of the job these names are handled like those of earlier runs.
+    // The job's other paths are handled like the paths of earlier runs.
     intent.earlier_paths.clone_from(&output.more_paths);
     let mut inherited = Vec::new();
     if output.has_begun {

@@ -65,8 +65,8 @@ pub async fn close(
             return Err(finished_meanwhile(output, &location, &owner));
         }
         Some(_) if stands(output, &location, &text).await? => {
-            // An earlier process of this job ended before it removed its claim, and perhaps before
-            // it removed what other jobs had staged.
+            // An earlier process of this job wrote the manifest, and ended before it removed the
+            // claim. Perhaps it also left the staged files of other jobs.
             let stored = read_intent(&output.stores, &intent_location(&location)).await;
             let intent = stored.ok().flatten().map(|stored| stored.intent);
             let own = intent.filter(|intent| intent.job_uid == output.job.as_str());
@@ -124,9 +124,9 @@ async fn write(
     }
 }
 
-/// Fails unless the folder belongs to this job now. Returns whether existing files with names of
-/// output files may be replaced. If somebody removed the claim and no other job has claimed the
-/// folder since, the claim is written again.
+/// Fails unless the folder belongs to this job now. If somebody removed the claim, and no other job
+/// has claimed the folder since, the claim is written again. Returns whether existing files with
+/// names of output files may be replaced.
 pub async fn hold_output(output: &Output) -> Result<bool, OutputError> {
     let location = manifest_location(&output.path).map_err(OutputError::Store)?;
     if let Some(owner) = read_owner(&output.stores, &location).await? {

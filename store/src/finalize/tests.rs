@@ -53,7 +53,7 @@ impl World {
         self.files().await.into_keys().collect()
     }
 
-    /// Output of a job that has finished, as its manifest lists it.
+    /// Puts the finished output of a job: its files and the manifest that lists them.
     async fn old_output(&self, uid: &str, keys: &[&str]) {
         let mut files = Vec::new();
         for key in keys {
@@ -64,7 +64,7 @@ impl World {
         self.put("out/_SUCCESS.json", text.to_string()).await;
     }
 
-    /// Clients of a process that ends after this number of writes.
+    /// Returns the clients of a process that ends after this number of writes.
     fn until(&self, writes: usize) -> Stores {
         let done = AtomicUsize::new(0);
         let tricks: Tricks = Arc::new(move |call, _| {
@@ -154,7 +154,7 @@ async fn foretold(output: &Output) -> Option<Result<(), OutputError>> {
     Some(preview(output, &inputs, SystemTime::now()).await)
 }
 
-/// A whole coordinator: takes the folder, completes the files, closes.
+/// Runs a whole coordinator: it claims the folder, completes the files, and closes the output.
 async fn run(output: &Output, shards: u32) -> Result<(), OutputError> {
     claim(output).await?;
     let files = own_files(&output.path, shards);
@@ -180,10 +180,11 @@ struct Scenario {
     old: &'static [&'static str],
     /// Keys of files without a manifest.
     stray: &'static [&'static str],
-    /// What must be there at the end, besides the manifest and files of no job.
+    /// The keys that must exist at the end, besides the manifest and the files that belong to no
+    /// job.
     left: &'static [&'static str],
-    /// The uid of the coordinator that takes over: a different one means a job of the same name
-    /// that was created again.
+    /// The uid of the job whose coordinator takes over. If it differs from that of the first job,
+    /// the job was deleted and created again under the same name.
     successor: &'static str,
 }
 
@@ -194,8 +195,8 @@ const FOREIGN: [&str; 4] = [
     "out/sub/p-0.jsonl",
 ];
 
-/// Whatever a process did before it ended, no foreign file is lost, and no manifest is beside a
-/// mixture.
+/// Checks what must hold at whatever point a process ended: no foreign file is lost, and no
+/// manifest is beside files of two jobs.
 fn check(scenario: &Scenario, files: &BTreeMap<String, String>) {
     for key in FOREIGN {
         assert_eq!(files.get(key).map(String::as_str), Some("foreign"), "{key}");
@@ -247,7 +248,7 @@ async fn ends_right(world: &World, scenario: &Scenario, uid: &str) {
     let mut expected = [&FOREIGN[..], scenario.left, &["out/_SUCCESS.json"]].concat();
     expected.sort_unstable();
     assert_eq!(world.names().await, expected);
-    // A coordinator may do this again after the job's result, or before the result was recorded.
+    // A coordinator may repeat all of this, before or after the job's result is recorded.
     run(&output, shards).await.unwrap();
     assert_eq!(world.files().await, files);
 }
@@ -512,7 +513,7 @@ async fn of_two_runs_of_one_name_the_later_gets_the_folder_and_the_earlier_stops
     give_up(&earlier).await.unwrap();
     run(&later, 1).await.unwrap();
     assert_eq!(world.names().await, ["out/_SUCCESS.json", "out/p-0.jsonl"]);
-    // The same after the newer run has finished, in either mode and for every call.
+    // The error is the same after the newer run has finished, in either mode and for every call.
     let finished = superseded.replace("_STARTED", "_SUCCESS");
     let overwriting = Output {
         mode: Overwrite,
@@ -845,7 +846,7 @@ impl Rivals {
         }
     }
 
-    /// A job that was deleted this long after its last sign of life.
+    /// Makes a job that was deleted this long after its last sign of life.
     async fn deleted(&self, mode: SinkMode, silence: Duration) -> Output {
         let output = self.output("old", mode);
         touch(&output.storage).await.unwrap();
@@ -854,7 +855,8 @@ impl Rivals {
         output
     }
 
-    /// One second older than that, because the clock of a disk is coarser than that of the machine.
+    /// Makes the sign of life this old, and one second more, because the clock of a disk is coarser
+    /// than that of the machine.
     fn age(&self, silence: Duration) {
         let silence = silence + Duration::from_secs(1);
         let probe = self.folder.path().join("old/probe");
@@ -889,7 +891,7 @@ async fn the_folder_of_a_deleted_job_is_taken_over_by_a_job_that_watched_its_sil
             Some("job ns/old, uid old, whose last sign of life is 180 min old")
         )
     );
-    // If the old job comes back, it writes no further file.
+    // If the old job's coordinator starts again, it writes no further file.
     let expected = "another job has taken s3://b/out while this one ran (got s3://b/out/_STARTED.json of job ns/new, uid new)";
     for error in [
         claim(&old).await.unwrap_err(),
@@ -940,7 +942,7 @@ async fn a_folder_of_a_job_that_may_be_alive_is_never_taken_over() {
         error,
         "its last sign of life is 0 min old, and 60 min of silence are needed",
     );
-    // A sign that is older than the one seen before is a different sign.
+    // A sign with an earlier time than the sign that was seen before is a different sign.
     rivals.age(HOURS);
     let error = super::claim(&new, &mut watch).await.unwrap_err();
     assert!(error.is_transient());
@@ -1032,7 +1034,7 @@ async fn a_job_that_has_ended_keeps_no_folder_whatever_its_claim_says() {
 #[tokio::test]
 async fn a_listed_file_is_replaced_only_if_it_is_unchanged_since_the_listing() {
     let crc = |text: &str| format!("{:08x}", crc32c::crc32c(text.as_bytes()));
-    // The file as it exists, what is listed, and what happens to it.
+    // What the manifest lists for the file, and whether the job is refused because of it.
     for (listed, is_refused) in [
         (json!({"bytes": 3, "crc32c": crc("old")}), false),
         (json!({"bytes": 3, "crc32c": crc("own")}), true),
@@ -1162,7 +1164,7 @@ async fn dead_letters_of_older_runs_are_refused_or_replaced_like_output() {
             manifest["deadLetters"][0]["uri"],
             "s3://b/out/bad/d-0.jsonl"
         );
-        // The next job writes none, and removes those that the manifest lists.
+        // The next job writes no dead letters, and removes those that the manifest lists.
         run(&world.output("next", Overwrite, PATH, usize::MAX), 1)
             .await
             .unwrap();

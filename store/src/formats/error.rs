@@ -85,7 +85,7 @@ impl ReadError {
         }
     }
 
-    /// The file, if it is bad as a whole: it is not text, or its rest cannot be read.
+    /// The file, if it is bad as a whole, because it is not text or the rest of it cannot be read.
     pub fn bad_file(&self) -> Option<&str> {
         match self {
             Self::Decompress { file, .. } | Self::NotText { file, .. } => Some(file),

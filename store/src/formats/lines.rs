@@ -1,5 +1,5 @@
-//! Splits a stream of bytes into lines. A line that is in the buffer as a whole is not copied.
-//! Knows no format.
+//! Splits a stream of bytes into lines. A line that is in the buffer as a whole is not copied. Uses
+//! no format of records.
 
 use std::io::{self, Read};
 use std::ops::Range;
@@ -66,8 +66,8 @@ pub(crate) enum LineError {
 }
 
 impl<R: Read> Lines<R> {
-    /// Lines of at most `limit` bytes, without their ends and without a byte order mark before the
-    /// first one.
+    /// Returns the lines of `input`, which may have at most `limit` bytes each. They are returned
+    /// without their ends, and without a byte order mark before the first line.
     pub(crate) fn new(input: R, limit: usize) -> Self {
         Self {
             input,
@@ -88,8 +88,8 @@ impl<R: Read> Lines<R> {
         }
     }
 
-    /// The lines of a file that begin at `from` or after it and before `to`. `input` must begin at
-    /// [`start_of_part`]. The last of these lines may end after `to`.
+    /// Returns the lines of a file that begin at `from` or after it, and before `to`. `input` must
+    /// begin at [`start_of_part`]. The last of these lines may end after `to`.
     pub(crate) fn of_part(input: R, limit: usize, from: u64, to: u64) -> Self {
         let skips = from > 0;
         Self {
@@ -170,8 +170,8 @@ impl<R: Read> Lines<R> {
         }
     }
 
-    /// Skips the end of the line that begins before the part. Reads no further than the part: if no
-    /// line ends in it, none begins in it.
+    /// Skips the rest of the line that begins before the part. Reads no further than the end of the
+    /// part: if no line ends in the part, no line begins in it.
     fn skip_line(&mut self) -> io::Result<()> {
         self.skips = false;
         loop {
@@ -309,7 +309,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The limits of a job that sets none, to check that a line of this length is accepted.
+    /// The limit of a job that sets none.
     const LIMIT: usize = 64 << 20;
 
     /// Returns a few bytes at a time.
@@ -444,8 +444,8 @@ mod tests {
         found
     }
 
-    /// Line ends of both kinds, empty lines, marks inside and at the beginning, characters of two
-    /// to four bytes, a long line, and every kind of end.
+    /// Texts with both kinds of line ends, empty lines, byte order marks inside and at the
+    /// beginning, characters of two to four bytes, and a long line. They end in every possible way.
     const CUT_TEXTS: [&str; 12] = [
         "",
         "\n",

@@ -1,5 +1,5 @@
-//! Tests: every kind of object of a ledger, broken in every known way. Such an object is refused by
-//! name, and nothing is guessed. No valid object beside it is used instead.
+//! Tests that break every kind of object of a ledger in every known way. Such an object must be
+//! refused by name. No valid object may be used in place of it.
 
 use bytes::Bytes;
 use object_store::{ObjectStoreExt, PutPayload};
@@ -46,9 +46,9 @@ async fn take_over_as(storage: &JobStorage, writer: u128) -> Result<TakeOver, Le
         .await
 }
 
-/// Always the same bytes: a ledger of two coordinators, of which the second died before its
-/// snapshot. The successor reads epoch 1's newest snapshot with its two merged objects, the log
-/// after it with its seal, and the second coordinator's log.
+/// Returns a ledger of two coordinators. Its bytes are always the same. The second coordinator died
+/// before its snapshot. So the successor reads the newest snapshot of epoch 1 with its two merged
+/// objects, the log after it with its seal, and the log of the second coordinator.
 async fn ledger() -> JobStorage {
     let uid = JobUid::parse("uid").unwrap();
     let storage = JobStorage::new(Stores::in_memory(), "s3://b/jobs", uid).unwrap();
@@ -149,7 +149,7 @@ fn accidents(good: &[u8]) -> Vec<Damage> {
     ]
 }
 
-/// Objects that are valid and belong somewhere else.
+/// Objects that are valid but belong to another place, job or epoch.
 fn strangers(good: &[u8], kinds: &[&'static str]) -> Vec<Damage> {
     let with = |change: &dyn Fn(&mut Value)| with_header(good, 1, |header| change(header));
     let says = "it says that it is ";
@@ -264,7 +264,7 @@ async fn a_damaged_merged_object_is_refused_by_name_although_a_snapshot_lists_it
         let differs = "it is not the object that the snapshot names: its checksum differs";
         refused(take_over(&storage).await, name, differs, case);
         if ["another epoch's", "another place's"].contains(&case) {
-            // The snapshot determines its place.
+            // The snapshot determines where a merged object is.
             continue;
         }
         let snapshot =
@@ -320,8 +320,8 @@ async fn an_object_that_vanished_is_refused_by_name() {
         delete(&storage, name).await;
         refused(take_over(&storage).await, name, "it is missing", name);
     }
-    // Without its newest snapshot a ledger has older ones, and everything that was not merged yet
-    // still exists.
+    // If the newest snapshot is missing, an older one is used. The objects that were not merged in
+    // the older one still exist.
     let storage = ledger().await;
     delete(&storage, "epochs/1/snapshots/4").await;
     let records = take_over(&storage).await.unwrap().records;
@@ -341,8 +341,8 @@ async fn folders_that_no_coordinator_opened_are_refused_or_ignored() {
             "",
         );
     }
-    // A name that is not a number is not an epoch, and an `open` of another program only uses up
-    // the number.
+    // A folder whose name is not a number is not an epoch. If another program wrote an object
+    // `open`, only the number of that epoch is used up.
     let storage = ledger().await;
     for name in [
         "epochs/x/open",

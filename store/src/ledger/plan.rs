@@ -46,7 +46,7 @@ pub struct PlanFile {
     /// Shards of the first shuffle if its step sets none. Not set: the number that the engine
     /// implies.
     pub shuffle_shards: Option<u32>,
-    /// How many files of the first shuffle one task gathers; not set: none does.
+    /// How many files of the first shuffle one task gathers. Not set if no task gathers files.
     pub gather: Option<u32>,
     /// The files of each table.
     pub tables: TableFiles,
@@ -80,7 +80,8 @@ impl PlanFile {
     }
 }
 
-/// Read before anything else, because other versions may have other fields.
+/// The version of a stored plan. It is read before anything else, because other versions may have
+/// other fields.
 #[derive(Deserialize)]
 struct StoredVersion {
     version: u32,
@@ -367,7 +368,7 @@ mod tests {
         let text = String::from_utf8(print(&job, &graph).unwrap()).unwrap();
         assert!(text.starts_with("{\"version\":4,"), "{text}");
         assert_eq!(parse(&job, text.as_bytes()).unwrap(), graph);
-        // A release that knows no graph refuses the version before it reads anything else.
+        // A release without graphs refuses the version before it reads anything else.
         for older in [2, 3] {
             let text = text.replace("\"version\":4", &format!("\"version\":{older}"));
             let error = parse(&job, text.as_bytes()).unwrap_err();

@@ -79,8 +79,8 @@ pub(crate) struct StoredOutput {
     file: StoredFile,
     records_in: u64,
     bytes_in: u64,
-    /// Not written if no place of the task's stage passes over bad records: a release that knows
-    /// none then reads the record.
+    /// Not written if no place of the task's stage skips bad records. So a release without this
+    /// feature can read the record.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     bad: Vec<StoredBad>,
     /// Other final files. Not written if there are none.
@@ -91,7 +91,7 @@ pub(crate) struct StoredOutput {
     counters: BTreeMap<String, u64>,
 }
 
-/// What one place passed over.
+/// The bad records that one place skipped.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct StoredBad {
@@ -271,7 +271,7 @@ fn read_counters(stored: BTreeMap<String, u64>) -> Result<Vec<(CounterName, u64)
     stored.into_iter().map(read).collect()
 }
 
-/// Other final files of an attempt; a shuffle file cannot be among them.
+/// Reads the other final files of an attempt. There must be no shuffle file among them.
 fn read_more(task: TaskAttempt, stored: Vec<StoredFile>) -> Result<Vec<OutputFile>, String> {
     let read = |stored: StoredFile| {
         let file = stored.of_attempt(task)?;

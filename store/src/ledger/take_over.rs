@@ -136,7 +136,7 @@ impl OpenedEpoch {
 }
 
 async fn open_epoch(storage: &JobStorage, writer: &WriterToken) -> Result<Epoch, LedgerError> {
-    // The listing is only a starting point; the first put of `open` decides.
+    // The listing is only a starting point. The put of `open` decides which epoch this is.
     for number in newest_listed(storage).await? + 1..=MAX_EPOCHS {
         let epoch = Epoch(number);
         let location = storage

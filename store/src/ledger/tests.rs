@@ -1,5 +1,6 @@
 //! Tests of what the ledger promises: the next coordinator sees a commit, or the commit was never
-//! acknowledged. They have lost replies, errors, false answers and races.
+//! acknowledged. In the tests, replies are lost, calls fail, the store gives false answers, and
+//! coordinators race.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};

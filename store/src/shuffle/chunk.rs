@@ -12,8 +12,8 @@ use zephyr_engine::ops::Entry;
 /// small enough to hold one chunk for each merged stream.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// How many plain bytes a chunk may have. The longest chunk is one entry with a payload of the
-/// longest record, and the additional bytes of the group.
+/// How many plain bytes a chunk may have. The longest chunk is a single entry whose payload
+/// contains the longest record and the additional bytes of its group.
 pub(crate) const MAX_CHUNK_BYTES: usize = 1 << 30;
 
 /// How many bytes the header of a chunk has.

@@ -13,15 +13,15 @@ use crate::shuffle::ShuffleError;
 use crate::shuffle::run::Run;
 use crate::storage::{Cause, Location, StorageError};
 
-/// How many runs are merged at a time at least, if their entries are short: with fewer, the same
-/// data would be written many times, and these are smaller than any share of memory.
+/// How many runs with short entries are merged at a time at least. With fewer, the same data would
+/// be written many times. So many runs fit into any share of memory.
 const MIN_FAN_IN: usize = 16;
 
 /// The memory of a run with short entries while it is merged.
 const USUAL_RUN_BYTES: usize = 512 << 10;
 
-/// How many runs are merged at a time at most. With more, the reads of each become small and far
-/// apart.
+/// How many runs are merged at a time at most. With more, the disk would have to read small pieces
+/// at many places.
 const MAX_FAN_IN: usize = 256;
 
 /// How many runs there are at most. Each is an open file, and a process may have 1,024 of them.
@@ -130,7 +130,7 @@ pub(crate) struct PartitionMerge<'a> {
 
 impl<'a> PartitionMerge<'a> {
     /// Makes a merge without streams. All runs that are merged at a time take at most
-    /// `memory_bytes`, unless that is very little.
+    /// `memory_bytes` together, but at least two runs are merged at a time.
     pub(crate) fn new(merger: &'a Merger, folder: SpillFolder, memory_bytes: usize) -> Self {
         Self {
             merger,
@@ -141,8 +141,8 @@ impl<'a> PartitionMerge<'a> {
         }
     }
 
-    /// Adds streams after all earlier ones: as they are, or as one run on the local disk. After
-    /// streams that stay as they are, nothing may be added.
+    /// Adds streams after all earlier ones, either as they are or as one run on the local disk.
+    /// After streams that are added as they are, nothing may be added.
     pub(crate) fn push_group(
         &mut self,
         streams: Vec<EntryStream<'a>>,

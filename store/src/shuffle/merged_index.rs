@@ -1,11 +1,12 @@
-//! The merged index of a finished stage: for each partition, where each task's file has it. The
-//! coordinator reads the index of every file once. A reducer reads its slice of the merged index
-//! with one call, whatever the number of files. This module knows no entries.
+//! The merged index of a finished stage. It says for each partition where it is in the file of each
+//! task. The coordinator reads the index of every file once. A reducer reads its slice of the
+//! merged index with one call, whatever the number of files. This module does not read the entries
+//! of shuffle files.
 //!
-//! A slice has 48 bytes for each task of the stage, in order: the attempt's epoch and number, and
-//! the file's size, then offset, length, rows and CRC-32C of the partition. All numbers are little
-//! endian, and the two of 32 bits are the attempt's number and the CRC-32C. A slice ends with the
-//! CRC-32C of its bytes, of its object's path, and of the partition's number. Slices of
+//! A slice has 48 bytes for each task of the stage, in order: the attempt's epoch and number, the
+//! file's size, and the partition's offset, length, rows and CRC-32C. All numbers are little
+//! endian. The attempt's number and the CRC-32C have 32 bits, all others have 64. A slice ends with
+//! one CRC-32C over its bytes, its object's path, and the partition's number. Slices of
 //! neighbouring partitions share an object of limited size.
 
 use std::ops::Range;
@@ -28,15 +29,16 @@ const ENTRY_BYTES: usize = 48;
 /// How many bytes the checksum of a slice has.
 const CHECKSUM_BYTES: usize = 4;
 
-/// The most bytes of an object, if it has more than one slice. While a coordinator writes an
-/// object, it holds these bytes, and the entries in a form that is half as large again.
+/// How many bytes an object has at most, if it contains more than one slice. While a coordinator
+/// writes an object, it has these bytes in memory, and also the entries in another form, which
+/// takes one and a half times as much.
 const OBJECT_BYTES: u64 = 16 << 20;
 
-/// How many files are asked for their index at a time.
+/// How many files' indexes are read at the same time.
 const READS_AT_ONCE: usize = 64;
 
-/// The number of rows of an entry that could not be read. The reducer then reads it from the file
-/// itself, and reports the file as lost if that fails.
+/// The number of rows that marks an entry that could not be read. The reducer then reads the index
+/// of the file itself. If that fails, it reports the file as lost.
 const UNREADABLE: u64 = u64::MAX;
 
 /// One task's part of a partition.
@@ -46,11 +48,11 @@ pub struct Slice {
     pub(crate) producer: TaskAttempt,
     /// The size of the file.
     pub(crate) file_bytes: u64,
-    /// The position of the partition; `None` if the file's own index has to be asked.
+    /// The position of the partition. `None` if the file's own index has to be read for it.
     pub(crate) entry: Option<IndexEntry>,
 }
 
-/// Which merged index, and its dimensions, which follow from the plan.
+/// The stage of a merged index, and the size of the index, which follows from the plan.
 #[derive(Clone, Copy, Debug)]
 pub struct IndexShape {
     /// The stage that wrote the files.
@@ -66,7 +68,7 @@ impl IndexShape {
         u64::from(self.tasks) * ENTRY_BYTES as u64 + CHECKSUM_BYTES as u64
     }
 
-    /// How many slices an object has, but for the last one.
+    /// How many slices each object has. The last object may have fewer.
     fn slices_of_an_object(self) -> u32 {
         u32::try_from((OBJECT_BYTES / self.slice_bytes()).max(1)).unwrap_or(u32::MAX)
     }
@@ -82,9 +84,9 @@ impl IndexShape {
     }
 }
 
-/// Writes the merged index, and then the list of the outputs, which is recorded. Returns the path
-/// of the list. A program that does not know merged indexes reads the list, and so does a reducer
-/// if the merged index cannot be read.
+/// Writes the merged index, and then the list of the outputs. Returns the path of the list, which
+/// the caller records in the ledger. An older release reads only the list. A reducer reads it if
+/// the merged index cannot be read.
 pub async fn publish_index(
     storage: &JobStorage,
     epoch: Epoch,
@@ -108,9 +110,9 @@ pub async fn publish_index(
     publish_stage(storage, epoch, shape.stage, version, outputs).await
 }
 
-/// Where the files of a stage have a partition, without the files that have no entries for it.
-/// `list` is the path of the list of its outputs. If there is no merged index, or if it can never
-/// be read, the files' own indexes have to be asked.
+/// Returns where a partition is in the files of a stage. Files without entries of that partition
+/// are left out. `list` is the path of the list of the stage's outputs. If there is no merged
+/// index, or if it can never be read, the slices say that the files' own indexes have to be read.
 pub async fn load_slices(
     storage: &JobStorage,
     list: &str,
@@ -133,8 +135,8 @@ pub async fn load_slices(
     Ok(written.map(open).collect())
 }
 
-/// Reads the slice of a partition, without the tasks that have no entries for it. A damaged slice
-/// is read once more, because the damage may have happened in transit.
+/// Reads the slice of a partition. Tasks without entries of that partition are left out. A damaged
+/// slice is read once more, because the damage may have happened in transit.
 pub(crate) async fn load_slice(
     storage: &JobStorage,
     path: &str,
@@ -169,9 +171,9 @@ pub(crate) async fn load_slice(
     }
 }
 
-/// The entries of all files for these partitions. If single files cannot be read, their entries
-/// stay open, and the reducers find out what is wrong with these files. If the store does not
-/// answer, that is an error.
+/// Reads the index entries of all files for these partitions. If some files cannot be read, their
+/// entries are marked as unreadable, and the reducers find out what is wrong with these files. If
+/// the store does not answer at all, this is an error.
 async fn read_columns(
     storage: &JobStorage,
     shape: IndexShape,
@@ -212,7 +214,7 @@ async fn is_file_alone(storage: &JobStorage, producer: TaskAttempt) -> Result<bo
     Ok(asked.await)
 }
 
-/// The entries of a file for these partitions. Reads once more what is damaged.
+/// Reads the index entries of a file for these partitions. Damaged entries are read once more.
 async fn entries(
     storage: &JobStorage,
     shape: IndexShape,
@@ -257,7 +259,7 @@ async fn entries(
     read().await
 }
 
-/// The slices of these partitions; a column has a task's entries for them.
+/// Encodes the slices of these partitions. Each column has one task's entries for them.
 fn encode(path: &str, partitions: &Range<u32>, columns: &[Vec<Slice>]) -> Vec<u8> {
     let slice_bytes = columns.len() * ENTRY_BYTES + CHECKSUM_BYTES;
     let mut bytes = Vec::with_capacity(partitions.len() * slice_bytes);
@@ -287,7 +289,7 @@ fn encode(path: &str, partitions: &Range<u32>, columns: &[Vec<Slice>]) -> Vec<u8
     bytes
 }
 
-/// The entries of a slice that have rows. The error says what is wrong with the slice.
+/// Decodes a slice. Entries without rows are left out. The error says what is wrong with the slice.
 fn decode(
     path: &str,
     stage: StageId,

@@ -1,5 +1,5 @@
-//! The list of a finished stage's outputs, an object with one line for each task. A reducer finds
-//! its input with it. The object is small and is read as a whole.
+//! The list of a finished stage's outputs. It is an object with one line for each task, from which
+//! a reducer learns where its input is. The object is small and is read as a whole.
 //!
 //! The first line is `zephyr-outputs 1 <crc32c of the rest>`. Each other line is a JSON object.
 
@@ -13,7 +13,7 @@ use crate::shuffle::index::shuffle_path;
 use crate::storage::{Cause, JobStorage, Location, StorageError, fetch, persist};
 
 const HEAD: &str = "zephyr-outputs 1 ";
-/// How many bytes the pieces have in which a list is written.
+/// The size of the pieces in which a list is written.
 const BLOCK_BYTES: usize = 256 << 10;
 
 /// The outputs of a stage in shard order.

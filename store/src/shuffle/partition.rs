@@ -1,6 +1,6 @@
 //! Reads entries of one attempt's shuffle file by ranges, checks them, and returns them as a
-//! stream: those of one partition for a reducer, or those of the whole file for a task that gathers
-//! files. The next range is requested while the entries of the last one are used.
+//! stream. A reducer reads one partition of the file, and a task that gathers files reads the whole
+//! file. The next range is requested while the entries of the last one are used.
 //!
 //! Every chunk is checked before its entries are returned. If a check fails, the chunk is read once
 //! more. If the check fails again, the output counts as lost.
@@ -38,12 +38,12 @@ pub(crate) struct Reading {
     pub(crate) counted: ReadCounter,
 }
 
-/// What is read of a file.
+/// The part of a file that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     /// One partition.
     Partition(u32, Slice),
-    /// Everything: the file's rows and CRC-32C, as the ledger has them.
+    /// The whole file, with its rows and CRC-32C as in the ledger.
     Whole {
         producer: TaskAttempt,
         file_bytes: u64,
@@ -77,7 +77,7 @@ impl Part {
         }
     }
 
-    /// How many bytes are read, at most.
+    /// How many bytes are read at most.
     pub(crate) fn bytes(&self) -> u64 {
         match self {
             Self::Partition(_, slice) => {
@@ -96,11 +96,11 @@ pub(crate) struct PartitionStream {
     location: Location,
     /// The chunks to be read.
     span: IndexEntry,
-    /// The file's index, if it belongs to the checksum.
+    /// The size of the file's index, if the checksum covers the index too. Otherwise 0.
     tail_bytes: u64,
     /// The bytes that were read and not used yet.
     buffer: Bytes,
-    /// The end of the range that was read last.
+    /// The end of the last range that was read.
     asked: u64,
     /// The range after it, if it was requested already.
     ahead: Option<Ahead>,
@@ -147,7 +147,7 @@ impl PartitionStream {
         Ok(stream)
     }
 
-    /// Finds out where the chunks are.
+    /// Sets `span`, for which the file's own index may have to be read.
     async fn find_span(&mut self) -> Result<(), ShuffleError> {
         let (size, partitions) = (self.part.file_bytes(), self.reading.partitions);
         let too_small = "the file is smaller than its index";
@@ -191,8 +191,8 @@ impl PartitionStream {
         self.span.rows == 0 && self.span.length == 0
     }
 
-    /// How many bytes of memory the stream holds while it is merged: the bytes that were read, the
-    /// range after them, its first chunk, and a copy of an entry, which may be as long as the
+    /// How many bytes of memory the stream takes while it is merged: the bytes that were read, the
+    /// range after them, its first chunk, and a copy of an entry. The copy may be as long as the
     /// chunk.
     pub(crate) fn held_bytes(&self) -> u64 {
         let rest = self.end() - self.asked;

@@ -1,7 +1,8 @@
-//! The reader's side of a shuffle: turns parts of many files into a few sorted streams, within the
-//! memory of a task. Small parts are merged in memory, all at once. Otherwise the files are read in
-//! groups, and each group is merged into a run on the local disk while the next group is opened.
-//! How large the entries are is known only after a group was opened, so it may become several runs.
+//! The reader's side of a shuffle. It turns parts of many files into a few sorted streams, within
+//! the memory of a task. If all parts together are small, they are merged in memory at once.
+//! Otherwise the files are read in groups, and each group is merged into a run on the local disk
+//! while the next group is opened. The size of entries is known only after a group was opened. If
+//! the entries are large, a group becomes several runs.
 
 use std::ops::Range;
 
@@ -18,15 +19,15 @@ use crate::shuffle::merged_index::Slice;
 use crate::shuffle::partition::{Part, PartitionStream, Reading, USUAL_CHUNK_BYTES};
 use crate::storage::{JobStorage, ReadCounter};
 
-/// How many bytes are requested at least. For fewer bytes, the call costs more than the data.
+/// The least size of a range. With smaller ranges, the calls would cost more than the data.
 const MIN_RANGE_BYTES: u64 = 64 << 10;
 
-/// How many bytes are requested at most. So a reader makes one call for each part of up to this
-/// size, if it has the memory.
+/// The greatest size of a range. If a reader has enough memory, it reads each part of up to this
+/// size with one call.
 const MAX_RANGE_BYTES: u64 = 1 << 20;
 
-/// How many streams are merged at least, however little memory there is: with fewer, the same data
-/// would be written to the local disk many times.
+/// How many streams are merged at a time at least, however little memory there is. With fewer, the
+/// same data would be written to the local disk many times.
 const MIN_FAN_IN: u64 = 16;
 
 /// How many files are opened at a time.
@@ -129,17 +130,17 @@ async fn open_all(
         .await
 }
 
-/// How the parts are read.
+/// The size of the ranges, and which parts are read together.
 #[derive(Debug, PartialEq, Eq)]
 struct Grouping {
     /// How many bytes are requested at a time.
     range_bytes: u64,
-    /// The parts that are open at the same time: all of them, or neighbours.
+    /// The groups of neighbouring parts. The parts of a group are open at the same time.
     groups: Vec<Range<usize>>,
 }
 
-/// Groups parts of these sizes, so that the streams of a group fit into the memory. If there are
-/// several groups, two of them are in memory at a time.
+/// Divides parts of these sizes into groups, so that the streams of a group fit into the memory. If
+/// there are several groups, two of them are in memory at a time, so each may take half.
 fn group(memory_bytes: u64, sizes: &[u64]) -> Grouping {
     let all = sizes.iter().map(|size| held_bytes(*size, MAX_RANGE_BYTES));
     if all.fold(0, u64::saturating_add) <= memory_bytes {
@@ -160,7 +161,8 @@ fn group(memory_bytes: u64, sizes: &[u64]) -> Grouping {
     }
 }
 
-/// Neighbours that together hold at most this much memory, but at least this number of them.
+/// Divides neighbours into groups that hold at most `memory_bytes` each. A group has at least
+/// `least` members, even if they hold more.
 fn within(memory_bytes: u64, held: &[u64], least: u64) -> Vec<Range<usize>> {
     let (mut groups, mut start, mut sum) = (Vec::new(), 0, 0_u64);
     for (number, more) in held.iter().enumerate() {
@@ -175,7 +177,8 @@ fn within(memory_bytes: u64, held: &[u64], least: u64) -> Vec<Range<usize>> {
     groups
 }
 
-/// How many bytes a stream over this many bytes holds: a range, the one after it, and a chunk.
+/// How many bytes of memory a stream over a part of this size holds: a range, the range after it,
+/// and a chunk.
 fn held_bytes(size: u64, range_bytes: u64) -> u64 {
     size.min(2 * range_bytes) + USUAL_CHUNK_BYTES
 }

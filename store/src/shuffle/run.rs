@@ -54,8 +54,9 @@ impl Run {
         })
     }
 
-    /// How many bytes of memory the run takes while it is merged, at most: a read buffer, a chunk
-    /// before and after decompression, and a copy of an entry, which may be as long as the chunk.
+    /// How many bytes of memory the run takes at most while it is merged: a read buffer, a chunk
+    /// before and after decompression, and a copy of an entry. The copy may be as long as the
+    /// chunk.
     pub(crate) fn merged_bytes(&self) -> usize {
         READ_BUFFER_BYTES + 3 * self.largest_chunk
     }

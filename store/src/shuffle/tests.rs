@@ -437,7 +437,8 @@ fn fault_8309_data_damaged_in_transit_is_read_once_more() {
     let records = [(1, 1), (2, 2), (5, 3)];
     let good = job(tricky(&inner, damaging(None)));
     let file = bench.write(&good, 0, &records, usize::MAX);
-    // For each partition: the file's index, the merged index (written and read), and the data.
+    // There are four calls for each partition. They read the file's index, write the merged index,
+    // read it, and read the data.
     for call in 0..4 * PARTITIONS as usize {
         let once = job(tricky(&inner, damaging(Some(call))));
         let read = bench
@@ -540,7 +541,8 @@ fn a_reducer_asks_for_one_slice_and_its_ranges_and_each_index_is_read_once() {
     let bench = Bench::new();
     let (tricks, counts) = counting();
     let storage = job(tricky(&Arc::new(InMemory::new()), tricks));
-    // The even mappers have no record of partition of key 1, and one mapper has none at all.
+    // The even mappers have no record of the partition of key 1, and one mapper has no record at
+    // all.
     let mappers: Vec<Vec<(u32, u32)>> = (0..MAPPERS)
         .map(|shard| match shard {
             0 => vec![],
@@ -566,7 +568,7 @@ fn a_reducer_asks_for_one_slice_and_its_ranges_and_each_index_is_read_once() {
     assert_eq!(count(2), 25 * 3 + 24, "only ranges with entries are read");
 }
 
-/// Every read of an object whose name contains this text has this fate.
+/// Returns tricks by which each read of an object whose name contains this text ends in this way.
 fn reads_of(text: &'static str, fate: fn() -> Trick) -> Tricks {
     Arc::new(move |call, path| {
         let is_meant = call == "get" && path.as_ref().contains(text);
@@ -624,7 +626,7 @@ fn a_reducer_without_a_merged_index_asks_the_files_as_in_release_0_1_0() {
     let mut read: Vec<String> = read.collect();
     read.sort();
     assert_eq!(read, expected(&mappers));
-    // And a program of that release reads what is published now.
+    // A program of that release can also read what is published now.
     let list = bench.publish(&storage, &outputs);
     let loaded = bench.runtime.block_on(load_stage(&storage, &list));
     assert_eq!(loaded.unwrap(), outputs);

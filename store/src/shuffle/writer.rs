@@ -39,7 +39,8 @@ impl<'p> ShuffleWriter<'p> {
         }
     }
 
-    /// Adds a record, after all earlier ones; returns it if the step passes over it.
+    /// Adds a record, after all earlier ones. Returns the record if the step skips it as a bad
+    /// record.
     pub fn push(&mut self, record: Record) -> Result<Option<Rejected>, ShuffleError> {
         let rejected = self.combiner.push(record)?;
         if self.combiner.memory_bytes() > self.memory_bytes {
@@ -86,8 +87,8 @@ impl<'p> ShuffleWriter<'p> {
     }
 }
 
-/// Writes the shuffle file of an attempt that gathers files: these entries, which are sorted. If
-/// there are none, no file is written, and no reducer looks for one.
+/// Writes the shuffle file of an attempt that gathers files. `entries` must be sorted. If there are
+/// none, no file is written, and no reducer looks for one.
 pub fn write_entries(
     runtime: &Handle,
     storage: &JobStorage,

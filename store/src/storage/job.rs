@@ -1,5 +1,5 @@
-//! The folder of a job's own objects, `{storage.uri}/{job uid}/`. This module reads and writes
-//! nothing.
+//! Knows the address of a job's own objects: the folder `{storage.uri}/{job uid}/`. This module
+//! reads and writes nothing.
 
 use zephyr_engine::id::JobUid;
 

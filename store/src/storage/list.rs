@@ -1,4 +1,5 @@
-//! The files that a job reads: expands globs to a sorted list with sizes and etags. Reads no file.
+//! Lists the files that a job reads: expands patterns to a sorted list with sizes and etags. Reads
+//! no file.
 
 use std::ops::ControlFlow;
 
@@ -14,7 +15,7 @@ use crate::storage::{
     Cause, Location, LocationError, Scheme, StorageError, Stores, local, persist,
 };
 
-/// The most files that a job reads: each file is a shard, and the plan is stored in one object.
+/// How many files a job reads at most. Each file is a shard, and the plan is stored in one object.
 pub const MAX_INPUT_FILES: usize = 100_000;
 
 /// A file to be read, as it was when the job was planned.
@@ -29,8 +30,8 @@ pub struct InputFile {
 }
 
 impl InputFile {
-    /// Whether every read can be bound to the version that was listed. Of another file two readers
-    /// may see two versions, each of them a whole one.
+    /// Whether every read can be bound to the version that was listed. If not, two readers of the
+    /// file may read two versions, but each of them reads one whole version.
     pub fn is_pinned(&self) -> bool {
         let is_strong = |tag: &String| !tag.is_empty() && !is_weak(tag);
         self.etag.as_ref().is_some_and(is_strong)
@@ -104,7 +105,7 @@ pub enum ListError {
         /// The pattern that exceeded the limit.
         pattern: String,
     },
-    /// Nothing says which format files have.
+    /// The format of some files is not known.
     #[error("{0}")]
     UnknownFormats(String),
     /// The store did not answer.
@@ -174,7 +175,8 @@ pub async fn list_files(
     Ok(files)
 }
 
-/// The files of one path of the job: the one that it names, or those that match.
+/// Returns the files of one path of the job. A path without wildcards names one file; any other
+/// path is a pattern.
 async fn files_of(stores: &Stores, field: &str, path: &str) -> Result<Vec<InputFile>, ListError> {
     let location = Location::parse_local(path).map_err(|source| ListError::ParseAddress {
         field: field.to_owned(),
@@ -271,7 +273,7 @@ async fn head(stores: &Stores, location: &Location) -> Result<Option<InputFile>,
     }
 }
 
-/// The entry of a listing for exactly this key. A missing bucket is an error.
+/// Returns the entry for exactly this key in a listing. A missing bucket is an error.
 async fn listed_at(stores: &Stores, location: &Location) -> Result<Option<Entry>, StorageError> {
     let key = location.path().as_ref();
     let mut found = None;
@@ -541,7 +543,8 @@ mod tests {
         );
     }
 
-    /// The result of listing `s3://b` with one page of these keys, each with this number of bytes.
+    /// Returns the result of listing `s3://b`, if its only page has these keys, each with this
+    /// number of bytes.
     async fn of_keys(pattern: &str, keys: &[(&[u8], u64)]) -> Result<Vec<String>, String> {
         let entries: Vec<_> = keys.iter().map(|(key, size)| entry(key, *size)).collect();
         let (stores, _) = listing(vec![page(&entries, None)]);

@@ -1,7 +1,7 @@
 //! Reads objects by ranges, with the etag from the listing, a little ahead of the consumer.
 //!
-//! Each range is a separate call with finite timeouts; after a failure reading continues at the
-//! same offset. Knows no format.
+//! Each range is a separate call with finite timeouts. After a failure, reading continues at the
+//! same offset. This module uses no file format.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -19,8 +19,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::storage::ranges::WrongRange;
 use crate::storage::{Cause, InputFile, Location, StorageError, Stores, persist};
 
-/// Size of one range request: large enough to hide its latency, small enough that a failure costs
-/// little.
+/// The size of one range. It is large enough that the latency of the request matters little, and
+/// small enough that a failure costs little.
 const RANGE_BYTES: u64 = 8 << 20;
 
 /// How many ranges of each open object are in flight or wait for the consumer, in addition to the
@@ -79,8 +79,8 @@ impl ObjectReader {
         Self::open_part(runtime, stores, file, location, 0..file.size, counted)
     }
 
-    /// As [`ObjectReader::open`], from the beginning of `part` on. The reader yields all bytes up
-    /// to the end of the file, but reads only those of the part ahead of the consumer. It requests
+    /// Like [`ObjectReader::open`], but begins at the beginning of `part`. The reader can return
+    /// all bytes up to the end of the file. But it reads ahead only within the part, and requests
     /// little more than the part unless the consumer continues to read.
     pub fn open_part(
         runtime: &Handle,
@@ -150,7 +150,7 @@ impl ObjectReader {
         self.asked.push_back(AskedRange { answer, task });
     }
 
-    /// The next range; nothing after the last.
+    /// Returns the next range. `None` after the last one.
     fn next_range(&mut self) -> Result<Option<Bytes>, StorageError> {
         if self.asked.is_empty() && !self.has_failed && self.asked_to < self.known.size {
             self.ask_behind();
@@ -206,7 +206,7 @@ struct Known {
     first: OnceLock<Version>,
 }
 
-/// What an answer says about the version of its object, besides the size.
+/// What an answer reports about the version of its object, besides the size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Version {
     etag: Option<String>,
@@ -222,13 +222,14 @@ impl Known {
         }
     }
 
-    /// Whether an answer is of the listed object. The condition of the request is not enough,
+    /// Whether an answer belongs to the listed object. The condition of the request is not enough,
     /// because some stores and proxies ignore it.
     ///
-    /// The size is always compared. If both tags are strong, they decide the rest: they are equal
-    /// exactly if the bytes are equal. Equal weak tags do not show this, and some stores have no
-    /// tags. Even then two tags must not differ, and all answers to one reader must have the same
-    /// tag and the same time of last modification. So at least all answers are of one version.
+    /// The size is always compared. If both tags are strong, they decide, because strong tags are
+    /// equal exactly if the bytes are equal. Equal weak tags do not show this, and some stores have
+    /// no tags. In these cases, the tags must not differ, and all answers to one reader must have
+    /// the same tag and the same time of last modification. So all answers belong at least to one
+    /// version.
     fn is_in(&self, meta: &ObjectMeta) -> bool {
         if meta.size != self.size {
             return false;
@@ -369,12 +370,12 @@ pub async fn fetch_range(
     get(stores, location, &Known::new(size, None), range).await
 }
 
-/// The size of an object; nothing if there is none.
+/// Returns the size of an object. `None` if there is no object.
 pub async fn size_of(stores: &Stores, location: &Location) -> Result<Option<u64>, StorageError> {
     Ok(meta_of(stores, location).await?.map(|meta| meta.size))
 }
 
-/// The metadata of an object; nothing if there is none.
+/// Returns the metadata of an object. `None` if there is no object.
 pub(crate) async fn meta_of(
     stores: &Stores,
     location: &Location,

@@ -115,7 +115,7 @@ async fn a_file_that_is_not_the_listed_one_is_refused() {
     );
 }
 
-/// A request that behaves like those of real clients: it has a minute in total from its first poll,
+/// A request that behaves like those of real clients. It has a minute in total from its first poll,
 /// and must be polled from time to time.
 async fn request_with_a_timer() -> object_store::Result<()> {
     let late = tokio::time::Instant::now() + Duration::from_mins(1);
@@ -132,7 +132,7 @@ async fn request_with_a_timer() -> object_store::Result<()> {
     Ok(())
 }
 
-/// Reads all, taking this long for each megabyte.
+/// Reads everything. `pause` is called for each megabyte and may take long.
 fn read_slowly(reader: &mut ObjectReader, mut pause: impl FnMut()) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     loop {
@@ -237,7 +237,7 @@ async fn a_slow_reader_outlasts_every_timer_of_a_real_connection() {
     std::thread::spawn(move || {
         let counted: ReadCounter = Arc::new(|_| ());
         let mut reader = ObjectReader::open(&runtime, &stores, &file, &location, counted);
-        // The load itself: twice as slow as all timers together, at two places.
+        // The consumer is twice as slow as all timers together allow, at two places.
         let mut megabytes = 0;
         let pause = || {
             megabytes += 1;
@@ -368,7 +368,7 @@ async fn an_object_that_became_shorter_has_changed_whatever_its_name() {
             }
         }
     }
-    // This error is not that the object changed.
+    // These errors do not mean that the object changed.
     for status in [400, 405, 503] {
         let body = "<Error><Code>Unheard</Code><Message>range 416</Message></Error>";
         let server = FakeHttp::start(move |request| match request.method.as_str() {
@@ -498,8 +498,8 @@ async fn a_store_that_sends_whole_objects_for_ranges_is_read_up_to_a_limit() {
         let reply = Reply::new(200, body.clone())
             .with("etag", "\"a\"")
             .with("last-modified", MODIFIED);
-        // This is only for the last check: an object of 70 MiB is too large, and the server need
-        // not send it to show that.
+        // This is only for the last check, with an object of 70 MiB. It is too large, and the
+        // server need not send it to show that.
         if request.method == "HEAD" {
             reply.with("content-length", (70 << 20).to_string())
         } else {

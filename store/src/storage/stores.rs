@@ -26,7 +26,7 @@ use crate::storage::pages::{ListPages, WholeListing};
 use crate::storage::tap::{TapConnector, TappedStore};
 use crate::storage::{Cause, Location, Scheme, StorageError};
 
-/// How long the parts of one call may take, and how often the client itself repeats the call.
+/// The timeouts of one call, and how often the client itself repeats the call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Times {
     /// How long a connection may take. A store in the same cluster or cloud answers the handshake
