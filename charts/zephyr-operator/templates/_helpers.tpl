@@ -20,7 +20,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- .Values.signingKeySecret | default (printf "%s-signing-key" (include "zephyr-operator.name" .)) -}}
 {{- end -}}
 
-{{- /* The label of the provider's preemptible nodes; nothing for none. The same as in crds/src/preemptible.rs, by test. */ -}}
+{{- /* The label of the provider's preemptible nodes; empty if the provider is none. A test compares these labels with crds/src/preemptible.rs. */ -}}
 {{- define "zephyr-operator.spotLabel" -}}
 {{- $labels := dict
   "gke" (dict "key" "cloud.google.com/gke-spot" "value" "true")
