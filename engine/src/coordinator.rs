@@ -1,4 +1,4 @@
-//! The coordinator as a state machine: `step(&mut State, Event, now) -> Vec<Effect>`.
+//! Implements the coordinator as a state machine: `step(&mut State, Event, now) -> Vec<Effect>`.
 //!
 //! All its decisions follow from its arguments. It uses no clock, no randomness and no I/O. The
 //! shell around it is in the worker's crate. The shell makes a `State` from the plan and the

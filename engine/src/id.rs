@@ -1,7 +1,7 @@
-//! Identities: newtypes, from which every state key, path and message is made.
+//! Defines the types of all identities. State keys, paths and messages are made from them.
 //!
-//! A state key is always `job uid / epoch / stage / shard / attempt / name`. Nothing here reads a
-//! clock or generates an identity: the caller provides time, random incarnations and epochs.
+//! A state key is always `job uid / epoch / stage / shard / attempt / name`. This module reads no
+//! clock and generates no identity: the caller provides times, random incarnations and epochs.
 
 use std::fmt;
 

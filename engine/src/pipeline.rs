@@ -1,4 +1,4 @@
-//! The pipeline as engine types: source, steps, sink.
+//! Defines the pipeline as types of the engine: source, steps and sink.
 //!
 //! The worker's crate makes these types from a validated manifest. Expressions are still texts
 //! here; `plan::check_expressions` compiles them. This module reads no file, and uses no type of

@@ -1,5 +1,5 @@
-//! Random numbers. They come from the system, or in a simulation from a seed. They must not be used
-//! for secrets.
+//! Makes random numbers. They come from the system, or in a simulation from a seed. They must not
+//! be used for secrets.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

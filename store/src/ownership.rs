@@ -1,6 +1,6 @@
 //! Checks that a reported file is at the location to which its attempt has to write. So no report
 //! can make the coordinator complete, rename or read another object. Only this module decides this.
-//! The code that reads messages, the ledger and the coordinator call it. Pure.
+//! It is called when messages are read, when the ledger is read, and by the coordinator. Pure.
 
 use zephyr_engine::coordinator::record::{FilePlace, FinalPlace, OutputFile, TaskOutput};
 use zephyr_engine::id::{StageId, TaskAttempt};

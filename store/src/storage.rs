@@ -1,8 +1,8 @@
-//! Object storage and local files, behind one kind of addresses. Every call has finite timeouts and
-//! is retried with jitter, and its errors are sentences.
+//! Object storage and local files, which have one common form of addresses. Every call has finite
+//! timeouts and is retried with jitter, and its errors are sentences.
 //!
-//! This module knows nothing about tasks, ledgers or formats. It says whether a failure may pass by
-//! itself, but not whose fault the failure is.
+//! This module knows nothing about tasks, ledgers or formats. It decides whether a failure may
+//! disappear by itself, but not whose fault the failure is.
 
 mod answer;
 #[cfg(test)]

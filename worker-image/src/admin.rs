@@ -1,4 +1,5 @@
-//! `/healthz`, `/readyz` and `/metrics` of both roles. Read only; they reveal no secret.
+//! Serves `/healthz`, `/readyz` and `/metrics` of both roles. Changes nothing and reveals no
+//! secret.
 
 use std::future::Future;
 use std::sync::Arc;

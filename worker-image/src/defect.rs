@@ -1,7 +1,7 @@
-//! Mistakes that tests can turn on, to show that the simulation finds each of them. In the built
-//! program they cannot be turned on: outside of tests `is` is always false. The client of the
-//! simulated store makes the mistakes of the ledger and of reads; the engine makes those of the
-//! state machine.
+//! Defines mistakes that tests can turn on, to show that the simulation finds each of them. They
+//! cannot be turned on in a built program, because outside of tests `is` always returns false. The
+//! client of the simulated store makes the mistakes of the ledger and of reads; the engine makes
+//! those of the state machine.
 
 /// One mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

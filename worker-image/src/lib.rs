@@ -1,4 +1,4 @@
-//! The I/O shell around the engine: coordinator and workers of a job, and their communication.
+//! Implements the I/O around the engine: coordinator and workers of a job, and their communication.
 //!
 //! The engine makes all decisions about a run; this crate collects facts and executes effects.
 //! Contains no Kubernetes client.

@@ -1,5 +1,5 @@
-//! `zephyr-worker coordinator|worker|install`: arguments, signals, exit codes. Contains no logic of
-//! either role.
+//! The program `zephyr-worker coordinator|worker|install`. Handles arguments, signals and exit
+//! codes, and contains no logic of either role.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

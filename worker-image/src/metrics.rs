@@ -1,4 +1,4 @@
-//! The metrics of both roles under `/metrics`. Counts nothing itself.
+//! Defines the metrics that both roles serve under `/metrics`. Other modules change the numbers.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;

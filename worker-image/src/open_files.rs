@@ -1,4 +1,4 @@
-//! The limit of open files and connections of this process. Opens none.
+//! Raises the limit of open files and connections of this process. Opens none.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

@@ -1,12 +1,12 @@
-//! Whole runs from a seed, on a simulated clock. The coordinator, ledger, supervisors, sessions and
-//! tasks are the real ones. The simulated store is slow, fails, gives false answers and damages
-//! data, and the simulated network breaks. Coordinators are killed, pause and are replaced while
-//! alive; workers die, drain and stall. Whatever happens, nothing wrong is written or sent; and
-//! after the last fault the job ends in time, exactly right.
+//! Simulates whole runs from a seed, on a simulated clock. The coordinator, ledger, supervisors,
+//! sessions and tasks are the real ones. The simulated store is slow, fails, gives false answers
+//! and damages data, and the simulated network breaks. Coordinators are killed, pause and are
+//! replaced while alive; workers die, drain and stall. Whatever happens, nothing wrong may be
+//! written or sent. After the last fault, the job must end in time and with the exact output.
 //!
-//! `make simulate SEED=17` runs one seed, `make soak` thousands. It is in this crate because it
-//! uses private items; it is not compiled into a program. The engine simulates the state machine
-//! alone.
+//! `make simulate SEED=17` runs one seed, `make soak` thousands. The simulation is in this crate
+//! because it uses private items. It is not compiled into any program. A simulation in the engine
+//! runs the state machine alone.
 
 mod checks;
 mod client;

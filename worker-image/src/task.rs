@@ -1,7 +1,8 @@
-//! One attempt of one task, from its input to its output, inside the child process that runs tasks.
+//! Runs one attempt of one task, from its input to its output, inside the child process that runs
+//! tasks.
 //!
-//! Knows no session and no coordinator: it gets an assignment and returns its output or the error.
-//! Prints nothing, because the process's standard output belongs to its supervisor.
+//! This module uses no session and no coordinator: it gets an assignment, and returns the output or
+//! the error. Prints nothing, because the process's standard output belongs to its supervisor.
 
 mod bad;
 mod context;

@@ -1,5 +1,5 @@
-//! The destination of log lines: JSON on stderr in pods, plain text in child processes. Writes no
-//! line itself.
+//! Sets where and how log lines are written: as JSON on stderr in pods, as plain text in child
+//! processes. Writes no line itself.
 
 use tracing_subscriber::EnvFilter;
 

@@ -1,5 +1,5 @@
-//! gRPC: authorization, sizes of messages, and detection of dead peers. Does not know the meaning
-//! of messages.
+//! Implements what all gRPC connections need: authorization, limits for messages, and detection of
+//! dead peers. Does not use the contents of messages.
 
 mod arrival;
 pub mod client;

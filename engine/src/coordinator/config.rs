@@ -1,4 +1,4 @@
-//! The settings of a coordinator, and its limits, each with the reason. Reads nothing.
+//! Defines the settings of a coordinator, and its limits, each with its reason. Reads nothing.
 
 /// The settings of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,5 +1,5 @@
-//! Mistakes that tests can turn on, to show that random runs find each of them. In the built
-//! program they cannot be turned on: outside of tests `is` is always false.
+//! Defines mistakes that tests can turn on, to show that random runs find each of them. They cannot
+//! be turned on in a built program, because outside of tests `is` always returns false.
 
 use crate::coordinator::session::Claim;
 

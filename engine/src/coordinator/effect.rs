@@ -1,5 +1,5 @@
-//! All actions that a coordinator can request. The shell executes effects in the given order and
-//! answers with events; it makes no decisions.
+//! Defines all actions that a coordinator can request. The shell executes effects in the given
+//! order and answers with events; it makes no decisions.
 
 use std::fmt;
 

@@ -1,6 +1,6 @@
-//! All events that can reach a coordinator. The shell creates them from messages, broken streams,
-//! finished writes and the passing of time, in the order in which it receives these. No event
-//! carries a time: `step` gets the time as an argument.
+//! Defines all events that can reach a coordinator. The shell creates them from messages, broken
+//! streams, finished writes and the passing of time, in the order in which it receives these. No
+//! event carries a time: `step` gets the time as an argument.
 
 use std::fmt;
 

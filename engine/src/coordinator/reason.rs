@@ -1,5 +1,5 @@
-//! Why a job failed, as one word. An unknown word in a ledger of another release is kept unchanged.
-//! Decides nothing.
+//! Defines the word that says why a job failed. A word in a ledger of another release that is
+//! unknown here is kept unchanged. Decides nothing.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! The records of the ledger as engine types. `zephyr-store` encodes them.
+//! Defines the records of the ledger as types of the engine. `zephyr-store` encodes them.
 //!
 //! Replaying the records of all epochs in order gives the state from which a coordinator resumes.
 //! Only facts are recorded, never intentions: the dispatch of a task is not recorded.

@@ -1,5 +1,5 @@
-//! The state of a coordinator. Only this file changes the state of a task, together with the counts
-//! and queues that depend on it. Other modules decide when.
+//! Defines the state of a coordinator. Only this file changes the state of a task, together with
+//! the counts and queues that depend on it. Other modules decide when.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;

@@ -1,4 +1,4 @@
-//! Scenarios of whole runs, with the invariants checked after every step.
+//! Tests scenarios of whole runs. The invariants are checked after every step.
 
 mod bad_records;
 mod budgets;

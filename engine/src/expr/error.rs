@@ -1,4 +1,4 @@
-//! Errors of expressions, in words for the person who wrote them.
+//! Defines the errors of expressions, in words for the person who wrote the expression.
 
 use zephyr_jq::json::JsonError;
 

@@ -1,4 +1,4 @@
-//! The results, the texts and the errors of expressions.
+//! Tests the results of expressions, the texts in which they are written, and the errors.
 
 use std::borrow::Cow;
 

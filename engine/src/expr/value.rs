@@ -1,4 +1,4 @@
-//! Results of expressions, and their conversion to records, keys and numbers.
+//! Defines the results of expressions, and converts them to records, keys and numbers.
 
 use std::borrow::Cow;
 

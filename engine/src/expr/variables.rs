@@ -1,5 +1,5 @@
-//! The variables of expressions: named values and tables, each read once and shared by
-//! all expressions that name it.
+//! Holds the variables of expressions, which are named values and tables. Each variable is read
+//! once, and all expressions that name it share it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

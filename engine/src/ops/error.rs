@@ -1,5 +1,5 @@
-//! Why an operator failed. The same record or the same bytes would fail again; only damaged shuffle
-//! data is worth a retry, because it can be written again.
+//! Defines why an operator failed. The same record or the same bytes would fail again. A retry
+//! helps only if shuffle data is damaged, because this data can be written again.
 
 use crate::pipeline::Origin;
 use crate::record::Record;

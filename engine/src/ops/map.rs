@@ -1,4 +1,4 @@
-//! `map`: exactly one output per input.
+//! `map`: makes exactly one output from each input.
 
 use crate::expr::Expression;
 use crate::ops::error::OperatorError;

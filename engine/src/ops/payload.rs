@@ -1,5 +1,6 @@
-//! The bytes inside a shuffle entry's payload: numbers and byte strings in order. Each operator
-//! defines their meaning. Reading never trusts a length.
+//! Reads and writes the bytes of a shuffle entry's payload, which are numbers and byte strings in
+//! order. Each operator defines their meaning. A length that was read is always checked before it
+//! is used.
 
 /// Why a group's state cannot be read, cannot accept a value, or has no result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

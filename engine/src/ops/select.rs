@@ -1,5 +1,5 @@
-//! `select`: the projection of a record to some of its fields, in the order of the list, nested as
-//! they were. Values keep their text; fields that a record does not have are left out.
+//! `select`: keeps some fields of a record, in the order of the list, nested as before. Values keep
+//! their text. Fields that a record does not have are left out.
 
 use crate::ops::error::OperatorError;
 use crate::record::{FieldPath, Record, Selection};

@@ -1,6 +1,6 @@
-//! The fused record steps of a stage: a record passes through all of them before the next one is
-//! read. One run belongs to one attempt of one task. The caller provides records and receives the
-//! results.
+//! Runs the fused record steps of a stage. A record passes through all of these steps before the
+//! next record is read. One run belongs to one attempt of one task. The caller provides records and
+//! receives the results.
 
 use std::ops::ControlFlow;
 

@@ -1,5 +1,5 @@
-//! What a record accepts and keeps: tables for common mistakes, and agreement with an independent
-//! parser for everything else.
+//! Tests what a record accepts and keeps. Tables contain the common mistakes. For everything else,
+//! an independent parser must agree.
 
 use proptest::prelude::*;
 use serde_json::value::RawValue;

@@ -1,6 +1,6 @@
-//! The whole life of a folder: with existing output, with a coordinator that ends after each of its
-//! writes, and with other jobs that want the same folder. Files are written directly; how uploads
-//! become files is tested elsewhere.
+//! Tests the whole life of an output folder: with existing output, with a coordinator that ends
+//! after each of its writes, and with other jobs that want the same folder. Files are written
+//! directly here. Other tests show how uploads become files.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

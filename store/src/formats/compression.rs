@@ -1,5 +1,6 @@
-//! gzip and zstd, chosen by extension. All members and frames of a file are read. Any other bytes
-//! after them are an error. The error says in one sentence what is wrong with the compressed bytes.
+//! Compresses and decompresses files with gzip or zstd, as their extension says. All members and
+//! frames of a file are read. Any other bytes after them are an error. The error says in one
+//! sentence what is wrong with the compressed bytes.
 
 use std::io::{self, Read, Write};
 

@@ -1,4 +1,4 @@
-//! Errors in a file, with its name and the line or byte.
+//! Defines the errors in a file. Each error has the name of the file, and the line or the byte.
 
 use std::fmt;
 use std::io;

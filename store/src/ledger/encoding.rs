@@ -1,5 +1,5 @@
-//! The bytes of a ledger object: one line with version and checksum, one line with a header, one
-//! line per record.
+//! Encodes and decodes the objects of a ledger. An object has one line with version and checksum,
+//! one line with a header, and one line per record.
 //!
 //! ```text
 //! zephyr-ledger 1 5a0d4e2c

@@ -1,4 +1,4 @@
-//! Errors of the ledger.
+//! Defines the errors of the ledger.
 
 use zephyr_engine::id::Epoch;
 

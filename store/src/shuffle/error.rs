@@ -1,4 +1,4 @@
-//! Errors of a shuffle, of the mapper and of the reducer.
+//! Defines the errors of a shuffle, on the mapper's side and on the reducer's side.
 
 use zephyr_engine::id::TaskAttempt;
 use zephyr_engine::ops::OperatorError;

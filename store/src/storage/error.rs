@@ -1,7 +1,7 @@
 //! Errors of storage. Each error is a sentence that names the call, the bucket and the key.
 //!
-//! This module says whether an error may pass by itself. Other modules decide to which limit an
-//! error is charged.
+//! This module decides whether an error may disappear by itself. Other modules decide to which
+//! limit an error is charged.
 
 use std::error::Error;
 use std::fmt;

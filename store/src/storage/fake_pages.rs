@@ -1,5 +1,5 @@
-//! Listings for tests. Some fail, some lead in circles, and some have keys that no test server
-//! accepts. They are never part of a program.
+//! Makes listings for tests. Some of them fail, the pages of some lead in circles, and some have
+//! keys that no test server accepts. They are never part of a program.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,5 @@
-//! Tests of reading: in ranges, slowly, and with objects that changed.
+//! Tests that objects are read in ranges, that slow readers succeed, and that changed objects are
+//! noticed.
 
 use super::*;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,8 +1,8 @@
-//! Retries of calls. This module decides which errors are retried, for how long, and how often this
-//! is logged. It holds no connection.
+//! Retries calls. Decides which errors are retried, for how long, and how often this is logged.
+//! Holds no connection.
 //!
-//! The time counts from the first failure of a call. The duration of the first try does not count,
-//! even if it is slow or its answer is awaited late.
+//! The time is counted from the first failure of a call. The duration of the first try does not
+//! count, even if this try is slow or if its result is read late.
 
 use std::time::Duration;
 

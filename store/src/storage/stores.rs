@@ -1,4 +1,4 @@
-//! One client for each bucket, made on first use, with finite timeouts.
+//! Makes one client for each bucket, when it is first used, with finite timeouts.
 //!
 //! Options come from the frozen job, which contains the installation's settings, and from the
 //! environment, which contains the job's own Secret. If both have the same setting, the

@@ -1,6 +1,5 @@
-//! The records that an attempt skipped: the number of bad records at each place of its stage, and
-//! the first one at each place. Decides nothing: the coordinator compares the numbers with what the
-//! job allows.
+//! Counts the records that an attempt skipped at each place of its stage, and keeps the first one
+//! of each place. Decides nothing: the coordinator compares the numbers with what the job allows.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;

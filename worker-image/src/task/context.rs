@@ -1,5 +1,5 @@
-//! The state that all attempts in a process share: the plan, compiled stages, storage. Runs
-//! nothing.
+//! Holds the state that all attempts in a process share: the plan, compiled stages and storage.
+//! Runs nothing.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
-//! Dead letters: files with the bad records of an attempt, one file for each place that writes
-//! them. A file is begun when its first record is written, so a task without bad records writes
-//! none. Dead letters are final files: they are not visible before the coordinator has committed
-//! the attempt.
+//! Writes dead letters, which are files with the bad records of an attempt. Each place that writes
+//! them has one file. A file is begun when its first record is written, so a task without bad
+//! records writes none. Dead letters are final files: they are not visible before the coordinator
+//! has committed the attempt.
 
 use std::collections::BTreeMap;
 

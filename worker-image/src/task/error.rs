@@ -1,5 +1,5 @@
-//! Why an attempt failed, and whose fault it was. Decides the class of the failure. The coordinator
-//! decides what the failure is charged to.
+//! Defines why an attempt failed, and decides whose fault it was: the class of the failure. The
+//! coordinator decides what the failure is charged to.
 
 use zephyr_engine::coordinator::Setback;
 use zephyr_engine::coordinator::record::FailureClass;

@@ -1,5 +1,6 @@
-//! One attempt of a gathering stage: merges shuffle files of neighbouring tasks into one with the
-//! same partitions, so that each reducer reads fewer and larger ranges. Records are not changed.
+//! Runs one attempt of a gathering stage: merges shuffle files of neighbouring tasks into one with
+//! the same partitions, so that each reducer reads fewer and larger ranges. Records are not
+//! changed.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! The source of an attempt's records: parts of source files, inline items, or one partition of
-//! each stage that its stage reads. Returns each record with its position, for messages. Applies no
+//! Reads the input of an attempt: parts of source files, inline items, or one partition of each
+//! stage that its stage reads. Passes on each record with its position, for messages. Applies no
 //! step.
 
 use std::collections::VecDeque;

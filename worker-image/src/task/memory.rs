@@ -1,4 +1,4 @@
-//! The memory of one attempt, divided among everything that grows while the attempt runs: tables,
+//! Divides the memory of one attempt among everything that grows while the attempt runs: tables,
 //! shuffles, dead letters, and the record that is being processed. Pure. Each of these counts the
 //! bytes that it uses. Before it exceeds its share, it is written to the local disk or refused.
 

@@ -1,5 +1,5 @@
-//! The destination of an attempt's records: a final file's upload, or a shuffle file. Nothing that
-//! it writes is visible before the coordinator has committed the attempt.
+//! Writes the records of an attempt into the upload of a final file, or into a shuffle file.
+//! Nothing that it writes is visible before the coordinator has committed the attempt.
 
 use std::io::Write;
 

@@ -1,6 +1,6 @@
-//! Closes a connection on which no call was accepted in time. Causes are a silent peer, plain HTTP,
-//! TLS, endless headers, or a peer without a token. This module does not look at the bytes of the
-//! connection.
+//! Closes a connection on which no call was accepted in time. Such a peer is silent, has no token,
+//! sends endless headers, or speaks plain HTTP or TLS. This module does not look at the bytes of
+//! the connection.
 
 use std::io;
 use std::pin::Pin;

@@ -1,4 +1,5 @@
-//! Skipped records: counted once for each committed task, and the job ends if there are too many.
+//! Tests that skipped records are counted once for each committed task, and that the job ends if
+//! there are too many.
 
 use super::cluster::{SKIPPING, TestCluster, attempt, output, plan, skipping as skip, task};
 use crate::coordinator::record::{

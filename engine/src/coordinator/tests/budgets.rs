@@ -1,4 +1,5 @@
-//! Failures, the two budgets, waits between tries, and the end of a job because of them.
+//! Tests how failures are charged to the two budgets of a task, how long the next try waits, and
+//! when a job ends because of failures.
 
 use super::cluster::{TestCluster, attempt};
 use crate::coordinator::record::{FailureClass, LogRecord};

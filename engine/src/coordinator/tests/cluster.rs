@@ -1,5 +1,5 @@
-//! A coordinator with the simplest possible workers, ledger and storage, for scenarios: a test says
-//! what happens and checks the messages. Time is simulated.
+//! Runs a coordinator with the simplest possible workers, ledger and storage, on simulated time. A
+//! test calls it to say what happens, and checks the messages of the coordinator.
 
 use std::collections::{BTreeMap, BTreeSet};
 

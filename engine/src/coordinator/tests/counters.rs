@@ -1,4 +1,5 @@
-//! Counters of own code: counted once for each committed task, whatever was repeated or lost.
+//! Tests that the counters of own code are added once for each committed task, whatever was
+//! repeated or lost.
 
 use super::cluster::{TestCluster, attempt, output, plan};
 use crate::coordinator::counters::{CounterName, MAX_COUNT, MAX_COUNTERS};

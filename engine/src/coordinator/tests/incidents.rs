@@ -1,5 +1,5 @@
-//! Incidents of `docs/faults.md` that one coordinator and a few workers can reproduce, each with
-//! its number.
+//! Tests the incidents of `docs/faults.md` that one coordinator and a few workers can reproduce.
+//! The name of each test contains the number of the incident.
 
 use super::cluster::{TestCluster, attempt};
 use crate::coordinator::config::MAX_SLOTS;

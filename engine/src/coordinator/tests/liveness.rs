@@ -1,4 +1,5 @@
-//! Silence, stalls of the coordinator itself, reconnecting workers, and what is counted.
+//! Tests which workers count as lost: after silence, after stalls of the coordinator itself, and
+//! when workers reconnect. Also tests how many disruptions are counted.
 
 use super::cluster::{TestCluster, attempt};
 use crate::coordinator::{PodEndCause, ToWorker};

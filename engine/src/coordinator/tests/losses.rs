@@ -1,6 +1,6 @@
-//! Workers that are repeatedly lost while running one task. The task is never charged if Kubernetes
-//! explains the losses, or if workers without the task are lost, too. If the task is the cause, it
-//! is charged in the end.
+//! Tests what happens if workers are lost again and again while they run one task. The task is
+//! never charged if Kubernetes explains the losses, or if workers without the task are lost too. If
+//! the task is the cause, it is charged in the end.
 
 use super::cluster::TestCluster;
 use super::setbacks::{charged, holder};

@@ -1,5 +1,5 @@
-//! Three small protocols; stateright checks every order of their steps. They are the take-over of
-//! an epoch with the seal, the commit of an attempt with its final file, and the hand-back by a
+//! Checks three small protocols with stateright, in every order of their steps. These are the
+//! take-over of an epoch, the commit of an attempt with its final file, and the hand-back by a
 //! worker that is asked to terminate.
 //!
 //! `commit` and `drain` drive the real `State` through the real `step`. Around it, workers,

@@ -1,7 +1,7 @@
-//! Whole runs from a seed. Workers die, restart, stall, drain and come back. Messages are lost,
-//! repeated and late. Coordinators crash, stall and are replaced while alive. Storage is slow,
-//! outputs vanish, and tasks fail. Whatever happens, nothing wrong is written or sent; and after
-//! the last fault the job ends in time, exactly right.
+//! Simulates whole runs from a seed. Workers die, restart, stall, drain and come back. Messages are
+//! lost, repeated and late. Coordinators crash, stall and are replaced while alive. Storage is
+//! slow, outputs vanish, and tasks fail. Whatever happens, nothing wrong may be written or sent.
+//! After the last fault, the job must end in time and with the exact output.
 //!
 //! `make simulate SEED=17` runs one seed, `make soak` 20,000. Workers, ledger and storage are
 //! models here; the worker's crate simulates the real ones.

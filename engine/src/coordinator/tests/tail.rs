@@ -1,5 +1,5 @@
-//! The end of a stage: stragglers get a second attempt, idle workers can be released, and no task
-//! is left without a worker.
+//! Tests the end of a stage: stragglers get a second attempt, idle workers can be released, and no
+//! task is left without a worker.
 
 use super::cluster::{TestCluster, acked, attempt};
 use crate::coordinator::config::SpeculationPolicy;

@@ -1,4 +1,4 @@
-//! Every aggregate: its result, and that the encoding of a partial result loses nothing.
+//! Tests the result of every aggregate, and that the encoding of a partial result loses nothing.
 
 use super::*;
 use crate::ops::payload::push_number;

@@ -1,5 +1,5 @@
-//! Tasks of stages that read several others. The result of two sources must be that of one source
-//! with the files of both.
+//! Tests tasks of stages that read several other stages. The result of two sources must be the same
+//! as that of one source with the files of both.
 
 use zephyr_engine::id::SourceId;
 use zephyr_engine::plan::StageInput;

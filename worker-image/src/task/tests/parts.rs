@@ -1,4 +1,4 @@
-//! Tasks that read parts of files, and tasks that read several files.
+//! Tests tasks that read parts of files, and tasks that read several files.
 
 use super::*;
 

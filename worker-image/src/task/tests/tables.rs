@@ -1,4 +1,4 @@
-//! Tables: the values that expressions find in them, and the files that are refused.
+//! Tests which values expressions find in tables, and which files are refused.
 
 use super::*;
 use crate::task::{MAX_TABLE_FILES, MAX_TABLES_BYTES, TableError, check_sizes};

@@ -1,10 +1,11 @@
-//! Model of a coordinator's process: the real `State` and the real `step`, with the ledger's one
-//! put in flight and the calls to the object store. Its inputs are in `sessions`.
+//! Model of a coordinator's process. It uses the real `State` and the real `step`, and models the
+//! ledger's put that is in flight and the calls to the object store. Its inputs are in `sessions`.
 //!
-//! It models `worker-image/src/coordinator`: `event_loop.rs` (one event after the other, effects in
-//! their order) and `effects.rs` (one commit at a time, records that arrive in between go into the
-//! next one; storage calls in parallel, in any order). For the calls it models `finalize.rs` and
-//! `storage/complete.rs`: complete the upload, and if there is none, compare the existing file.
+//! It models files of `worker-image/src/coordinator`. Like `event_loop.rs`, it handles one event
+//! after the other and executes effects in their order. Like `effects.rs`, it makes one commit at a
+//! time, puts records that arrive in between into the next commit, and makes storage calls in
+//! parallel and in any order. Like `finalize.rs` and `storage/complete.rs`, it completes an upload,
+//! and compares the existing file if there is no such upload.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! Model of everything besides the coordinator: streams, workers, ledger, object store, and their
-//! possible events.
+//! Model of everything except the coordinator: streams, workers, ledger and object store. It lists
+//! the events that can happen.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

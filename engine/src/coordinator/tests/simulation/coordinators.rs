@@ -1,5 +1,5 @@
-//! Simulated coordinators: their inputs and effects, and how they die, stall, or are replaced while
-//! alive. Their effects are checked against the log and against the true events.
+//! Simulates coordinators, which die, stall, and are replaced while alive. Checks each of their
+//! effects against the log and against the true events.
 
 use std::collections::{BTreeMap, BTreeSet};
 

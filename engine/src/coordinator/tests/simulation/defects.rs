@@ -1,5 +1,5 @@
-//! Tests of the tests: a check that never failed proves nothing. So each of these mistakes is
-//! turned on, and the random runs of CI must find it.
+//! Tests that the simulation finds mistakes, because a check that never failed proves nothing. Each
+//! of these mistakes is turned on, and the random runs of CI must find it.
 
 use std::panic::catch_unwind;
 

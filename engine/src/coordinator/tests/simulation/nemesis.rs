@@ -1,5 +1,5 @@
-//! The faults of pods, streams, coordinators and storage. A run's settings determine which of them
-//! happen, and how often.
+//! Causes the faults of pods, streams, coordinators and storage. A run's settings determine which
+//! of them happen, and how often.
 
 use super::settings::Nemesis;
 use super::truth::Process;

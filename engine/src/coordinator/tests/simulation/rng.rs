@@ -1,5 +1,5 @@
-//! Random numbers from a seed, the same on every machine, and a hash of events. Must not be used
-//! for secrets.
+//! Makes random numbers from a seed, which are the same on every machine, and a hash of events.
+//! They must not be used for secrets.
 
 /// splitmix64.
 pub(super) struct Rng(u64);

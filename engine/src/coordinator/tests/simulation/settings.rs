@@ -1,6 +1,6 @@
-//! The choices of a seed before its run begins: the job, the fleet, the kinds of faults and their
-//! frequency. A seed has only some kinds of faults, because one kind can hide the effect of
-//! another.
+//! Chooses the settings of a seed before its run begins: the job, the fleet, the kinds of faults
+//! and their frequency. A seed has only some kinds of faults, because one kind can hide the effect
+//! of another.
 
 use super::rng::Rng;
 use crate::coordinator::Config;

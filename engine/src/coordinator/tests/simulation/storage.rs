@@ -1,4 +1,4 @@
-//! Simulated object storage with the ledger. It knows which objects were written, which of them are
+//! Simulates object storage with the ledger. It knows which objects were written, which of them are
 //! gone, and which puts arrive too late. The content of a file is a number of rows and a hash of
 //! all its inputs. So the content shows if any input was lost, doubled or replaced by another.
 

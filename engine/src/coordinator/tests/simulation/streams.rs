@@ -1,5 +1,6 @@
-//! Streams between workers and coordinators. Until a stream breaks, its messages arrive in order
-//! and none is lost. When it breaks, messages in transit may arrive in time, late, or never.
+//! Simulates the streams between workers and coordinators. Until a stream breaks, its messages
+//! arrive in order and none is lost. When it breaks, messages in transit may arrive in time, late,
+//! or never.
 
 use super::world::{Happening, World};
 use crate::coordinator::{Event, ToWorker};

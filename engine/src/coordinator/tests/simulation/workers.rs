@@ -1,6 +1,6 @@
-//! Pods and their worker processes. A process connects, runs the attempts that it is given, and
-//! keeps each report until it is acknowledged. If the process ends, its attempts and reports are
-//! lost.
+//! Simulates pods and their worker processes. A process connects, runs the attempts that it is
+//! given, and keeps each report until it is acknowledged. If the process ends, its attempts and
+//! reports are lost.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Everything outside of the coordinators, as a queue of events in simulated time. The seed
-//! determines all events. The files beside this one define what the events do.
+//! Simulates everything outside of the coordinators, with a queue of events in simulated time. The
+//! seed determines all events. The files beside this one define what the events do.
 
 use std::collections::BTreeMap;
 
