@@ -154,7 +154,8 @@ fn fault_8389_short_failures_of_reducers_reads_are_retried_or_charged_to_nobody(
     assert_eq!(without_retries.charged, 0);
 }
 
-/// Failures of tasks of some jobs whose reads end too early, or the error of a job.
+/// Runs some jobs in which reads end too early. Returns how many tasks failed, or the error of a
+/// job.
 fn failures_by_short_reads() -> Result<usize, String> {
     let settings = || Settings {
         task_faults: Faults {

@@ -32,9 +32,9 @@ use crate::storage::{
     Location, NamePattern, StorageError, UnfinishedUpload, UploadLister, abort_upload,
 };
 
-/// For how many names the uploads are requested one by one. `MinIO` needs this, because it lists
-/// the uploads of one key but not of a prefix. This number of calls takes a few seconds at the end
-/// of a job, and costs about a tenth of a cent at Amazon's list prices.
+/// The uploads of at most this many names are requested one by one. `MinIO` needs this, because it
+/// lists the uploads of one key but not of a prefix. This number of calls takes a few seconds at
+/// the end of a job, and costs about a tenth of a cent at Amazon's list prices.
 const MAX_NAMES_ASKED: u32 = 256;
 
 /// Removes what attempts of this job left under the output's names, if the job still holds the
@@ -54,7 +54,7 @@ pub async fn throw_away_leftovers(output: &Output, shards: u32) -> Result<usize,
     Ok(aborted)
 }
 
-/// The same for the names of one path.
+/// Does this for the names of one path.
 async fn throw_away(
     output: &Output,
     pattern: NamePattern,

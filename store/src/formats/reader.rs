@@ -19,9 +19,9 @@ use crate::formats::{Compression, LinePlace, ReadError};
 
 /// Reads the records of one file.
 ///
-/// In `jsonl`, lines that contain only white space are skipped; in `text`, they are records like
-/// any other. A byte order mark at the beginning is removed, `\r\n` ends a line like `\n`, and the
-/// last line does not need a line end.
+/// In `jsonl`, lines that contain only white space are skipped. In `text`, such lines are records
+/// like any others. A byte order mark at the beginning is removed, `\r\n` ends a line like `\n`,
+/// and the last line does not need a line end.
 pub struct FileReader {
     file: String,
     format: Format,
@@ -181,8 +181,8 @@ impl FileReader {
         }
     }
 
-    /// Returns the line of the last error ([`ReadError::line`]), as far as it is in memory, and
-    /// whether that is the whole line. Valid only until the next record is read.
+    /// Returns the bytes of the line of the last error ([`ReadError::line`]) that are in memory,
+    /// and whether these are the whole line. Valid only until the next record is read.
     pub fn bad_line(&self) -> (&[u8], bool) {
         self.lines.latest()
     }

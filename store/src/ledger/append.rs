@@ -12,10 +12,10 @@ use crate::storage::{JobStorage, Location, Placed, put_if_absent};
 /// When the log is merged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MergePolicy {
-    /// After how many log objects the log is merged. The next coordinator reads at most this number
-    /// of objects one by one.
+    /// The log is merged after this many log objects. The next coordinator reads at most this
+    /// number of objects one by one.
     pub objects: u64,
-    /// After how many bytes of records the log is merged. These records are kept in memory until
+    /// The log is merged after this many bytes of records. These records are kept in memory until
     /// then.
     pub bytes: usize,
 }

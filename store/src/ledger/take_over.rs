@@ -32,8 +32,8 @@ const DECODED_AT_ONCE_BYTES: usize = 64 << 10;
 /// How many records of older logs one merged object has at most. They have about 8 MB.
 const RECORDS_PER_PART: usize = 25_000;
 
-/// For how many records memory is reserved at most before they are read. This is two records for
-/// each of a million tasks.
+/// Before records are read, memory is reserved for at most this many of them. This is two records
+/// for each of a million tasks.
 const MAX_RECORDS_RESERVED: usize = 2_000_000;
 
 /// How many epochs a job can have. A coordinator that restarts once a minute reaches this number

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use zephyr_engine::id::WorkerId;
 
-/// After how many such reports a process is refused. One such report may have a temporary cause.
-/// But a process that repeats it would report the same file forever, and its task would never end.
+/// A process that has sent this many such reports is refused. A single report may have a temporary
+/// cause. But a process that repeats it would report the same file forever, and its task would
+/// never end.
 pub(super) const MAX_REPORTS: u32 = 3;
 
 /// How many processes are remembered at most: as many as there can be workers. If there are more,

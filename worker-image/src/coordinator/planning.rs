@@ -1,6 +1,6 @@
 //! Prepares a job for running: takes over the ledger, and makes the plan or loads it. It waits for
-//! storage without limit, and status shows this. If a job cannot be planned, it ends the job for
-//! good, with an error message.
+//! storage without a limit of time, and status shows this. If a job cannot be planned, it ends the
+//! job with an error message.
 
 pub(super) mod places;
 pub(super) mod preview;
@@ -40,7 +40,7 @@ use crate::task::check_sizes;
 /// have gone wrong.
 const LEDGER_READS: u32 = 3;
 
-/// Most expression errors in one sentence.
+/// How many expression errors one sentence names at most.
 const EXPRESSION_ERRORS_NAMED: usize = 3;
 
 /// The result of planning.
@@ -136,8 +136,8 @@ enum NoPlan {
 }
 
 impl NoPlan {
-    /// Counts a try. If an error is retried, but not forever, it counts as permanent from try
-    /// number [`FEW_TRIES`] on.
+    /// Counts a try. An error that is retried only a few times counts as permanent from try number
+    /// [`FEW_TRIES`] on.
     fn not_for_ever(self, tries: &mut u32) -> Self {
         match self {
             Self::WaitAWhile(sentence) => {
@@ -203,7 +203,8 @@ enum End {
     Result(JobResult),
 }
 
-/// The tries of one step. Shows why each one failed, and decides which is the last.
+/// Counts the tries of one step, shows why each try failed, and decides whether there is another
+/// one.
 struct Tries<'a> {
     status: &'a watch::Sender<Status>,
     epoch: Epoch,
@@ -213,7 +214,7 @@ struct Tries<'a> {
 }
 
 impl<'a> Tries<'a> {
-    /// The tries of a coordinator of this epoch.
+    /// Returns the tries of a step, with none made yet, for the coordinator of this epoch.
     fn new(job: &RunJob, status: &'a watch::Sender<Status>, epoch: Epoch) -> Self {
         Self {
             status,
@@ -224,7 +225,8 @@ impl<'a> Tries<'a> {
         }
     }
 
-    /// Shows why a try failed and waits for the next one, unless there is none.
+    /// Shows why a try failed. Then waits for the next try, or returns how the job ends if there is
+    /// none.
     async fn after(&mut self, why: NoPlan) -> Result<ControlFlow<End>, PlanningError> {
         match why.not_for_ever(&mut self.few) {
             NoPlan::Fatal(error) => return Err(error),
@@ -262,8 +264,8 @@ impl<'a> Tries<'a> {
     }
 }
 
-/// Takes over the ledger, however long storage delays it; ends the job if the ledger cannot be
-/// used.
+/// Takes over the ledger. Waits for storage without a limit of time. Ends the job if the ledger
+/// cannot be used.
 async fn hold_ledger(
     job: &Arc<RunJob>,
     status: &watch::Sender<Status>,
@@ -284,7 +286,7 @@ async fn hold_ledger(
     }
 }
 
-/// Makes the plan or loads it, however long storage delays it.
+/// Makes the plan or loads it. Waits for storage without a limit of time.
 async fn make_runnable(
     job: &Arc<RunJob>,
     taken: TakeOver,
@@ -344,7 +346,8 @@ fn result_of(records: &[LogRecord]) -> Option<JobResult> {
     })
 }
 
-/// The end of a job with these records.
+/// Returns the outcome of planning for a job that has ended, with the uploads that its records
+/// name.
 fn ended(epoch: Epoch, result: JobResult, records: &[LogRecord]) -> Planned {
     Planned::Ended {
         epoch,
@@ -375,9 +378,9 @@ fn uncompleted_files(records: &[LogRecord]) -> Vec<OutputFile> {
     files.into_values().flatten().collect()
 }
 
-/// A marker of the job's end beside a ledger without a result means that somebody has removed the
-/// ledger, or is about to. Such a job is not run a second time. While this waits for storage,
-/// status says so.
+/// Checks whether the ledger was removed. If there is a marker of the job's end, but no result in
+/// the ledger, somebody has removed the ledger or is removing it now. Such a job is not run a
+/// second time. While this waits for storage, status says so.
 async fn removed_ledger(
     job: &RunJob,
     status: &watch::Sender<Status>,
@@ -435,8 +438,8 @@ async fn take_over(job: &RunJob, writer: &WriterToken) -> Result<TakeOver, NoPla
         .map_err(|error| ledger_error(Judge::of(job), error, Some(epoch), field))
 }
 
-/// How a job ends if its ledger cannot be used. This is not recorded in the ledger, but every
-/// further coordinator finds the same.
+/// Returns the result of a job whose ledger cannot be used. This result is not recorded in the
+/// ledger, but every further coordinator comes to the same result.
 pub(super) fn damaged(message: &str) -> JobResult {
     JobResult::Failed {
         reason: FailureReason::LedgerDamaged,
@@ -446,8 +449,8 @@ pub(super) fn damaged(message: &str) -> JobResult {
     }
 }
 
-/// A coordinator without an epoch of its own has no result that the operator could rely on. It
-/// shows the error, and waits until somebody removes the cause.
+/// Converts an error of the ledger. If the coordinator has no epoch yet, the operator cannot rely
+/// on a result that it reports. So it shows the error, and waits until somebody removes the cause.
 fn ledger_error(
     judge: Judge,
     error: LedgerError,
@@ -467,7 +470,7 @@ fn ledger_error(
     }
 }
 
-/// The plan that is in the ledger.
+/// The plan as stored in the ledger, and what follows from it.
 struct Kept {
     plan: Plan,
     digest: String,
@@ -476,8 +479,8 @@ struct Kept {
     tables: TableFiles,
 }
 
-/// If a plan is stored, it is used, even if a listing would return something else today. If tasks
-/// are completed, their plan must exist.
+/// Loads the plan, or makes and stores it. A stored plan is used even if a new listing would give
+/// another plan. If tasks are completed, their plan must exist.
 async fn plan_or_load(
     job: &RunJob,
     epoch: Epoch,
@@ -530,8 +533,8 @@ async fn plan_or_load(
     })
 }
 
-/// Claims the output's folder. No job may write to a folder that another job holds, or over files
-/// that are not its own. This is the last step of planning, because a job that cannot be planned
+/// Claims the output's folder. A job may not write to a folder that another job holds, or replace
+/// files of another job. This is the last step of planning, because a job that cannot be planned
 /// must not claim its folder.
 async fn take_the_folder(
     job: &RunJob,
@@ -558,8 +561,8 @@ fn no_output(error: &OutputError) -> NoPlan {
     }
 }
 
-/// A job without a plan looks like a new job. But if its own output manifest exists, the job has
-/// finished, and its ledger was removed.
+/// Fails if the job finished earlier. A job without a plan looks like a new job. But if its own
+/// output manifest exists, it has finished, and its ledger was removed.
 async fn not_finished(job: &RunJob) -> Result<(), NoPlan> {
     let path = &job.frozen.spec.pipeline.sink.files.path;
     match finished(&job.stores, path, &job.identity.job).await {
@@ -618,7 +621,8 @@ async fn fresh_plan(job: &RunJob) -> Result<PlanFile, NoPlan> {
     })
 }
 
-/// Compiling keeps a CPU busy, and must not block the runtime's threads.
+/// Compiles the expressions on a separate thread, because this keeps a CPU busy and must not block
+/// the runtime's threads.
 async fn check_on_a_thread(pipeline: Pipeline) -> Result<Vec<ExpressionError>, NoPlan> {
     let (answer, errors) = oneshot::channel();
     let check = move || {
@@ -683,7 +687,7 @@ fn expression_sentence(errors: &[ExpressionError]) -> String {
     format!("{}{rest}", named.join("; "))
 }
 
-/// Writes the result into the ledger. Until it is there, it is not reported.
+/// Writes the result into the ledger. The result is not reported before that.
 async fn record_result(
     job: &RunJob,
     ledger: &mut Ledger,

@@ -21,8 +21,8 @@ use crate::coordinator::{OutboundMessages, WorkerSessions};
 use crate::transport::client::ConnectError;
 use crate::worker::Line;
 
-/// After how long without an answer a side considers its stream broken. In a real network, this is
-/// the keepalive of the transport.
+/// If a side gets no answer for this long, it considers its stream broken. In a real network, the
+/// keepalive of the transport does this.
 pub(super) const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How many messages may be in transit in one direction.
 const MAX_UNDER_WAY: usize = 1024;

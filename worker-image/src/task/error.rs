@@ -45,16 +45,16 @@ pub(super) enum TaskError {
     /// A step failed outside of any record.
     #[error("{0}")]
     Operate(#[source] OperatorError),
-    /// The input file.
+    /// The input file cannot be read.
     #[error("{0}")]
     ReadInput(#[source] ReadError),
-    /// The output file.
+    /// The output file cannot be written.
     #[error("{0}")]
     WriteOutput(#[source] WriteError),
-    /// The shuffle, on either side.
+    /// A shuffle cannot be written or read.
     #[error("{0}")]
     Shuffle(#[source] ShuffleError),
-    /// Any other call to the store.
+    /// Another call to the store failed.
     #[error("{0}")]
     Store(#[source] StorageError),
     /// A table cannot be used.

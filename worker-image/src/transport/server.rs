@@ -26,7 +26,7 @@ const CALLS_PER_CONNECTION: usize = 8;
 /// How many bytes the headers of a call have at most. They are the token and a few headers of
 /// tonic.
 const MAX_HEADERS_BYTES: u32 = 8 * 1024;
-/// After how long without data TCP checks whether the peer still answers.
+/// If no data has arrived for this long, TCP checks whether the peer still answers.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Serves both services on this listener until `stop` completes. Calls without the token are

@@ -256,9 +256,9 @@ fn fault_4339_fault_3009_a_container_killed_for_memory_is_charged_to_its_tasks_w
 
 #[test]
 fn fault_4093_a_report_of_a_containers_end_is_charged_correctly_in_every_order() {
-    // The report comes at one of four times: before the stream breaks, after that, after the
-    // restarted process of the pod said Hello, or before that Hello if the break of the stream was
-    // not noticed.
+    // The report arrives at one of four times: before the stream breaks; after the stream broke;
+    // after the `Hello` of the pod's restarted process; or before that `Hello`, if the coordinator
+    // has not noticed that the stream broke.
     for order in 0..4 {
         let mut cluster = TestCluster::new(&[1]);
         cluster.hello("a", 1);

@@ -1,8 +1,8 @@
 //! Checks that the names that a job reads and writes are distinct, after its inputs were listed.
-//! Finds two shards with one name, an output that is an input, and places that coincide through
-//! links of a local disk.
+//! Finds two shards with one name, an output that is an input, and places that are the same because
+//! of links of a local disk.
 //!
-//! Examines names, and the targets of local names. Must not open, write or list anything. Runs
+//! Examines names, and the targets of local names. Must not open, write or list anything. It runs
 //! before anything is written and before any worker gets a task.
 
 use std::collections::{HashMap, HashSet};
@@ -123,7 +123,7 @@ pub enum PlacesError {
     /// under a name that the job writes.
     #[error("{field}: {obstacle} (got {place}); remove or rename that, or give another path")]
     Obstacle {
-        /// The field that the name comes from.
+        /// The field that determines the name.
         field: &'static str,
         /// The obstacle and its place.
         obstacle: String,
@@ -173,7 +173,7 @@ pub enum PlacesError {
         /// The storage's uri.
         storage: String,
     },
-    /// The thread that reads the local disk died.
+    /// The thread that examines the local disk died.
     #[error("check the local files: {source}")]
     Look {
         /// How the thread died.

@@ -1,5 +1,5 @@
-//! What a coordinator that begins reports if its storage is defective: the cause, the object, and
-//! whether the error is permanent.
+//! Tests what a starting coordinator reports if its storage is defective: the cause, the object,
+//! and whether the error is permanent.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -89,7 +89,7 @@ async fn fails(job: &Arc<RunJob>) -> (Epoch, FailureReason, String) {
     }
 }
 
-/// What the coordinator waits for, as status shows it.
+/// Returns what the coordinator waits for, as status shows it.
 async fn waits(job: &Arc<RunJob>) -> String {
     let (status, mut shown) = watch::channel(Status::default());
     let is_waiting = |status: &Status| status.snapshot.phase() == Phase::StorageUnavailable;
@@ -111,7 +111,7 @@ async fn delete(stores: &Stores, uri: &str) {
     store.delete(location.path()).await.unwrap();
 }
 
-/// A job with records in its log, and with a snapshot of its own before the log.
+/// Returns a job that has records in its log, and a snapshot before the log.
 async fn begun() -> Arc<RunJob> {
     let job = job(Stores::in_memory());
     let Runnable { mut ledger, .. } = *runs(&job).await;
@@ -286,7 +286,7 @@ async fn planning_that_waits_for_the_store_shows_that_it_is_alive() {
     }
 }
 
-/// A finished output of another job.
+/// Puts the finished output of the job with this uid.
 async fn finished(stores: &Stores, uid: &str, files: &[&str]) {
     let files: Vec<_> = files
         .iter()
@@ -310,7 +310,8 @@ async fn output_of_another_job_is_not_written_over_and_a_half_written_own_one_is
     runs(&first).await;
     finished(&stores, "uid", &[]).await;
     runs(&first).await;
-    // Another job finished there while this one ran, so its next coordinator does not continue.
+    // Another job finished in the folder while this job ran, so the next coordinator of this job
+    // does not continue.
     finished(&stores, "other", &[]).await;
     for _ in 0..2 {
         let (_, reason, message) = fails(&first).await;
@@ -329,7 +330,7 @@ async fn output_of_another_job_is_not_written_over_and_a_half_written_own_one_is
     );
 }
 
-/// The same job created again, with another uid, name and mode.
+/// Returns the same job, created again with this uid, name and mode.
 fn job_of(stores: &Stores, uid: &str, name: &str, mode: SinkMode) -> Arc<RunJob> {
     let mut frozen = job(stores.clone()).frozen.clone();
     uid.clone_into(&mut frozen.uid);
@@ -363,11 +364,11 @@ async fn a_folder_that_a_job_holds_is_free_for_others_only_after_its_failure() {
     let (_, _, message) = fails(&job_of(&stores, "third", "third", Refuse)).await;
     assert!(message.contains("s3://o/out/part-0.jsonl"), "{message}");
     runs(&job_of(&stores, "fourth", "fourth", Overwrite)).await;
-    // When the first job comes back, it finds that another one holds the folder.
+    // When a coordinator of the first job starts again, it finds that another job holds the folder.
     let (_, _, message) = fails(&first).await;
     let told = "another job has taken s3://o/out while this one ran (got s3://o/out/_STARTED.json of job ns/fourth, uid fourth)";
     assert!(message.contains(told), "{message}");
-    // A job of the same name continues where the other one was ended.
+    // Another job of the same name continues in the folder of the earlier one.
     runs(&job_of(&stores, "fifth", "fourth", Overwrite)).await;
     let (_, _, message) = fails(&job_of(&stores, "sixth", "fourth", Refuse)).await;
     assert!(message.contains("set Overwrite to continue"), "{message}");
@@ -498,7 +499,7 @@ async fn a_job_whose_ledger_was_removed_is_not_run_a_second_time() {
     zephyr_store::reclaim::mark(&job.storage, &marker)
         .await
         .unwrap();
-    // With its result the ledger is complete, and shows how the job ended.
+    // The ledger with the result is complete, and shows how the job ended.
     assert_eq!(fails(&job).await.1, FailureReason::TaskFailed);
     zephyr_store::storage::remove_chosen(&job.stores, job.storage.root(), |path| {
         path != "ended.json"
@@ -560,7 +561,7 @@ async fn a_sink_that_cannot_be_listed_is_reported_with_what_is_needed() {
     );
 }
 
-/// A job that reads these files and writes there.
+/// Returns a job that reads these files and writes to `sink`.
 fn reading(stores: &Stores, paths: &[&str], sink: &str, steps: &serde_json::Value) -> Arc<RunJob> {
     let mut spec = serde_json::to_value(&job(stores.clone()).frozen.spec).unwrap();
     spec["pipeline"] = json!({

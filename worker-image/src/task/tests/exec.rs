@@ -347,7 +347,8 @@ fn what_commands_write_into_their_files_of_counters_is_added_up() {
     let expected = [("bad".to_owned(), 0), ("rows".to_owned(), 7)];
     assert_eq!(counters(&over(steps, "1\n")), expected);
     assert_eq!(counters(&over(vec![exec(&["cat"])], "1\n")), []);
-    // An empty shard counts as well, and a command after whose end another one still writes.
+    // The counters of an empty shard count as well. So do those that a background process writes
+    // after its command has ended.
     let late = "(sleep 0.3; echo '{\"late\":1}' >\"$ZEPHYR_COUNTERS\") & cat";
     assert_eq!(
         counters(&over(vec![sh(late)], "")),

@@ -15,7 +15,8 @@
 //! | put of `Snapshot` 0 | `take_over.rs`, `OpenedEpoch::take_over`: `put_part`, then `put_snapshot` |
 //! | put of `Records` | `append.rs`, `Ledger::append`: `Mine` is acknowledged, a seal means `Fenced` |
 //! | put of a later `Snapshot` | `append.rs`, `merge_if_due`: before `append` gives its answer |
-//! | a put itself | `storage/exclusive.rs`, `put_if_absent`: after "already exists" a look whose object it is |
+//! | a put itself | `storage/exclusive.rs`, `put_if_absent`: after "already exists", the object is
+//! read to see who wrote it |
 //!
 //! The model simplifies two things. A merged object and the snapshot that refers to it are one
 //! object: nobody reads the merged object before the snapshot refers to it, and neither object

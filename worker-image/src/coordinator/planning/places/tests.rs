@@ -1,4 +1,4 @@
-//! Names that clash, with the sentence for each; and names that do not.
+//! Tests which names clash, and with which sentence each is refused, and which names do not clash.
 
 use std::os::unix::fs::symlink;
 

@@ -1,4 +1,5 @@
-//! Split and combined files: what a new plan contains, and that a stored plan keeps its numbers.
+//! Tests split and combined files: what a new plan contains, and that a stored plan keeps its
+//! numbers.
 
 use zephyr_engine::plan::{FilePart, PlannedSource};
 
@@ -23,7 +24,7 @@ async fn with_files(sizes: &[usize]) -> Stores {
     stores
 }
 
-/// A job over these stores whose source has these sizes.
+/// Returns a job with these stores, whose source has these sizes for splitting and combining.
 fn sized(stores: &Stores, split: Option<&str>, combine: Option<&str>) -> Arc<RunJob> {
     let job = reading(stores, &["s3://i/in/*"], SINK, &group());
     let mut frozen = job.frozen.clone();
