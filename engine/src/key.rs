@@ -1,13 +1,14 @@
 //! Keys: makes a byte string from each JSON value, so that grouping, deduplicating and sorting only
 //! compare bytes. Uses neither groups nor files.
 //!
-//! Two values have the same bytes exactly when they are equal by the rule of pipelines: numbers by
-//! exact decimal value (`1`, `1.0` and `1e0` are one key, ids above 2^53 are not merged, `-0` is
-//! `0`), NaN equal to NaN, strings by their characters however escaped, arrays and objects by
-//! value, the order of an object's keys irrelevant and the last of a repeated key taken. Bytes
-//! compare as jq orders values: null, false, true, numbers (NaN first), strings by code point,
-//! arrays element by element, objects by their sorted keys first and then by the values in that
-//! order.
+//! Two values have the same bytes exactly if pipelines treat them as equal. Numbers are equal if
+//! their exact decimal values are: `1`, `1.0` and `1e0` are one key, ids above 2^53 are not merged,
+//! `-0` is `0`, and NaN is equal to NaN. Strings are equal if their characters are, whatever
+//! escapes they contain. Arrays and objects are equal if their values are. The order of an object's
+//! keys does not matter, and of a repeated key the last value is used. The order of the bytes is
+//! jq's order of values: null, false, true, numbers (NaN first), strings by code point, and arrays
+//! element by element. Objects are ordered by their sorted keys first, and then by the values in
+//! that order.
 //!
 //! The encoding must never change within a format version, because shuffles contain it, and because
 //! it determines the shard of each key.
@@ -57,7 +58,7 @@ impl KeyBytes {
         Self(bytes.into_boxed_slice())
     }
 
-    /// The bytes, whose order is the order of the keys.
+    /// The bytes. They have the same order as the keys.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }

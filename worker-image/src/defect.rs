@@ -1,7 +1,7 @@
 //! Defines mistakes that tests can turn on, to show that the simulation finds each of them. They
 //! cannot be turned on in a built program, because outside of tests `is` always returns false. The
-//! client of the simulated store makes the mistakes of the ledger and of reads; the engine makes
-//! those of the state machine.
+//! client of the simulated store makes the mistakes of the ledger and of reads. The mistakes of the
+//! state machine are defined in the engine.
 
 /// One mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

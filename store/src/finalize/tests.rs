@@ -131,7 +131,7 @@ async fn claim(output: &Output) -> Result<(), OutputError> {
     claimed
 }
 
-/// What the preview says, if the job has written nothing yet.
+/// Returns the answer of the preview, if the job has written nothing yet.
 async fn foretold(output: &Output) -> Option<Result<(), OutputError>> {
     let manifest = manifest_location(&output.path).ok()?;
     let record = super::claim::read_record(output).await.ok()?;
@@ -597,7 +597,7 @@ async fn a_job_of_another_path_clears_away_what_an_earlier_run_of_its_name_left(
     claim(&earlier).await.unwrap();
     world.put("out/q-5.jsonl", "half").await;
     world.put("out/p-3.jsonl", "foreign").await;
-    // A file that the earlier run cannot have left is named.
+    // The error names a file that the earlier run cannot have left.
     let later = world.output("b", Refuse, PATH, usize::MAX);
     let error = claim(&later).await.unwrap_err().to_string();
     assert!(error.contains("(got s3://b/out/p-3.jsonl)"), "{error}");
@@ -899,7 +899,7 @@ async fn the_folder_of_a_deleted_job_is_taken_over_by_a_job_that_watched_its_sil
     ] {
         assert!(error.to_string().contains(expected), "{error}");
     }
-    // A file that it completed too late is found by its contents.
+    // A file that the old job completed too late is found by its contents.
     rivals.world.put("out/p-0.jsonl", "stale").await;
     let error = close(&new, "digest", &own_files(PATH, 1), &[]).await;
     let error = error.unwrap_err().to_string();
@@ -921,7 +921,7 @@ async fn a_folder_of_a_job_that_may_be_alive_is_never_taken_over() {
         );
         assert_eq!(error.to_string(), expected);
     };
-    // It wrote a sign some minutes ago.
+    // The old job wrote a sign some minutes ago.
     let rivals = Rivals::new();
     rivals.deleted(Refuse, MINUTES).await;
     let new = rivals.output("new", Overwrite);
@@ -930,7 +930,7 @@ async fn a_folder_of_a_job_that_may_be_alive_is_never_taken_over() {
         error,
         "its last sign of life is 10 min old, and 60 min of silence are needed",
     );
-    // It writes a sign while it is watched, as after an outage of the store.
+    // The old job writes a sign while it is watched, as after an outage of the store.
     rivals.age(HOURS);
     let mut watch = OwnerWatch::default();
     let error = super::claim(&new, &mut watch).await.unwrap_err();
@@ -950,11 +950,11 @@ async fn a_folder_of_a_job_that_may_be_alive_is_never_taken_over() {
     tokio::time::sleep(MINUTES).await;
     let error = super::claim(&new, &mut watch).await.unwrap_err();
     assert!(error.is_transient());
-    // Its ledger is on another machine's disk.
+    // The ledger of the old job is on another machine's disk.
     std::fs::remove_file(rivals.folder.path().join("old/probe")).unwrap();
     let error = claim(&new).await.unwrap_err();
     refused(error, "its ledger is not on this machine");
-    // Its ledger is elsewhere.
+    // The ledger of the old job has another `storage.uri`.
     let elsewhere = Rivals::new();
     let new = Output {
         storage: elsewhere.output("new", Refuse).storage,
@@ -966,7 +966,7 @@ async fn a_folder_of_a_job_that_may_be_alive_is_never_taken_over() {
         error,
         &format!("its ledger is under another spec.storage.uri, {storage}"),
     );
-    // An earlier release does not record where it is.
+    // An earlier release did not record where the ledger is.
     let said = rivals.world.files().await["out/_STARTED.json"].clone();
     let mut said: serde_json::Value = serde_json::from_str(&said).unwrap();
     said.as_object_mut().unwrap().remove("storage").unwrap();
@@ -1020,7 +1020,7 @@ async fn a_job_that_has_ended_keeps_no_folder_whatever_its_claim_says() {
     let marker = Marker::new(&old.storage, "ns/old".to_owned(), "X".to_owned(), None);
     mark(&old.storage, &marker).await.unwrap();
     rivals.world.put("out/p-3.jsonl", "half").await;
-    // Its files are refused or replaced like those of any job that failed.
+    // The files of the old job are refused or replaced like those of any job that failed.
     let error = claim(&rivals.output("new", Refuse)).await.unwrap_err();
     assert!(
         error.to_string().contains("s3://b/out/p-3.jsonl"),

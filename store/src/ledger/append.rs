@@ -1,5 +1,6 @@
-//! The log of one coordinator. Each group commit is one object, and they are written one after the
-//! other. The log is merged from time to time, so that the next coordinator reads few objects.
+//! Writes the log of one coordinator. Each group commit is one object, and these objects are
+//! written one after the other. The log is merged from time to time, so that the next coordinator
+//! reads few objects.
 
 use bytes::Bytes;
 use zephyr_engine::coordinator::record::LogRecord;

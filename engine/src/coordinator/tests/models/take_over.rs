@@ -9,7 +9,8 @@
 //! | --- | --- |
 //! | `Lists` | `take_over.rs`, `newest_listed`: what a listing leaves out is anything |
 //! | put of `Open` | `take_over.rs`, `open_epoch`: `Mine` is the epoch, `Theirs` means the next number |
-//! | `LooksForBase` | `take_over.rs`, `find_base`: any snapshot of the newest older epoch that has one, or the beginning |
+//! | `LooksForBase` | `take_over.rs`, `find_base`: any snapshot of the newest older epoch that has
+//! a snapshot, or the beginning if none has |
 //! | `Reads` | `take_over.rs`, `replay_and_seal`: `look` at the next log object, `is_sealed` takes its records |
 //! | put of `Seal` | `take_over.rs`, `replay_and_seal`: `Mine` ends it, `Theirs` is read and the next is tried |
 //! | put of `Snapshot` 0 | `take_over.rs`, `OpenedEpoch::take_over`: `put_part`, then `put_snapshot` |

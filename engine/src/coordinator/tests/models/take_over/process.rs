@@ -51,11 +51,11 @@ pub(super) enum Stage {
     Dead,
 }
 
-/// One event for the process with that number.
+/// One event. The first number is that of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     Starts(u8),
-    /// The listing shows this newest epoch.
+    /// The listing shows this epoch as the newest one.
     Lists(u8, u8),
     LooksForBase(u8, Option<u8>),
     Reads(u8),
