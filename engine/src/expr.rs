@@ -3,10 +3,11 @@
 //! needs: limits for outputs, memory and length, named values, and errors as sentences. No type of
 //! zephyr-jq is in a signature.
 //!
-//! - Results are written in one canonical form: compact, keys in the order in which the expression
-//!   made them, strings with the fewest escapes, computed numbers as jq prints them (`3`, `0.1`,
-//!   `1e+17`; NaN as `null`, infinities as ±1.7976931348623157e+308). A number that the expression
-//!   did not change keeps its text: `0.10`, `1e400`, `-0`, `12345678901234567890`.
+//! - Results are written in one canonical form. It is compact, with keys in the order in which the
+//!   expression made them, and strings with the fewest escapes. Computed numbers are written as jq
+//!   prints them: `3`, `0.1`, `1e+17`, NaN as `null`, and infinities as ±1.7976931348623157e+308. A
+//!   number that the expression did not change keeps its text: `0.10`, `1e400`, `-0`,
+//!   `12345678901234567890`.
 //! - It is an error if a result is longer or nests deeper than a record may.
 //! - Recursion without end is an error if the thread has declared the size of its stack. So
 //!   expressions should be evaluated on a thread of [`on_full_stack`]. They can be compiled on any

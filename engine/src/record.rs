@@ -11,8 +11,9 @@
 //!   limits, see `number`.
 //! - An object may contain a key more than once. The text keeps all of its members. A lookup
 //!   returns the last one, as in jq.
-//! - Lone surrogates, NaN, Infinity, byte order marks, raw control characters, invalid UTF-8, and
-//!   more levels or bytes than the job's [`Limits`] are refused, with the offset of the byte.
+//! - Some texts are refused, with the offset of the first bad byte: lone surrogates, NaN, Infinity,
+//!   byte order marks, raw control characters, invalid UTF-8, and more levels or bytes than the
+//!   job's [`Limits`] allow.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -81,8 +81,8 @@ pub const MIN_LOST_AT_PODS: usize = 2;
 pub const MAX_LOST_PODS: usize = 10_000;
 
 /// A task counts as the cause only if its workers are lost this many times as often as other
-/// workers, and this many times as often as the same workers were lost without the task. Bad nodes
-/// do not have this effect: they affect all tasks in proportion to their running time.
+/// workers. They must also be lost this many times as often as they were without the task. Bad
+/// nodes do not have this effect: they affect all tasks in proportion to their running time.
 pub const LOST_OFTENER: u32 = 10;
 
 /// A task can count as the cause only if its workers are lost, on average, within this time after

@@ -69,9 +69,9 @@ fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
-/// Returns three groups of numbers: how many tasks are done and how many there are; the stage that
-/// is shown and how many of its tasks are done; records and bytes that were read, and records and
-/// bytes that were written.
+/// Returns three groups of numbers. The first has the tasks that are done, and all tasks. The
+/// second has the stage that is shown, and how many of its tasks are done. The third has the
+/// records and bytes that were read, and those that were written.
 fn numbers(report: &Report) -> ((u64, u64), (u32, u32), [u64; 4]) {
     let (stage, records) = (&report.stage, &report.records);
     (
