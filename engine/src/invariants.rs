@@ -496,7 +496,7 @@ fn nothing_runs_after_the_end(state: &State) -> Result<(), Violation> {
     let running: u32 = state.stages.iter().map(|stage| stage.running).sum();
     require(running == 0, rule, || format!("{running} tasks run"))?;
     let succeeds = match &state.job {
-        JobState::Running => false,
+        JobState::Running | JobState::Failing { .. } => false,
         JobState::WritingManifest => true,
         JobState::Concluding { result, .. } | JobState::Ended { result } => {
             matches!(result, JobResult::Succeeded { .. })

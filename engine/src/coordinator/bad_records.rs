@@ -115,7 +115,7 @@ impl State {
             return false;
         };
         let reason = FailureReason::TooManySkipped;
-        self.conclude(out, JobResult::Failed { reason, message });
+        self.fail_job(out, JobResult::Failed { reason, message });
         true
     }
 }

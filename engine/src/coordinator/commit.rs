@@ -239,6 +239,7 @@ impl State {
     /// Finishes each stage whose tasks are all committed. After the last stage, continues with the
     /// end of the job.
     pub(crate) fn advance(&mut self, out: &mut Outbox) {
+        self.conclude_failure(out, self.last_tick);
         if self.job != JobState::Running {
             return;
         }

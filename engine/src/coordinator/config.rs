@@ -31,6 +31,11 @@ pub const ADOPTION_GRACE_MS: u64 = 1_000;
 /// reconnect delay of a worker (5 s).
 pub const ADOPTION_PREFERENCE_MS: u64 = 10_000;
 
+/// How long a job that fails waits until the final files of its committed tasks are complete. One
+/// call to a store that answers takes less than a second, and many files are completed at the same
+/// time. A store that does not answer for a minute does not hold the job's end up.
+pub const MAX_FAILING_MS: u64 = 60_000;
+
 /// The most task slots a worker may claim. This is the largest value of `spec.workers.slots`.
 /// Without this limit, a worker that reports a wrong number could get all tasks.
 pub const MAX_SLOTS: u32 = 256;

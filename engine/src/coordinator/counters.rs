@@ -111,7 +111,7 @@ impl State {
             "{place}the commands of the job count under more names than allowed (got {found}, such as {names}); at most {MAX_COUNTERS} different names in all files ZEPHYR_COUNTERS"
         );
         let reason = FailureReason::TaskFailed;
-        self.conclude(out, JobResult::Failed { reason, message });
+        self.fail_job(out, JobResult::Failed { reason, message });
     }
 
     /// The totals by name, as 64-bit numbers. A total that does not fit is shown as the greatest

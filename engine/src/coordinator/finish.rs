@@ -4,6 +4,7 @@
 
 use std::mem;
 
+use crate::coordinator::config::MAX_FAILING_MS;
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::effect::Effect;
 use crate::coordinator::outbox::Outbox;
@@ -12,7 +13,7 @@ use crate::coordinator::record::{JobResult, LogRecord, OutputFile};
 use crate::coordinator::state::{
     FinalFile, JobState, Recorded, StageProgress, State, Task, TaskState,
 };
-use crate::id::{ShardId, StageId, TaskAttempt, TaskId};
+use crate::id::{ShardId, StageId, TaskAttempt, TaskId, Timestamp};
 
 impl State {
     fn last_stage(&self) -> Option<StageId> {
@@ -24,7 +25,7 @@ impl State {
 
     /// Requests completion of the final files of a committed task, if it has some.
     pub(crate) fn finalize(&mut self, out: &mut Outbox, task: TaskId) {
-        if self.completing.contains_key(&task) || self.job != JobState::Running {
+        if self.completing.contains_key(&task) || !self.completes_files() {
             return;
         }
         let Some(TaskState::Done {
@@ -52,7 +53,7 @@ impl State {
         let Some(attempt) = self.completing.remove(&task) else {
             return;
         };
-        if self.job != JobState::Running {
+        if !self.completes_files() {
             return;
         }
         if !self.is_completing(TaskAttempt { task, attempt }) {
@@ -69,7 +70,7 @@ impl State {
             return;
         }
         self.completing.remove(&lost.task);
-        if self.job != JobState::Running {
+        if !self.completes_files() {
             return;
         }
         if self.is_completing(lost) {
@@ -78,6 +79,7 @@ impl State {
         } else {
             self.finalize(out, lost.task);
         }
+        self.conclude_failure(out, self.last_tick);
     }
 
     /// Whether this attempt won and its final files are being completed. An attempt may have been
@@ -138,8 +140,13 @@ impl State {
     /// Ends the job, because its folder belongs to another job. Files of both jobs may have the
     /// same names, so it is not known whose files are there.
     pub(crate) fn on_output_taken(&mut self, out: &mut Outbox, message: String) {
-        let is_asked_for = match self.job {
+        let is_asked_for = match &self.job {
             JobState::WritingManifest => true,
+            JobState::Failing { result, since: _ } => {
+                // Files in this folder may no longer be this job's, so none is completed any more.
+                let result = result.clone();
+                return self.conclude(out, result);
+            }
             JobState::Running => self.is_completing_a_file(),
             JobState::Concluding { .. } | JobState::Ended { .. } => false,
         };
@@ -156,8 +163,54 @@ impl State {
         reason: FailureReason,
         message: String,
     ) {
-        if self.job == JobState::Running {
-            self.conclude(out, JobResult::Failed { reason, message });
+        match &self.job {
+            JobState::Running => self.conclude(out, JobResult::Failed { reason, message }),
+            JobState::Failing { result, since: _ } => {
+                let result = result.clone();
+                self.conclude(out, result);
+            }
+            JobState::WritingManifest | JobState::Concluding { .. } | JobState::Ended { .. } => {}
+        }
+    }
+
+    /// Ends the job because of its data. Nothing runs any more, but the final files of tasks that
+    /// are committed are completed first: the dead letters of a task that skipped too many records
+    /// show which records these are.
+    pub(crate) fn fail_job(&mut self, out: &mut Outbox, result: JobResult) {
+        self.stop_all(out);
+        let since = self.last_tick;
+        self.job = JobState::Failing { result, since };
+        self.finalize_committed(out);
+        self.conclude_failure(out, since);
+    }
+
+    /// Concludes a job that fails, when all files of committed tasks are complete or the time for
+    /// it is over.
+    pub(crate) fn conclude_failure(&mut self, out: &mut Outbox, now: Timestamp) {
+        let JobState::Failing { result, since } = &self.job else {
+            return;
+        };
+        let is_committing = |recorded: &(u64, Recorded)| matches!(recorded.1, Recorded::Done(_));
+        let waits = self.recording.iter().any(is_committing)
+            || self.stages.iter().any(|stage| stage.unfinished_files > 0);
+        if !waits || now.since_ms(*since) >= MAX_FAILING_MS {
+            let result = result.clone();
+            self.conclude(out, result);
+        }
+    }
+
+    /// Whether final files of committed tasks are still to be completed.
+    fn completes_files(&self) -> bool {
+        matches!(self.job, JobState::Running | JobState::Failing { .. })
+    }
+
+    fn finalize_committed(&mut self, out: &mut Outbox) {
+        for (stage, known) in (0..).map(StageId).zip(0..self.stages.len()) {
+            let known = &self.stages[known];
+            let (has_files, total) = (known.unfinished_files > 0, known.total());
+            for shard in (0..total).map(ShardId).filter(|_| has_files) {
+                self.finalize(out, TaskId { stage, shard });
+            }
         }
     }
 
@@ -227,9 +280,10 @@ impl State {
                     .for_each(|session| out.shutdown(*session));
                 JobState::Ended { result }
             }
-            other @ (JobState::Running | JobState::WritingManifest | JobState::Ended { .. }) => {
-                other
-            }
+            other @ (JobState::Running
+            | JobState::Failing { .. }
+            | JobState::WritingManifest
+            | JobState::Ended { .. }) => other,
         };
         let waiting: Vec<TaskId> = self.dismissed.keys().copied().collect();
         for task in waiting {
@@ -245,15 +299,7 @@ impl State {
         }
         self.judge_skipped(out);
         self.judge_counters(out, None);
-        for (stage, known) in (0..).map(StageId).zip(0..self.stages.len()) {
-            let (has_files, total) = (
-                self.stages[known].unfinished_files > 0,
-                self.stages[known].total(),
-            );
-            for shard in (0..total).map(ShardId).filter(|_| has_files) {
-                self.finalize(out, TaskId { stage, shard });
-            }
-        }
+        self.finalize_committed(out);
         self.advance(out);
         let troubled: Vec<TaskId> = self.histories.keys().copied().collect();
         self.judge(out, troubled);

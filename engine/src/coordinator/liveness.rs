@@ -165,6 +165,7 @@ impl State {
         for number in silent {
             self.lose(out, now, number, &Loss::Silent);
         }
+        self.conclude_failure(out, now);
     }
 
     pub(crate) fn on_pod_ended(

@@ -148,7 +148,10 @@ impl State {
             workers,
             result: match &self.job {
                 JobState::Ended { result } => Some(result.clone()),
-                JobState::Running | JobState::WritingManifest | JobState::Concluding { .. } => None,
+                JobState::Running
+                | JobState::Failing { .. }
+                | JobState::WritingManifest
+                | JobState::Concluding { .. } => None,
             },
             tasks_done: self
                 .stages
@@ -170,7 +173,10 @@ impl State {
     pub fn result(&self) -> Option<&JobResult> {
         match &self.job {
             JobState::Ended { result } => Some(result),
-            JobState::Running | JobState::WritingManifest | JobState::Concluding { .. } => None,
+            JobState::Running
+            | JobState::Failing { .. }
+            | JobState::WritingManifest
+            | JobState::Concluding { .. } => None,
         }
     }
 
@@ -202,7 +208,9 @@ impl State {
     fn phase(&self) -> Phase {
         match &self.job {
             JobState::Ended { .. } => Phase::Ended,
-            JobState::Concluding { .. } | JobState::WritingManifest => Phase::Finishing,
+            JobState::Failing { .. } | JobState::Concluding { .. } | JobState::WritingManifest => {
+                Phase::Finishing
+            }
             JobState::Running => {
                 let last_is_done = self.stages.last().is_some_and(|last| match last.progress {
                     StageProgress::Recording { .. } | StageProgress::Finished { .. } => true,
@@ -333,6 +341,16 @@ impl State {
                     JobResult::Succeeded { .. } => String::new(),
                     JobResult::Failed { reason: _, message } => message.clone(),
                 }
+            }
+            JobState::Failing { result, since: _ } => {
+                let files: u32 = self.stages.iter().map(|stage| stage.unfinished_files).sum();
+                let why = match result {
+                    JobResult::Succeeded { .. } => "",
+                    JobResult::Failed { reason: _, message } => message,
+                };
+                format!(
+                    "the job fails after the files of {files} complete tasks are written: {why}"
+                )
             }
             JobState::WritingManifest => "writing _SUCCESS.json".to_owned(),
             JobState::Running => self.running_message(current, workers),

@@ -260,7 +260,7 @@ impl State {
         }
         let verdict = tasks.into_iter().find_map(|task| self.verdict(task));
         if let Some(result) = verdict {
-            self.conclude(out, result);
+            self.fail_job(out, result);
         }
     }
 

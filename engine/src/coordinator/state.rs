@@ -82,6 +82,11 @@ pub struct State {
 pub(crate) enum JobState {
     /// Tasks run, or final files are being completed.
     Running,
+    /// The job fails. Nothing runs any more, but the final files of committed tasks are still being
+    /// completed, until [`MAX_FAILING_MS`] after `since`.
+    ///
+    /// [`MAX_FAILING_MS`]: crate::coordinator::config::MAX_FAILING_MS
+    Failing { result: JobResult, since: Timestamp },
     /// All files are complete.
     WritingManifest,
     /// The record of the result is being written; nothing is appended after it.

@@ -311,7 +311,6 @@ pub(super) async fn look_around(
     intent.storage = Some(storage_uri(output));
     intent.took_over_from = claim.took_over.as_ref().map(Gone::shown);
     let patterns = output.patterns()?;
-    let pattern = output.pattern()?;
     for (pattern, path) in patterns
         .iter()
         .zip([&output.path].into_iter().chain(&output.more_paths))
@@ -357,10 +356,9 @@ pub(super) async fn look_around(
         refuse_what_is_there(output, pattern, inherited.clone()).await?;
     }
     if let Some(failed) = &claim.after {
-        for path in failed.earlier_paths.iter().chain([&failed.path]) {
-            let theirs = pattern_in(path, manifest)?;
-            refuse_leftovers(output, &pattern, &theirs, failed).await?;
-        }
+        let paths = failed.earlier_paths.iter().chain([&failed.path]);
+        let theirs: Result<Vec<_>, _> = paths.map(|path| pattern_in(path, manifest)).collect();
+        refuse_leftovers(output, &patterns, &theirs?, failed).await?;
     }
     // An earlier job with mode Overwrite may have claimed to replace files. A job with mode Refuse
     // does not replace them.
@@ -492,18 +490,28 @@ async fn refuse_what_is_there(
 /// Such files would stay beside the output.
 async fn refuse_leftovers(
     output: &Output,
-    pattern: &NamePattern,
-    theirs: &NamePattern,
+    patterns: &[NamePattern],
+    theirs: &[NamePattern],
     failed: &Intent,
 ) -> Result<(), OutputError> {
-    let pattern = pattern.clone();
-    let wanted = move |entry: &Match| !pattern.matches(entry.location.path().as_ref());
-    let sight = see(output, theirs, MAX_NAMED, wanted).await?;
-    if sight.count == 0 {
+    let mut all = Sight::default();
+    let mut known = patterns.to_vec();
+    for pattern in theirs {
+        let before = known.clone();
+        let wanted = move |entry: &Match| {
+            let path = entry.location.path().as_ref();
+            !before.iter().any(|pattern| pattern.matches(path))
+        };
+        let sight = see(output, pattern, MAX_NAMED, wanted).await?;
+        all.count += sight.count;
+        all.entries.extend(sight.entries);
+        known.push(pattern.clone());
+    }
+    if all.count == 0 {
         return Ok(());
     }
     Err(OutputError::InTheWay {
-        found: format!("{} of {}", named(&sight), failed.owner()),
+        found: format!("{} of {}", named(&all), failed.owner()),
         problem: "files that a failed job left would stay beside the output",
         allowed: "remove them, or write to another folder",
     })

@@ -1186,6 +1186,36 @@ async fn an_unfinished_run_is_continued_with_its_dead_letters() {
 }
 
 #[tokio::test]
+async fn what_a_failed_job_of_another_name_left_is_replaced_or_named_at_once() {
+    let world = World::default();
+    let mut failed = with_dead_letters(&world, "failed", Refuse, usize::MAX);
+    failed
+        .more_paths
+        .push("s3://b/out/bad/lines-{shard}.jsonl".to_owned());
+    claim(&failed).await.unwrap();
+    for left in ["p-4", "bad/d-0", "bad/d-4", "bad/lines-1", "bad/lines-2"] {
+        world.put(&format!("out/{left}.jsonl"), "left").await;
+    }
+    give_up(&failed).await.unwrap();
+    // This job writes no dead letters, and would leave those of both places.
+    let mut other = world.output("other", Overwrite, PATH, usize::MAX);
+    "other".clone_into(&mut other.name);
+    let error = claim(&other).await.unwrap_err().to_string();
+    let named = "(got s3://b/out/bad/d-0.jsonl, s3://b/out/bad/d-4.jsonl, s3://b/out/bad/lines-1.jsonl and 1 more of job ns/name, uid failed)";
+    assert!(error.contains(named), "{error}");
+    // This one writes under the same names.
+    other.more_paths.clone_from(&failed.more_paths);
+    run(&other, 1).await.unwrap();
+    let names = [
+        "out/_SUCCESS.json",
+        "out/bad/d-0.jsonl",
+        "out/bad/lines-0.jsonl",
+        "out/p-0.jsonl",
+    ];
+    assert_eq!(world.names().await, names);
+}
+
+#[tokio::test]
 async fn dead_letters_do_not_go_into_the_folder_of_another_jobs_output() {
     for marker in ["out/bad/_SUCCESS.json", "out/bad/_STARTED.json"] {
         let world = World::default();

@@ -3,7 +3,7 @@
 
 use super::cluster::{SKIPPING, TestCluster, attempt, output, plan, skipping as skip, task};
 use crate::coordinator::record::{
-    BadRecords, FinalPlace, JobResult, MoreOutput, OutputFile, TaskOutput,
+    BadRecords, FinalPlace, JobResult, LogRecord, MoreOutput, OutputFile, TaskOutput,
 };
 use crate::coordinator::{Config, Effect, Event, FailureReason};
 use crate::id::TaskAttempt;
@@ -116,6 +116,20 @@ fn more_skipped_records_than_allowed_end_the_job_with_the_commit_that_exceeds_it
         failure(&cluster),
         "spec.pipeline.steps[1].onError.maxSkipped: 6 of 200 records were skipped; at most 5 may be; the first of them: file 1: line 3: no"
     );
+}
+
+#[test]
+fn the_dead_letters_of_the_task_that_exceeds_the_limit_are_complete_before_the_job_ends() {
+    let mut cluster = cluster(&[2, 1], Some(0), None);
+    let task = attempt(0, 0, 1, 1);
+    cluster.done_with("a", task, with_dead_letter(task));
+    cluster.durable();
+    assert_eq!(cluster.state.result(), None);
+    cluster.settle();
+    assert!(failure(&cluster).contains("1 of 100 records"));
+    assert_eq!(cluster.state.uncompleted_files(), []);
+    let stands = |record: &LogRecord| matches!(record, LogRecord::Finalized { task: of } if *of == task.task);
+    assert!(cluster.ledger.iter().any(stands));
 }
 
 #[test]

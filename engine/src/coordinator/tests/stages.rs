@@ -1,10 +1,11 @@
 //! Tests of stages: when a stage starts, lost outputs, final files, and the end of the job.
 
-use super::cluster::{TestCluster, attempt, output, task};
+use super::cluster::{TestCluster, attempt, cancelled, output, task};
+use crate::coordinator::config::MAX_FAILING_MS;
 use crate::coordinator::record::{FailureClass, JobResult, LogRecord};
 use crate::coordinator::report::Phase;
 use crate::coordinator::{Config, Effect, Event, FailureReason};
-use crate::id::{StageId, TaskAttempt};
+use crate::id::{StageId, TaskAttempt, TaskId};
 
 fn published(effects: &[Effect]) -> Vec<(u32, u32, usize)> {
     let publications = effects.iter().filter_map(|effect| match effect {
@@ -470,6 +471,18 @@ fn a_failed_job_knows_which_uploads_will_never_be_completed() {
     assert_eq!(cluster.state.uncompleted_files(), []);
     let class = FailureClass::Deterministic;
     cluster.fails("a", attempt(0, 3, 1, 1), class, "e");
+    cluster.durable();
+    assert_eq!(cluster.state.result(), None, "files are being completed");
+    let message = cluster.report().message;
+    assert!(
+        message.starts_with("the job fails after the files of 2 complete tasks are written: "),
+        "{message}"
+    );
+    // The store does not answer.
+    cluster.passes(MAX_FAILING_MS - 500, &["a"]);
+    assert_eq!(cluster.state.result(), None);
+    assert_eq!(cluster.state.uncompleted_files(), []);
+    cluster.passes(500, &["a"]);
     assert_eq!(
         cluster.state.uncompleted_files(),
         [],
@@ -479,6 +492,77 @@ fn a_failed_job_knows_which_uploads_will_never_be_completed() {
     assert_eq!(cluster.failure().0, FailureReason::TaskFailed);
     let left = [1, 2].map(|shard| output(attempt(0, shard, 1, 1), true).file);
     assert_eq!(cluster.state.uncompleted_files(), left);
+}
+
+#[test]
+fn a_job_that_fails_completes_the_files_of_committed_tasks_first() {
+    let mut cluster = TestCluster::with(Config::new(1, 0), &[5]);
+    cluster.hello("a", 5);
+    cluster.done("a", attempt(0, 0, 1, 1));
+    cluster.durable();
+    cluster.done("a", attempt(0, 1, 1, 1));
+    let class = FailureClass::Deterministic;
+    cluster.fails("a", attempt(0, 3, 1, 1), class, "e");
+    let cancelled = cancelled(&cluster.received("a"));
+    let still_ran = [2, 4].map(|shard| attempt(0, shard, 1, 1));
+    assert_eq!(cancelled, still_ran, "nothing runs any more");
+    // A report that was on its way, a failure, and a lost worker change nothing.
+    cluster.done("a", attempt(0, 2, 1, 1));
+    cluster.dies("a");
+    cluster.hello("b", 5);
+    cluster.passes(5_000, &["b"]);
+    assert_eq!(cluster.held("b"), []);
+    cluster.settle();
+    assert_eq!(cluster.failure().0, FailureReason::TaskFailed);
+    assert_eq!(cluster.state.uncompleted_files(), []);
+    let commits: Vec<TaskId> = cluster.commits().into_keys().collect();
+    assert_eq!(commits, [task(0, 0), task(0, 1)]);
+}
+
+#[test]
+fn a_job_that_fails_does_not_wait_for_a_file_that_is_lost_or_that_another_job_may_have_replaced() {
+    let failing = || {
+        let mut cluster = TestCluster::with(Config::new(1, 0), &[2]);
+        cluster.hello("a", 2);
+        cluster.done("a", attempt(0, 0, 1, 1));
+        cluster.durable();
+        let class = FailureClass::Deterministic;
+        cluster.fails("a", attempt(0, 1, 1, 1), class, "e");
+        cluster.durable();
+        assert_eq!(cluster.state.result(), None);
+        cluster
+    };
+    let taken = || Event::OutputTaken {
+        message: "another job writes there".to_owned(),
+    };
+    let ended = || Event::EndedByOperator {
+        reason: FailureReason::NoProgress,
+        message: "no worker".to_owned(),
+    };
+    let lost = || Event::FileLost {
+        task: attempt(0, 0, 1, 1),
+    };
+    for event in [taken(), ended(), lost()] {
+        let mut cluster = failing();
+        cluster.event(event);
+        cluster.durable();
+        assert_eq!(cluster.failure().0, FailureReason::TaskFailed, "the first");
+    }
+}
+
+#[test]
+fn a_take_over_completes_the_files_of_a_job_that_was_about_to_fail() {
+    let mut cluster = TestCluster::with(Config::new(1, 0), &[2]);
+    cluster.hello("a", 2);
+    cluster.done("a", attempt(0, 0, 1, 1));
+    cluster.durable();
+    let class = FailureClass::Deterministic;
+    cluster.fails("a", attempt(0, 1, 1, 1), class, "e");
+    cluster.durable();
+    cluster.restart();
+    cluster.settle();
+    assert_eq!(cluster.failure().0, FailureReason::TaskFailed);
+    assert_eq!(cluster.state.uncompleted_files(), []);
 }
 
 #[test]

@@ -246,10 +246,10 @@ impl Book {
         }
     }
 
-    /// Checks that the job has ended if a budget is used up.
-    pub(super) fn expect_verdict(&self) {
+    /// A job stops its tasks in the same step in which a budget is used up.
+    pub(super) fn expect_verdict(&self, goes_on: bool) {
         assert!(
-            self.exhausted.is_empty() || self.result.is_some(),
+            self.exhausted.is_empty() || !goes_on,
             "a budget is used up and the job goes on: {:?}",
             self.exhausted
         );

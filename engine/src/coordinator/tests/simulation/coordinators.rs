@@ -10,6 +10,7 @@ use super::workers::{counters, dead_letter, has_dead_letter, skipped_by};
 use super::world::{Happening, World};
 use crate::coordinator::record::{LogRecord, OutputFile};
 use crate::coordinator::report::Report;
+use crate::coordinator::state::JobState;
 use crate::coordinator::tests::cluster::{plan_of, skipping};
 use crate::coordinator::{Effect, Event, PodEndCause, State, ToWorker, step};
 use crate::id::{Epoch, SessionId, ShardId, StageId, TaskAttempt, TaskId, Timestamp};
@@ -43,6 +44,10 @@ pub(super) struct Coordinator {
 impl Coordinator {
     pub(super) fn report(&self) -> Report {
         self.state.report()
+    }
+
+    pub(super) fn uncompleted_files(&self) -> Vec<OutputFile> {
+        self.state.uncompleted_files()
     }
 
     /// The book of everything that it has written, durable or in flight.
@@ -301,7 +306,8 @@ impl World {
             }
         }
         if let Some(coordinator) = self.coordinators.get(&epoch) {
-            coordinator.soon.expect_verdict();
+            let goes_on = coordinator.state.job == JobState::Running;
+            coordinator.soon.expect_verdict(goes_on);
         }
     }
 

@@ -284,6 +284,11 @@ impl World {
 
     /// The book of the log has accepted the result. This checks whether the job may fail at all.
     fn check_failure(&self, reason: &FailureReason, message: &str) {
+        // The storage of the simulation answers in less than the time that a failing job waits.
+        if let Some(newest) = self.newest() {
+            let left = newest.uncompleted_files();
+            assert_eq!(left, [], "files of committed tasks");
+        }
         match self.settings.trouble {
             Trouble::Never | Trouble::Often(_) | Trouble::Twice => {
                 panic!("the job failed: {reason}: {message}")
