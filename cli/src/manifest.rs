@@ -133,12 +133,24 @@ fn check(node: &Node, place: Place) -> (Option<ZephyrJob>, Vec<FieldError>) {
     };
     let name = job.metadata.name.as_deref().unwrap_or_default();
     for error in validate(&job.spec, name, place) {
-        let is_reported = errors.iter().any(|other| other.path == error.path);
+        let is_reported = errors.iter().any(|other| follows(&error, other));
         if !is_reported {
             errors.push(error);
         }
     }
     (Some(job), errors)
+}
+
+/// Whether an error is only a consequence of another: both are in one field, or a misspelt field is
+/// the one that a map lacks.
+fn follows(error: &FieldError, other: &FieldError) -> bool {
+    let is_below = || {
+        let rest = other.path.strip_prefix(&error.path);
+        rest.is_some_and(|rest| rest.starts_with('.'))
+    };
+    let lacks_a_field =
+        error.wrong == "must have exactly one field" && error.got.as_deref() == Some("0");
+    other.path == error.path || lacks_a_field && other.wrong == "unknown field" && is_below()
 }
 
 fn changed_item(change: &Change) -> FieldError {

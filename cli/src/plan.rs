@@ -133,10 +133,11 @@ fn plan_files(
     Ok(source)
 }
 
-/// The action that fails if the storage cannot be reached, as an error shows it.
-const LIST: &str = "list the input (--files N plans without reading the storage)";
-const LOOK: &str = "check the output's folder (--files N plans without reading the storage)";
-const TABLES: &str = "read the tables (--files N plans without reading the storage)";
+/// The beginning of an error message.
+const LIST: &str = "the input cannot be used (--files N plans without reading the storage)";
+const LOOK: &str =
+    "the output's folder cannot be checked (--files N plans without reading the storage)";
+const TABLES: &str = "the tables cannot be read (--files N plans without reading the storage)";
 
 /// The job as its coordinator would have it. The namespace in which it will be applied is not
 /// known if the manifest does not name it.
@@ -391,6 +392,6 @@ mod tests {
             );
         }
         let missing = trial.of_table("missing.jsonl", None).await;
-        assert!(missing.contains("list the input"), "{missing}");
+        assert!(missing.contains("the input cannot be used"), "{missing}");
     }
 }

@@ -132,7 +132,7 @@ impl Sample {
         limits: ReadLimits,
     ) -> Result<()> {
         let stores = input::stores();
-        let listed = input::list(&stores, SOURCE_FILES, files, "list the input").await?;
+        let listed = input::list(&stores, SOURCE_FILES, files, "the input cannot be used").await?;
         if listed.is_empty() {
             return Ok(());
         }

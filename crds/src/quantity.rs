@@ -35,12 +35,16 @@ pub enum QuantityError {
         instead: String,
     },
     /// Another suffix that Kubernetes does not know.
-    #[error(
-        "{suffix} is not a suffix of a quantity; suffixes are m, k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi, Ei"
-    )]
+    #[error("{suffix} is not a suffix of a quantity")]
     SuffixUnknown {
         /// The suffix as written.
         suffix: String,
+    },
+    /// White space between the number and its suffix.
+    #[error("a quantity has no space before its suffix; write {instead}")]
+    Spaced {
+        /// The same without the space.
+        instead: String,
     },
     /// The value does not fit 64 bits.
     #[error("the quantity is too large")]
@@ -134,6 +138,9 @@ fn parse(text: &str) -> Result<Quantity, QuantityError> {
     if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
         return Err(QuantityError::Malformed);
     }
+    if suffix.starts_with(char::is_whitespace) {
+        return Err(spaced(number, suffix.trim()));
+    }
     let scale = suffix_scale(suffix)?;
     let digits: i128 = format!("{whole}{fraction}")
         .parse()
@@ -152,6 +159,16 @@ fn parse(text: &str) -> Result<Quantity, QuantityError> {
             thousandths
         },
     })
+}
+
+/// The error of a suffix after a space. If the suffix is wrong too, the error is that of the suffix.
+fn spaced(number: &str, suffix: &str) -> QuantityError {
+    let instead = match suffix_scale(suffix) {
+        Ok(_) => format!("{number}{suffix}"),
+        Err(QuantityError::BytesSuffix { suffix: _, instead }) => format!("{number}{instead}"),
+        Err(error) => return error,
+    };
+    QuantityError::Spaced { instead }
 }
 
 /// The number of thousandths in one unit with this suffix.
@@ -241,15 +258,22 @@ mod tests {
                 "--1",
                 "a quantity is a number with a suffix such as m, k, M, G, Ki, Mi, Gi",
             ),
-            ("1GB", "GB is not a suffix of a quantity; write Gi"),
-            ("1kB", "kB is not a suffix of a quantity; write Ki"),
             (
-                "1x",
-                "x is not a suffix of a quantity; suffixes are m, k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi, Ei",
+                "64 MiB",
+                "a quantity has no space before its suffix; write 64Mi",
             ),
             (
+                "1.5 Gi",
+                "a quantity has no space before its suffix; write 1.5Gi",
+            ),
+            ("1 x", "x is not a suffix of a quantity"),
+            ("1 ", "a quantity has no space before its suffix; write 1"),
+            ("1GB", "GB is not a suffix of a quantity; write Gi"),
+            ("1kB", "kB is not a suffix of a quantity; write Ki"),
+            ("1x", "x is not a suffix of a quantity"),
+            (
                 "1 Gi",
-                " Gi is not a suffix of a quantity; suffixes are m, k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi, Ei",
+                "a quantity has no space before its suffix; write 1Gi",
             ),
             ("999999999999999999999999Ei", "the quantity is too large"),
             (

@@ -121,7 +121,7 @@ async fn ends_without_room(processes: &Processes, disk: &Path) {
     let disk = format!("no space on {} (64.0 KiB in all, ", disk.display());
     for words in [
         "stage 1/",
-        "shard 0: failed 1 times",
+        "shard 0: failed once",
         &disk,
         " free); the task had at least ",
         "given back 6 times in a row without progress because of a full disk",

@@ -401,6 +401,8 @@ fn a_value_of_a_wrong_type_is_reported_with_its_field() {
         ("filter: yes", format!("spec.pipeline.steps[0].filter: is a boolean (got true); {text} (line 8, column 9)")),
         ("select: [a, 2]", format!("spec.pipeline.steps[0].select[1]: is a number (got 2); {text} (line 8, column 21)")),
         ("takePerShard: \"4\"", "spec.pipeline.steps[0].takePerShard: is text (got \"4\"); must be a whole number without quotes (line 8, column 9)".to_owned()),
+        ("takePerShard: 5%", "spec.pipeline.steps[0].takePerShard: is text (got \"5%\"); must be a whole number without quotes (line 8, column 9)".to_owned()),
+        ("{map: ., onError: {action: Skip, maxSkippedPercent: 5 %}}", "spec.pipeline.steps[0].onError.maxSkippedPercent: is text (got \"5 %\"); must be a number without quotes and without %".to_owned()),
         ("takePerShard: .inf", "job.yaml: line 8, column 23: has the number .inf, which JSON does not have; put it in quotes".to_owned()),
         ("map: ., map: .", "has the field".to_owned()),
         ("{map: .a?}", "job.yaml: line 8, column 15: has a ? in a text without quotes inside of [ ] or { }".to_owned()),
@@ -419,6 +421,10 @@ fn a_value_of_a_wrong_type_is_reported_with_its_field() {
             "{step}: must say {expected:?}, says {error:?}"
         );
     }
+    let misspelt = parse("job.yaml", &job("a", "[1]", "mpa: ."), None, Place::Cluster);
+    let misspelt = misspelt.expect_err("a misspelt step").to_string();
+    assert!(misspelt.contains("did you mean \"map\"?"), "{misspelt}");
+    assert!(!misspelt.contains("exactly one"), "one mistake: {misspelt}");
     for good in [
         "takePerShard: 1e3",
         "takePerShard: 4.0",

@@ -173,9 +173,17 @@ fn type_fault(value: &Value, schema: &Value, path: &str) -> Option<FieldError> {
         _ => true,
     };
     (!fits).then(|| {
-        FieldError::new(path, found(value), format!("must be {}", wanted(schema)))
-            .got(value.to_string())
+        let percent = value.as_str().is_some_and(is_percent) && type_ == Some("number");
+        let without = if percent { " and without %" } else { "" };
+        let allowed = format!("must be {}{without}", wanted(schema));
+        FieldError::new(path, found(value), allowed).got(value.to_string())
     })
+}
+
+/// Whether a text is a number of percent, such as `5%`.
+fn is_percent(text: &str) -> bool {
+    let number = text.strip_suffix('%').map(str::trim_end);
+    number.is_some_and(|number| number.parse::<f64>().is_ok())
 }
 
 pub(super) fn found(value: &Value) -> &'static str {

@@ -441,7 +441,9 @@ impl State {
         if let Some((setback, cause)) = history.held_up.last() {
             let times = times(history.held_up.times());
             let bound = setback.free_tries().map_or(String::new(), |free| {
-                format!(", and after {free} times in a row at the cost of retries.taskFailures")
+                format!(
+                    ", and after {free} times in a row at the cost of spec.retries.taskFailures"
+                )
             });
             return Some(format!(
                 "{place}: given back {times} for a cause outside the task, will be tried again{bound}; last cause: {cause}"
@@ -476,7 +478,8 @@ impl State {
     }
 }
 
-fn times(count: u32) -> String {
+/// How often, in words.
+pub(crate) fn times(count: u32) -> String {
     match count {
         1 => "once".to_owned(),
         2 => "twice".to_owned(),

@@ -13,6 +13,7 @@ use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::reason::FailureReason;
 use crate::coordinator::record::{FailureClass, JobResult, LogRecord};
+use crate::coordinator::report::times;
 use crate::coordinator::session::Claim;
 use crate::coordinator::setback::Setback;
 use crate::coordinator::state::{
@@ -279,7 +280,8 @@ impl State {
             let error = &last.error;
             if tries >= allowed as usize {
                 let message = format!(
-                    "{place}: failed {tries} times, and retries.taskFailures allows {allowed}; last error: {error}"
+                    "{place}: failed {}, and spec.retries.taskFailures allows {allowed}; last error: {error}",
+                    times(u32::try_from(tries).unwrap_or(u32::MAX))
                 );
                 return failed(FailureReason::TaskFailed, message);
             }
@@ -287,8 +289,13 @@ impl State {
                 failure.class == FailureClass::Deterministic && failure.error == *error
             };
             if tries >= 2 && history.own_failures().rev().take(2).all(repeats) {
+                let often = if tries == 2 {
+                    "twice".to_owned()
+                } else {
+                    format!("{tries} times, the last two times")
+                };
                 let message = format!(
-                    "{place}: failed {tries} times, twice with the same error, so that a further try cannot help: {error}"
+                    "{place}: failed {often} with the same error, so a further try cannot help: {error}"
                 );
                 return failed(FailureReason::TaskFailed, message);
             }
@@ -303,7 +310,7 @@ impl State {
                 .rfind(|failure| failure.class == FailureClass::Disruption)
                 .map_or("", |failure| &failure.error);
             let message = format!(
-                "{place}: was disrupted {losses} times, and retries.taskDisruptions allows {limit}; last cause: {error}"
+                "{place}: was disrupted {losses} times, and spec.retries.taskDisruptions allows {limit}; last cause: {error}"
             );
             return failed(FailureReason::TaskDisrupted, message);
         }

@@ -19,7 +19,7 @@ impl fmt::Display for LinePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Number(number) => write!(f, "line {number}"),
-            Self::Byte(byte) => write!(f, "line at byte {byte}"),
+            Self::Byte(byte) => write!(f, "the line that begins at byte {byte}"),
         }
     }
 }

@@ -42,7 +42,7 @@ fn fault_4575_promise_e8_a_poison_shard_fails_the_job_and_is_named_and_other_wor
     assert_eq!(tries, 3);
     let (reason, message) = cluster.failure();
     assert_eq!(reason, FailureReason::TaskFailed);
-    let wanted = "stage 1/1 map, shard 0: failed 3 times, and retries.taskFailures allows 3; last error: killed, try 3";
+    let wanted = "stage 1/1 map, shard 0: failed 3 times, and spec.retries.taskFailures allows 3; last error: killed, try 3";
     assert_eq!(message, wanted);
     assert!(cluster.now - began < 120_000, "{} ms", cluster.now - began);
     assert_eq!(
@@ -115,7 +115,7 @@ fn a_budget_of_0_counts_as_1() {
         cluster
             .failure()
             .1
-            .contains("failed 1 times, and retries.taskFailures allows 1")
+            .contains("failed once, and spec.retries.taskFailures allows 1")
     );
 }
 
@@ -203,7 +203,7 @@ fn disruptions_end_the_job_only_if_they_are_limited() {
     assert_eq!(reason, FailureReason::TaskDisrupted);
     assert!(
         message.starts_with(
-            "stage 1/1 map, shard 0: was disrupted 3 times, and retries.taskDisruptions allows 3"
+            "stage 1/1 map, shard 0: was disrupted 3 times, and spec.retries.taskDisruptions allows 3"
         ),
         "{message}"
     );

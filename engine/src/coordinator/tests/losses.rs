@@ -241,7 +241,7 @@ fn a_task_that_ends_every_worker_counts_as_the_cause() {
             assert!((LOST_WORKERS_FREE + 1..=most).contains(&lost), "{lost}");
             let (_, message) = cluster.failure();
             let wanted = format!(
-                "stage 1/1 map, shard 0: failed 1 times, and retries.taskFailures allows 1; last error: its worker was lost {lost} times in a row, within "
+                "stage 1/1 map, shard 0: failed once, and spec.retries.taskFailures allows 1; last error: its worker was lost {lost} times in a row, within "
             );
             assert!(message.starts_with(&wanted), "{message}");
         }

@@ -57,7 +57,7 @@ fn a_task_that_finds_every_disk_full_ends_the_job_with_the_disk_named() {
         let (reason, message) = cluster.failure();
         assert_eq!(reason, FailureReason::TaskFailed);
         let wanted = format!(
-            "stage 1/1 map, shard 0: failed 3 times, and retries.taskFailures allows 3; last error: {FULL}; given back 8 times in a row without progress because of {}, so it counts as a failure",
+            "stage 1/1 map, shard 0: failed 3 times, and spec.retries.taskFailures allows 3; last error: {FULL}; given back 8 times in a row without progress because of {}, so it counts as a failure",
             setback.words()
         );
         assert_eq!(message, wanted);
@@ -79,7 +79,7 @@ fn a_disk_that_is_free_again_in_time_costs_nothing() {
             more => format!("{more} times"),
         };
         let wanted = format!(
-            "stage 1/1 map, shard 0: given back {times} for a cause outside the task, will be tried again, and after 5 times in a row at the cost of retries.taskFailures; last cause: {FULL}"
+            "stage 1/1 map, shard 0: given back {times} for a cause outside the task, will be tried again, and after 5 times in a row at the cost of spec.retries.taskFailures; last cause: {FULL}"
         );
         assert_eq!(message, wanted);
     }

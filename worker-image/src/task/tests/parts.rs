@@ -101,14 +101,14 @@ fn an_error_names_the_line_of_a_first_part_and_the_byte_of_another() {
     let (first, second) = (job.failure(0), job.failure(1));
     assert!(first.starts_with("s3://in/a.jsonl: line 3: "), "{first}");
     assert!(
-        second.starts_with("s3://in/a.jsonl: line at byte 10: "),
+        second.starts_with("s3://in/a.jsonl: the line that begins at byte 10: "),
         "{second}"
     );
     let mut job = job_of("a.jsonl", "1\n2\n\"x\"\n", map(". + 1"));
     job.cut(&[0, 3, 8]);
     let error = job.failure(1);
     assert!(
-        error.contains("s3://in/a.jsonl: line at byte 4: "),
+        error.contains("s3://in/a.jsonl: the line that begins at byte 4: "),
         "{error}"
     );
 }
