@@ -18,6 +18,8 @@ pub enum ConditionType {
     CoordinatorReady,
     /// At least one worker has a session with the coordinator.
     WorkersReady,
+    /// The job is suspended, and none of its pods exists.
+    Suspended,
     /// Something needs attention; the message says what.
     Degraded,
     /// The job has ended and its output is complete.
@@ -34,11 +36,12 @@ pub enum ConditionType {
 
 impl ConditionType {
     /// Every condition type, in the order in which status shows them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Accepted,
         Self::Progressing,
         Self::CoordinatorReady,
         Self::WorkersReady,
+        Self::Suspended,
         Self::Degraded,
         Self::Complete,
         Self::Failed,
@@ -54,6 +57,7 @@ impl ConditionType {
             Self::Progressing => "Progressing",
             Self::CoordinatorReady => "CoordinatorReady",
             Self::WorkersReady => "WorkersReady",
+            Self::Suspended => "Suspended",
             Self::Degraded => "Degraded",
             Self::Complete => "Complete",
             Self::Failed => "Failed",
@@ -144,6 +148,16 @@ pub enum Reason {
     GenerationsExhausted,
     /// The same cause ended several generations without any progress between them.
     NoProgress,
+    /// The job was cancelled: spec.cancel is set.
+    Cancelled,
+    /// The job is about to be cancelled: its coordinator ends it.
+    Cancelling,
+    /// The job is about to be suspended: running tasks may end, or pods still exist.
+    Suspending,
+    /// The job is suspended: spec.suspend is `true`.
+    Suspended,
+    /// The job is not suspended.
+    NotSuspended,
     /// The output is complete.
     OutputComplete,
     /// The job has not ended.
@@ -188,6 +202,11 @@ impl Reason {
             Self::TooManySkipped => "TooManySkipped",
             Self::GenerationsExhausted => "GenerationsExhausted",
             Self::NoProgress => "NoProgress",
+            Self::Cancelled => "Cancelled",
+            Self::Cancelling => "Cancelling",
+            Self::Suspending => "Suspending",
+            Self::Suspended => "Suspended",
+            Self::NotSuspended => "NotSuspended",
             Self::OutputComplete => "OutputComplete",
             Self::NotFinished => "NotFinished",
             Self::Forbidden => "Forbidden",

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::duration::{DurationBounds, DurationText};
 use crate::exec::MountSpec;
+use crate::life::{CancelSpec, SuspendPolicy};
 use crate::pipeline::PipelineSpec;
 use crate::pod_template::PodTemplate;
 use crate::preemptible::PreemptibleSpec;
@@ -84,6 +85,7 @@ pub const LEDGER_TTL: DurationBounds = DurationBounds {
     validation = rules::job_name(),
     validation = rules::immutable_once_begun("pipeline"),
     validation = rules::immutable_once_begun("storage"),
+    validation = rules::cancel_is_final(),
 printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Phase of the job"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Progressing')].reason", description = "What the job is doing or waiting for, or how it ended, in one word"),
     printcolumn(name = "Stage", type_ = "string", json_path = ".status.stage.name", description = "The running stage"),
@@ -118,11 +120,44 @@ pub struct ZephyrJobSpec {
     /// How often and for how long the job retries.
     #[serde(default)]
     pub retries: RetriesSpec,
+    /// Whether the job is paused: `true` = no pod of the job runs, and everything that is complete
+    /// is kept; `false` or not set = the job runs, and continues where it was. A change applies at
+    /// once. It has no effect on a job that has ended.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub suspend: bool,
+    /// What happens to running tasks when the job is suspended.
+    #[serde(default, skip_serializing_if = "SuspendPolicy::is_usual")]
+    pub suspend_policy: SuspendPolicy,
+    /// Ends the job early, with reason `Cancelled`; not set = the job runs to its end. A change
+    /// applies at once. It cannot be removed again. Complete files of the output stay, without
+    /// `_SUCCESS.json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<CancelSpec>,
     /// Seconds after the job's end until the job is deleted with all its objects; not set = never.
     /// Output files stay. A change applies at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 2_147_483_647))]
     pub ttl_seconds_after_finished: Option<i32>,
+}
+
+impl ZephyrJobSpec {
+    /// The spec without the fields that only the operator acts on at once: whether the job is
+    /// suspended or cancelled. No generation depends on them.
+    #[must_use]
+    pub fn without_wishes(mut self) -> Self {
+        self.suspend = false;
+        self.suspend_policy = SuspendPolicy::default();
+        self.cancel = None;
+        self
+    }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Where intermediate data and the ledger are stored.

@@ -15,6 +15,7 @@ pub mod exec;
 pub mod field_error;
 pub mod frozen;
 pub mod job;
+pub mod life;
 pub mod names;
 pub mod on_error;
 pub mod pipeline;

@@ -128,6 +128,13 @@ pub(crate) fn immutable_once_begun(field: &str) -> Rule {
     .field_path(format!(".spec.{field}"))
 }
 
+/// A cancelled job stays cancelled: pods and data may be gone already.
+pub(crate) fn cancel_is_final() -> Rule {
+    Rule::new("!has(oldSelf.spec.cancel) || has(self.spec.cancel)")
+        .message("spec.cancel: cannot be removed; create a new job")
+        .field_path(".spec")
+}
+
 /// A whole number between two bounds.
 pub(crate) fn range(path: &str, least: i64, greatest: i64) -> Rule {
     let wrong = format!("{path}: is out of range");

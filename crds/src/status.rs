@@ -47,6 +47,19 @@ pub struct ZephyrJobStatus {
     /// The time since which the job waits for its turn to start. Absent once its turn has come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queued_since: Option<Time>,
+    /// The time since which the running generation drains, because the job is to be suspended:
+    /// running tasks may end. spec.suspendPolicy.drainTimeout counts from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draining_since: Option<Time>,
+    /// The time since which the job runs no generation, because it is suspended. The generation
+    /// that `generation` names begins when the job is resumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended_since: Option<Time>,
+    /// How often the job was suspended while a generation ran. These generations do not count
+    /// towards maxGenerations.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schemars(range(min = 0, max = 9999))]
+    pub suspensions: u32,
     /// How often the job gave its place among the starting jobs back, because no node had room for
     /// its pods. The generations that ended in this way do not count towards maxGenerations.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -195,6 +208,10 @@ pub enum Phase {
     Restarting,
     // All tasks are done; final files are completed and data are removed.
     Succeeding,
+    // The job is to be suspended; running tasks end, or pods still exist.
+    Suspending,
+    // No pod of the job exists, because it is suspended.
+    Suspended,
     // The output is complete.
     Succeeded,
     // The job has ended without its output.
@@ -210,6 +227,8 @@ impl Phase {
             Self::Running => "Running",
             Self::Restarting => "Restarting",
             Self::Succeeding => "Succeeding",
+            Self::Suspending => "Suspending",
+            Self::Suspended => "Suspended",
             Self::Succeeded => "Succeeded",
             Self::Failed => "Failed",
         }
@@ -471,8 +490,10 @@ pub enum GenerationEnd {
     CoordinatorLost,
     // None of its workers was alive for `spec.retries.noWorkersTimeout`.
     NoWorkers,
-    /// It had not begun to work, and its pods found no room beside those of other jobs that start.
+    // It had not begun to work, and its pods found no room beside those of other jobs that start.
     GaveWay,
+    // The job was suspended.
+    Suspended,
 }
 
 impl GenerationEnd {
@@ -484,6 +505,7 @@ impl GenerationEnd {
             Self::CoordinatorLost => "CoordinatorLost",
             Self::NoWorkers => "NoWorkers",
             Self::GaveWay => "GaveWay",
+            Self::Suspended => "Suspended",
         }
     }
 }
@@ -555,13 +577,13 @@ mod tests {
         let status: ZephyrJobStatus = serde_json::from_value(json!({
             "phase": "Running", "generation": 2, "queue": {"position": 7},
             "conditions": [
-                condition("Accepted", "SpecValid"), condition("Suspended", "Drained"), condition("Degraded", "TooHot"),
+                condition("Accepted", "SpecValid"), condition("Moved", "Drained"), condition("Degraded", "TooHot"),
             ],
             "generations": [{
                 "generation": 1, "startTime": "2026-01-01T00:00:00Z", "cause": "Evicted", "disruptions": 3, "zone": "a",
             }],
             "history": [
-                {"time": "2026-01-01T00:00:00Z", "to": "Suspended"}, {"time": "2026-01-01T00:00:00Z", "to": "Running"},
+                {"time": "2026-01-01T00:00:00Z", "to": "Moving"}, {"time": "2026-01-01T00:00:00Z", "to": "Running"},
             ],
         }))
         .expect("it is read");
@@ -575,12 +597,12 @@ mod tests {
 
     #[test]
     fn a_phase_of_another_release_is_not_read_as_another_phase() {
-        let status = serde_json::from_value::<ZephyrJobStatus>(json!({"phase": "Suspended"}));
+        let status = serde_json::from_value::<ZephyrJobStatus>(json!({"phase": "Moving"}));
         assert!(
             status
                 .expect_err("it is refused")
                 .to_string()
-                .contains("Suspended")
+                .contains("Moving")
         );
     }
 }

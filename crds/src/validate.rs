@@ -23,6 +23,7 @@ use crate::job::{
     IMAGE_OF_JOB, MAX_SLOTS, MAX_WORKERS, OWN_RELEASE, RetriesSpec, StorageSpec, WorkersSpec,
     ZephyrJobSpec,
 };
+use crate::life::{DRAIN_TIMEOUT, MAX_CANCEL_REASON};
 use crate::names::MAX_JOB_NAME;
 use crate::places;
 use crate::resources::Role;
@@ -93,6 +94,7 @@ pub fn validate(spec: &ZephyrJobSpec, name: &str, place: Place) -> Vec<FieldErro
     errors.extend(workers(&spec.workers));
     errors.extend(exec::slots(spec));
     errors.extend(retries(&spec.retries));
+    errors.extend(life(spec));
     if let Some(seconds) = spec.ttl_seconds_after_finished {
         errors.extend(numbers::range(
             "spec.ttlSecondsAfterFinished",
@@ -204,6 +206,26 @@ fn workers(workers: &WorkersSpec) -> Vec<FieldError> {
     errors.extend(image);
     errors.extend(exec::mounts(&workers.mounts));
     errors
+}
+
+/// The fields that pause a job or end it early.
+fn life(spec: &ZephyrJobSpec) -> Vec<FieldError> {
+    let drain_timeout = numbers::duration(
+        "spec.suspendPolicy.drainTimeout",
+        &spec.suspend_policy.drain_timeout,
+        DRAIN_TIMEOUT,
+    );
+    let reason = spec.cancel.as_ref().map(|cancel| &cancel.reason);
+    let too_long = reason.filter(|reason| reason.chars().count() > MAX_CANCEL_REASON);
+    let too_long = too_long.map(|reason| {
+        FieldError::new(
+            "spec.cancel.reason",
+            "is too long",
+            format!("at most {MAX_CANCEL_REASON} characters"),
+        )
+        .got(reason)
+    });
+    drain_timeout.into_iter().chain(too_long).collect()
 }
 
 fn retries(retries: &RetriesSpec) -> Vec<FieldError> {

@@ -517,7 +517,7 @@ fn no_slot_is_idle_while_a_task_could_run(state: &State) -> Result<(), Violation
     let Some((place, number)) = state.by_load.first().copied() else {
         return Ok(());
     };
-    if !watching || state.job != JobState::Running {
+    if !watching || state.drains || state.job != JobState::Running {
         return Ok(());
     }
     let runnable = (0..).map(StageId).zip(&state.stages).find(|(id, stage)| {

@@ -6,6 +6,7 @@ pub mod apply;
 pub mod diagnose;
 pub mod failure;
 pub mod forced;
+pub mod life;
 pub mod memory;
 pub mod observe;
 pub mod observed;
@@ -262,7 +263,7 @@ async fn reconcile_job(seen: &SeenJob, context: &Context) -> Result<Outcome, Err
         now,
     } = considered;
     let identity = valid.identity.clone();
-    keep_stream(context, &valid, &observed);
+    keep_stream(context, &valid, &observed, &plan.lifecycle);
     if plan.is_idle() {
         debug!(job = %identity.name, namespace = %identity.namespace, plan = %plan, "planned");
     } else {
@@ -613,7 +614,7 @@ fn lost_before(status: &zephyr_crds::ZephyrJobStatus, now: Timestamp) -> Lost {
 
 /// Keeps one stream to the coordinator of the current generation, from the time at which the
 /// coordinator has a Deployment until the job has ended and the generation no longer exists.
-fn keep_stream(context: &Context, job: &ValidatedJob, observed: &Observed) {
+fn keep_stream(context: &Context, job: &ValidatedJob, observed: &Observed, lifecycle: &Lifecycle) {
     let identity = &job.identity;
     let Some(generation) = job.status.generation.filter(|_| !is_over(job)) else {
         let is_gone = observed.generations.values().all(|objects| {
@@ -650,6 +651,9 @@ fn keep_stream(context: &Context, job: &ValidatedJob, observed: &Observed) {
     if let Some(workers) = &objects.workers {
         let streams = &context.streams;
         streams.note_replicas(&identity.uid, generation, workers.replicas);
+    }
+    if let Some(drains) = lifecycle.drains() {
+        context.streams.drain(&identity.uid, generation, drains);
     }
 }
 

@@ -100,6 +100,7 @@ struct StreamState {
     pod_ends: PodEnds,
     disruptions: Disruptions,
     kept: KeptWorkers,
+    drain: Drain,
     /// The result with which the coordinator must end its run, if any, and since when.
     end: Option<(Message, Timestamp)>,
 }
@@ -114,6 +115,15 @@ struct KeptWorkers {
     said: Option<u32>,
     /// The replicas that the watch showed last. The watch may show a change by this operator late.
     shown: Option<u32>,
+}
+
+/// Whether the run starts no further task. Each new stream is told, so that a run never drains
+/// because of a message that nobody remembers.
+#[derive(Debug, Default)]
+struct Drain {
+    wanted: bool,
+    /// What the coordinator was told on its current stream.
+    said: Option<bool>,
 }
 
 /// Why a stream ended.
@@ -281,6 +291,15 @@ impl RunStreams {
         self.with(job_uid, generation, |state| state.note_replicas(replicas));
     }
 
+    /// Tells the coordinator whether it starts further tasks. After a reconnect the coordinator is
+    /// told again.
+    pub fn drain(&self, job_uid: &str, generation: u32, drains: bool) {
+        self.with(job_uid, generation, |state| {
+            state.drain.wanted = drains;
+            state.send_drain();
+        });
+    }
+
     /// Asks the coordinator to end the job; after a reconnect the coordinator is asked again.
     pub fn end_run(&self, job_uid: &str, generation: u32, reason: &str, message: &str) {
         let now = self.dialler.clock.now();
@@ -340,6 +359,17 @@ impl StreamState {
             && outbox.try_send(Message::WorkersKept { workers }).is_ok()
         {
             self.kept.said = wanted;
+        }
+    }
+
+    /// Tells the coordinator whether it drains, unless it already knows.
+    fn send_drain(&mut self) {
+        let Drain { wanted, said } = self.drain;
+        if let Some(outbox) = &self.outbox
+            && said != Some(wanted)
+            && outbox.try_send(Message::Drain { drains: wanted }).is_ok()
+        {
+            self.drain.said = Some(wanted);
         }
     }
 
@@ -459,6 +489,8 @@ fn take_report(
         state.pod_ends.forget_reported();
         state.kept.said = None;
         state.send_kept();
+        state.drain.said = None;
+        state.send_drain();
         state.send_end();
     }
     Ok(())
@@ -570,13 +602,34 @@ mod tests {
 
     fn kept(messages: &mut mpsc::Receiver<Message>) -> Vec<u32> {
         let all = std::iter::from_fn(|| messages.try_recv().ok());
-        all.map(|message| {
-            let Message::WorkersKept { workers } = message else {
-                panic!("{message:?}");
-            };
-            workers
+        all.filter_map(|message| match message {
+            Message::WorkersKept { workers } => Some(workers),
+            Message::Drain { drains: false } => None,
+            other => panic!("{other:?}"),
         })
         .collect()
+    }
+
+    #[test]
+    fn a_coordinator_is_told_on_each_stream_whether_it_drains() {
+        let (outbox, mut messages) = mpsc::channel(8);
+        let mut told =
+            || -> Vec<Message> { std::iter::from_fn(|| messages.try_recv().ok()).collect() };
+        let drain = |drains| vec![Message::Drain { drains }];
+        let mut state = StreamState::default();
+        take_report(&mut state, report(1, 0), &outbox, Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(
+            told(),
+            drain(false),
+            "what an earlier operator said is undone"
+        );
+        state.drain.wanted = true;
+        state.send_drain();
+        state.send_drain();
+        assert_eq!(told(), drain(true), "once");
+        end_stream(&mut state, &Error::Closed, Timestamp::UNIX_EPOCH);
+        take_report(&mut state, report(1, 0), &outbox, Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(told(), drain(true));
     }
 
     #[test]

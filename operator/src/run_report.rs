@@ -52,6 +52,9 @@ pub struct RunReport {
     /// How many workers are still useful: those with the lowest ordinals. If absent, all workers
     /// are useful.
     pub useful_workers: Option<u32>,
+    /// While the coordinator starts no further task: how many tasks still run, or have results that
+    /// are not durable.
+    pub tasks_to_drain: Option<u32>,
     /// Whether tasks were committed since the first report of this generation.
     pub progressed: bool,
     /// How the run ended. Present after the run has ended. The result was durable in the ledger

@@ -28,13 +28,15 @@ pub enum EndReason {
     /// Several consecutive generations ended in the same way without progress. The operator sends
     /// this reason.
     NoProgress,
+    /// The user cancelled the job. The operator sends this reason.
+    Cancelled,
     /// A word that this release does not know.
     Other(String),
 }
 
 impl EndReason {
     /// All words that this release knows.
-    pub const KNOWN: [Self; 9] = [
+    pub const KNOWN: [Self; 10] = [
         Self::Succeeded,
         Self::PlanFailed,
         Self::TaskFailed,
@@ -44,6 +46,7 @@ impl EndReason {
         Self::TooManySkipped,
         Self::GenerationsExhausted,
         Self::NoProgress,
+        Self::Cancelled,
     ];
 
     /// Returns the word in a message.
@@ -58,6 +61,7 @@ impl EndReason {
             Self::TooManySkipped => "TooManySkipped",
             Self::GenerationsExhausted => "GenerationsExhausted",
             Self::NoProgress => "NoProgress",
+            Self::Cancelled => "Cancelled",
             Self::Other(word) => word,
         }
     }

@@ -288,11 +288,11 @@ mod tests {
     fn a_field_of_a_newer_release_counts_as_added_and_not_as_missing() {
         let spec = "/properties/spec/properties";
         let found = changed(spec, |fields| {
-            fields["suspend"] = json!({"type": "boolean"});
+            fields["priority"] = json!({"type": "boolean"});
         });
         let expected = Differences {
             lacks: vec![],
-            adds: vec!["spec.suspend".to_owned()],
+            adds: vec!["spec.priority".to_owned()],
         };
         assert_eq!(found, expected);
     }

@@ -132,6 +132,11 @@ pub enum Event {
         /// The number.
         workers: u32,
     },
+    /// The operator is about to suspend the job, or no longer.
+    Drain {
+        /// Whether no further task starts.
+        drains: bool,
+    },
     /// Time passed. Sent at least twice a second.
     Tick,
 }
@@ -215,6 +220,8 @@ impl fmt::Display for Event {
                 write!(f, "ended by the operator ({reason}): {message}")
             }
             Self::WorkersKept { workers } => write!(f, "the operator keeps {workers} workers"),
+            Self::Drain { drains: true } => write!(f, "the operator starts no further task"),
+            Self::Drain { drains: false } => write!(f, "the operator starts tasks again"),
             Self::Tick => write!(f, "tick"),
         }
     }

@@ -23,13 +23,15 @@ pub enum FailureReason {
     /// Several consecutive generations ended in the same way without progress. The operator sends
     /// this reason.
     NoProgress,
+    /// From the operator: the user cancelled the job.
+    Cancelled,
     /// A word that this release does not know.
     Other(String),
 }
 
 impl FailureReason {
     /// All words that this release knows.
-    pub const KNOWN: [Self; 8] = [
+    pub const KNOWN: [Self; 9] = [
         Self::PlanFailed,
         Self::TaskFailed,
         Self::TaskDisrupted,
@@ -38,6 +40,7 @@ impl FailureReason {
         Self::TooManySkipped,
         Self::GenerationsExhausted,
         Self::NoProgress,
+        Self::Cancelled,
     ];
 
     /// The word, in `CamelCase`.
@@ -51,6 +54,7 @@ impl FailureReason {
             Self::TooManySkipped => "TooManySkipped",
             Self::GenerationsExhausted => "GenerationsExhausted",
             Self::NoProgress => "NoProgress",
+            Self::Cancelled => "Cancelled",
             Self::Other(word) => word,
         }
     }

@@ -120,6 +120,7 @@ impl State {
                 .any(|on_error| on_error.dead_letter.is_some()),
             disruptions: 0,
             workers_kept: None,
+            drains: false,
             speculations: 0,
             fleet_losses: FleetLosses::default(),
             last_tick: Timestamp(0),

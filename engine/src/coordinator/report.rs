@@ -4,9 +4,12 @@
 use crate::coordinator::config::{LOST_WORKERS_REPORTED, MAX_POD_UIDS};
 use crate::coordinator::counters::CounterName;
 use crate::coordinator::record::JobResult;
-use crate::coordinator::state::{JobState, StageProgress, StageState, State, TaskState, Totals};
+use crate::coordinator::state::{
+    JobState, Recorded, StageProgress, StageState, State, TaskState, Totals,
+};
 use crate::id::{StageId, TaskId, Timestamp};
 use crate::pipeline::Origin;
+use crate::plan::display::counted;
 
 /// The most stages that a message names, so that it stays one line.
 const MAX_STAGES_NAMED: usize = 4;
@@ -42,6 +45,9 @@ pub struct Report {
     /// How many workers can still be useful, counted by ordinal from 0. If it is absent, all
     /// workers are useful.
     pub useful_workers: Option<u32>,
+    /// While no further task starts because the job is to be suspended: the tasks that still run,
+    /// and those whose results are not durable yet.
+    pub tasks_to_drain: Option<u32>,
     /// Second attempts of stragglers in this epoch.
     pub speculations: u64,
 }
@@ -165,6 +171,7 @@ impl State {
                 .sum(),
             no_worker_since: self.no_worker_since,
             useful_workers: self.useful_workers(),
+            tasks_to_drain: self.tasks_to_drain(),
             speculations: self.speculations,
         }
     }
@@ -178,6 +185,16 @@ impl State {
             | JobState::WritingManifest
             | JobState::Concluding { .. } => None,
         }
+    }
+
+    /// While the coordinator drains: the tasks that still run, and those whose results are not
+    /// durable yet.
+    fn tasks_to_drain(&self) -> Option<u32> {
+        let is_result = |recorded: &&(u64, Recorded)| matches!(recorded.1, Recorded::Done(_));
+        let running: u32 = self.stages.iter().map(|stage| stage.running).sum();
+        let recording = self.recording.iter().filter(is_result).count();
+        let recording = u32::try_from(recording).unwrap_or(u32::MAX);
+        (self.drains && self.job == JobState::Running).then(|| running.saturating_add(recording))
     }
 
     /// The stages that run. Such a stage has started, is not complete, and has a task at a worker,
@@ -379,6 +396,12 @@ impl State {
                 );
             }
             StageProgress::NotStarted | StageProgress::Running => {}
+        }
+        if let Some(tasks) = self.tasks_to_drain() {
+            return format!(
+                "no further task starts, because the job is to be suspended; {} to finish",
+                counted(tasks.into(), "running task")
+            );
         }
         if workers.idle + workers.busy == 0 {
             let todo = u64::from(stage.total()) - u64::from(stage.committed);

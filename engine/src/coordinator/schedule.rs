@@ -14,7 +14,7 @@ use crate::id::{Attempt, ShardId, StageId, TaskAttempt, TaskId, Timestamp};
 impl State {
     /// Dispatches as many tasks as there is capacity for.
     pub(crate) fn dispatch(&mut self, out: &mut Outbox, now: Timestamp) {
-        if self.job != JobState::Running || now < self.dispatch_from {
+        if self.job != JobState::Running || self.drains || now < self.dispatch_from {
             return;
         }
         self.release_delayed(now);

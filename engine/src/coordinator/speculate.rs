@@ -15,7 +15,8 @@ impl State {
     /// Gives second attempts of stragglers to idle slots, starting with the straggler that has run
     /// longest. Called after `dispatch`, so a slot that is still idle has nothing else to do.
     pub(crate) fn speculate(&mut self, out: &mut Outbox, now: Timestamp) {
-        if self.job != JobState::Running || now < self.dispatch_from || !self.has_idle_slot() {
+        let may_start = self.job == JobState::Running && !self.drains && now >= self.dispatch_from;
+        if !may_start || !self.has_idle_slot() {
             return;
         }
         for position in 0..self.stages.len() {

@@ -64,6 +64,8 @@ pub struct State {
     /// The number of workers that the operator keeps, counted by ordinal from 0. `None` until the
     /// operator has sent it.
     pub(crate) workers_kept: Option<u32>,
+    /// Whether no further task starts, because the operator suspends the job.
+    pub(crate) drains: bool,
     /// Number of second attempts given to idle slots.
     pub(crate) speculations: u64,
     /// The lifetime of workers, and their losses.

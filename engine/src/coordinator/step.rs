@@ -71,6 +71,7 @@ pub fn step(state: &mut State, event: Event, now: Timestamp) -> Vec<Effect> {
             state.on_ended_by_operator(&mut out, reason, message);
         }
         Event::WorkersKept { workers } => state.on_workers_kept(workers),
+        Event::Drain { drains } => state.drains = drains,
         Event::Tick => state.on_tick(&mut out, now),
     }
     state.dispatch(&mut out, now);

@@ -4,6 +4,7 @@ mod bad_records;
 mod budgets;
 mod cluster;
 mod counters;
+mod drain;
 mod fleet;
 mod graphs;
 mod incidents;

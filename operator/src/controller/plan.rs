@@ -4,6 +4,7 @@
 //! none. Decisions that must survive a crash are [`Lifecycle`] steps: each becomes one status
 //! write, and the objects follow from status.
 
+mod life;
 mod loss;
 mod objects;
 mod turn;
@@ -20,6 +21,9 @@ use zephyr_crds::preemptible::SpotProvider;
 use zephyr_crds::status::{GenerationEnd, OutputsStatus};
 use zephyr_proto::reason::EndReason;
 
+use self::life::{
+    Draining, draining, plan_cancelled, plan_held, plan_to_cancel, plan_to_resume, plan_to_stop,
+};
 use self::loss::{
     coordinator_deadline, coordinator_lost, generation_lost, workers_deadline, workers_lost,
 };
@@ -30,6 +34,7 @@ use self::objects::{
 use self::turn::{may_give_way, plan_queued, plan_to_give_way};
 use super::action::Action;
 use super::diagnose::{Diagnosis, diagnose};
+use super::life::{LifeState, LifeStep, Wish, step};
 use super::observed::{Depth, Freshness, Observed};
 use super::turns::{Turn, Waiting};
 use super::validate::{ValidatedJob, Verdict, after};
@@ -109,12 +114,41 @@ pub enum Lifecycle {
     TakeTurn,
     /// A new generation gets its number.
     Start(Start),
+    /// The generation starts no further task, because the job is to be suspended.
+    Drain,
+    /// The job is suspended.
+    Hold {
+        /// What still exists of its generations, in words.
+        remains: Option<String>,
+    },
+    /// The coordinator ends the cancelled job.
+    Cancel,
     /// The job ends.
     Finish(Finish),
     /// The job has already ended.
     Ended,
     /// The job is being deleted.
     Delete,
+}
+
+impl Lifecycle {
+    /// Returns whether the coordinator starts no further task, if this is decided.
+    pub fn drains(&self) -> Option<bool> {
+        match self {
+            Self::Drain => Some(true),
+            Self::Stay => Some(false),
+            Self::Reject
+            | Self::Block(_)
+            | Self::Wait(_)
+            | Self::TakeTurn
+            | Self::Start(_)
+            | Self::Hold { .. }
+            | Self::Cancel
+            | Self::Finish(_)
+            | Self::Ended
+            | Self::Delete => None,
+        }
+    }
 }
 
 /// A new generation.
@@ -137,9 +171,18 @@ impl Start {
     /// Returns whether the job gave its place back, so that it waits for its turn before this
     /// generation begins.
     pub fn gives_way(&self) -> bool {
+        self.follows(GenerationEnd::GaveWay)
+    }
+
+    /// Returns whether the job is suspended, so that this generation begins when it is resumed.
+    pub fn is_held(&self) -> bool {
+        self.follows(GenerationEnd::Suspended)
+    }
+
+    fn follows(&self, cause: GenerationEnd) -> bool {
         self.ended
             .as_ref()
-            .is_some_and(|ended| ended.cause == GenerationEnd::GaveWay)
+            .is_some_and(|ended| ended.cause == cause)
     }
 }
 
@@ -176,16 +219,37 @@ pub fn plan(
     if job.deleted {
         return plan_deleted(job, observed);
     }
-    if job.has_ended() {
-        return plan_ended(job, observed, installation, now);
-    }
-    match job.status.generation {
-        None => plan_first(job, verdict, observed),
-        Some(generation) if job.status.queued_since.is_some() => {
+    match (
+        step(LifeState::of(job), Wish::of(job)),
+        job.status.generation,
+    ) {
+        (LifeStep::Nothing, _) => plan_ended(job, observed, installation, now),
+        (LifeStep::Hold | LifeStep::AwaitPods, _) if !is_refused_first(job, verdict) => {
+            plan_held(job, observed, installation, now)
+        }
+        (LifeStep::Resume, _) if !is_refused_first(job, verdict) => {
+            plan_to_resume(job, verdict, observed, installation, now)
+        }
+        (LifeStep::End, _) => plan_cancelled(job, observed, Diagnosis::default()),
+        (_, None) => plan_first(job, verdict, observed),
+        (_, Some(generation)) if job.status.queued_since.is_some() => {
             plan_queued(job, observed, installation, generation, now)
         }
-        Some(generation) => plan_running(job, verdict, observed, installation, generation, now),
+        (step, Some(generation)) => plan_running(
+            job,
+            verdict,
+            observed,
+            installation,
+            (generation, step),
+            now,
+        ),
     }
+}
+
+/// Returns whether the spec is refused before anything has run. This ends the job, whatever else
+/// its user wishes.
+fn is_refused_first(job: &ValidatedJob, verdict: &Verdict) -> bool {
+    verdict.is_refusal() && job.status.generation.is_none()
 }
 
 /// Plans for a job without a generation: refuses the spec, or assigns a number that was never used.
@@ -318,7 +382,7 @@ fn plan_running(
     verdict: &Verdict,
     observed: &Observed,
     installation: &Installation,
-    generation: u32,
+    (generation, step): (u32, LifeStep),
     now: Timestamp,
 ) -> Plan {
     let diagnosis = diagnose(job, observed, generation, now);
@@ -331,6 +395,23 @@ fn plan_running(
             lifecycle: Lifecycle::Finish(finish_by(result)),
             diagnosis,
             ..Plan::default()
+        };
+    }
+    if step == LifeStep::EndByCoordinator {
+        return plan_to_cancel(job, observed, generation, diagnosis, now);
+    }
+    if step == LifeStep::Drain && observed.other_release(generation).is_none() {
+        return match draining(job, observed, generation, now) {
+            Draining::IsOver { why } => plan_to_stop(job, observed, generation, diagnosis, why),
+            Draining::GoesOn { deadline } => {
+                let plan = keep_up(job, observed, installation, generation, diagnosis, now);
+                let wait = plan.requeue_after.unwrap_or(UNSETTLED_REQUEUE);
+                Plan {
+                    lifecycle: Lifecycle::Drain,
+                    requeue_after: Some(wait.min(until(deadline, now))),
+                    ..plan
+                }
+            }
         };
     }
     let backoff_until = job.backoff_until(now);
@@ -358,16 +439,35 @@ fn plan_running(
         .and(observed.scaled_at)
         .map(|scaled| after(scaled, SCALE_INTERVAL))
         .filter(|allowed| now < *allowed);
+    let mut plan = keep_up(job, observed, installation, generation, diagnosis, now);
+    if backoff_until.is_none() {
+        let mut first = create_missing(job, verdict, observed, installation, generation);
+        first.extend(wanted.filter(|_| held.is_none()));
+        plan.actions.splice(0..0, first);
+    }
+    let wait = plan.requeue_after.unwrap_or(UNSETTLED_REQUEUE);
+    let wait = held.map_or(wait, |allowed| wait.min(until(allowed, now)));
+    Plan {
+        requeue_after: Some(wait),
+        ..plan
+    }
+}
+
+/// Plans what a running generation needs whether or not it may start further tasks: its pods'
+/// ends are reported, edited objects are mended, and objects of older generations are deleted.
+fn keep_up(
+    job: &ValidatedJob,
+    observed: &Observed,
+    installation: &Installation,
+    generation: u32,
+    diagnosis: Diagnosis,
+    now: Timestamp,
+) -> Plan {
+    let report = observed.report.as_ref();
+    let report = report.filter(|report| report.generation == generation);
+    let backoff_until = job.backoff_until(now);
     let mut actions = Vec::new();
     if backoff_until.is_none() {
-        actions.extend(create_missing(
-            job,
-            verdict,
-            observed,
-            installation,
-            generation,
-        ));
-        actions.extend(wanted.filter(|_| held.is_none()));
         actions.extend(force_deletes(observed, installation, now));
         if !observed.unreported_ends.is_empty() && report.is_some_and(|report| report.connected) {
             actions.push(Action::ReportPodEnds {
@@ -386,7 +486,7 @@ fn plan_running(
     let (mut old_roots, old_roots_held) = old_roots(job, observed, generation, now);
     let stuck = stuck_deadline(observed, installation, now);
     let wait = requeue(job, observed, &diagnosis, stuck, backoff_until, now);
-    let held = held.into_iter().chain(mend_held).chain(old_roots_held);
+    let held = mend_held.into_iter().chain(old_roots_held);
     let wait = held.fold(wait, |wait, allowed| wait.min(until(allowed, now)));
     // A deletion that fails now causes no event, so the next try needs a timer.
     let wait = if old_roots.is_empty() {
@@ -449,9 +549,10 @@ fn old_roots(
 fn depth_of(cause: GenerationEnd) -> Depth {
     match cause {
         GenerationEnd::NoWorkers | GenerationEnd::GaveWay => Depth::Pods,
-        GenerationEnd::Succeeded | GenerationEnd::Failed | GenerationEnd::CoordinatorLost => {
-            Depth::Objects
-        }
+        GenerationEnd::Succeeded
+        | GenerationEnd::Failed
+        | GenerationEnd::CoordinatorLost
+        | GenerationEnd::Suspended => Depth::Objects,
     }
 }
 
@@ -546,6 +647,7 @@ fn plan_next(
         .saturating_sub(first)
         .saturating_add(1)
         .saturating_sub(job.status.places_given_back)
+        .saturating_sub(job.status.suspensions)
         .saturating_sub(job.status.skipped_numbers)
         .max(1);
     let record = job.status.generations.last();
@@ -637,7 +739,7 @@ fn same_cause(job: &ValidatedJob, cause: GenerationEnd, count: u32) -> bool {
         .generations
         .iter()
         .filter_map(|record| record.cause)
-        .filter(|cause| *cause != GenerationEnd::GaveWay)
+        .filter(|cause| !matches!(cause, GenerationEnd::GaveWay | GenerationEnd::Suspended))
         .collect();
     let earlier = usize::try_from(count)
         .unwrap_or(usize::MAX)
@@ -656,6 +758,7 @@ fn finish_by(result: &RunResult) -> Finish {
         (false, EndReason::TooManySkipped) => Reason::TooManySkipped,
         (false, EndReason::GenerationsExhausted) => Reason::GenerationsExhausted,
         (false, EndReason::NoProgress) => Reason::NoProgress,
+        (false, EndReason::Cancelled) => Reason::Cancelled,
         // A coordinator of a newer release may report other reasons.
         (false, EndReason::TaskFailed | EndReason::Succeeded | EndReason::Other(_)) => {
             Reason::TaskFailed
@@ -736,7 +839,12 @@ impl Plan {
         self.actions.is_empty()
             && matches!(
                 self.lifecycle,
-                Lifecycle::Stay | Lifecycle::Ended | Lifecycle::Delete
+                Lifecycle::Stay
+                    | Lifecycle::Drain
+                    | Lifecycle::Hold { .. }
+                    | Lifecycle::Cancel
+                    | Lifecycle::Ended
+                    | Lifecycle::Delete
             )
     }
 }
@@ -765,6 +873,12 @@ impl fmt::Display for Lifecycle {
             Self::Block(message) => write!(formatter, "start nothing: {message}"),
             Self::Wait(waiting) => write!(formatter, "wait for {} jobs", waiting.before),
             Self::TakeTurn => formatter.write_str("start, its turn has come"),
+            Self::Drain => formatter.write_str("start no further task"),
+            Self::Hold { remains: None } => formatter.write_str("stay suspended"),
+            Self::Hold {
+                remains: Some(what),
+            } => write!(formatter, "suspend: {what}"),
+            Self::Cancel => formatter.write_str("wait until the coordinator has ended the job"),
             Self::Start(Start {
                 generation,
                 ended: None,

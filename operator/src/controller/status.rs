@@ -6,6 +6,7 @@ pub mod announce;
 mod delete;
 pub mod due;
 mod end;
+mod life;
 mod progress;
 pub mod set_aside;
 mod turn;
@@ -80,7 +81,10 @@ pub fn project(
         Lifecycle::TakeTurn => next.take_turn(verdict),
         Lifecycle::Start(start) => next.start(start, verdict),
         Lifecycle::Finish(finish) => next.finish(finish, observed, &plan.diagnosis),
-        Lifecycle::Stay => next.follow(job, verdict, observed, &plan.diagnosis, problem),
+        Lifecycle::Hold { remains } => next.hold(remains.as_deref(), verdict),
+        Lifecycle::Stay | Lifecycle::Drain | Lifecycle::Cancel => {
+            next.follow(job, verdict, observed, plan, problem);
+        }
     }
     if plan.lifecycle != Lifecycle::Ended {
         next.set_for_tools();
@@ -106,6 +110,8 @@ impl Projection {
         let message = verdict.in_words();
         self.status.completion_time = Some(Time(self.now));
         self.status.queued_since = None;
+        self.status.suspended_since = None;
+        self.set_not_suspended();
         self.set(
             ConditionType::Accepted,
             false,
@@ -170,7 +176,11 @@ impl Projection {
         if start.gives_way() {
             return self.give_way(start);
         }
+        if start.is_held() {
+            return self.hold_next(start, verdict);
+        }
         self.status.queued_since = None;
+        self.end_suspension();
         let (phase, reason, message) = match &start.ended {
             None => (
                 Phase::Pending,
@@ -242,6 +252,8 @@ impl Projection {
         status.outputs.clone_from(&finish.outputs);
         status.backoff_until = None;
         status.queued_since = None;
+        status.draining_since = None;
+        status.suspended_since = None;
         status.all_workers_dead_since = None;
         if succeeded {
             status.progress = Some("100%".to_owned());
@@ -254,6 +266,7 @@ impl Projection {
         // `kubectl get zj -o wide` shows this one.
         self.set(ConditionType::Progressing, false, finish.reason, message);
         self.set_ended(succeeded, finish.reason, message);
+        self.set_not_suspended();
         self.enter(phase, finish.reason, message);
     }
 
@@ -293,9 +306,10 @@ impl Projection {
         job: &ValidatedJob,
         verdict: &Verdict,
         observed: &Observed,
-        diagnosis: &Diagnosis,
+        plan: &Plan,
         problem: Option<&WriteProblem>,
     ) {
+        let diagnosis = &plan.diagnosis;
         let report = observed
             .report
             .as_ref()
@@ -316,6 +330,10 @@ impl Projection {
         }
         let later = later_change(job, observed, self.status.generation);
         self.set_accepted(verdict, later.clone());
+        match plan.lifecycle {
+            Lifecycle::Drain => {}
+            _ => self.status.draining_since = None,
+        }
         if in_backoff {
             return;
         }
@@ -350,6 +368,12 @@ impl Projection {
 
         let phase = follow_phase(self.status.phase, report, diagnosis);
         self.note_work(phase);
+        match plan.lifecycle {
+            Lifecycle::Drain => return self.drain(),
+            Lifecycle::Cancel => self.cancel(),
+            _ => {}
+        }
+        self.set_not_suspended();
         self.enter(phase, progress.reason, &progress.message);
     }
 

@@ -149,7 +149,11 @@ impl StartProgress {
         let usual = ZephyrJobStatus::default();
         let status = job.status.as_ref().unwrap_or(&usual);
         let has_ended = status.is_final() && !begins_anew(job);
-        if job.metadata.deletion_timestamp.is_some() || has_ended || has_worked(status) {
+        if job.metadata.deletion_timestamp.is_some() || has_ended || is_held(job, status) {
+            return Self::Aside;
+        }
+        let waits = status.queued_since.is_some() || status.suspended_since.is_some();
+        if has_worked(status) && !waits {
             return Self::Aside;
         }
         let Some(generation) = status.generation else {
@@ -163,7 +167,11 @@ impl StartProgress {
                 }
             };
         };
-        if let Some(since) = &status.queued_since {
+        if let Some(since) = status
+            .queued_since
+            .as_ref()
+            .or(status.suspended_since.as_ref())
+        {
             return Self::Waits {
                 since: since.0,
                 given_back: status.places_given_back,
@@ -182,6 +190,15 @@ impl StartProgress {
     }
 }
 
+/// Returns whether the job does not start, because it is suspended or cancelled.
+fn is_held(job: &ZephyrJob, status: &ZephyrJobStatus) -> bool {
+    let is_unwanted = job.spec.suspend || job.spec.cancel.is_some();
+    let has_pods = status.generation.is_some()
+        && status.queued_since.is_none()
+        && status.suspended_since.is_none();
+    is_unwanted && !has_pods
+}
+
 /// Returns whether the job has worked. An earlier release did not write the time at which a job
 /// first worked; for its jobs, the share of finished tasks decides.
 fn has_worked(status: &ZephyrJobStatus) -> bool {
@@ -189,8 +206,9 @@ fn has_worked(status: &ZephyrJobStatus) -> bool {
         .progress
         .as_ref()
         .is_some_and(|share| share.as_str() != "0%");
+    // Only a release that writes that time suspends jobs.
     status.working_since.is_some()
-        || has_done
+        || has_done && status.suspensions == 0
         || matches!(status.phase, Some(Phase::Running | Phase::Succeeding))
 }
 

@@ -244,6 +244,15 @@ impl ValidatedJob {
         self.deleted && !self.orphans && !self.finalizers.is_empty()
     }
 
+    /// Returns whether status says that the job is suspended and none of its pods exists.
+    pub fn is_suspended(&self) -> bool {
+        self.status.suspended_since.is_some()
+            && self.status.conditions.iter().any(|condition| {
+                condition.r#type == ConditionType::Suspended
+                    && condition.status == ConditionStatus::True
+            })
+    }
+
     /// Returns whether the job has ended for good. A job that was refused begins again once it is
     /// changed.
     pub fn has_ended(&self) -> bool {
@@ -340,7 +349,7 @@ fn changed_fields(frozen: &ZephyrJobSpec, spec: &ZephyrJobSpec) -> Vec<String> {
 
 /// Returns whether `frozen` is the result of freezing `spec`.
 fn is_frozen_from(frozen: &ZephyrJobSpec, spec: &ZephyrJobSpec) -> bool {
-    let mut filled = spec.clone();
+    let mut filled = spec.clone().without_wishes();
     // Errors can be ignored here: a spec with a value that cannot be used was never frozen.
     let _unusable = filled.pipeline.put_values_in_paths();
     if filled.image.is_empty() {

@@ -54,6 +54,11 @@ pub enum Message {
         /// The number of workers that stay.
         workers: u32,
     },
+    /// The run is to start no further task, or to start tasks again.
+    Drain {
+        /// Whether no further task starts.
+        drains: bool,
+    },
     /// No further generation follows: the job is to end with this result.
     EndRun {
         /// The reason of the result.

@@ -59,6 +59,9 @@ pub(super) fn message_of(said: &dial::Message) -> proto::OperatorMessage {
             let workers = *workers;
             message(Message::WorkersKept(proto::WorkersKept { workers }))
         }
+        dial::Message::Drain { drains } => {
+            message(Message::Drain(proto::Drain { drains: *drains }))
+        }
         dial::Message::EndRun {
             reason,
             message: why,
@@ -160,6 +163,7 @@ pub(super) fn read_report(
         tasks_done: countable(snapshot.tasks_done),
         tasks_total: countable(snapshot.tasks_total),
         useful_workers: snapshot.useful_workers,
+        tasks_to_drain: snapshot.tasks_to_drain,
         progressed: false,
         result,
     })

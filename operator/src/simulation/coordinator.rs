@@ -42,6 +42,10 @@ pub(crate) struct Run {
     pub(crate) tasks_done: u64,
     pub(crate) disruptions: u64,
     pub(crate) useful_workers: Option<u32>,
+    /// How many tasks run.
+    pub(crate) running: u32,
+    /// Whether no further task starts.
+    pub(crate) drains: bool,
     pub(crate) is_storage_away: bool,
     pub(crate) result: Option<RunResult>,
     newest_epoch: u64,
@@ -215,8 +219,27 @@ impl Coordinators {
             tasks_done: run.tasks_done,
             tasks_total: run.tasks_total,
             useful_workers: run.useful_workers,
+            tasks_to_drain: run.drains.then_some(run.running),
             result: run.result.clone(),
             ..RunReport::default()
+        }
+    }
+
+    /// Does what a message of the operator asks for. The other messages have no effect in the
+    /// simulation.
+    fn hear(&self, job_uid: &str, message: Message) {
+        let mut runs = self.lock();
+        let run = runs.entry(job_uid.to_owned()).or_default();
+        match message {
+            Message::EndRun { reason, message } => {
+                run.result.get_or_insert_with(|| RunResult {
+                    reason: reason.into(),
+                    message,
+                    ..RunResult::default()
+                });
+            }
+            Message::Drain { drains } => run.drains = drains,
+            Message::PodEnded(_) | Message::ResultStored { .. } | Message::WorkersKept { .. } => {}
         }
     }
 
@@ -277,22 +300,10 @@ impl Stream {
                 return Some((Ok(report), self));
             }
             tokio::select! {
-                            biased;
-            message = self.messages.recv() => {
-                                // Of the operator's messages, only the request to end the run has
-                                // an effect in the simulation.
-                                if let Message::EndRun { reason, message } = message? {
-                                    let mut runs = self.coordinators.lock();
-                                    let run = runs.entry(uid.clone()).or_default();
-                                    run.result.get_or_insert_with(|| RunResult {
-                                        reason: reason.into(),
-                                        message,
-                                        ..RunResult::default()
-                                    });
-                                }
-                            }
-                            changed = self.changed.changed() => changed.ok()?,
-                        }
+                biased;
+                message = self.messages.recv() => self.coordinators.hear(uid, message?),
+                changed = self.changed.changed() => changed.ok()?,
+            }
         }
     }
 }

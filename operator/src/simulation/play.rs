@@ -71,6 +71,7 @@ impl World {
                 run.tasks_total = *tasks;
             }),
             Step::Done(tasks) => self.of_run(job, |run| run.tasks_done = *tasks),
+            Step::Running(tasks) => self.of_run(job, |run| run.running = *tasks),
             Step::Useful(workers) => self.of_run(job, |run| run.useful_workers = Some(*workers)),
             Step::Succeed => self.of_run(job, |run| {
                 run.result = Some(RunResult {

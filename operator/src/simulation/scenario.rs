@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// The texts of all scenarios, by name. If a scenario needs a feature that the operator does not
 /// have, its text says so and uses the closest alternative.
-pub(super) const SCENARIOS: [(&str, &str); 23] = [
+pub(super) const SCENARIOS: [(&str, &str); 26] = [
     ("create", include_str!("scenarios/create.txt")),
     ("scale", include_str!("scenarios/scale.txt")),
     ("fail", include_str!("scenarios/fail.txt")),
@@ -27,6 +27,12 @@ pub(super) const SCENARIOS: [(&str, &str); 23] = [
     ("suspend", include_str!("scenarios/suspend.txt")),
     ("resume", include_str!("scenarios/resume.txt")),
     ("cancel", include_str!("scenarios/cancel.txt")),
+    (
+        "cancel-suspended",
+        include_str!("scenarios/cancel-suspended.txt"),
+    ),
+    ("drain-undone", include_str!("scenarios/drain-undone.txt")),
+    ("suspend-early", include_str!("scenarios/suspend-early.txt")),
     ("finish", include_str!("scenarios/finish.txt")),
     ("ttl", include_str!("scenarios/ttl.txt")),
     ("delete", include_str!("scenarios/delete.txt")),
@@ -80,6 +86,8 @@ pub(super) enum Step {
     },
     /// The coordinator reports that this number of tasks is committed.
     Done(u64),
+    /// The coordinator reports that this number of tasks runs.
+    Running(u32),
     /// The coordinator reports that this number of workers is still useful.
     Useful(u32),
     Succeed,
@@ -183,6 +191,7 @@ impl Step {
                 tasks: tasks.parse().ok()?,
             },
             ["done", tasks] => Self::Done(tasks.parse().ok()?),
+            ["running", tasks] => Self::Running(tasks.parse().ok()?),
             ["useful", workers] => Self::Useful(workers.parse().ok()?),
             ["succeed"] => Self::Succeed,
             ["fail", reason] => Self::Fail((*reason).to_owned()),

@@ -276,7 +276,7 @@ async fn fault_f17_an_unpublished_schema_delays_the_start_but_does_not_end_it() 
 async fn fault_f17_a_crd_of_a_newer_release_lets_an_older_operator_start() {
     let started = start_with(|published| {
         let schema = "/components/schemas/dev.zephyr.v1alpha1.ZephyrJob/properties/spec/properties";
-        published.pointer_mut(schema).unwrap()["suspend"] = json!({"type": "boolean"});
+        published.pointer_mut(schema).unwrap()["priority"] = json!({"type": "boolean"});
     });
     assert_eq!(started.await, Ok(()));
 }

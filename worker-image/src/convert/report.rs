@@ -62,6 +62,7 @@ pub fn snapshot(report: Report, plan_digest: &str) -> wire::Snapshot {
         tasks_done: report.tasks_done,
         tasks_total: report.tasks_total,
         useful_workers: report.useful_workers,
+        tasks_to_drain: report.tasks_to_drain,
     }
 }
 
@@ -105,6 +106,7 @@ pub fn end_reason(result: &JobResult) -> EndReason {
             FailureReason::TooManySkipped => EndReason::TooManySkipped,
             FailureReason::GenerationsExhausted => EndReason::GenerationsExhausted,
             FailureReason::NoProgress => EndReason::NoProgress,
+            FailureReason::Cancelled => EndReason::Cancelled,
             FailureReason::Other(word) => EndReason::Other(word.clone()),
         },
     }

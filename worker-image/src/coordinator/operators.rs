@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status as CallStatus, Streaming};
 use zephyr_engine::coordinator::{Event, FailureReason, PodEndCause};
 use zephyr_proto::run::run_server::Run;
 use zephyr_proto::run::{
-    self as wire, CoordinatorReport, EndRun, OperatorMessage, PodEnded, WorkersKept,
+    self as wire, CoordinatorReport, Drain, EndRun, OperatorMessage, PodEnded, WorkersKept,
     operator_message,
 };
 
@@ -122,53 +122,56 @@ async fn listen(
                 return;
             }
         };
-        match message {
-            operator_message::Message::Hello(_) => tracing::warn!("the operator sent Hello again"),
-            operator_message::Message::ResultStored(stored) => {
-                tracing::info!(epoch = stored.epoch, "the operator has stored the result");
+        let event = match event_of(message) {
+            Ok(Some(event)) => event,
+            Ok(None) => continue,
+            Err(error) => {
+                tracing::warn!(%error, "a message of the operator cannot be accepted");
+                continue;
             }
-            operator_message::Message::EndRun(EndRun { reason, message }) => {
-                let Some(inputs) = loop_of(&mut handle).await else {
-                    return;
-                };
-                tracing::warn!(reason, message, "the operator ends the job");
-                let event = Event::EndedByOperator {
-                    reason: FailureReason::from(reason),
-                    message,
-                };
-                if inputs.send(Input::Happened(event)).await.is_err() {
-                    return;
-                }
-            }
-            operator_message::Message::WorkersKept(WorkersKept { workers }) => {
-                let Some(inputs) = loop_of(&mut handle).await else {
-                    return;
-                };
-                tracing::info!(workers, "the operator keeps this number of workers");
-                let event = Event::WorkersKept { workers };
-                if inputs.send(Input::Happened(event)).await.is_err() {
-                    return;
-                }
-            }
-            operator_message::Message::PodEnded(ended) => {
-                let Some(inputs) = loop_of(&mut handle).await else {
-                    return;
-                };
-                let (pod, cause, reason) = (&ended.pod_name, ended.cause(), &ended.reason);
-                tracing::info!(pod, ?cause, reason, "a worker's pod or container has ended");
-                let event = match pod_ended(ended) {
-                    Ok(event) => event,
-                    Err(error) => {
-                        tracing::warn!(%error, "a message of the operator cannot be accepted");
-                        continue;
-                    }
-                };
-                if inputs.send(Input::Happened(event)).await.is_err() {
-                    return;
-                }
-            }
+        };
+        let Some(inputs) = loop_of(&mut handle).await else {
+            return;
+        };
+        if inputs.send(Input::Happened(event)).await.is_err() {
+            return;
         }
     }
+}
+
+/// The event of a message, if the loop needs to know the message.
+fn event_of(message: operator_message::Message) -> Result<Option<Event>, WireError> {
+    let event = match message {
+        operator_message::Message::Hello(_) => {
+            tracing::warn!("the operator sent Hello again");
+            return Ok(None);
+        }
+        operator_message::Message::ResultStored(stored) => {
+            tracing::info!(epoch = stored.epoch, "the operator has stored the result");
+            return Ok(None);
+        }
+        operator_message::Message::EndRun(EndRun { reason, message }) => {
+            tracing::warn!(reason, message, "the operator ends the job");
+            Event::EndedByOperator {
+                reason: FailureReason::from(reason),
+                message,
+            }
+        }
+        operator_message::Message::WorkersKept(WorkersKept { workers }) => {
+            tracing::info!(workers, "the operator keeps this number of workers");
+            Event::WorkersKept { workers }
+        }
+        operator_message::Message::Drain(Drain { drains }) => {
+            tracing::info!(drains, "whether the operator drains the run");
+            Event::Drain { drains }
+        }
+        operator_message::Message::PodEnded(ended) => {
+            let (pod, cause, reason) = (&ended.pod_name, ended.cause(), &ended.reason);
+            tracing::info!(pod, ?cause, reason, "a worker's pod or container has ended");
+            pod_ended(ended)?
+        }
+    };
+    Ok(Some(event))
 }
 
 /// Waits until the loop exists, and returns the channel to it. Returns `None` once it is certain

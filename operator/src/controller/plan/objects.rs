@@ -128,7 +128,7 @@ pub(super) fn scale_coordinator(
 /// Returns the job as this generation will run it.
 fn freeze(job: &ValidatedJob, installation: &Installation, generation: u32) -> FrozenJob {
     let identity = &job.identity;
-    let mut spec = job.spec.clone();
+    let mut spec = job.spec.clone().without_wishes();
     // A job with an error in these fields is not accepted.
     let _none = spec.pipeline.put_values_in_paths();
     if spec.image.is_empty() {

@@ -27,6 +27,7 @@ use crate::pods::{ContainerEnd, ContainerRun, PodEnd, PodEndCause, PodFacts, Rol
 use crate::progress::Lost;
 use crate::run_report::{NoStream, Planned, RunPhase, RunReport};
 
+mod life;
 mod slow;
 mod turns;
 

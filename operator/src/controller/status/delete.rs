@@ -35,6 +35,8 @@ impl Projection {
         status.all_workers_dead_since = None;
         status.backoff_until = None;
         status.queued_since = None;
+        status.draining_since = None;
+        status.suspended_since = None;
         self.enter(Phase::Pending, reason, &message);
     }
 }

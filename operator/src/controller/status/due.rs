@@ -57,6 +57,7 @@ pub fn due(
 /// - the number of a new generation, at most `maxGenerations` times. No object of the generation is
 ///   created before this write;
 /// - the information that the job's turn to start has come, once for each place that the job gets;
+/// - the information that the job is suspended or resumed, once for each change of the spec;
 /// - the end of the job, once. The coordinator keeps the result, and nothing is deleted, until the
 ///   result is in status.
 ///
@@ -66,7 +67,9 @@ pub fn due(
 fn must_not_wait(before: &ZephyrJobStatus, next: &ZephyrJobStatus) -> bool {
     let ends = |status: &ZephyrJobStatus| status.phase.is_some_and(Phase::is_final);
     let waits = |status: &ZephyrJobStatus| status.queued_since.is_some();
+    let is_held = |status: &ZephyrJobStatus| status.suspended_since.is_some();
     before.generation != next.generation
+        || is_held(before) != is_held(next)
         || ends(before) != ends(next)
         || waits(before) && !waits(next)
 }

@@ -72,7 +72,10 @@ impl Projection {
         }
         match record.and_then(|record| record.cause) {
             Some(
-                GenerationEnd::CoordinatorLost | GenerationEnd::NoWorkers | GenerationEnd::GaveWay,
+                GenerationEnd::CoordinatorLost
+                | GenerationEnd::NoWorkers
+                | GenerationEnd::GaveWay
+                | GenerationEnd::Suspended,
             ) => Reason::GenerationsExhausted,
             Some(GenerationEnd::Succeeded | GenerationEnd::Failed) => Reason::TaskFailed,
             None if self.status.has_begun() => Reason::TaskFailed,

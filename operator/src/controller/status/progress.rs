@@ -32,6 +32,8 @@ pub(super) fn follow_phase(
                 Phase::WaitingForWorkers
                 | Phase::Running
                 | Phase::Restarting
+                | Phase::Suspending
+                | Phase::Suspended
                 | Phase::Succeeding
                 | Phase::Succeeded
                 | Phase::Failed => Phase::Restarting,

@@ -21,12 +21,14 @@ impl Projection {
             self.set(ConditionType::Degraded, false, Reason::AsExpected, "");
         }
         self.status.queued_since.get_or_insert(Time(self.now));
+        self.end_suspension();
         self.enter(Phase::Pending, Reason::Queued, &message);
     }
 
     /// Sets the status of a generation that already has a number and now begins.
     pub(super) fn take_turn(&mut self, verdict: &Verdict) {
         self.status.queued_since = None;
+        self.end_suspension();
         if let Some(record) = self.status.generations.last_mut() {
             record.start_time = Time(self.now);
         }

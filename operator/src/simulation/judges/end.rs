@@ -239,11 +239,16 @@ pub(super) fn untrue_status(record: &Record) -> Vec<String> {
             object["metadata"]["labels"][names::LABEL_GENERATION].as_str() == generation.as_deref()
         };
         let is_final = matches!(status["phase"].as_str(), Some("Succeeded" | "Failed"));
+        let is_suspended = status["phase"] == "Suspended";
+        let pods = of_job(PODS).count();
+        if is_suspended {
+            check("the number of pods", json!(0), json!(pods));
+        }
         let roots = of_job(CONFIG_MAPS).count();
         if generation.is_some() {
             check(
                 "the number of generations",
-                json!(u32::from(!is_final)),
+                json!(u32::from(!is_final && !is_suspended)),
                 json!(roots),
             );
         }

@@ -164,6 +164,7 @@ pub(super) fn status_too_often(record: &Record) -> Vec<String> {
             Some("Succeeded" | "Failed")
         )
     };
+    let is_held = |change: &Change| !change.object["status"]["suspendedSince"].is_null();
     let is_told = |change: &Change| {
         record.exchanges.iter().all(|one| {
             let is_lost =
@@ -183,6 +184,7 @@ pub(super) fn status_too_often(record: &Record) -> Vec<String> {
             pair[0].object["status"]["generation"] == pair[1].object["status"]["generation"]
         })
         .filter(|pair| is_final(pair[0]) == is_final(pair[1]))
+        .filter(|pair| is_held(pair[0]) == is_held(pair[1]))
         .filter(|pair| pair[1].at.duration_since(pair[0].at) < FLOOR)
         .map(|pair| {
             let apart = pair[1].at.duration_since(pair[0].at);

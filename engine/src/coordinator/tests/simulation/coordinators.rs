@@ -258,7 +258,8 @@ impl World {
             | Event::ManifestWritten { .. }
             | Event::OutputTaken { .. }
             | Event::EndedByOperator { .. }
-            | Event::WorkersKept { .. } => {}
+            | Event::WorkersKept { .. }
+            | Event::Drain { .. } => {}
         }
         if speaker.is_some() {
             coordinator.noticed_at = now;

@@ -59,6 +59,7 @@ pub(super) fn session_of(event: &Event) -> Option<SessionId> {
         | Event::OutputTaken { .. }
         | Event::EndedByOperator { .. }
         | Event::WorkersKept { .. }
+        | Event::Drain { .. }
         | Event::Tick => None,
     }
 }

@@ -1,0 +1,172 @@
+//! Decides what a job does next if its user suspends, resumes or cancels it: one table of states
+//! and wishes.
+//!
+//! Pure. `plan.rs` carries the steps out. docs/lifecycle.md shows the table, and a test compares
+//! both.
+
+use super::validate::ValidatedJob;
+
+/// Where a job is in its life, according to status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LifeState {
+    /// No generation has begun.
+    New,
+    /// A generation has a number and waits for its turn.
+    Queued,
+    /// A generation runs, or waits for the end of a back-off.
+    Active,
+    /// A generation runs and starts no further task, because the job is to be suspended.
+    Draining,
+    /// No generation runs, and pods of the last one may still exist.
+    Suspending,
+    /// No generation runs, and no pod exists.
+    Suspended,
+    /// The job has ended.
+    Ended,
+}
+
+/// What the spec asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// Neither `spec.suspend` nor `spec.cancel` is set.
+    Run,
+    /// `spec.suspend` is true.
+    Suspend,
+    /// `spec.cancel` is set. It counts more than `spec.suspend`.
+    Cancel,
+}
+
+/// What follows from a state and a wish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LifeStep {
+    /// The job goes on as if nobody had suspended or cancelled it.
+    Proceed,
+    /// The job is suspended at once, because none of its pods exists.
+    Hold,
+    /// The generation starts no further task. When its running tasks have ended, or after
+    /// `drainTimeout`, its objects are deleted.
+    Drain,
+    /// The job waits until its last pod is gone.
+    AwaitPods,
+    /// The job waits for its turn, and then continues in the next generation.
+    Resume,
+    /// The coordinator ends the job.
+    EndByCoordinator,
+    /// The operator ends the job.
+    End,
+    /// Nothing changes any more.
+    Nothing,
+}
+
+impl LifeState {
+    /// All states, in the order in which the documentation shows them.
+    pub const ALL: [Self; 7] = [
+        Self::New,
+        Self::Queued,
+        Self::Active,
+        Self::Draining,
+        Self::Suspending,
+        Self::Suspended,
+        Self::Ended,
+    ];
+
+    /// Returns the state of `job`.
+    pub fn of(job: &ValidatedJob) -> Self {
+        let status = &job.status;
+        if job.has_ended() {
+            return Self::Ended;
+        }
+        match status.generation {
+            _ if job.is_suspended() => Self::Suspended,
+            _ if status.suspended_since.is_some() => Self::Suspending,
+            None => Self::New,
+            Some(_) if status.queued_since.is_some() => Self::Queued,
+            Some(_) if status.draining_since.is_some() => Self::Draining,
+            Some(_) => Self::Active,
+        }
+    }
+}
+
+impl Wish {
+    /// All wishes, in the order in which the documentation shows them.
+    pub const ALL: [Self; 3] = [Self::Run, Self::Suspend, Self::Cancel];
+
+    /// Returns the wish in the spec of `job`.
+    pub fn of(job: &ValidatedJob) -> Self {
+        if job.spec.cancel.is_some() {
+            Self::Cancel
+        } else if job.spec.suspend {
+            Self::Suspend
+        } else {
+            Self::Run
+        }
+    }
+}
+
+/// Returns what a job in `state` does because of `wish`. A result that the coordinator has already
+/// reported ends the job before this table is read.
+pub fn step(state: LifeState, wish: Wish) -> LifeStep {
+    match (state, wish) {
+        (LifeState::Ended, Wish::Run | Wish::Suspend | Wish::Cancel) => LifeStep::Nothing,
+        (
+            LifeState::New | LifeState::Queued | LifeState::Active | LifeState::Draining,
+            Wish::Run,
+        ) => LifeStep::Proceed,
+        (LifeState::Suspending | LifeState::Suspended, Wish::Run) => LifeStep::Resume,
+        (LifeState::New | LifeState::Queued, Wish::Suspend) => LifeStep::Hold,
+        (LifeState::Active | LifeState::Draining, Wish::Suspend) => LifeStep::Drain,
+        (LifeState::Suspending | LifeState::Suspended, Wish::Suspend) => LifeStep::AwaitPods,
+        (LifeState::Active | LifeState::Draining, Wish::Cancel) => LifeStep::EndByCoordinator,
+        (
+            LifeState::New | LifeState::Queued | LifeState::Suspending | LifeState::Suspended,
+            Wish::Cancel,
+        ) => LifeStep::End,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words of docs/lifecycle.md.
+    fn sentence(step: LifeStep) -> &'static str {
+        match step {
+            LifeStep::Proceed => "goes on",
+            LifeStep::Hold => "is suspended",
+            LifeStep::Drain => "drains, then its pods are deleted",
+            LifeStep::AwaitPods => "waits until its last pod is gone",
+            LifeStep::Resume => "waits for its turn, then the next generation begins",
+            LifeStep::EndByCoordinator => "its coordinator ends it",
+            LifeStep::End => "ends",
+            LifeStep::Nothing => "no change",
+        }
+    }
+
+    #[test]
+    fn the_documentation_shows_this_table() {
+        let mut table = String::from(
+            "| state | to run | `suspend: true` | `cancel` |\n| --- | --- | --- | --- |\n",
+        );
+        for state in LifeState::ALL {
+            let cells = Wish::ALL.map(|wish| sentence(step(state, wish)));
+            table.push_str(&format!("| {state:?} | {} |\n", cells.join(" | ")));
+        }
+        let page = include_str!("../../../docs/lifecycle.md");
+        assert!(page.contains(&table), "docs/lifecycle.md lacks\n{table}");
+    }
+
+    #[test]
+    fn an_ended_job_stays_ended_and_every_other_job_ends_when_it_is_cancelled() {
+        for state in LifeState::ALL {
+            for wish in Wish::ALL {
+                let is_ended = step(state, wish) == LifeStep::Nothing;
+                assert_eq!(is_ended, state == LifeState::Ended, "{state:?} {wish:?}");
+            }
+            let ends = matches!(
+                step(state, Wish::Cancel),
+                LifeStep::End | LifeStep::EndByCoordinator | LifeStep::Nothing
+            );
+            assert!(ends, "{state:?}");
+        }
+    }
+}

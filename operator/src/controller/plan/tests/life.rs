@@ -1,0 +1,377 @@
+//! Tests of jobs that are suspended, resumed or cancelled, in each state.
+
+use zephyr_crds::duration::DurationText;
+use zephyr_crds::life::{CancelMode, CancelSpec, SuspendMode, SuspendPolicy};
+
+use super::*;
+
+/// Returns the reason of condition `Progressing`.
+fn reason(world: &World) -> &'static str {
+    world.condition(ConditionType::Progressing).reason.as_str()
+}
+
+fn suspend(world: &mut World, mode: SuspendMode) {
+    world.job.spec.suspend = true;
+    world.job.spec.suspend_policy = SuspendPolicy {
+        mode,
+        drain_timeout: DurationText::new("1m"),
+    };
+    world.settle();
+}
+
+fn resume(world: &mut World) {
+    world.job.spec.suspend = false;
+    world.settle();
+}
+
+fn cancel(world: &mut World, mode: CancelMode) {
+    world.job.spec.cancel = Some(CancelSpec {
+        mode,
+        reason: "wrong input".to_owned(),
+    });
+    world.settle();
+}
+
+fn drains(world: &mut World, tasks: u32) {
+    let report = world.report.as_mut().unwrap();
+    report.tasks_to_drain = Some(tasks);
+    world.settle();
+}
+
+fn is_suspended(world: &World) -> bool {
+    let condition = world.condition(ConditionType::Suspended);
+    assert_eq!(
+        world.phase() == Phase::Suspended,
+        condition.status == ConditionStatus::True
+    );
+    world.phase() == Phase::Suspended
+}
+
+fn working() -> World {
+    let mut world = World::running(json!({}));
+    world.worker_pod("w-0", |pod| pod.ready = true);
+    world.settle();
+    world
+}
+
+#[test]
+fn a_job_that_drains_is_suspended_when_its_last_task_has_ended_and_its_last_pod_is_gone() {
+    let mut world = working();
+    suspend(&mut world, SuspendMode::Drain);
+    assert_eq!(
+        (world.phase(), reason(&world)),
+        (Phase::Suspending, "Suspending")
+    );
+    assert_eq!(world.generation(), 1);
+    assert!(
+        world.message().contains("running tasks may end"),
+        "{}",
+        world.message()
+    );
+    drains(&mut world, 2);
+    assert_eq!(world.generation(), 1);
+    drains(&mut world, 0);
+    assert_eq!(world.generation(), 2, "the number is written first");
+    let record = &world.job.status.generations[0];
+    assert_eq!(record.cause, Some(GenerationEnd::Suspended));
+    assert_eq!(
+        record.message,
+        "the job was suspended; all running tasks had ended"
+    );
+    assert!(
+        world.log.contains(&"delete root count-g1".to_owned()),
+        "{:?}",
+        world.log
+    );
+    if !world.pods.is_empty() {
+        assert!(!is_suspended(&world));
+        assert!(
+            world.message().contains("still exist"),
+            "{}",
+            world.message()
+        );
+    }
+    world.pods.clear();
+    world.settle();
+    assert!(is_suspended(&world));
+    assert_eq!(world.job.status.suspensions, 1);
+    let made = world.log.len();
+    world.pass(100_000);
+    world.settle();
+    assert_eq!(world.log.len(), made, "nothing more happens");
+    assert_eq!(world.plan().requeue_after, None);
+}
+
+#[test]
+fn tasks_that_run_for_longer_than_the_drain_timeout_are_stopped() {
+    let mut world = working();
+    suspend(&mut world, SuspendMode::Drain);
+    drains(&mut world, 1);
+    world.pass(58);
+    world.settle();
+    assert_eq!(world.generation(), 1);
+    assert!(world.plan().requeue_after.unwrap() <= Duration::from_secs(2));
+    // The operator is killed meanwhile; the time is in status.
+    world.warming_up = true;
+    world.pass(3);
+    world.settle();
+    assert_eq!(world.generation(), 2);
+    let why = &world.job.status.generations[0].message;
+    assert!(
+        why.contains("after spec.suspendPolicy.drainTimeout"),
+        "{why}"
+    );
+}
+
+#[test]
+fn a_generation_without_tasks_is_stopped_at_once() {
+    for mode in [SuspendMode::Drain, SuspendMode::Immediate] {
+        let mut world = World::new(json!({}));
+        world.settle();
+        suspend(&mut world, mode);
+        assert_eq!(world.generation(), 2, "{mode:?}");
+        assert!(is_suspended(&world));
+    }
+    let mut world = working();
+    suspend(&mut world, SuspendMode::Immediate);
+    assert_eq!(world.generation(), 2);
+}
+
+#[test]
+fn a_job_that_is_resumed_while_it_drains_goes_on_in_its_generation() {
+    let mut world = working();
+    let before = world.phase();
+    suspend(&mut world, SuspendMode::Drain);
+    assert_eq!(world.plan().lifecycle.drains(), Some(true));
+    resume(&mut world);
+    assert_eq!(world.plan().lifecycle.drains(), Some(false));
+    assert_eq!((world.phase(), world.generation()), (before, 1));
+    assert_eq!(world.job.status.draining_since, None);
+    assert_eq!(
+        world.condition(ConditionType::Suspended).reason,
+        Reason::NotSuspended
+    );
+}
+
+#[test]
+fn a_resumed_job_continues_in_the_next_generation_and_has_as_many_left_as_before() {
+    let mut world = World::running(json!({"retries": {"maxGenerations": 2}}));
+    for round in 1..=5 {
+        suspend(&mut world, SuspendMode::Immediate);
+        world.pods.clear();
+        world.settle();
+        assert!(is_suspended(&world));
+        resume(&mut world);
+        assert_eq!(world.generation(), 1 + round);
+        assert_eq!(world.job.status.suspended_since, None);
+        world.coordinator_is(true);
+        world.says(RunPhase::Running, 8);
+        world.settle();
+    }
+    // The first loss: a second generation is allowed.
+    world.generations.clear();
+    world.settle();
+    assert_eq!((world.phase(), world.generation()), (Phase::Restarting, 7));
+}
+
+#[test]
+fn a_suspended_job_that_is_resumed_waits_for_its_turn() {
+    let mut world = working();
+    suspend(&mut world, SuspendMode::Immediate);
+    world.pods.clear();
+    world.settle();
+    world.turn = Turn::Wait(Waiting::default());
+    let made = world.log.len();
+    resume(&mut world);
+    assert_eq!((world.phase(), reason(&world)), (Phase::Pending, "Queued"));
+    assert_eq!(world.log.len(), made);
+    // It is suspended again while it waits.
+    suspend(&mut world, SuspendMode::Drain);
+    assert!(is_suspended(&world));
+    assert_eq!(world.job.status.queued_since, None);
+    world.turn = Turn::Free;
+    resume(&mut world);
+    assert_eq!((world.phase(), world.generation()), (Phase::Pending, 2));
+}
+
+#[test]
+fn a_job_that_is_created_suspended_makes_nothing_until_it_is_resumed() {
+    let mut world = World::new(json!({"suspend": true}));
+    world.settle();
+    assert!(is_suspended(&world));
+    assert_eq!(world.log, Vec::<String>::new());
+    assert_eq!(world.job.status.generation, None);
+    resume(&mut world);
+    assert_eq!(world.generation(), 1);
+    assert_eq!(world.job.status.suspensions, 0);
+}
+
+#[test]
+fn a_refused_spec_ends_a_new_job_and_keeps_a_suspended_one_suspended() {
+    let mut world = World::new(json!({"suspend": true}));
+    world.errors = newer_rule();
+    world.settle();
+    assert_eq!(
+        (world.phase(), reason(&world)),
+        (Phase::Failed, "SpecInvalid")
+    );
+
+    let mut world = working();
+    suspend(&mut world, SuspendMode::Immediate);
+    world.pods.clear();
+    world.settle();
+    world.errors = newer_rule();
+    world.job.spec_version = Some(99);
+    resume(&mut world);
+    assert_eq!(reason(&world), "Blocked");
+    assert!(
+        world
+            .message()
+            .contains("resumes when the spec is corrected"),
+        "{}",
+        world.message()
+    );
+    world.errors.clear();
+    world.settle();
+    assert_eq!((world.phase(), world.generation()), (Phase::Pending, 2));
+}
+
+#[test]
+fn an_end_that_is_already_reported_counts_more_than_a_wish() {
+    type Wish = fn(&mut World);
+    let wishes: [Wish; 3] = [
+        |world| suspend(world, SuspendMode::Immediate),
+        |world| cancel(world, CancelMode::Graceful),
+        |world| cancel(world, CancelMode::Immediate),
+    ];
+    for wish in wishes {
+        let mut world = working();
+        world.ends(true, "Succeeded");
+        wish(&mut world);
+        assert_eq!(world.phase(), Phase::Succeeded);
+        // And so does an end that is in status.
+        wish(&mut world);
+        assert_eq!(world.phase(), Phase::Succeeded);
+    }
+}
+
+#[test]
+fn a_cancelled_job_is_ended_by_its_coordinator() {
+    let mut world = working();
+    cancel(&mut world, CancelMode::Graceful);
+    assert_eq!(
+        (world.phase(), reason(&world)),
+        (Phase::Failed, "Cancelled")
+    );
+    assert_eq!(
+        world.message(),
+        "the job was cancelled by spec.cancel: wrong input"
+    );
+    assert!(
+        world.log.contains(&"end run of generation 1".to_owned()),
+        "{:?}",
+        world.log
+    );
+}
+
+#[test]
+fn a_coordinator_that_does_not_end_a_cancelled_job_is_not_waited_for_without_end() {
+    let mut world = World::running(json!({}));
+    world.job.spec.storage.retain = Retain::Never;
+    world.on_end_request = OnEndRequest::GoesOn;
+    cancel(&mut world, CancelMode::Graceful);
+    assert_eq!(reason(&world), "Cancelling");
+    world.pass(230);
+    world.settle();
+    assert_eq!(reason(&world), "Cancelling");
+    world.pass(20);
+    world.settle();
+    assert_eq!(
+        (world.phase(), reason(&world)),
+        (Phase::Failed, "Cancelled")
+    );
+    assert!(
+        world.message().contains("kubectl zephyr gc"),
+        "{}",
+        world.message()
+    );
+}
+
+#[test]
+fn a_job_is_cancelled_in_each_state_in_which_no_coordinator_can_end_it() {
+    type Reach = fn() -> World;
+    let states: [(&str, Reach); 6] = [
+        ("new", || World::new(json!({}))),
+        ("waiting for its turn", || {
+            let mut world = World::new(json!({}));
+            world.turn = Turn::Wait(Waiting::default());
+            world.settle();
+            world
+        }),
+        ("starting", || {
+            let mut world = World::new(json!({}));
+            world.settle();
+            world
+        }),
+        ("backing off", || {
+            let mut world = World::running(json!({}));
+            world.generations.clear();
+            world.settle();
+            world
+        }),
+        ("suspending", || {
+            let mut world = working();
+            suspend(&mut world, SuspendMode::Immediate);
+            world
+        }),
+        ("suspended at creation", || {
+            let mut world = World::new(json!({"suspend": true}));
+            world.settle();
+            world
+        }),
+    ];
+    for (state, reach) in states {
+        for mode in [CancelMode::Graceful, CancelMode::Immediate] {
+            let mut world = reach();
+            cancel(&mut world, mode);
+            assert_eq!(world.phase(), Phase::Failed, "{state}");
+            assert_eq!(reason(&world), "Cancelled", "{state}");
+            let roots = world.generations.values().filter(|one| one.root.is_some());
+            assert_eq!(roots.count(), 0, "{state}");
+            // It cannot come back.
+            world.job.spec.suspend = !world.job.spec.suspend;
+            world.settle();
+            assert_eq!(world.phase(), Phase::Failed, "{state}");
+        }
+    }
+}
+
+#[test]
+fn an_operator_that_started_a_moment_ago_waits_for_the_stream_before_it_ends_a_cancelled_job() {
+    let mut world = working();
+    world.report = None;
+    world.warming_up = true;
+    cancel(&mut world, CancelMode::Graceful);
+    assert!(!world.phase().is_final(), "{}", world.message());
+    world.warming_up = false;
+    world.settle();
+    assert_eq!(reason(&world), "Cancelled");
+}
+
+#[test]
+fn a_generation_that_this_release_cannot_read_is_not_suspended() {
+    let mut world = working();
+    let root = world.current().root.as_mut().unwrap();
+    root.frozen = Frozen::Unreadable(RootFault::OtherRelease {
+        reason: "version 9".to_owned(),
+        coordinator_address: "http://c".to_owned(),
+    });
+    suspend(&mut world, SuspendMode::Immediate);
+    assert_eq!(world.generation(), 1);
+    assert!(
+        world
+            .condition(ConditionType::Degraded)
+            .message
+            .contains("another release")
+    );
+}

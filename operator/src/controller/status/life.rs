@@ -1,0 +1,97 @@
+//! Computes the status of a job that its user suspends, resumes or cancels.
+//!
+//! Pure.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use zephyr_crds::conditions::{ConditionType, Reason};
+use zephyr_crds::status::Phase;
+
+use super::{Projection, Start, Verdict};
+
+/// What status says while a job is suspended.
+const HELD: &str = "the job is suspended by spec.suspend";
+
+impl Projection {
+    /// Sets the status of a generation that starts no further task. Called after `follow`, which
+    /// has set what the coordinator and the workers do.
+    pub(super) fn drain(&mut self) {
+        let since = self.status.draining_since.get_or_insert(Time(self.now));
+        let since = since.0;
+        let message = format!(
+            "the job is to be suspended: running tasks may end since {since:.0}, and no other task starts"
+        );
+        let reason = Reason::Suspending;
+        self.set(ConditionType::Progressing, false, reason, &message);
+        self.set(ConditionType::Suspended, false, reason, &message);
+        self.enter(Phase::Suspending, reason, &message);
+    }
+
+    /// Sets the status of a suspended job. `remains` says what still exists of it.
+    pub(super) fn hold(&mut self, remains: Option<&str>, verdict: &Verdict) {
+        let status = &mut self.status;
+        status.suspended_since.get_or_insert(Time(self.now));
+        status.queued_since = None;
+        status.draining_since = None;
+        status.working_since = None;
+        status.backoff_until = None;
+        self.set_accepted(verdict, None);
+        let (phase, reason, message) = match remains {
+            None => (Phase::Suspended, Reason::Suspended, HELD.to_owned()),
+            Some(what) => (
+                Phase::Suspending,
+                Reason::Suspending,
+                format!("{HELD}; {what}"),
+            ),
+        };
+        self.set(ConditionType::Progressing, false, reason, &message);
+        self.set(
+            ConditionType::Suspended,
+            remains.is_none(),
+            reason,
+            &message,
+        );
+        for kind in [ConditionType::CoordinatorReady, ConditionType::WorkersReady] {
+            self.set(kind, false, reason, "pods are made when the job is resumed");
+        }
+        self.set(ConditionType::Degraded, false, Reason::AsExpected, "");
+        self.set_unfinished();
+        self.enter(phase, reason, &message);
+    }
+
+    /// Sets the status of a generation that begins when the job is resumed.
+    pub(super) fn hold_next(&mut self, start: &Start, verdict: &Verdict) {
+        self.status.suspensions = self.status.suspensions.saturating_add(1);
+        let ended = start.ended.as_ref();
+        let why = ended.map(|ended| ended.message.clone()).unwrap_or_default();
+        self.hold(
+            Some(&format!("{why}; pods of the last generation end")),
+            verdict,
+        );
+    }
+
+    /// Records that the job is not suspended, or no longer.
+    pub(super) fn end_suspension(&mut self) {
+        self.status.draining_since = None;
+        self.status.suspended_since = None;
+        self.set_not_suspended();
+    }
+
+    /// Sets the condition of a job that is not suspended, if it was suspended before.
+    pub(super) fn set_not_suspended(&mut self) {
+        let kind = ConditionType::Suspended;
+        if super::find(&self.status, kind).is_some() {
+            self.set(kind, false, Reason::NotSuspended, "");
+        }
+    }
+
+    /// Sets the status of a cancelled job while its coordinator ends it. Called after `follow`.
+    pub(super) fn cancel(&mut self) {
+        let message = "the job is cancelled by spec.cancel; its coordinator ends it";
+        self.set(
+            ConditionType::Progressing,
+            false,
+            Reason::Cancelling,
+            message,
+        );
+    }
+}
