@@ -4,10 +4,14 @@
 //! Exit code 0: done. 1: it failed, and a sentence on standard error says why. 2: the arguments are
 //! wrong.
 
+#[cfg(feature = "cluster")]
+mod cluster;
 mod eval;
 #[cfg(feature = "cluster")]
 mod gc;
 mod input;
+#[cfg(feature = "cluster")]
+mod life;
 mod manifest;
 mod plan;
 mod run;
@@ -49,6 +53,15 @@ enum Verb {
     /// Show the state of a job in the cluster.
     #[cfg(feature = "cluster")]
     Status(status::Options),
+    /// Suspend a job: no pod of it stays, and everything that is complete is kept.
+    #[cfg(feature = "cluster")]
+    Suspend(life::SuspendOptions),
+    /// Continue a suspended job.
+    #[cfg(feature = "cluster")]
+    Resume(life::ResumeOptions),
+    /// End a job early. This cannot be undone.
+    #[cfg(feature = "cluster")]
+    Cancel(life::CancelOptions),
     /// List what no job under a storage URI needs any more, and delete it with --yes.
     #[cfg(feature = "cluster")]
     Gc(gc::Options),
@@ -84,6 +97,12 @@ fn main() -> ExitCode {
             Verb::Eval(options) => eval::eval(&options),
             #[cfg(feature = "cluster")]
             Verb::Status(options) => status::status(options).await,
+            #[cfg(feature = "cluster")]
+            Verb::Suspend(options) => life::suspend(options).await,
+            #[cfg(feature = "cluster")]
+            Verb::Resume(options) => life::resume(options).await,
+            #[cfg(feature = "cluster")]
+            Verb::Cancel(options) => life::cancel(options).await,
             #[cfg(feature = "cluster")]
             Verb::Gc(options) => gc::gc(options).await,
         }

@@ -69,6 +69,7 @@ pub(crate) struct Options {
 /// Runs the job to its end.
 pub(crate) async fn run(options: Options) -> Result<()> {
     let mut job = manifest::read(&options.filename, options.name.as_deref(), Place::Local)?;
+    refuse_to_pause(&job)?;
     if let Some(records) = options.limit {
         return try_out(job, records, &options).await;
     }
@@ -107,6 +108,17 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         }
         JobResult::Failed { reason, message } => bail!("{reason}: {}", printable(&message)),
     }
+}
+
+/// Fails if the job would not run in a cluster: its user paused or cancelled it.
+fn refuse_to_pause(job: &ZephyrJob) -> Result<()> {
+    if job.spec.suspend {
+        bail!("spec.suspend: is true, so the job would not run; remove it to run the job here");
+    }
+    if job.spec.cancel.is_some() {
+        bail!("spec.cancel: is set, so the job would not run; remove it to run the job here");
+    }
+    Ok(())
 }
 
 /// Runs the job on its first records and prints the results.

@@ -2,71 +2,27 @@
 //! writes nothing.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
+use anyhow::Result;
 use zephyr_crds::ZephyrJobStatus;
 use zephyr_crds::conditions::{Condition, ConditionStatus, ConditionType};
-use zephyr_crds::job::ZephyrJob;
 use zephyr_crds::status::{Counter, WorkerCounts};
 use zephyr_engine::plan::counted;
 
+use crate::cluster::Target;
 use crate::terminal::{bytes, counters_text, print, printable, skipped_text};
-
-/// How long the API server may take to answer; a person is waiting.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Name of the job.
-    name: String,
-    /// Namespace of the job; default: that of the context.
-    #[arg(short, long)]
-    namespace: Option<String>,
-    /// Context of the kubeconfig; default: the current one.
-    #[arg(long)]
-    context: Option<String>,
+    #[command(flatten)]
+    target: Target,
 }
 
 /// Prints the job's status.
 pub(crate) async fn status(options: Options) -> Result<()> {
-    let kubeconfig =
-        Kubeconfig::read().context("read the kubeconfig (KUBECONFIG, or ~/.kube/config)")?;
-    let choice = KubeConfigOptions {
-        context: options.context.clone(),
-        ..KubeConfigOptions::default()
-    };
-    let config = Config::from_custom_kubeconfig(kubeconfig, &choice)
-        .await
-        .context("read the kubeconfig")?;
-    let server = config.cluster_url.to_string();
-    let namespace = options
-        .namespace
-        .unwrap_or_else(|| config.default_namespace.clone());
-    let api: Api<ZephyrJob> = Api::namespaced(
-        Client::try_from(config).context("make a client")?,
-        &namespace,
-    );
-    let name = printable(&options.name);
-    let answer = tokio::time::timeout(ANSWER_TIMEOUT, api.get_opt(&options.name)).await;
-    let Ok(answer) = answer else {
-        bail!(
-            "{server} does not answer within {} s",
-            ANSWER_TIMEOUT.as_secs()
-        );
-    };
-    let job =
-        answer.with_context(|| format!("get job {name} in namespace {namespace} from {server}"))?;
-    let Some(job) = job else {
-        bail!("job {name} not found in namespace {namespace}");
-    };
-    print(&describe(
-        &name,
-        &namespace,
-        &job.status.unwrap_or_default(),
-    ))?;
+    let found = options.target.find().await?;
+    let status = found.job.status.unwrap_or_default();
+    print(&describe(&found.name, &found.namespace, &status))?;
     Ok(())
 }
 

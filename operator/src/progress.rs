@@ -605,7 +605,10 @@ mod tests {
         all.filter_map(|message| match message {
             Message::WorkersKept { workers } => Some(workers),
             Message::Drain { drains: false } => None,
-            other => panic!("{other:?}"),
+            other @ (Message::Drain { .. }
+            | Message::PodEnded(_)
+            | Message::ResultStored { .. }
+            | Message::EndRun { .. }) => panic!("{other:?}"),
         })
         .collect()
     }

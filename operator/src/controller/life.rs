@@ -144,13 +144,13 @@ mod tests {
 
     #[test]
     fn the_documentation_shows_this_table() {
-        let mut table = String::from(
-            "| state | to run | `suspend: true` | `cancel` |\n| --- | --- | --- | --- |\n",
-        );
-        for state in LifeState::ALL {
+        let head = "| state | to run | `suspend: true` | `cancel` |\n| --- | --- | --- | --- |\n";
+        let row = |state| {
             let cells = Wish::ALL.map(|wish| sentence(step(state, wish)));
-            table.push_str(&format!("| {state:?} | {} |\n", cells.join(" | ")));
-        }
+            format!("| {state:?} | {} |\n", cells.join(" | "))
+        };
+        let rows: String = LifeState::ALL.into_iter().map(row).collect();
+        let table = format!("{head}{rows}");
         let page = include_str!("../../../docs/lifecycle.md");
         assert!(page.contains(&table), "docs/lifecycle.md lacks\n{table}");
     }

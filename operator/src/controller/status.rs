@@ -330,9 +330,9 @@ impl Projection {
         }
         let later = later_change(job, observed, self.status.generation);
         self.set_accepted(verdict, later.clone());
-        match plan.lifecycle {
-            Lifecycle::Drain => {}
-            _ => self.status.draining_since = None,
+        let drains = plan.lifecycle == Lifecycle::Drain;
+        if !drains {
+            self.status.draining_since = None;
         }
         if in_backoff {
             return;
@@ -368,10 +368,11 @@ impl Projection {
 
         let phase = follow_phase(self.status.phase, report, diagnosis);
         self.note_work(phase);
-        match plan.lifecycle {
-            Lifecycle::Drain => return self.drain(),
-            Lifecycle::Cancel => self.cancel(),
-            _ => {}
+        if drains {
+            return self.drain();
+        }
+        if plan.lifecycle == Lifecycle::Cancel {
+            self.cancel();
         }
         self.set_not_suspended();
         self.enter(phase, progress.reason, &progress.message);

@@ -1201,8 +1201,8 @@ async fn what_a_failed_job_of_another_name_left_is_replaced_or_named_at_once() {
     let mut other = world.output("other", Overwrite, PATH, usize::MAX);
     "other".clone_into(&mut other.name);
     let error = claim(&other).await.unwrap_err().to_string();
-    let named = "(got s3://b/out/bad/d-0.jsonl, s3://b/out/bad/d-4.jsonl, s3://b/out/bad/lines-1.jsonl and 1 more of job ns/name, uid failed)";
-    assert!(error.contains(named), "{error}");
+    let expected = "(got s3://b/out/bad/d-0.jsonl, s3://b/out/bad/d-4.jsonl, s3://b/out/bad/lines-1.jsonl and 1 more of job ns/name, uid failed)";
+    assert!(error.contains(expected), "{error}");
     // This one writes under the same names.
     other.more_paths.clone_from(&failed.more_paths);
     run(&other, 1).await.unwrap();

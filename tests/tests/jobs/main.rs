@@ -5,6 +5,7 @@ mod bad_records;
 mod deletion;
 mod disruptions;
 mod generations;
+mod life;
 mod limits;
 mod mistakes;
 mod overwrite;

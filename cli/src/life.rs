@@ -1,0 +1,173 @@
+//! `kubectl zephyr suspend`, `resume` and `cancel`: set the fields of a job's spec that pause it or
+//! end it early. The operator does the rest; these commands do not wait for it.
+
+use anyhow::{Result, bail};
+use serde_json::{Value, json};
+use zephyr_crds::job::ZephyrJobSpec;
+use zephyr_crds::status::{Phase, ZephyrJobStatus};
+
+use crate::cluster::{Found, Target};
+use crate::terminal::print;
+
+#[derive(clap::Args)]
+pub(crate) struct SuspendOptions {
+    #[command(flatten)]
+    target: Target,
+    /// Stop running tasks at once. They run again after `resume`.
+    #[arg(long)]
+    now: bool,
+    /// How long running tasks may take to end, such as 10m; default: what the job says, or 2m.
+    #[arg(long, conflicts_with = "now")]
+    drain_timeout: Option<String>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct ResumeOptions {
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct CancelOptions {
+    #[command(flatten)]
+    target: Target,
+    /// End the job without its coordinator. The folder of the output stays claimed.
+    #[arg(long)]
+    now: bool,
+    /// Why, for people who look at the job later.
+    #[arg(long, default_value = "")]
+    reason: String,
+}
+
+/// Suspends a job.
+pub(crate) async fn suspend(options: SuspendOptions) -> Result<()> {
+    let found = options.target.find().await?;
+    refuse_ended(&found, "suspended")?;
+    let spec = suspension(options.now, options.drain_timeout.as_deref());
+    let changed = found.change(&spec).await?;
+    let what = if is_held(&changed.status.unwrap_or_default()) {
+        "it was suspended before"
+    } else if options.now {
+        "its running tasks are stopped"
+    } else {
+        "its running tasks may end, and no other task starts"
+    };
+    say(&found, "is suspended", what)
+}
+
+/// Resumes a job.
+pub(crate) async fn resume(options: ResumeOptions) -> Result<()> {
+    let found = options.target.find().await?;
+    refuse_ended(&found, "resumed")?;
+    if !found.job.spec.suspend {
+        return say(&found, "is not suspended", "nothing has changed");
+    }
+    found.change(&json!({"suspend": false})).await?;
+    say(&found, "is resumed", "it continues when its turn has come")
+}
+
+/// Cancels a job.
+pub(crate) async fn cancel(options: CancelOptions) -> Result<()> {
+    let found = options.target.find().await?;
+    refuse_ended(&found, "cancelled")?;
+    let spec = cancellation(&found.job.spec, options.now, &options.reason);
+    found.change(&spec).await?;
+    let what = if options.now {
+        "it ends at once"
+    } else {
+        "its coordinator ends it"
+    };
+    say(&found, "is cancelled", what)
+}
+
+/// The fields of a suspended job.
+fn suspension(now: bool, drain_timeout: Option<&str>) -> Value {
+    let mut spec = json!({"suspend": true});
+    if now {
+        spec["suspendPolicy"] = json!({"mode": "Immediate"});
+    } else if let Some(drain_timeout) = drain_timeout {
+        spec["suspendPolicy"] = json!({"mode": "Drain", "drainTimeout": drain_timeout});
+    }
+    spec
+}
+
+/// The fields of a cancelled job. A reason that was given before stays, unless there is another.
+fn cancellation(spec: &ZephyrJobSpec, now: bool, reason: &str) -> Value {
+    let mode = if now { "Immediate" } else { "Graceful" };
+    let before = spec.cancel.as_ref();
+    let reason = match before {
+        Some(before) if reason.is_empty() => &before.reason,
+        Some(_) | None => reason,
+    };
+    json!({"cancel": {"mode": mode, "reason": reason}})
+}
+
+fn is_held(status: &ZephyrJobStatus) -> bool {
+    status.suspended_since.is_some()
+}
+
+fn refuse_ended(found: &Found, done: &str) -> Result<()> {
+    let phase = found.job.status.as_ref().and_then(|status| status.phase);
+    let Some(phase) = phase.filter(|phase| phase.is_final()) else {
+        return Ok(());
+    };
+    let how = if phase == Phase::Succeeded {
+        "has succeeded"
+    } else {
+        "has failed"
+    };
+    let (name, namespace) = (&found.name, &found.namespace);
+    bail!("job {namespace}/{name} {how} and cannot be {done}");
+}
+
+fn say(found: &Found, done: &str, what: &str) -> Result<()> {
+    let (name, namespace) = (&found.name, &found.namespace);
+    print(&format!(
+        "job {namespace}/{name} {done}: {what}\nsee `kubectl zephyr status {name} -n {namespace}`"
+    ))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use zephyr_crds::life::CancelSpec;
+
+    use super::*;
+
+    #[test]
+    fn a_suspension_changes_the_policy_only_on_request() {
+        assert_eq!(suspension(false, None), json!({"suspend": true}));
+        let policy = |spec: Value| spec["suspendPolicy"].clone();
+        assert_eq!(policy(suspension(true, None)), json!({"mode": "Immediate"}));
+        assert_eq!(
+            policy(suspension(false, Some("10m"))),
+            json!({"mode": "Drain", "drainTimeout": "10m"})
+        );
+    }
+
+    #[test]
+    fn a_second_cancellation_keeps_the_reason_of_the_first() {
+        let job = json!({
+            "pipeline": {
+                "source": {"items": {"values": [1], "shards": 1}},
+                "sink": {"files": {"path": "s3://out/{shard}.jsonl"}},
+            },
+            "storage": {"uri": "s3://scratch"},
+            "workers": {"replicas": 1},
+        });
+        let mut spec: ZephyrJobSpec = serde_json::from_value(job).unwrap();
+        assert_eq!(
+            cancellation(&spec, false, "wrong"),
+            json!({"cancel": {"mode": "Graceful", "reason": "wrong"}})
+        );
+        spec.cancel = Some(CancelSpec {
+            reason: "wrong".to_owned(),
+            ..CancelSpec::default()
+        });
+        let again = cancellation(&spec, true, "");
+        assert_eq!(
+            again,
+            json!({"cancel": {"mode": "Immediate", "reason": "wrong"}})
+        );
+    }
+}

@@ -1,0 +1,133 @@
+//! Tests jobs that are suspended, resumed and cancelled while their pods run: no pod stays, nothing
+//! that was complete runs again, and the output is right.
+
+use anyhow::{Context, Result, ensure};
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+use zephyr_crds::conditions::{ConditionType, Reason};
+use zephyr_crds::job::ZephyrJob;
+use zephyr_tests::cluster::{TEST_TIMEOUT, TestNamespace};
+use zephyr_tests::job::{AppliedJob, apply, condition, is_true};
+use zephyr_tests::ledger::LedgerView;
+use zephyr_tests::sum_job::SumJob;
+
+/// Changes fields of a job's spec.
+async fn change(namespace: &TestNamespace, job: &AppliedJob, spec: Value) -> Result<()> {
+    let patch = Patch::Merge(json!({ "spec": spec }));
+    let jobs = namespace.api::<ZephyrJob>();
+    jobs.patch(&job.name, &PatchParams::default(), &patch)
+        .await
+        .with_context(|| format!("change {spec}"))?;
+    Ok(())
+}
+
+/// Waits until the job says that it is suspended, and checks that this is true.
+async fn suspended(namespace: &TestNamespace, job: &AppliedJob) -> Result<ZephyrJob> {
+    let found = job
+        .wait_until("Suspended=True", TEST_TIMEOUT, |job| {
+            is_true(job, ConditionType::Suspended)
+        })
+        .await?;
+    for role in ["coordinator", "worker"] {
+        let pods = namespace.pods(&job.name, role).await?;
+        ensure!(pods.is_empty(), "{} pods of role {role}", pods.len());
+    }
+    Ok(found)
+}
+
+fn ledger_of(namespace: &TestNamespace, job: &AppliedJob) -> Result<LedgerView> {
+    let uri = SumJob::storage_uri(namespace);
+    LedgerView::open(&namespace.environment, &uri, &job.uid)
+}
+
+#[tokio::test]
+async fn a_suspended_job_has_no_pods_and_continues_where_it_was() -> Result<()> {
+    let namespace = TestNamespace::create("suspend").await?;
+    let mut sum = SumJob::new("sum");
+    // The suspensions use up no generation.
+    sum.more = "  retries: { maxGenerations: 1 }\n".to_owned();
+    let job = apply(&namespace, &sum.manifest(&namespace)).await?;
+    let ledger = ledger_of(&namespace, &job)?;
+    job.committed(&ledger, 6, TEST_TIMEOUT).await?;
+    change(&namespace, &job, json!({"suspend": true})).await?;
+    suspended(&namespace, &job).await?;
+    let drained = ledger.read().await?;
+    ensure!(drained.run_again() == 0, "no attempt was lost: {drained:?}");
+
+    change(&namespace, &job, json!({"suspend": false})).await?;
+    job.committed(&ledger, drained.done.len() + 4, TEST_TIMEOUT)
+        .await?;
+    let policy = json!({"suspend": true, "suspendPolicy": {"mode": "Immediate"}});
+    change(&namespace, &job, policy).await?;
+    let found = suspended(&namespace, &job).await?;
+    let status = found.status.context("a status")?;
+    ensure!(status.generation == Some(3), "{:?}", status.generation);
+    ensure!(status.suspensions == 2, "{}", status.suspensions);
+    let stopped = ledger.read().await?;
+
+    change(&namespace, &job, json!({"suspend": false})).await?;
+    job.succeeded(TEST_TIMEOUT).await?;
+    let end = ledger.read().await?;
+    end.repeats_nothing_of(&drained)?;
+    end.repeats_nothing_of(&stopped)?;
+    ensure!(end.application_failures.is_empty(), "{end:?}");
+    sum.check_output(&namespace).await?;
+    namespace.finish().await
+}
+
+#[tokio::test]
+async fn a_job_that_is_created_suspended_begins_when_it_is_resumed() -> Result<()> {
+    let namespace = TestNamespace::create("held").await?;
+    let mut sum = SumJob::new("sum");
+    (sum.numbers, sum.rounds) = (7, 1_000);
+    sum.more = "  suspend: true\n".to_owned();
+    let job = apply(&namespace, &sum.manifest(&namespace)).await?;
+    let found = suspended(&namespace, &job).await?;
+    let generation = found.status.and_then(|status| status.generation);
+    ensure!(generation.is_none(), "{generation:?}");
+    change(&namespace, &job, json!({"suspend": false})).await?;
+    let done = job.succeeded(TEST_TIMEOUT).await?;
+    let reason = condition(&done, ConditionType::Suspended).map(|found| found.reason);
+    ensure!(reason == Some(Reason::NotSuspended), "{reason:?}");
+    sum.check_output(&namespace).await?;
+    namespace.finish().await
+}
+
+#[tokio::test]
+async fn a_cancelled_job_ends_and_its_folder_is_free_for_another() -> Result<()> {
+    let namespace = TestNamespace::create("cancel").await?;
+    let mut sum = SumJob::new("sum");
+    let job = apply(&namespace, &sum.manifest(&namespace)).await?;
+    let ledger = ledger_of(&namespace, &job)?;
+    job.committed(&ledger, 4, TEST_TIMEOUT).await?;
+    let cancel = json!({"cancel": {"reason": "wrong input"}});
+    change(&namespace, &job, cancel).await?;
+    let ended = job.finished(TEST_TIMEOUT).await?;
+    let failed = condition(&ended, ConditionType::Failed).context("condition Failed")?;
+    ensure!(failed.reason == Reason::Cancelled, "{failed:?}");
+    ensure!(failed.message.ends_with("wrong input"), "{failed:?}");
+    let refused = change(&namespace, &job, json!({"cancel": null})).await;
+    let refused = format!("{:#}", refused.err().context("it cannot be undone")?);
+    ensure!(
+        refused.contains("spec.cancel: cannot be removed"),
+        "{refused}"
+    );
+    namespace
+        .eventually("no pod of the cancelled job", TEST_TIMEOUT, || async {
+            let workers = namespace.pods("sum", "worker").await?.len();
+            let coordinators = namespace.pods("sum", "coordinator").await?.len();
+            Ok((workers + coordinators == 0).then_some(()))
+        })
+        .await?;
+
+    // The coordinator gave the folder back, so another job does not wait for it.
+    let mut other = SumJob::new("other");
+    (other.numbers, other.rounds) = (7, 1_000);
+    let (folder, own) = (sum.folder(&namespace), other.folder(&namespace));
+    sum.numbers = other.numbers;
+    let manifest = other.manifest(&namespace).replace(&own, &folder);
+    let other = apply(&namespace, &manifest).await?;
+    other.succeeded(TEST_TIMEOUT).await?;
+    sum.check_output(&namespace).await?;
+    namespace.finish().await
+}
