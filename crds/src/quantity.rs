@@ -161,7 +161,7 @@ fn parse(text: &str) -> Result<Quantity, QuantityError> {
     })
 }
 
-/// The error of a suffix after a space. If the suffix is wrong too, the error is that of the suffix.
+/// The error of a suffix after a space. If the suffix is wrong too, that is the error.
 fn spaced(number: &str, suffix: &str) -> QuantityError {
     let instead = match suffix_scale(suffix) {
         Ok(_) => format!("{number}{suffix}"),

@@ -75,6 +75,17 @@ fn succeeding() -> Result<Value> {
     Ok(job)
 }
 
+/// Returns a job that is suspended, and of which no pod exists.
+fn suspended() -> Result<Value> {
+    let mut job = job("returns.running")?;
+    job["status"]["phase"] = json!("Suspended");
+    let all = job["status"]["conditions"].as_array_mut();
+    all.context("no conditions")?.push(json!({
+        "type": "Suspended", "status": "True", "reason": "Suspended", "message": "the job is suspended by spec.suspend",
+    }));
+    Ok(job)
+}
+
 /// Returns a job that ended because its spec was refused. Release 0.1.0 left such a job in the
 /// phase `Pending`.
 fn refused() -> Result<Value> {
@@ -134,6 +145,7 @@ fn fault_f33_argo_cd_shows_a_job_in_each_phase_as_its_page_says() -> Result<()> 
             "Progressing",
         ),
         (succeeding()?, "Succeeding", "Progressing", "Progressing"),
+        (suspended()?, "Suspended", "Suspended", "Suspended"),
         (job("sales.succeeded")?, "Succeeded", "Healthy", "Complete"),
         (
             edited(job("sales.succeeded")?),

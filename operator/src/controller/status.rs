@@ -573,13 +573,18 @@ impl Projection {
             self.set(ConditionType::Reconciling, false, reason, &message);
             return;
         }
+        let is_suspended = self.status.phase == Some(Phase::Suspended);
         let reason = if ended {
             Reason::OutputComplete
+        } else if is_suspended {
+            Reason::Suspended
         } else {
             Reason::NotFinished
         };
         self.set(ConditionType::Stalled, false, reason, "");
-        self.set(ConditionType::Reconciling, !ended, reason, "");
+        // A suspended job is in the state that its spec asks for.
+        let reconciles = !ended && !is_suspended;
+        self.set(ConditionType::Reconciling, reconciles, reason, "");
     }
 
     /// Sets one condition. The time of its last transition changes only if its status changes.
