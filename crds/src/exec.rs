@@ -26,6 +26,7 @@ pub const RESERVED_VARIABLES: &str = "ZEPHYR_";
 /// A command through which the records of each shard pass.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = rules::kept_command())]
 pub struct ExecSpec {
     /// The program and its arguments, such as `[python3, /scripts/clean.py]`; no shell reads them.
     /// The program is a name that is found in `PATH`, or an absolute path. Immutable.
@@ -33,7 +34,8 @@ pub struct ExecSpec {
     #[x_kube(validation = rules::program())]
     pub command: Vec<String>,
     /// Environment variables of the command, by name. It has `PATH`, these, and `ZEPHYR_JOB`,
-    /// `ZEPHYR_SHARD`, `ZEPHYR_TOTAL`, `ZEPHYR_ATTEMPT` and `ZEPHYR_COUNTERS`. Immutable.
+    /// `ZEPHYR_SHARD`, `ZEPHYR_TOTAL`, `ZEPHYR_ATTEMPT` and `ZEPHYR_COUNTERS`; with `reuse`, only
+    /// the first and the third of them. Immutable.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::command_environment")]
     #[x_kube(validation = rules::command_environment())]
@@ -51,6 +53,11 @@ pub struct ExecSpec {
     /// false: that is an error. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub may_ignore_input: Option<bool>,
+    /// If true, a task slot keeps one process for many shards: an empty line on its standard input
+    /// ends a shard, and the command answers with an empty line; not set = false: each shard starts
+    /// a process. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reuse: Option<bool>,
 }
 
 /// Most mounts of the workers.

@@ -37,6 +37,11 @@ const HAS_ONE_NAME: &str = "!self.sink.files.path.matches('[{]shard(:0[1-9])?[}]
 /// What the first word of a command may be.
 pub(crate) const PROGRAM_ALLOWED: &str =
     "the name of a program in PATH, such as python3, or its absolute path";
+/// What is wrong with a command that is kept and may leave records unread.
+pub(crate) const KEPT_COMMAND_PROBLEM: &str = "has both reuse and mayIgnoreInput";
+/// What such a command may have.
+pub(crate) const KEPT_COMMAND_ALLOWED: &str =
+    "at most one of them, because a process that serves many shards has to read all of each";
 
 /// The part of the value that a message shows; the expression is CEL.
 enum Got<'a> {
@@ -425,6 +430,16 @@ pub(crate) fn program() -> Rule {
             PROGRAM_ALLOWED,
         ),
     ])
+}
+
+/// A process that is kept for many shards reads all records of each.
+pub(crate) fn kept_command() -> Rule {
+    none_of(&[fault(
+        "has(self.reuse) && self.reuse == true && has(self.mayIgnoreInput) && self.mayIgnoreInput == true",
+        KEPT_COMMAND_PROBLEM,
+        &Got::Nothing,
+        KEPT_COMMAND_ALLOWED,
+    )])
 }
 
 /// The names of a command's environment variables.

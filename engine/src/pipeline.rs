@@ -142,6 +142,8 @@ pub struct Exec {
     pub slots: u32,
     /// Whether it may end successfully before it has read all of its input.
     pub may_ignore_input: bool,
+    /// Whether one process serves the shards of a task slot one after the other.
+    pub reuse: bool,
 }
 
 /// Groups records of equal key and aggregates each group.

@@ -43,7 +43,7 @@ use self::child::own_executable;
 use self::disk::DiskLimit;
 use self::hidden::hide_from_commands;
 use self::memory::OomCounter;
-use self::memory_watch::MemoryWatch;
+use self::memory_watch::{MemoryWatch, WatchedCommands};
 use self::session::SessionOptions;
 use self::slot::{Slot, SlotOptions};
 use crate::job::RunJob;
@@ -97,7 +97,7 @@ pub async fn run(
         Some(path) => path,
         None => own_executable().map_err(|source| WorkerError::Executable { source })?,
     };
-    if has_commands(&options.job) && !options.job.is_local {
+    if commands_of(&options.job) != WatchedCommands::None && !options.job.is_local {
         hide_from_commands();
     }
     let incarnation = rand::rng().random_range(1..=u64::MAX);
@@ -131,7 +131,7 @@ pub async fn run(
         executable,
         stall_timeout: options.job.task_stall_timeout,
         memory_limit_bytes,
-        memory: MemoryWatch::new(memory_limit_bytes, slots, has_commands(&options.job)),
+        memory: MemoryWatch::new(memory_limit_bytes, slots, commands_of(&options.job)),
         oom: OomCounter::find(),
     });
     let (events, slot_events) = mpsc::channel(EVENTS_QUEUED);
@@ -185,10 +185,19 @@ pub async fn run(
     ended.map_err(WorkerError::Supervisor)
 }
 
-/// Whether own code runs in the job.
-fn has_commands(job: &RunJob) -> bool {
-    let steps = &job.pipeline.steps;
-    steps.iter().any(|step| matches!(step, Step::Exec(_)))
+/// Whether own code runs in the job, and whether it stays between tasks.
+fn commands_of(job: &RunJob) -> WatchedCommands {
+    let commands = job.pipeline.steps.iter().filter_map(|step| {
+        let Step::Exec(exec) = step else {
+            return None;
+        };
+        Some(exec.reuse)
+    });
+    match commands.max() {
+        None => WatchedCommands::None,
+        Some(false) => WatchedCommands::OfTasks,
+        Some(true) => WatchedCommands::Kept,
+    }
 }
 
 /// Starts one asynchronous task for each slot. Returns these tasks and the channels to the slots.

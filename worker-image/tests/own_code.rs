@@ -106,3 +106,77 @@ async fn a_command_takes_its_slots_and_all_records_pass() {
     found.sort_unstable();
     assert_eq!(found, (0..40).collect::<Vec<_>>());
 }
+
+#[tokio::test]
+async fn one_process_of_a_slot_serves_its_shards_and_ends_with_the_worker() {
+    for is_killed in [true, false] {
+        let file = "$FOLDER/tmp/started";
+        let script =
+            format!("sleep 3600 & echo $! $$ >>{file}; while IFS= read -r x; do echo \"$x\"; done");
+        let mut pipeline = job(&script);
+        pipeline["source"] =
+            json!({"items": {"values": (0..20).collect::<Vec<_>>(), "shards": 10}});
+        pipeline["steps"][0]["exec"]["reuse"] = json!(true);
+        // The last task keeps its slot until the test has looked.
+        let last = "cat; if [ $ZEPHYR_SHARD = 9 ]; then touch $FOLDER/tmp/last; until [ -e $FOLDER/tmp/go ]; do sleep 0.05; done; fi";
+        let steps = pipeline["steps"].as_array_mut().unwrap();
+        steps.push(json!({"exec": {"command": ["sh", "-c", last]}}));
+        let mut processes = Processes::of(&pipeline, &json!({"speculation": "Never"}));
+        processes.start_coordinator();
+        let worker = processes.start_worker(1);
+        let last = || processes.path("tmp/last").exists().then_some(());
+        processes.eventually("the last shard", last).await;
+        let ids = fs::read_to_string(processes.path("tmp/started")).unwrap();
+        let ids: Vec<u32> = ids.split_whitespace().flat_map(str::parse).collect();
+        assert_eq!(ids.len(), 2, "one process was started: {ids:?}");
+        for process in &ids {
+            assert!(
+                is_alive(*process),
+                "{process} of {ids:?}\n{}",
+                processes.logs()
+            );
+        }
+        fs::write(processes.path("tmp/go"), "").unwrap();
+        let result = processes.result().await;
+        assert!(result.succeeded, "{result:?}\n{}", processes.logs());
+        assert_eq!(processes.output().len(), 20);
+        if is_killed {
+            processes.kill_worker(worker);
+        } else {
+            signal("TERM", worker);
+        }
+        are_gone(&processes, &ids).await;
+    }
+}
+
+#[tokio::test]
+async fn memory_of_an_idle_command_that_grows_is_given_back() {
+    // The command answers its first shard and takes memory only then.
+    let script = "while IFS= read -r x; do echo \"$x\"; if [ \"$x\" = 1 ]; then first=1; fi; \
+                  if [ -z \"$x$y\" ] && [ -n \"$first\" ]; then \
+                  echo $$ >$FOLDER/tmp/id.new; mv $FOLDER/tmp/id.new $FOLDER/tmp/id; \
+                  y=$(head -c 400000000 /dev/zero | tr '\\0' x); fi; done";
+    let mut pipeline = job(script);
+    pipeline["steps"][0]["exec"]["reuse"] = json!(true);
+    pipeline["source"] = json!({"items": {"values": [1, 2], "shards": 2}});
+    // The other slot has the rest of the job, so that the job is not over.
+    let wait =
+        "cat; if [ $ZEPHYR_SHARD = 1 ]; then until [ -e $FOLDER/tmp/go ]; do sleep 0.05; done; fi";
+    let steps = pipeline["steps"].as_array_mut().unwrap();
+    steps.push(json!({"exec": {"command": ["sh", "-c", wait]}}));
+    let retries = json!({"speculation": "Never", "taskFailures": 1});
+    let mut processes = Processes::of(&pipeline, &retries);
+    processes.memory_limit_bytes = 300 << 20;
+    processes.start_coordinator();
+    processes.start_worker(2);
+    let read = || fs::read_to_string(processes.path("tmp/id")).ok();
+    let id = processes.eventually("the command's process", read).await;
+    let id: u32 = id.trim().parse().unwrap();
+    let is_gone = || (!is_alive(id)).then_some(());
+    processes
+        .eventually("the end of the command", is_gone)
+        .await;
+    fs::write(processes.path("tmp/go"), "").unwrap();
+    let result = processes.result().await;
+    assert!(result.succeeded, "{result:?}\n{}", processes.logs());
+}

@@ -7,7 +7,7 @@ use crate::exec::{
 };
 use crate::field_error::FieldError;
 use crate::job::{MAX_SLOTS, ZephyrJobSpec};
-use crate::rules::PROGRAM_ALLOWED;
+use crate::rules::{KEPT_COMMAND_ALLOWED, KEPT_COMMAND_PROBLEM, PROGRAM_ALLOWED};
 use crate::validate::numbers;
 
 /// Every error in a command; `path` is that of the step.
@@ -30,6 +30,13 @@ pub(super) fn validate(path: &str, exec: &ExecSpec) -> Vec<FieldError> {
             errors.push(FieldError::new(&env, "has a name that is not valid", allowed).got(name));
         }
         errors.extend(value(&format!("{env}.{name}"), text, MAX_VARIABLE));
+    }
+    if exec.reuse == Some(true) && exec.may_ignore_input == Some(true) {
+        errors.push(FieldError::new(
+            path,
+            KEPT_COMMAND_PROBLEM,
+            KEPT_COMMAND_ALLOWED,
+        ));
     }
     errors.extend(exec.slots.and_then(|slots| {
         numbers::range(&format!("{path}.slots"), slots.into(), 1, MAX_SLOTS.into())

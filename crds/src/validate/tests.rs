@@ -1272,7 +1272,8 @@ fn a_command_is_a_program_with_words_and_variables_that_a_system_can_pass() {
     };
     for good in [
         json!({"command": ["cat"]}),
-        json!({"command": ["/bin/sh", "-c", "a | ./b"], "env": {"A": "", "b_1": "$x"}, "format": "jsonl", "slots": 1, "mayIgnoreInput": true}),
+        json!({"command": ["/bin/sh", "-c", "a | ./b"], "env": {"A": "", "b_1": "$x"}, "format": "jsonl", "slots": 1, "mayIgnoreInput": true, "reuse": false}),
+        json!({"command": ["cat"], "reuse": true, "mayIgnoreInput": false}),
     ] {
         assert_eq!(errors(good.clone()), Vec::<String>::new(), "{good}");
     }
@@ -1301,6 +1302,10 @@ fn a_command_is_a_program_with_words_and_variables_that_a_system_can_pass() {
             ".env: has a name that is not valid (got a=b)",
         ),
         (json!({"command": ["a"], "slots": 0}), ".slots: "),
+        (
+            json!({"command": ["a"], "reuse": true, "mayIgnoreInput": true}),
+            ": has both reuse and mayIgnoreInput; at most one of them",
+        ),
         (
             json!({"command": ["a"], "slots": 2}),
             ".slots: takes more slots than a worker has (got 2); at most 1",

@@ -209,6 +209,7 @@ fn exec_text(exec: &Exec) -> String {
         env,
         slots,
         may_ignore_input,
+        reuse,
     } = exec;
     let words: Vec<String> = command.iter().map(|word| quoted(word)).collect();
     let mut text = words.join(" ");
@@ -220,6 +221,9 @@ fn exec_text(exec: &Exec) -> String {
     }
     if *may_ignore_input {
         text.push_str("\n      may ignore its input");
+    }
+    if *reuse {
+        text.push_str("\n      one process for many shards");
     }
     text
 }
@@ -422,6 +426,7 @@ stage 1 map
                 env: BTreeMap::new(),
                 slots: 1,
                 may_ignore_input: false,
+                reuse: false,
             };
             change(&mut exec);
             let mut pipeline = word_count();
@@ -439,10 +444,16 @@ stage 1 map
         let text = full.to_string();
         let lines = "\n      A=\"b\"\n      2 slots\n      may ignore its input\n";
         assert!(text.ends_with(lines), "{text}");
+        let kept = exec(|exec| exec.reuse = true).to_string();
+        assert!(
+            kept.ends_with("\n      one process for many shards\n"),
+            "{kept}"
+        );
         let others = [
             exec(|exec| exec.command.push("d".to_owned())),
             exec(|exec| exec.slots = 2),
             exec(|exec| exec.may_ignore_input = true),
+            exec(|exec| exec.reuse = true),
             full,
         ];
         for other in others {

@@ -232,6 +232,7 @@ mod tests {
                 env: std::collections::BTreeMap::new(),
                 slots,
                 may_ignore_input: false,
+                reuse: false,
             })
         };
         let steps = vec![

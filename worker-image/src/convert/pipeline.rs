@@ -285,6 +285,7 @@ fn command(spec: &ExecSpec) -> Exec {
         env: spec.env.clone(),
         slots: spec.effective_slots().max(1),
         may_ignore_input: spec.may_ignore_input.unwrap_or_default(),
+        reuse: spec.reuse.unwrap_or_default(),
     }
 }
 

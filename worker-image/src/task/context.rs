@@ -24,6 +24,7 @@ use zephyr_store::storage::JobStorage;
 use crate::convert::pipeline as convert;
 use crate::job::RunJob;
 use crate::task::error::TaskError;
+use crate::task::exec::KeptCommands;
 use crate::task::memory::Budget;
 use crate::task::run::ProgressCounters;
 use crate::task::tables::{self, MAX_TABLES_BYTES};
@@ -131,6 +132,9 @@ pub enum TaskContextError {
 pub struct TaskContext {
     pub(super) setup: Arc<TaskSetup>,
     pub(super) spill: SpillFolder,
+    /// The processes of commands that wait for their next shard. Of several attempts at a time,
+    /// each takes one of its own.
+    pub(super) kept: Arc<KeptCommands>,
     programs: Arc<Mutex<BTreeMap<StageId, Arc<StageProgram>>>>,
     /// The named values and the tables. The first attempt that can read them sets this.
     loaded: Arc<OnceLock<LoadedVariables>>,
@@ -156,6 +160,7 @@ impl TaskContext {
         Ok(Self {
             setup: Arc::new(setup),
             spill,
+            kept: Arc::default(),
             programs: Arc::default(),
             loaded: Arc::default(),
         })

@@ -9,6 +9,7 @@ mod counters;
 mod environment;
 mod error;
 pub(crate) mod guardian;
+mod kept;
 mod lines;
 mod process;
 mod stderr;
@@ -20,7 +21,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use zephyr_engine::id::TaskAttempt;
+use zephyr_engine::id::{StageId, TaskAttempt};
 use zephyr_engine::ops::{Flow, OperatorError, Receiver, Rejected, StageProgram, StepRun};
 use zephyr_engine::pipeline::Origin;
 use zephyr_engine::plan::Stage;
@@ -28,6 +29,7 @@ use zephyr_engine::record::{LINE_LIMIT_FIELD, Record, RecordParser};
 
 use self::counters::add_file;
 use self::error::Fault;
+use self::kept::{Frame, ReuseFault};
 use self::lines::{OutputLines, TooLong};
 use self::process::{End, Interest, Process, READ_BYTES, Received, Stream};
 use self::stderr::StderrLog;
@@ -38,6 +40,7 @@ use crate::task::run::{ProgressCounters, placed};
 
 pub(super) use self::counters::Counts;
 pub(super) use self::error::ExecError;
+pub(super) use self::kept::KeptCommands;
 
 /// How many bytes are collected before they are written, so that one call writes many records.
 const WRITE_BYTES: usize = 256 << 10;
@@ -46,6 +49,12 @@ const WRITE_BYTES: usize = 256 << 10;
 const TICK: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 200_000_000,
+};
+/// The longest wait if a command has to read the rest of its input before it gets more. No pipe
+/// shows that it was read.
+const DRAIN_TICK: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 2_000_000,
 };
 /// How long a process that a command started may keep the output open after the command has ended.
 const LEFT_OPEN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -56,6 +65,7 @@ const START_UP_FACTOR: u32 = 10;
 /// The commands of a stage, for one attempt of one task. Without commands, records pass unchanged.
 /// Dropping the chain ends all its processes.
 pub(super) struct Chain<'p> {
+    stage: StageId,
     links: Vec<Link<'p>>,
     shared: Shared,
 }
@@ -75,6 +85,8 @@ struct Link<'p> {
     task: String,
     may_ignore_input: bool,
     process: Process,
+    /// The state of this shard, if the process serves many shards.
+    frame: Option<Frame>,
     stderr: StderrLog,
     lines: OutputLines,
     parser: RecordParser,
@@ -113,6 +125,8 @@ enum Pass {
     Line(u64, Vec<u8>, String),
     /// A line is too long.
     TooLong(Vec<u8>),
+    /// A command broke the rules of `reuse`.
+    Answer(ReuseFault),
 }
 
 impl From<OperatorError> for Pass {
@@ -181,18 +195,31 @@ impl<'p> Chain<'p> {
         {
             let name = exec.command.first().cloned().unwrap_or_default();
             let text = task.task.to_string();
-            let failed = |error: &io::Error| {
+            let failed = |fault: Fault| {
                 TaskError::Exec(Box::new(ExecError {
                     step: step.to_owned(),
                     program: name.clone(),
                     task: text.clone(),
-                    fault: Fault::System(error.to_string()),
+                    fault,
                     stderr: String::new(),
                 }))
             };
-            let process = environment::start(context, stage, exec, task, index);
+            let kept = if exec.reuse {
+                context
+                    .kept
+                    .take(stage.id, index)
+                    .map_err(|fault| failed(Fault::Reuse(fault)))?
+            } else {
+                None
+            };
+            let process = match kept {
+                Some(process) => process,
+                None => environment::start(context, stage, exec, task, index)
+                    .map_err(|error| failed(Fault::System(error.to_string())))?,
+            };
             links.push(Link {
-                process: process.map_err(|error| failed(&error))?,
+                frame: exec.reuse.then(|| Frame::begin(&process)),
+                process,
                 stderr: StderrLog::new(format!("{step}: {text}")),
                 step: step.to_owned(),
                 program: name,
@@ -214,7 +241,11 @@ impl<'p> Chain<'p> {
             counts: RefCell::default(),
             stall_timeout: context.setup.commands.stall_timeout,
         };
-        Ok(Self { links, shared })
+        Ok(Self {
+            stage: stage.id,
+            links,
+            shared,
+        })
     }
 
     /// Sends a record through the steps before the first command, and their results to this
@@ -226,7 +257,7 @@ impl<'p> Chain<'p> {
         sink: &mut dyn Sink,
         place: Place<'_>,
     ) -> Result<Flow, TaskError> {
-        let Self { links, shared } = self;
+        let Self { links, shared, .. } = self;
         let mut onward = Onward {
             links,
             shared,
@@ -239,7 +270,7 @@ impl<'p> Chain<'p> {
             Err(Pass::Enough) => Ok(Flow::Stop),
             Err(Pass::Step(error)) => Err(TaskError::Operate(error)),
             Err(Pass::Failed(error)) => Err(error),
-            Err(Pass::Line(..) | Pass::TooLong(_)) => {
+            Err(Pass::Line(..) | Pass::TooLong(_) | Pass::Answer(_)) => {
                 Err(TaskError::Bug("a line without its command".to_owned()))
             }
         }
@@ -251,8 +282,14 @@ impl<'p> Chain<'p> {
         self.links.iter().flat_map(|link| link.after.arrived())
     }
 
-    /// What the commands have counted, once all of them have ended.
-    pub(super) fn counts(self) -> Counts {
+    /// What the commands have counted, once all of them have finished the shard. The processes that
+    /// serve many shards are kept for the next one.
+    pub(super) fn end(self, context: &TaskContext) -> Counts {
+        for (index, link) in (0..).zip(self.links) {
+            if link.has_answered() {
+                context.kept.put(self.stage, index, link.process);
+            }
+        }
         self.shared.counts.into_inner()
     }
 
@@ -265,7 +302,7 @@ impl<'p> Chain<'p> {
             Ok(()) | Err(Pass::Enough) => Ok(()),
             Err(Pass::Failed(error)) => Err(error),
             Err(Pass::Step(error)) => Err(TaskError::Operate(error)),
-            Err(Pass::Line(..) | Pass::TooLong(_)) => {
+            Err(Pass::Line(..) | Pass::TooLong(_) | Pass::Answer(_)) => {
                 Err(TaskError::Bug("a line without its command".to_owned()))
             }
         }
@@ -345,7 +382,12 @@ fn wait(links: &[Link<'_>]) -> io::Result<Vec<Vec<Stream>>> {
         }
     }
     let mut ready = vec![Vec::new(); links.len()];
-    match poll(&mut polled, Some(&TICK)) {
+    let tick = if links.iter().any(Link::waits_to_end_the_shard) {
+        DRAIN_TICK
+    } else {
+        TICK
+    };
+    match poll(&mut polled, Some(&tick)) {
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
         Err(error) => return Err(error.into()),
     }
@@ -420,8 +462,9 @@ fn conclude(links: &mut [Link<'_>], shared: &Shared, index: usize) -> Result<(),
     if link.is_done {
         return Ok(());
     }
-    if link.records != Records::Come && link.has_sent_all() {
-        link.process.close_input();
+    link.end_input();
+    if link.frame.as_ref().is_some_and(|frame| frame.is_answered) {
+        return conclude_shard(link, next);
     }
     let Some(end) = link.process.end() else {
         return Ok(());
@@ -445,6 +488,9 @@ fn conclude(links: &mut [Link<'_>], shared: &Shared, index: usize) -> Result<(),
         let text = link.lines.rest().to_vec();
         return Err(link.failed(Fault::HalfLine(number, text)));
     }
+    if link.frame.is_some() {
+        return Err(link.failed(Fault::Reuse(ReuseFault::EndedInShard)));
+    }
     if !link.may_ignore_input {
         let unread = link.process.unread_bytes() + link.unsent();
         if unread > 0 {
@@ -460,6 +506,23 @@ fn conclude(links: &mut [Link<'_>], shared: &Shared, index: usize) -> Result<(),
     link.stop();
     if let Some(next) = next.first_mut() {
         next.end_records();
+    }
+    Ok(())
+}
+
+/// Checks that a command which serves many shards has added nothing to its answer.
+fn conclude_shard<'p>(link: &mut Link<'p>, next: &mut [Link<'p>]) -> Result<(), Pass> {
+    if let Some(end) = link.process.end()
+        && end != End::Exit(0)
+    {
+        return Err(link.failed(Fault::Ended(end)));
+    }
+    // What it has written is received first, and is a fault.
+    if link.process.output_bytes() == 0 {
+        link.is_done = true;
+        if let Some(next) = next.first_mut() {
+            next.end_records();
+        }
     }
     Ok(())
 }
@@ -517,6 +580,32 @@ impl Link<'_> {
         }
     }
 
+    /// Whether it has finished the shard and can serve another one.
+    fn has_answered(&self) -> bool {
+        let is_answered = self.frame.as_ref().is_some_and(|frame| frame.is_answered);
+        is_answered && self.is_done && self.process.end().is_none()
+    }
+
+    /// Whether all records were sent, and the empty line after them was not.
+    fn waits_to_end_the_shard(&self) -> bool {
+        let is_open = self.frame.as_ref().is_some_and(|frame| !frame.end_is_sent);
+        is_open && self.records != Records::Come && self.unsent() == 0 && self.takes_input()
+    }
+
+    /// Tells it the end of its records, once it was sent all of them.
+    fn end_input(&mut self) {
+        if self.frame.is_none() {
+            if self.records != Records::Come && self.has_sent_all() {
+                self.process.close_input();
+            }
+        } else if self.waits_to_end_the_shard() && self.process.unread_bytes() == 0 {
+            self.pending.push(b'\n');
+            if let Some(frame) = &mut self.frame {
+                frame.end_is_sent = true;
+            }
+        }
+    }
+
     /// Adds what the command has counted, after nothing is left that could still write.
     fn take_counts(&mut self, shared: &Shared) -> Result<(), Pass> {
         self.process.end_all();
@@ -525,7 +614,11 @@ impl Link<'_> {
         added.map_err(|problem| self.failed(Fault::Counters(problem)))
     }
 
+    /// Ends it, unless it waits for another shard.
     fn stop(&mut self) {
+        if self.has_answered() {
+            return;
+        }
         self.is_done = true;
         self.process.stop();
     }
@@ -561,34 +654,54 @@ impl Link<'_> {
             parser,
             after,
             buffer,
+            process,
+            frame,
             ..
         } = self;
         let output = format!("{}: {}", self.step, self.task);
-        let passed = lines.push(&buffer[..bytes], |number, line| {
-            if line.iter().all(u8::is_ascii_whitespace) {
-                return Ok(());
-            }
-            let record = parser
-                .parse(line)
-                .map_err(|error| Pass::Line(number, line.to_vec(), error.to_string()))?;
-            let place = Place::of_output(&output, number);
-            let mut onward = Onward {
-                links: &mut *next,
-                shared,
-                sink: &mut *sink,
-                place,
-            };
-            match after.push(record, &mut onward) {
-                Ok(Flow::Continue) => Ok(()),
-                Ok(Flow::Stop) => Err(Pass::Enough),
-                Err(error) => Err(in_place(error, place)),
-            }
+        let judged = frame
+            .as_ref()
+            .map_or(Ok(()), |frame| frame.on_output(process.read_bytes()));
+        let passed = judged.map_err(Pass::Answer).and_then(|()| {
+            lines.push(&buffer[..bytes], |number, line| {
+                let is_empty = line.iter().all(u8::is_ascii_whitespace);
+                if let Some(frame) = frame {
+                    let judged = if is_empty {
+                        frame.on_empty_line(number, process.unread_bytes())
+                    } else {
+                        frame.on_text(number, line)
+                    };
+                    judged.map_err(Pass::Answer)?;
+                }
+                if is_empty {
+                    return Ok(());
+                }
+                let record = parser
+                    .parse(line)
+                    .map_err(|error| Pass::Line(number, line.to_vec(), error.to_string()))?;
+                let place = Place::of_output(&output, number);
+                let mut onward = Onward {
+                    links: &mut *next,
+                    shared,
+                    sink: &mut *sink,
+                    place,
+                };
+                match after.push(record, &mut onward) {
+                    Ok(Flow::Continue) => Ok(()),
+                    Ok(Flow::Stop) => Err(Pass::Enough),
+                    Err(error) => Err(in_place(error, place)),
+                }
+            })
         });
         match passed {
-            Ok(()) => Ok(bytes as u64),
+            Ok(()) => {
+                self.ends_with_its_answer()?;
+                Ok(bytes as u64)
+            }
             Err(Pass::Line(line, text, problem)) => {
                 Err(self.failed(Fault::Line(line, text, problem)))
             }
+            Err(Pass::Answer(fault)) => Err(self.failed(Fault::Reuse(fault))),
             Err(Pass::TooLong(begins)) => {
                 let problem = format!("the line is too long ({LINE_LIMIT_FIELD})");
                 let line = self.lines.number();
@@ -596,6 +709,16 @@ impl Link<'_> {
             }
             Err(other) => Err(other),
         }
+    }
+
+    /// Fails if the beginning of a line comes after the answer to the shard.
+    fn ends_with_its_answer(&mut self) -> Result<(), Pass> {
+        let rest = self.lines.rest();
+        let judged = match &self.frame {
+            Some(frame) if !rest.is_empty() => frame.on_text(self.lines.number() + 1, rest),
+            Some(_) | None => Ok(()),
+        };
+        judged.map_err(|fault| self.failed(Fault::Reuse(fault)))
     }
 
     /// The failure of the attempt, with the end of this command's standard error.
@@ -621,7 +744,7 @@ fn in_place(error: Pass, place: Place<'_>) -> Pass {
     let error = match error {
         Pass::Step(error) => TaskError::Operate(error),
         Pass::Failed(error) => error,
-        Pass::Enough | Pass::Line(..) | Pass::TooLong(_) => return error,
+        Pass::Enough | Pass::Line(..) | Pass::TooLong(_) | Pass::Answer(_) => return error,
     };
     Pass::Failed(placed(error, &place))
 }

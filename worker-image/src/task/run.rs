@@ -187,6 +187,7 @@ fn execute(
         .filter(|stage| task.task.shard.0 < stage.shards);
     let stage =
         stage.ok_or_else(|| TaskError::FollowAssignment(format!("there is no {}", task.task)))?;
+    context.kept.keep_only(stage.id);
     let program = context.program(stage, counters)?;
     if let Some(files) = stage.gathers() {
         return gather(
@@ -436,7 +437,7 @@ fn pass_records(
     for (origin, records) in steps.arrived().chain(chain.arrived()) {
         sink.bad.arrived(origin, records);
     }
-    sink.counts = chain.counts();
+    sink.counts = chain.end(context);
     Ok(records_in)
 }
 

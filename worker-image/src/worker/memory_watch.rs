@@ -26,11 +26,22 @@ const PAGE_BYTES: u64 = 4096;
 /// Knows how much memory each task process of one worker uses.
 pub(super) struct MemoryWatch {
     limit_bytes: u64,
-    watches_commands: bool,
+    commands: WatchedCommands,
     /// The bytes that the process of each slot uses, including its commands.
     used: Vec<AtomicU64>,
     /// Whether the commands of the slot use most of these bytes.
     mostly_commands: Vec<AtomicBool>,
+}
+
+/// The commands of a job, as far as memory is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WatchedCommands {
+    /// There are none.
+    None,
+    /// They run as long as a task.
+    OfTasks,
+    /// Some of them stay between two tasks.
+    Kept,
 }
 
 /// What a slot must do after a measurement.
@@ -46,10 +57,10 @@ impl MemoryWatch {
     /// Returns a watch of `slots` slots. A limit of 0 means that there is no limit. The processes
     /// below a task's process are counted only if the job has commands, because finding them
     /// requires a look at all processes of the machine.
-    pub(super) fn new(limit_bytes: u64, slots: u32, watches_commands: bool) -> Self {
+    pub(super) fn new(limit_bytes: u64, slots: u32, commands: WatchedCommands) -> Self {
         Self {
             limit_bytes,
-            watches_commands,
+            commands,
             used: (0..slots).map(|_| AtomicU64::new(0)).collect(),
             mostly_commands: (0..slots).map(|_| AtomicBool::new(false)).collect(),
         }
@@ -63,7 +74,7 @@ impl MemoryWatch {
         }
         let bytes = process.and_then(anonymous_bytes).unwrap_or(0);
         let commands = process
-            .filter(|_| self.watches_commands)
+            .filter(|_| self.commands != WatchedCommands::None)
             .map_or(0, bytes_below);
         if let Some(mostly) = self.mostly_commands.get(slot as usize) {
             mostly.store(commands > bytes, Ordering::Relaxed);
@@ -78,13 +89,22 @@ impl MemoryWatch {
         mostly.is_some_and(|mostly| mostly.load(Ordering::Relaxed))
     }
 
-    /// Returns whether a process without a task keeps more than half of a slot's share.
+    /// Whether a slot without a task can use memory that was not there when its task ended.
+    pub(super) fn watches_idle_slots(&self) -> bool {
+        self.limit_bytes > 0 && self.commands == WatchedCommands::Kept
+    }
+
+    /// Returns whether a process without a task keeps more than half of a slot's share. Commands
+    /// that are kept for the next shard are noted, and do not count for this.
     pub(super) fn holds_too_much(&self, slot: u32, process: Option<u32>) -> bool {
         if self.limit_bytes == 0 {
             return false;
         }
         let bytes = process.and_then(anonymous_bytes).unwrap_or(0);
-        self.note(slot, bytes);
+        let kept = process
+            .filter(|_| self.commands == WatchedCommands::Kept)
+            .map_or(0, bytes_below);
+        self.note(slot, bytes.saturating_add(kept));
         bytes > self.limit_bytes / (self.used.len() as u64).max(1) / 2
     }
 
@@ -152,7 +172,7 @@ mod tests {
 
     #[test]
     fn only_the_largest_process_is_ended_and_only_if_memory_is_nearly_used_up() {
-        let watch = MemoryWatch::new(1000 * MIB, 2, false);
+        let watch = MemoryWatch::new(1000 * MIB, 2, WatchedCommands::None);
         assert_eq!(
             watch.judge(0, 100 * MIB, 50 * MIB),
             Finding::Fine(LOOK_SELDOM)
@@ -177,7 +197,7 @@ mod tests {
     #[test]
     fn without_a_limit_no_process_is_ended() {
         assert_eq!(
-            MemoryWatch::new(0, 1, true).look(0, Some(std::process::id())),
+            MemoryWatch::new(0, 1, WatchedCommands::Kept).look(0, Some(std::process::id())),
             Finding::Fine(LOOK_SELDOM)
         );
     }

@@ -111,6 +111,10 @@ impl Slot {
                     child = self.kept(child.take()).await;
                     continue;
                 }
+                () = sleep_until(self.next_look), if child.is_some() && self.options.memory.watches_idle_slots() => {
+                    child = self.look_while_idle(child.take()).await;
+                    continue;
+                }
             };
             let event = match command {
                 None => break,
@@ -132,6 +136,31 @@ impl Slot {
         }
         if let Some(child) = child {
             child.kill().await;
+        }
+    }
+
+    /// Measures the memory of a slot without a task, whose commands may still run. Returns the
+    /// child unless it has to end.
+    async fn look_while_idle(
+        &mut self,
+        child: Option<Box<ChildProcess>>,
+    ) -> Option<Box<ChildProcess>> {
+        let process = child.as_ref().and_then(|child| child.id());
+        match self.options.memory.look(self.number, process) {
+            Finding::Fine(wait) => {
+                self.next_look = Instant::now() + wait;
+                child
+            }
+            Finding::TooMuch => {
+                tracing::info!(
+                    slot = self.number,
+                    "ends an idle command, because memory is short"
+                );
+                if let Some(child) = child {
+                    child.kill().await;
+                }
+                None
+            }
         }
     }
 

@@ -94,10 +94,10 @@ enum Step {
     Group(Option<usize>),
     Deduplicate(Option<usize>),
     Count,
-    /// A command that changes nothing.
-    OwnSame,
-    /// A command that repeats each line.
-    OwnDouble,
+    /// A command that changes nothing; whether one process serves many shards.
+    OwnSame(bool),
+    /// A command that repeats each line; whether one process serves many shards.
+    OwnDouble(bool),
     /// A command that reads only the first records.
     OwnFirst(usize),
     /// Skips the records on which an expression of this kind of step fails.
@@ -162,7 +162,12 @@ pub(super) fn draw(dice: &mut Dice, flow: Flow, has_table: bool) -> (Vec<Value>,
     for scope in scopes {
         let step = match scope {
             0 if has_table && dice.percent(40) => Step::LookUp,
-            0 if dice.percent(OWN_CODE_PERCENT) => dice.pick(&[Step::OwnSame, Step::OwnDouble]),
+            0 if dice.percent(OWN_CODE_PERCENT) => dice.pick(&[
+                Step::OwnSame(false),
+                Step::OwnSame(true),
+                Step::OwnDouble(false),
+                Step::OwnDouble(true),
+            ]),
             1 if dice.percent(OWN_CODE_PERCENT) => Step::OwnFirst(dice.pick(&[1, 3])),
             0 if dice.percent(25) => {
                 Step::SkipSome(dice.pick(&[Skipping::Map, Skipping::Filter, Skipping::FlatMap]))
@@ -208,10 +213,13 @@ fn apply(step: Step, flow: &Flow) -> Option<(Value, Flow)> {
     Some(match step {
         Step::KeepAll => (json!({"filter": "true"}), flow),
         Step::Same => (json!({"map": "."}), flow),
-        Step::OwnSame => (json!({"exec": {"command": ["cat"]}}), flow),
-        Step::Double | Step::OwnDouble => (
-            if step == Step::OwnDouble {
-                json!({"exec": {"command": ["sed", "p"]}})
+        Step::OwnSame(reuse) => {
+            let command = json!({"command": ["cat"], "reuse": reuse});
+            (json!({"exec": command}), flow)
+        }
+        Step::Double | Step::OwnDouble(_) => (
+            if let Step::OwnDouble(reuse) = step {
+                own_double(reuse)
             } else {
                 json!({"flatMap": "., ."})
             },
@@ -284,6 +292,16 @@ fn apply(step: Step, flow: &Flow) -> Option<(Value, Flow)> {
 
 fn number(value: &Value) -> u64 {
     value.as_u64().unwrap()
+}
+
+/// A command that repeats each line. One that is kept writes each line at once, and answers an
+/// empty line once.
+fn own_double(reuse: bool) -> Value {
+    if reuse {
+        json!({"exec": {"command": ["sed", "-u", "/./p"], "reuse": true}})
+    } else {
+        json!({"exec": {"command": ["sed", "p"]}})
+    }
 }
 
 fn keep_some(flow: Flow) -> (Value, Flow) {

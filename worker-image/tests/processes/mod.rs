@@ -385,9 +385,13 @@ pub(super) fn children_of(supervisor: u32) -> Vec<u32> {
     children
 }
 
+/// Whether a process, of whatever program, has not ended.
 pub(super) fn is_alive(process: u32) -> bool {
-    let folder = PathBuf::from(format!("/proc/{process}"));
-    is_task_child(&folder)
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"));
+    stat.is_ok_and(|stat| {
+        let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+        state.is_some_and(|state| !state.starts_with(['Z', 'X']))
+    })
 }
 
 fn parent_of(folder: &Path) -> Option<u32> {

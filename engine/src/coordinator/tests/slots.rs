@@ -17,6 +17,7 @@ fn of_slots(slots: &[u32], shards: &[u32]) -> TestCluster {
                 env: BTreeMap::new(),
                 slots: *slots,
                 may_ignore_input: false,
+                reuse: false,
             }),
             on_error: None,
         });

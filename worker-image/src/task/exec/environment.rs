@@ -47,11 +47,15 @@ pub(super) fn start(
     env.extend(exec.env.clone());
     env.extend([
         ("ZEPHYR_JOB".to_owned(), setup.commands.job.clone()),
-        ("ZEPHYR_SHARD".to_owned(), shard.to_string()),
         ("ZEPHYR_TOTAL".to_owned(), stage.shards.to_string()),
-        ("ZEPHYR_ATTEMPT".to_owned(), attempt),
-        ("ZEPHYR_COUNTERS".to_owned(), counters),
     ]);
+    if !exec.reuse {
+        env.extend([
+            ("ZEPHYR_SHARD".to_owned(), shard.to_string()),
+            ("ZEPHYR_ATTEMPT".to_owned(), attempt),
+            ("ZEPHYR_COUNTERS".to_owned(), counters),
+        ]);
+    }
     let (executable, arguments) = guardian();
     Process::start((&executable, &arguments), &exec.command, env, directory)
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use zephyr_engine::coordinator::record::FailureClass;
 
 use super::counters::CountersProblem;
+use super::kept::ReuseFault;
 use super::process::End;
 
 /// Characters of a line that a message shows.
@@ -53,6 +54,8 @@ pub(super) enum Fault {
     Stalled(Duration),
     /// It has neither read nor written for this long since it began.
     NeverBegan(Duration),
+    /// It broke the rules for a process that serves many shards.
+    Reuse(ReuseFault),
     /// Its counters are not valid.
     Counters(CountersProblem),
 }
@@ -107,6 +110,9 @@ impl std::fmt::Display for ExecError {
                 limit.as_secs(),
                 super::START_UP_FACTOR
             )?,
+            Fault::Reuse(broken) => {
+                write!(f, "{step}: {task}: {}", broken.text(program))?;
+            }
             Fault::Counters(CountersProblem::Read(error)) => write!(
                 f,
                 "{step}: {task}: the system failed while the file ZEPHYR_COUNTERS of {program:?} was read: {error}"
@@ -150,6 +156,12 @@ impl ExecError {
         match &self.fault {
             Fault::Start(NOT_FOUND | DENIED | NOT_A_PROGRAM)
             | Fault::Line(..)
+            | Fault::Reuse(
+                ReuseFault::OutputBeforeInput
+                | ReuseFault::EarlyAnswer(_)
+                | ReuseFault::AfterAnswer(..)
+                | ReuseFault::WroteBetween,
+            )
             | Fault::Counters(CountersProblem::File(_) | CountersProblem::Line(..)) => {
                 FailureClass::Deterministic
             }
@@ -162,6 +174,7 @@ impl ExecError {
             | Fault::LeftOpen(_)
             | Fault::Stalled(_)
             | Fault::NeverBegan(_)
+            | Fault::Reuse(ReuseFault::EndedInShard)
             | Fault::Counters(CountersProblem::Read(_)) => FailureClass::Application,
         }
     }
@@ -255,6 +268,26 @@ mod tests {
             (
                 Fault::Counters(CountersProblem::Line(3, "is odd".to_owned())),
                 "line 3 of the file ZEPHYR_COUNTERS of \"x\": is odd",
+            ),
+            (
+                Fault::Reuse(ReuseFault::EndedInShard),
+                "\"x\" ended with exit code 0 before its answer",
+            ),
+            (
+                Fault::Reuse(ReuseFault::AfterAnswer(4, b"7".to_vec())),
+                "line 4 of the output of \"x\" comes after the empty line that ends its answer (got 7)",
+            ),
+            (
+                Fault::Reuse(ReuseFault::OutputBeforeInput),
+                "with reuse it writes",
+            ),
+            (
+                Fault::Reuse(ReuseFault::EarlyAnswer(2)),
+                "line 2 of the output of \"x\" is empty",
+            ),
+            (
+                Fault::Reuse(ReuseFault::WroteBetween),
+                "an earlier shard and before this one",
             ),
             (
                 Fault::NeverBegan(limit),

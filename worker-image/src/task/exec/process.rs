@@ -155,6 +155,17 @@ impl Process {
         ioctl_fionread(&self.unread).unwrap_or(0)
     }
 
+    /// The bytes of its standard input that it has read since its start.
+    pub(super) fn read_bytes(&self) -> u64 {
+        self.sent_bytes.saturating_sub(self.unread_bytes())
+    }
+
+    /// The bytes of its standard output that have not been received.
+    pub(super) fn output_bytes(&self) -> u64 {
+        let output = self.output.as_ref();
+        output.map_or(0, |output| ioctl_fionread(output).unwrap_or(0))
+    }
+
     /// Closes its standard input.
     pub(super) fn close_input(&mut self) {
         self.input = None;

@@ -16,6 +16,7 @@ fn command(words: &[&str]) -> Exec {
         env: BTreeMap::new(),
         slots: 1,
         may_ignore_input: false,
+        reuse: false,
     }
 }
 
@@ -422,4 +423,169 @@ fn a_command_has_its_own_environment_and_folder_and_nothing_else() {
     let job = over(vec![exec(&["cat"])], "1\n");
     job.files();
     assert_eq!(std::fs::read_dir(job.folder.path()).unwrap().count(), 0);
+}
+
+fn kept(script: &str) -> Step {
+    Step::Exec(Exec {
+        reuse: true,
+        ..command(&["sh", "-c", script])
+    })
+}
+
+/// A job with a command that is kept, over a file for each text.
+fn over_all(steps: Vec<Step>, texts: &[&str]) -> Job {
+    let names: Vec<String> = (0..texts.len())
+        .map(|index| format!("{index}.jsonl"))
+        .collect();
+    let files: Vec<(&str, &[u8])> = names
+        .iter()
+        .map(String::as_str)
+        .zip(texts.iter().map(|text| text.as_bytes()))
+        .collect();
+    Job::new(steps, &files, PART)
+}
+
+fn outputs(steps: Vec<Step>, texts: &[&str]) -> Vec<String> {
+    let files = over_all(steps, texts).files();
+    files.into_iter().map(|(_, text)| text).collect()
+}
+
+/// Answers each record with itself and with the number of the process's records so far.
+const NUMBERED: &str = "n=0; while IFS= read -r x; do if [ -z \"$x\" ]; then echo; else n=$((n+1)); echo \"[$x,$n]\"; fi; done";
+
+#[test]
+fn one_process_serves_all_shards_and_each_record_stays_in_its_shard() {
+    let texts = ["1\n2\n", "", "3\n", "", "4\n5\n6\n"];
+    let expected = ["[1,1]\n[2,2]\n", "", "[3,3]\n", "", "[4,4]\n[5,5]\n[6,6]\n"];
+    assert_eq!(outputs(vec![kept(NUMBERED)], &texts), expected);
+    // Large shards, and an output that comes while the input is still written.
+    let many = numbers(200_000);
+    let cat = Step::Exec(Exec {
+        reuse: true,
+        ..command(&["cat"])
+    });
+    let found = outputs(vec![cat.clone()], &[&many, "7\n", &many]);
+    assert!(found == [many.as_str(), "7\n", many.as_str()]);
+    // Two commands, with steps around them, of which one starts for each shard.
+    let steps = vec![
+        Step::Filter(". > 1".to_owned()),
+        kept(NUMBERED),
+        Step::FlatMap(".[]".to_owned()),
+        sh("cat; echo 0"),
+        cat,
+    ];
+    let expected = ["2\n1\n0\n", "0\n", "3\n2\n0\n"];
+    assert_eq!(outputs(steps, &["1\n2\n", "", "3\n"]), expected);
+}
+
+#[test]
+fn the_process_of_an_earlier_stage_ends_before_a_later_one_begins() {
+    let folder = tempfile::tempdir().unwrap();
+    let id = folder.path().join("id");
+    let first = format!("echo $$ >{}; {NUMBERED}", id.display());
+    let then = format!(
+        "if kill -0 $(cat {0}) 2>/dev/null; then echo 1; tr '\\0' '\\n' </proc/$(cat {0})/status >&2; exit 1; else echo 0; fi; cat",
+        id.display()
+    );
+    let steps = vec![kept(&first), Step::Count, sh(&then)];
+    assert_eq!(outputs(steps, &["1\n", "2\n"]), ["0\n2\n"]);
+}
+
+#[test]
+fn a_kept_process_ends_with_what_keeps_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let id = folder.path().join("id");
+    let script = format!("echo $$ >{}; {NUMBERED}", id.display());
+    let job = over_all(vec![kept(&script)], &["1\n"]);
+    job.files();
+    let process = std::fs::read_to_string(id).unwrap();
+    assert!(!is_running(process.trim()), "{process}");
+    assert_eq!(std::fs::read_dir(job.folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_kept_process_that_breaks_its_rules_fails_the_attempt() {
+    let loop_with = |answer: &str, record: &str| {
+        format!("while IFS= read -r x; do if [ -z \"$x\" ]; then {answer}; else {record}; fi; done")
+    };
+    let same = "echo \"$x\"";
+    for (script, words) in [
+        ("exit 0".to_owned(), "exit code 0 before its answer"),
+        ("read -r x".to_owned(), "exit code 0 before its answer"),
+        (loop_with("exit 0", same), "exit code 0 before its answer"),
+        (loop_with("exit 3", same), "ended with exit code 3"),
+        (loop_with("kill -9 $$", same), "was killed by signal 9"),
+        (
+            loop_with("printf 4; exit 0", same),
+            "has no line end (got 4)",
+        ),
+        (
+            loop_with("printf '\\n9\\n'", ":"),
+            "line 2 of the output of \"sh\" comes after the empty line that ends its answer (got 9)",
+        ),
+        (
+            loop_with("printf '\\n9'", ":"),
+            "line 2 of the output of \"sh\" comes after the empty line that ends its answer (got 9)",
+        ),
+        (
+            loop_with("printf '\\n\\n'", ":"),
+            "line 2 of the output of \"sh\" comes after the empty line that ends its answer (got )",
+        ),
+        (
+            "echo 1; sleep 1; cat".to_owned(),
+            "before it had read anything of the shard",
+        ),
+        (
+            "echo; sleep 1; cat".to_owned(),
+            "before it had read anything of the shard",
+        ),
+        (
+            "read -r x; echo; sleep 1; cat".to_owned(),
+            "line 1 of the output of \"sh\" is empty, and the shard had not ended",
+        ),
+        (loop_with("echo", "echo oops"), "line 1 of the output"),
+    ] {
+        let ended = over(vec![kept(&script)], "1\n2\n3\n").run();
+        let text = ended.expect_err(&script).error;
+        assert!(text.contains(words), "{script}: {text}");
+    }
+    let mut job = over(vec![kept(&loop_with(":", same))], "1\n");
+    job.stall_timeout = Duration::from_millis(300);
+    let failed = job.fail();
+    assert!(
+        failed
+            .error
+            .contains("the limit is spec.retries.taskStallTimeout"),
+        "{}",
+        failed.error
+    );
+}
+
+#[test]
+fn a_process_that_ends_between_two_shards_is_replaced_and_one_that_writes_there_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file").display().to_string();
+    let one = |then: &str| {
+        format!(
+            "while IFS= read -r x; do if [ -z \"$x\" ]; then echo; {then}; else echo \"$x\"; fi; done"
+        )
+    };
+    // The second command holds the attempt until the first one has done what it does.
+    let until = |condition: &str| sh(&format!("cat; until {condition}; do sleep 0.01; done"));
+    let texts = ["1\n", "2\n", "", "3\n"];
+    let ends = kept(&format!("echo $$ >{file}; {}", one("exit 0")));
+    let is_gone = format!("[ ! -e /proc/$(cat {file}) ]");
+    assert_eq!(outputs(vec![ends, until(&is_gone)], &texts), texts);
+    let writes = kept(&one(&format!("sleep 0.1; echo 9; echo >{file}.wrote")));
+    let has_written = format!("[ -e {file}.wrote ]");
+    let failed = over_all(vec![writes, until(&has_written)], &texts).fail();
+    assert_eq!(failed.class, FailureClass::Deterministic);
+    let words = "spec.pipeline.steps[0].exec: stage 1 shard 1: \"sh\" wrote to its standard output after its answer to an earlier shard";
+    assert!(failed.error.starts_with(words), "{}", failed.error);
+}
+
+#[test]
+fn a_complete_output_ends_a_kept_process_and_the_next_shard_starts_another() {
+    let steps = vec![kept("read -r x; yes \"$x\""), Step::TakePerShard(2)];
+    assert_eq!(outputs(steps, &["1\n", "2\n"]), ["1\n1\n", "2\n2\n"]);
 }
