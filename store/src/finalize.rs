@@ -185,6 +185,16 @@ fn staging_folders(files: &[(TaskAttempt, OutputFile)]) -> BTreeSet<PathBuf> {
         .collect()
 }
 
+/// Returns the folder of the local disk that a path leads to, unless a placeholder stands for it.
+fn local_folder(path: &str) -> Option<PathBuf> {
+    let (folder, _) = path.rsplit_once('/')?;
+    if folder.contains('{') {
+        return None;
+    }
+    let inside = Location::parse_local(&format!("{folder}/{MANIFEST_NAME}")).ok()?;
+    inside.local_path()?.parent().map(Path::to_owned)
+}
+
 fn manifest_location(sink_path: &str) -> Result<Location, StorageError> {
     let folder = sink_path
         .split('{')

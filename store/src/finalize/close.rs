@@ -28,8 +28,8 @@ use super::output::Output;
 use super::owner::{place_of, read_owner};
 use super::replaced::unchanged;
 use super::{
-    Finalized, MANIFEST_NAME, Outcome, OutputError, final_uri, manifest, manifest_location,
-    staging_folders,
+    Finalized, MANIFEST_NAME, Outcome, OutputError, final_uri, local_folder, manifest,
+    manifest_location, staging_folders,
 };
 use crate::storage::{
     Cause, Location, Match, MatchKind, NamePattern, Placed, Replaced, StorageError, persist,
@@ -60,6 +60,8 @@ pub async fn close(
         OutputError::Store(StorageError::new("writing", &location, cause))
     })?);
     let mut writers = vec![output.job.to_string()];
+    let mut paths = vec![output.path.clone()];
+    paths.extend(output.more_paths.iter().cloned());
     match read_owner(&output.stores, &location).await? {
         Some(owner) if !owner.is(&output.job) => {
             return Err(finished_meanwhile(output, &location, &owner));
@@ -70,7 +72,10 @@ pub async fn close(
             let stored = read_intent(&output.stores, &intent_location(&location)).await;
             let intent = stored.ok().flatten().map(|stored| stored.intent);
             let own = intent.filter(|intent| intent.job_uid == output.job.as_str());
-            writers.extend(own.into_iter().flat_map(|intent| intent.earlier_uids));
+            if let Some(own) = own {
+                writers.extend(own.earlier_uids);
+                paths.extend(own.earlier_paths);
+            }
         }
         Some(_) | None => {
             let intent = hold(output).await?;
@@ -84,9 +89,13 @@ pub async fn close(
             hold(output).await?;
             write(output, &location, text).await?;
             writers.extend(intent.earlier_uids);
+            paths.extend(intent.earlier_paths);
         }
     }
-    remove_staged(&writers, staging_folders(files)).await;
+    // An earlier run may have staged files where this one has none, such as dead letters.
+    let mut folders = staging_folders(files);
+    folders.extend(paths.iter().filter_map(|path| local_folder(path)));
+    remove_staged(&writers, folders).await;
     release(output).await?;
     Ok(location.to_string())
 }

@@ -1186,6 +1186,33 @@ async fn an_unfinished_run_is_continued_with_its_dead_letters() {
 }
 
 #[tokio::test]
+async fn dead_letters_that_a_killed_run_had_staged_are_removed_although_the_next_run_writes_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join("out").join(name);
+    let world = World::default();
+    let path = |rest: &str| format!("file://{}/out/{rest}", folder.path().display());
+    let killed = Output {
+        more_paths: vec![path("bad/d-{shard}.jsonl")],
+        ..world.output("killed", Refuse, &path("p-{shard}.jsonl"), usize::MAX)
+    };
+    claim(&killed).await.unwrap();
+    std::fs::create_dir_all(at("bad")).unwrap();
+    std::fs::write(at("bad/.d-0.jsonl.killed.e1a1"), "x").unwrap();
+    std::fs::write(at("bad/.d-0.jsonl.other.e1a1"), "x").unwrap();
+    run(
+        &world.output("next", Refuse, &path("p-{shard}.jsonl"), usize::MAX),
+        1,
+    )
+    .await
+    .unwrap();
+    assert!(!at("bad/.d-0.jsonl.killed.e1a1").exists());
+    assert!(
+        at("bad/.d-0.jsonl.other.e1a1").exists(),
+        "of a job that was never here"
+    );
+}
+
+#[tokio::test]
 async fn what_a_failed_job_of_another_name_left_is_replaced_or_named_at_once() {
     let world = World::default();
     let mut failed = with_dead_letters(&world, "failed", Refuse, usize::MAX);

@@ -7,7 +7,7 @@ use std::ops::Range;
 use zephyr_crds::pipeline::FileFormat;
 use zephyr_engine::pipeline::Format;
 use zephyr_engine::record::{
-    LINE_LIMIT_FIELD, Limits, NoRoom, Record, RecordError, RecordParser, RecordProblem,
+    LINE_LIMIT_FIELD, Limits, NoRoom, Record, RecordError, RecordParser, RecordProblem, is_blank,
 };
 
 use crate::formats::compression::Decompressor;
@@ -167,7 +167,7 @@ impl FileReader {
                 Err(error) => return Err(self.failed(error)),
             };
             let parsed = match self.format {
-                Format::Jsonl if line.iter().all(u8::is_ascii_whitespace) => continue,
+                Format::Jsonl if is_blank(line) => continue,
                 Format::Jsonl => self.parser.parse(line).map_err(|error| said(&error)),
                 Format::Text => match std::str::from_utf8(line) {
                     Ok(text) => Record::from_text_line(text, &limits).map_err(|error| said(&error)),

@@ -25,7 +25,7 @@ use zephyr_engine::id::{StageId, TaskAttempt};
 use zephyr_engine::ops::{Flow, OperatorError, Receiver, Rejected, StageProgram, StepRun};
 use zephyr_engine::pipeline::Origin;
 use zephyr_engine::plan::Stage;
-use zephyr_engine::record::{LINE_LIMIT_FIELD, Record, RecordParser};
+use zephyr_engine::record::{LINE_LIMIT_FIELD, Record, RecordParser, is_blank};
 
 use self::counters::add_file;
 use self::error::Fault;
@@ -58,6 +58,9 @@ const DRAIN_TICK: Timespec = Timespec {
 };
 /// How long a process that a command started may keep the output open after the command has ended.
 const LEFT_OPEN_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most bytes that a pipe holds: `fs.pipe-max-size` of Linux. More than this cannot be left in it
+/// after its command has ended.
+const MAX_PIPE_BYTES: u64 = 1 << 20;
 /// A command may load a model before it reads its first record. So the limit for its first byte is
 /// this many times the limit for later ones.
 const START_UP_FACTOR: u32 = 10;
@@ -98,8 +101,13 @@ struct Link<'p> {
     records: Records,
     /// Nothing more is read from it.
     is_done: bool,
-    /// When its output was last read, or when it ended.
-    output_moved: Instant,
+    /// When its end was noticed.
+    ended: Option<Instant>,
+    /// After its end: when everything that it had written was received, although its output is
+    /// still open.
+    left_open: Option<Instant>,
+    /// Bytes of output that were received after its end.
+    received_late: u64,
 }
 
 /// Whether a command gets more records.
@@ -157,11 +165,19 @@ struct Onward<'a, 'p> {
     shared: &'a Shared,
     sink: &'a mut dyn Sink,
     place: Place<'a>,
+    /// Whether the record comes from the source or from a shuffle, and not from a command.
+    is_input: bool,
 }
 
 impl Receiver<Pass> for Onward<'_, '_> {
     fn pass(&mut self, record: Record) -> Result<(), Pass> {
-        deliver(self.links, self.shared, self.sink, record, self.place)
+        let delivered = deliver(self.links, self.shared, self.sink, record, self.place);
+        match delivered {
+            // When a command stops reading depends on time. So all of the input is read, and a
+            // record on which a step fails is always found.
+            Err(Pass::Enough) if self.is_input => Ok(()),
+            other => other,
+        }
     }
 
     fn reject(&mut self, rejected: Rejected) -> Result<(), Pass> {
@@ -233,7 +249,9 @@ impl<'p> Chain<'p> {
                 sent: 0,
                 records: Records::Come,
                 is_done: false,
-                output_moved: Instant::now(),
+                ended: None,
+                left_open: None,
+                received_late: 0,
             });
         }
         let shared = Shared {
@@ -263,6 +281,7 @@ impl<'p> Chain<'p> {
             shared,
             sink,
             place,
+            is_input: true,
         };
         let pushed = steps.push(record, &mut onward);
         match pushed {
@@ -445,9 +464,6 @@ fn serve(
     }
     if ready.contains(&Stream::Control) {
         link.process.read_reports();
-        if link.process.end().is_some() {
-            link.output_moved = Instant::now();
-        }
     }
     Ok(moved)
 }
@@ -477,8 +493,7 @@ fn conclude(links: &mut [Link<'_>], shared: &Shared, index: usize) -> Result<(),
         }
     }
     if !link.process.output_has_ended() {
-        let is_read = next.first().is_none_or(Link::has_room);
-        if is_read && link.output_moved.elapsed() > LEFT_OPEN_TIMEOUT {
+        if link.is_left_open() {
             return Err(link.failed(Fault::LeftOpen(LEFT_OPEN_TIMEOUT)));
         }
         return Ok(());
@@ -606,6 +621,18 @@ impl Link<'_> {
         }
     }
 
+    /// Whether another process keeps the output of the ended command open, and the time for this is
+    /// over. What that process writes does not extend the time. Called while the output is open.
+    fn is_left_open(&mut self) -> bool {
+        if self.process.output_bytes() == 0 {
+            self.left_open.get_or_insert_with(Instant::now);
+        }
+        let ended = *self.ended.get_or_insert_with(Instant::now);
+        let is_late = |since: Instant| since.elapsed() > LEFT_OPEN_TIMEOUT;
+        let is_from_another = self.received_late > MAX_PIPE_BYTES;
+        self.left_open.is_some_and(is_late) || is_from_another && is_late(ended)
+    }
+
     /// Adds what the command has counted, after nothing is left that could still write.
     fn take_counts(&mut self, shared: &Shared) -> Result<(), Pass> {
         self.process.end_all();
@@ -648,7 +675,9 @@ impl Link<'_> {
             Ok(Received::Nothing | Received::End) => return Ok(0),
             Err(error) => return Err(self.failed(Fault::System(error.to_string()))),
         };
-        self.output_moved = Instant::now();
+        if self.process.end().is_some() {
+            self.received_late += bytes as u64;
+        }
         let Self {
             lines,
             parser,
@@ -664,7 +693,7 @@ impl Link<'_> {
             .map_or(Ok(()), |frame| frame.on_output(process.read_bytes()));
         let passed = judged.map_err(Pass::Answer).and_then(|()| {
             lines.push(&buffer[..bytes], |number, line| {
-                let is_empty = line.iter().all(u8::is_ascii_whitespace);
+                let is_empty = is_blank(line);
                 if let Some(frame) = frame {
                     let judged = if is_empty {
                         frame.on_empty_line(number, process.unread_bytes())
@@ -685,6 +714,7 @@ impl Link<'_> {
                     shared,
                     sink: &mut *sink,
                     place,
+                    is_input: false,
                 };
                 match after.push(record, &mut onward) {
                     Ok(Flow::Continue) => Ok(()),

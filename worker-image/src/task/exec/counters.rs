@@ -10,6 +10,7 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags, open};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use zephyr_engine::coordinator::counters::{CounterName, MAX_COUNT, MAX_COUNTERS};
+use zephyr_engine::record::is_blank;
 
 /// Bytes of a file: enough for a line for each of many records, and read within a moment.
 const MAX_FILE_BYTES: u64 = 64 << 20;
@@ -105,7 +106,7 @@ fn add_lines(counts: &mut Counts, mut lines: impl BufRead) -> Result<(), Counter
                 "is too long; at most {MAX_LINE_BYTES} bytes"
             )));
         }
-        if !line.iter().all(u8::is_ascii_whitespace) {
+        if !is_blank(&line) {
             add_line(counts, &line).map_err(wrong)?;
         }
     }

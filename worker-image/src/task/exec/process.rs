@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::Permissions;
 use std::io::{self, PipeReader, PipeWriter, Read, Write, pipe};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -282,8 +284,8 @@ impl Process {
         if std::mem::replace(&mut self.is_stopped, true) {
             return;
         }
-        if let Err(error) = std::fs::remove_dir_all(&self.directory) {
-            tracing::debug!(%error, "the folder of a command stays");
+        if let Err(error) = remove_folder(&self.directory) {
+            tracing::warn!(%error, "the folder of a command stays");
         }
     }
 }
@@ -292,6 +294,30 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Removes a folder. A command may have made folders in it that nobody may write to.
+fn remove_folder(folder: &Path) -> io::Result<()> {
+    let Err(error) = std::fs::remove_dir_all(folder) else {
+        return Ok(());
+    };
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return Err(error);
+    }
+    make_writable(folder)?;
+    std::fs::remove_dir_all(folder)
+}
+
+/// Gives this user all rights on a folder and the folders in it. Symbolic links are not followed.
+fn make_writable(folder: &Path) -> io::Result<()> {
+    std::fs::set_permissions(folder, Permissions::from_mode(0o700))?;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            make_writable(&entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// A stream of a command.

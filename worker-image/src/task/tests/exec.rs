@@ -332,6 +332,43 @@ fn a_process_that_keeps_the_output_open_is_waited_for_and_then_an_error() {
     );
 }
 
+#[test]
+fn what_a_process_that_was_left_behind_writes_does_not_extend_its_time() {
+    for script in ["cat; (while sleep 1; do echo 1; done) &", "cat; yes 1 &"] {
+        let began = Instant::now();
+        let (_, text) = failure(sh(script));
+        let is_said = text.contains("still had its standard output open after 5 s");
+        assert!(is_said, "{script}: {text}");
+        assert!(began.elapsed().as_secs() < 60, "{script}");
+    }
+}
+
+#[test]
+fn all_of_the_input_is_read_even_if_a_command_stops_early() {
+    let text = numbers(20_000);
+    // The record that fails comes long after the command has ended.
+    let fails = |number: u32| Step::Map(format!("if . == {number} then error(\"no\") else . end"));
+    let take = Step::TakePerShard(1);
+    for _ in 0..5 {
+        let early = that_may_ignore("head -n 1");
+        let failure = over(vec![fails(19_999), early.clone()], &text).fail();
+        assert!(failure.error.contains("line 20000"), "{}", failure.error);
+        let failure = over(vec![fails(19_999), sh("cat"), take.clone()], &text).fail();
+        assert!(failure.error.contains("line 20000"), "{}", failure.error);
+        assert_eq!(output(vec![fails(20_000), early], &text), "0\n");
+    }
+}
+
+#[test]
+fn the_folder_of_a_command_is_removed_whatever_it_made_there() {
+    let script = "mkdir -p a/b; echo 1 > a/b/c; ln -s / a/b/root; pwd; chmod 555 a/b a; cat";
+    let steps = vec![sh(&format!("({script}) | sed 's/.*/\"&\"/'"))];
+    let printed = output(steps, "");
+    let folder = printed.trim().trim_matches('"').to_owned();
+    assert!(!folder.is_empty());
+    assert!(!std::path::Path::new(&folder).exists(), "{folder}");
+}
+
 /// What the tasks of a job counted, by name.
 fn counters(job: &Job) -> Vec<(String, u64)> {
     let outputs = job.run().unwrap();
