@@ -5,6 +5,7 @@
 //! the error. Prints nothing, because the process's standard output belongs to its supervisor.
 
 mod bad;
+mod bad_files;
 mod context;
 mod dead_letter;
 mod error;

@@ -32,7 +32,24 @@ struct Counted {
     has_share: bool,
     arrived: u64,
     skipped: u64,
-    first: Option<String>,
+    /// The first bad record: the position of its file in the assignment, and the sentence.
+    first: Option<(usize, String)>,
+}
+
+impl Counted {
+    /// Counts a bad record or file. The sentence of the first one is kept; those of one file come
+    /// in their order.
+    fn skip(&mut self, position: usize, sentence: impl FnOnce(bool) -> String) {
+        self.skipped += 1;
+        let is_first = self
+            .first
+            .as_ref()
+            .is_none_or(|(first, _)| position < *first);
+        if is_first {
+            let sentence = sentence(self.shows_messages);
+            self.first = Some((position, cut_message(&sentence)));
+        }
+    }
 }
 
 impl BadBook {
@@ -66,27 +83,30 @@ impl BadBook {
         }
     }
 
-    /// Counts a bad record, which was read at `place`.
-    pub(super) fn skip(&mut self, origin: Origin, place: impl Display, message: impl Display) {
-        let Some(counted) = self.places.get_mut(&origin) else {
-            return;
-        };
-        counted.skipped += 1;
-        if counted.first.is_none() {
-            let text = if counted.shows_messages {
-                format!("{place}: {message}")
-            } else {
-                place.to_string()
-            };
-            counted.first = Some(cut_message(&text));
+    /// Counts a bad record, which was read at `place`. `position` is that of its file in the
+    /// assignment.
+    pub(super) fn skip(
+        &mut self,
+        origin: Origin,
+        position: usize,
+        place: impl Display,
+        message: impl Display,
+    ) {
+        if let Some(counted) = self.places.get_mut(&origin) {
+            counted.skip(position, |shows_messages| {
+                if shows_messages {
+                    format!("{place}: {message}")
+                } else {
+                    place.to_string()
+                }
+            });
         }
     }
 
     /// Counts a bad file. The error already names the file.
-    pub(super) fn skip_file(&mut self, origin: Origin, error: impl Display) {
+    pub(super) fn skip_file(&mut self, origin: Origin, position: usize, error: impl Display) {
         if let Some(counted) = self.places.get_mut(&origin) {
-            counted.skipped += 1;
-            counted.first = Some(cut_message(&error.to_string()));
+            counted.skip(position, |_| error.to_string());
         }
     }
 
@@ -99,7 +119,7 @@ impl BadBook {
                 origin,
                 arrived: counted.arrived,
                 skipped: counted.skipped,
-                first: counted.first,
+                first: counted.first.map(|(_, sentence)| sentence),
             })
         });
         said.collect()

@@ -15,6 +15,7 @@ use zephyr_engine::record::Record;
 use zephyr_store::storage::{CallKind, InputFile, Location, StorageError, is_object_alone};
 
 use crate::task::bad::BadBook;
+use crate::task::bad_files::BadFiles;
 use crate::task::context::TaskContext;
 use crate::task::dead_letter::{BadRecord, DeadLetters, LetterPlace, Reason};
 use crate::task::error::{TaskError, TaskFailure};
@@ -201,14 +202,16 @@ fn execute(
         );
     }
     let spill = context.spill.counting(&counters.written);
-    let mut bad_files = BTreeMap::new();
+    let mut bad_files = BadFiles::default();
     loop {
+        let bytes_before = counters.bytes.load(Ordering::Relaxed);
         let mut sink = RecordSink {
             context,
             stage,
             task,
             output: Output::begin(context, stage, &program, task, spill.clone())?,
             bad: BadBook::new(&context.setup.plan, stage),
+            positions: bad_files.positions(assignment),
             counts: Counts::new(),
             dead_letters: DeadLetters::new(context, stage),
             on_error: match &stage.output {
@@ -216,48 +219,28 @@ fn execute(
                 StageOutput::Sink { .. } => None,
             },
         };
-        let good = without(assignment, &bad_files);
+        let good = bad_files.without(assignment);
         let passed = sink.reject_files(&bad_files).and_then(|()| {
             pass_records(context, &good, stage, &program, &mut sink, counters, trace)
         });
         match passed {
             Ok(records_in) => {
-                let bytes_in = counters.bytes.load(Ordering::Relaxed);
+                let bytes_in = counters.bytes.load(Ordering::Relaxed) - bytes_before;
                 return sink.finish(records_in, bytes_in);
             }
             Err(error) => {
                 let has_dead_letters = sink.dead_letters.has(Origin::Source);
                 sink.abandon();
-                match bad_file(&good, &error).filter(|_| has_dead_letters) {
-                    // No record of a bad file may be passed on. So the attempt begins again without
-                    // that file.
-                    Some(file) => bad_files.insert(file, error.to_string()),
-                    None => return Err(error),
+                // No record of a bad file may be passed on. So the attempt begins again without
+                // that file and without later bad files.
+                let found = has_dead_letters.then(|| bad_files.add(assignment, &error));
+                let Some(position) = found.flatten() else {
+                    return Err(error);
                 };
+                bad_files.add_later(context, stage, assignment, position, counters);
             }
         }
     }
-}
-
-/// Returns the file if it is bad as a whole and this attempt reads all of it. If other tasks read
-/// parts of the file, they may have passed on its records.
-fn bad_file(assignment: &Assignment, error: &TaskError) -> Option<String> {
-    let (TaskError::ReadInput(error), TaskInput::Files(parts)) = (error, &assignment.input) else {
-        return None;
-    };
-    let file = error.bad_file()?;
-    let is_whole =
-        |part: &InputPart| part.file.uri == file && part.from == 0 && part.to >= part.file.size;
-    parts.iter().any(is_whole).then(|| file.to_owned())
-}
-
-/// The assignment without these files.
-fn without(assignment: &Assignment, files: &BTreeMap<String, String>) -> Assignment {
-    let mut rest = assignment.clone();
-    if let TaskInput::Files(parts) = &mut rest.input {
-        parts.retain(|part| !files.contains_key(&part.file.uri));
-    }
-    rest
 }
 
 /// Where the records of an attempt end.
@@ -267,6 +250,8 @@ struct RecordSink<'c, 'p> {
     task: TaskAttempt,
     output: Output<'p>,
     bad: BadBook,
+    /// The positions of the input's files, if one of them is bad as a whole.
+    positions: BTreeMap<String, usize>,
     /// What the commands have counted.
     counts: Counts,
     dead_letters: DeadLetters,
@@ -289,7 +274,8 @@ impl RecordSink<'_, '_> {
         } else {
             format!("{step}: {error}")
         };
-        self.bad.skip(origin, place, said);
+        let position = self.positions.get(place.input).copied().unwrap_or(0);
+        self.bad.skip(origin, position, place, said);
         let source = origin.to_string();
         let reason = Reason {
             input: place.input,
@@ -303,12 +289,12 @@ impl RecordSink<'_, '_> {
     }
 
     /// Writes each of these files, as a whole, as one dead letter with its error.
-    fn reject_files(&mut self, files: &BTreeMap<String, String>) -> Result<(), TaskError> {
+    fn reject_files(&mut self, files: &BadFiles) -> Result<(), TaskError> {
         let origin = Origin::Source;
         let source = origin.to_string();
-        for (file, error) in files {
+        for (position, file, error) in files.iter() {
             self.bad.arrived(origin, 1);
-            self.bad.skip_file(origin, error);
+            self.bad.skip_file(origin, position, error);
             let reason = Reason {
                 input: file,
                 place: LetterPlace::File,

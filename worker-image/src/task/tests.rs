@@ -722,6 +722,60 @@ fn of_a_damaged_file_nothing_passes_and_the_dead_letter_names_it_as_a_whole() {
 }
 
 #[test]
+fn of_many_bad_files_in_one_shard_the_first_is_named_and_the_good_ones_are_read_few_times() {
+    let gz = |text: &str, is_damaged: bool| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
+        encoder.write_all(text.as_bytes()).unwrap();
+        let mut bytes = encoder.finish().unwrap();
+        let whole = bytes.len();
+        bytes.truncate(if is_damaged { whole - 5 } else { whole });
+        bytes
+    };
+    let texts: Vec<(String, Vec<u8>)> = (0..40)
+        .map(|number| {
+            (
+                format!("{number:02}.jsonl.gz"),
+                gz("1\n2\n", number % 2 == 1),
+            )
+        })
+        .collect();
+    let with_line = gz("1\nx\n", false);
+    for (has_earlier_line, first) in [(false, "01.jsonl.gz: "), (true, "00.jsonl.gz: line 2")] {
+        let mut files: Vec<(&str, &[u8])> = texts
+            .iter()
+            .map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
+            .collect();
+        if has_earlier_line {
+            files[0].1 = &with_line;
+        }
+        let job = Job::new(Vec::new(), &files, "s3://out/part-{shard}.jsonl");
+        let mut job = with_dead_letters(job, &[Origin::Source]);
+        let whole = |file: &InputFile| InputPart {
+            from: 0,
+            to: file.size,
+            file: file.clone(),
+        };
+        job.parts = vec![job.inputs.iter().map(whole).collect()];
+        let counters = Arc::<ProgressCounters>::default();
+        let assignment = Assignment {
+            task: first_attempt(0, 0),
+            input: job.input(0),
+            trace_records: false,
+        };
+        let output = run(&job.context(), &assignment, &counters, None).unwrap();
+        let bad = &output.bad_records()[0];
+        let skipped = 20 + u64::from(has_earlier_line);
+        assert_eq!(bad.skipped, skipped);
+        let said = bad.first.as_ref().unwrap();
+        assert!(said.starts_with(&format!("s3://in/{first}")), "{said}");
+        assert_eq!(output.file.rows, 40 - u64::from(has_earlier_line));
+        // The good files are read in vain at most twice.
+        let read = counters.bytes.load(Ordering::Relaxed);
+        assert!(read <= 4 * output.bytes_in, "{read} of {}", output.bytes_in);
+    }
+}
+
+#[test]
 fn records_that_fail_before_and_in_a_shuffle_are_dead_letters_of_their_own_step() {
     let files: [(&str, &[u8]); 1] = [(
         "a.jsonl",
