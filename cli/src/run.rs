@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval};
 use zephyr_crds::frozen::{FROZEN_JOB_VERSION, FrozenJob};
@@ -168,13 +169,24 @@ async fn to_the_end(frozen: FrozenJob, options: &Options) -> Result<(JobResult, 
     };
     let result = tokio::select! {
         result = run_local(frozen, local) => result?,
-        interrupt = tokio::signal::ctrl_c() => {
-            interrupt.context("listen for ctrl-c")?;
-            bail!("interrupted");
-        }
+        signal = interrupted() => bail!("interrupted by {}", signal?),
     };
     progress.finish();
     Ok((result, progress.latest()))
+}
+
+/// Waits for a signal that asks the program to end; returns its name. The run then removes its
+/// temporary data.
+async fn interrupted() -> Result<&'static str> {
+    let listen = |kind| signal(kind).context("listen for signals");
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut hang_up = listen(SignalKind::hangup())?;
+    Ok(tokio::select! {
+        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => "SIGTERM",
+        _ = hang_up.recv() => "SIGHUP",
+    })
 }
 
 /// A line for each place that skipped bad records.

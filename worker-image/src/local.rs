@@ -2,9 +2,11 @@
 //! processes are the same as in a cluster, and communicate over loopback. Needs no cluster. Prints
 //! nothing.
 
+mod scratch;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use zephyr_store::install_crypto_provider;
 use zephyr_store::ledger::{PlanFile, load_plan};
 use zephyr_store::storage::list_inputs;
 
+use self::scratch::Scratch;
 use crate::coordinator::{
     self, CoordinatorError, CoordinatorOptions, PlacesError, Status, check_storage,
 };
@@ -95,9 +98,24 @@ pub enum LocalError {
         /// The storage URI.
         storage: String,
     },
+    /// The run with this uid was begun from another pipeline.
+    #[error(
+        "the run {uid} was begun from another pipeline, and a run keeps the pipeline with which it began; resume it with the manifest from which it was begun, or leave --resume out to begin a new one"
+    )]
+    OtherPipeline {
+        /// The requested uid.
+        uid: String,
+    },
     /// There is no token.
     #[error(transparent)]
     Token(TokenError),
+    /// The folder for temporary data cannot be made.
+    #[error("make a temporary folder (TMPDIR chooses where): {source}")]
+    Scratch {
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
     /// No port on loopback is available.
     #[error("listen on 127.0.0.1: {source}")]
     Listen {
@@ -132,12 +150,8 @@ pub async fn run_local(job: FrozenJob, options: LocalOptions) -> Result<JobResul
         ..RunJob::new(job).map_err(LocalError::Job)?
     });
     ledger_is_apart(&job).await.map_err(LocalError::Places)?;
-    // If the plan cannot be read, the run itself retries and reports the error.
-    if options.resumes && matches!(load_plan(&job.storage, false).await, Ok(None)) {
-        return Err(LocalError::NothingToResume {
-            uid: job.frozen.uid.clone(),
-            storage: job.frozen.spec.storage.uri.clone(),
-        });
+    if options.resumes {
+        can_resume(&job).await?;
     }
     let token = Token::random().map_err(LocalError::Token)?;
     let listener = TcpListener::bind("127.0.0.1:0")
@@ -161,9 +175,17 @@ pub async fn run_local(job: FrozenJob, options: LocalOptions) -> Result<JobResul
             Err(error) => LocalError::Coordinator(error),
         }
     });
+    let scratch = Scratch::make().map_err(|source| LocalError::Scratch { source })?;
     let mut supervisors = JoinSet::new();
     let address = format!("http://{address}");
-    let stops = start_workers(&job, &token, &address, &options, &mut supervisors);
+    let stops = start_workers(
+        &job,
+        &token,
+        &address,
+        &options,
+        &scratch.path(),
+        &mut supervisors,
+    );
     let result = tokio::select! {
         never = show_plan(watched.clone(), &job, &options.planned) => match never {},
         result = follow(watched, &options.progress) => result,
@@ -222,6 +244,7 @@ fn start_workers(
     token: &Token,
     address: &str,
     options: &LocalOptions,
+    spill_directory: &Path,
     supervisors: &mut JoinSet<Result<(), WorkerError>>,
 ) -> Vec<oneshot::Sender<()>> {
     let workers = options.workers.max(1);
@@ -242,7 +265,7 @@ fn start_workers(
             memory_is_limited: false,
             disk_limit_bytes: 0,
             executable: options.child_executable.clone(),
-            spill_directory: std::env::temp_dir(),
+            spill_directory: spill_directory.to_owned(),
             metrics: WorkerMetrics::default(),
         };
         let (readiness, _) = watch::channel(Readiness::NoSession);
@@ -296,6 +319,28 @@ async fn follow(
         if is_gone {
             return Err(LocalError::NoResult);
         }
+    }
+}
+
+/// Fails if the job is not the one that began the run, before anything is written to the run's
+/// ledger. If the plan cannot be read, the run itself retries and reports the error.
+async fn can_resume(job: &RunJob) -> Result<(), LocalError> {
+    let uid = || job.frozen.uid.clone();
+    match load_plan(&job.storage, false).await {
+        Ok(None) => Err(LocalError::NothingToResume {
+            uid: uid(),
+            storage: job.frozen.spec.storage.uri.clone(),
+        }),
+        Ok(Some(kept)) => {
+            let own = serde_json::to_value(&job.frozen.spec.pipeline);
+            let is_same = own.is_ok_and(|own| own == kept.pipeline);
+            if is_same {
+                Ok(())
+            } else {
+                Err(LocalError::OtherPipeline { uid: uid() })
+            }
+        }
+        Err(_) => Ok(()),
     }
 }
 

@@ -781,6 +781,39 @@ async fn a_whole_run_fits_into_one_process_tree() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_resumed_from_another_pipeline_by_mistake_is_not_harmed() {
+    let processes = Processes::of(&word_count(), &json!({}));
+    write_texts(&processes);
+    let options = |resumes| LocalOptions {
+        workers: 1,
+        slots: 1,
+        memory_bytes: 0,
+        child_executable: Some(env!("CARGO_BIN_EXE_zephyr-worker").into()),
+        resumes,
+        planned: Arc::new(|_| {}),
+        progress: Arc::new(|_| {}),
+    };
+    // The run is interrupted as soon as its plan is kept.
+    let (planned, mut is_planned) = tokio::sync::mpsc::unbounded_channel();
+    let interrupted = LocalOptions {
+        planned: Arc::new(move |_| planned.send(()).unwrap_or_default()),
+        ..options(false)
+    };
+    tokio::select! {
+        result = run_local(processes.job(), interrupted) => panic!("it ended: {result:?}"),
+        _ = is_planned.recv() => {}
+    }
+    let mut other = processes.job();
+    other.spec.pipeline.steps.pop();
+    let error = run_local(other, options(true)).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("was begun from another pipeline"), "{text}");
+    let result = run_local(processes.job(), options(true)).await.unwrap();
+    assert!(matches!(result, JobResult::Succeeded { .. }), "{result:?}");
+    assert_eq!(processes.output(), counted_here());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_never_existed_is_not_resumed() {
     let processes = Processes::of(&word_count(), &json!({}));
     write_texts(&processes);
