@@ -91,12 +91,23 @@ pub(super) fn dead_letters(pipeline: &PipelineSpec, place: Place) -> Vec<FieldEr
                     "is not in the folder of the output, which is the only one that the job claims";
                 let allowed = format!("a path that begins with {}", folder(output));
                 Some(shown(problem, allowed))
+            } else if has_hidden_folder(path, folder(output)) {
+                let problem = "has a folder whose name begins with _ or .";
+                let allowed = "a folder such as bad/, because a later run that replaces the output does not look into such folders";
+                Some(shown(problem, allowed.to_owned()))
             } else {
                 None
             }
         }));
     }
     errors
+}
+
+/// Whether a folder below that of the output has a name that is passed over in listings.
+fn has_hidden_folder(path: &str, folder: &str) -> bool {
+    let rest = path.strip_prefix(folder).unwrap_or(path);
+    let (folders, _) = rest.rsplit_once('/').unwrap_or_default();
+    folders.split('/').any(|name| name.starts_with(['_', '.']))
 }
 
 /// The folder of an output, with a trailing slash: the part before the first placeholder.

@@ -1516,6 +1516,10 @@ fn dead_letters_are_in_the_folder_of_the_output_with_names_of_their_own() {
             "has an extension that is not allowed (got s3://out/wordcount/bad-{shard}.txt); .jsonl or .ndjson, before .gz or .zst if compressed",
         ),
         (
+            "s3://out/wordcount/_bad/{shard}.jsonl",
+            "has a folder whose name begins with _ or . (got s3://out/wordcount/_bad/{shard}.jsonl); a folder such as bad/, because a later run that replaces the output does not look into such folders",
+        ),
+        (
             "s3://out/wordcount/{shard}-{field}.jsonl",
             "has a placeholder that is not known (got s3://out/wordcount/{shard}-{field}.jsonl); {shard} and {total}, or with a width {shard:05}, and {value:name} of spec.pipeline.values",
         ),
