@@ -59,8 +59,8 @@ pub struct RecordParser {
     nodes: Vec<Node>,
 }
 
-/// Whether a line has only white space of JSON: spaces, tabs, carriage returns and line feeds. Other
-/// white space, such as a form feed, makes the line a bad record.
+/// Whether a line has only white space of JSON: spaces, tabs, carriage returns and line feeds.
+/// Other white space, such as a form feed, makes the line a bad record.
 pub fn is_blank(line: &[u8]) -> bool {
     line.iter()
         .all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'))

@@ -50,10 +50,11 @@ fn remove_abandoned(parent: &Path) {
     };
     for entry in entries.flatten() {
         let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
-        if is_ours && is_abandoned(&entry.path()) {
-            if let Err(error) = std::fs::remove_dir_all(entry.path()) {
-                tracing::debug!(%error, folder = %entry.path().display(), "the folder of a run that was killed stays");
-            }
+        if is_ours
+            && is_abandoned(&entry.path())
+            && let Err(error) = std::fs::remove_dir_all(entry.path())
+        {
+            tracing::debug!(%error, folder = %entry.path().display(), "the folder of a run that was killed stays");
         }
     }
 }

@@ -58,8 +58,8 @@ const DRAIN_TICK: Timespec = Timespec {
 };
 /// How long a process that a command started may keep the output open after the command has ended.
 const LEFT_OPEN_TIMEOUT: Duration = Duration::from_secs(5);
-/// The most bytes that a pipe holds: `fs.pipe-max-size` of Linux. More than this cannot be left in it
-/// after its command has ended.
+/// The most bytes that a pipe holds: `fs.pipe-max-size` of Linux. More than this cannot be left in
+/// it after its command has ended.
 const MAX_PIPE_BYTES: u64 = 1 << 20;
 /// A command may load a model before it reads its first record. So the limit for its first byte is
 /// this many times the limit for later ones.
