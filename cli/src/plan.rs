@@ -72,8 +72,11 @@ pub(crate) async fn plan(options: Options) -> Result<()> {
                 (source_of_unknown_sizes(files), literal_inputs(&job.spec))
             } else {
                 let inputs = list(&job.spec.pipeline.source).await?;
-                let source = plan_files(&job.spec.pipeline, &pipeline, &inputs)
-                    .map_err(|error| refused(&options, &error))?;
+                let source = plan_files(&job.spec.pipeline, &pipeline, &inputs).await;
+                let source = source.map_err(|error| match error {
+                    SourceError::Look(error) => anyhow!(error).context(LIST),
+                    SourceError::Size(_) | SourceError::Sharding(_) => refused(&options, &error),
+                })?;
                 (source, inputs.into_iter().map(|input| input.uri).collect())
             }
         }
@@ -121,12 +124,12 @@ fn source_of_unknown_sizes(files: u32) -> PlannedSource {
 }
 
 /// The source of a job that reads these files. Notes which files are split and which are combined.
-fn plan_files(
+async fn plan_files(
     spec: &PipelineSpec,
     pipeline: &Pipeline,
     inputs: &[InputFile],
 ) -> Result<PlannedSource, SourceError> {
-    let (source, parts) = files_as_shards(spec, pipeline, inputs)?;
+    let (source, parts) = files_as_shards(&input::stores(), spec, pipeline, inputs).await?;
     if let Some(sentence) = shards::sentence(&parts) {
         note(&sentence);
     }

@@ -245,8 +245,8 @@ pub struct FilesSource {
     /// If true, a path that matches no file is not an error; not set = false. Immutable.
     #[serde(default)]
     pub empty_ok: bool,
-    /// A file larger than this that is not compressed is split at line ends into shards of about
-    /// equal size, such as 64Mi; 0 = no file is split. Not set = 256Mi; no file is then split if the
+    /// A file larger than this is split at line ends into shards of about equal size, such as 64Mi,
+    /// if it is not compressed, or has blocks of bgzip or a seek table of zstd; 0 = no file is split. Not set = 256Mi; no file is then split if the
     /// steps before the first groupBy, deduplicate or count contain takePerShard or exec, or if no
     /// such step follows and the output has a single name. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]

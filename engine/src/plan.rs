@@ -19,8 +19,8 @@ pub use expressions::{ExpressionError, check_expressions};
 pub use graph::GraphError;
 pub use planner::{MAX_DEFAULT_SHARDS, plan};
 pub use source::{
-    DEFAULT_SPLIT_BYTES, FilePart, ListedFile, MAX_FILES_OF_A_SHARD, MAX_SOURCE_SHARDS,
-    PlannedSource, Sharding, ShardingError, check_parts, plan_source,
+    Cuts, DEFAULT_SPLIT_BYTES, FilePart, ListedFile, MAX_FILES_OF_A_SHARD, MAX_SOURCE_SHARDS,
+    PlannedSource, Sharding, ShardingError, check_parts, files_to_look_into, plan_source,
 };
 
 /// A graph of stages. A stage runs as soon as all stages that it reads are complete, so several may

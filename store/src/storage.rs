@@ -59,7 +59,7 @@ pub use pages::{Ask, Entry, ListPages, Page, list_prefix};
 pub use presence::{is_object_alone, is_write_question};
 pub use probe::{ProbeError, SIGN_OF_LIFE_INTERVAL, last_touched, probe, touch};
 pub(crate) use read::meta_of;
-pub use read::{ObjectReader, ReadCounter, fetch, fetch_range, size_of};
+pub use read::{ObjectReader, ReadCounter, fetch, fetch_range, fetch_range_of, size_of};
 pub use remove::{remove_chosen, remove_folder};
 pub use retry::Reminder;
 pub use retry::persist;

@@ -1,11 +1,11 @@
 //! Divides the files of a source into shards: splits large files and combines small ones. Also
-//! computes the default number of shards of a shuffle. Pure: decides from listed sizes, opens no
-//! file.
+//! computes the default number of shards of a shuffle. Pure: decides from listed sizes, and from
+//! what others have found in compressed files; opens no file.
 
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::MAX_DEFAULT_SHARDS;
-use crate::pipeline::{Format, Pipeline, Step};
+use crate::pipeline::{Format, Origin, Pipeline, Step};
 
 /// The most shards of a source. The plan is stored in one object, and the coordinator holds all
 /// tasks of a stage.
@@ -40,8 +40,19 @@ const GATHERED_RANGE_BYTES: u64 = 1 << 20;
 /// The most files that one task gathers: so many are merged at a time in a small worker.
 const MAX_GATHERED_FILES: u64 = 64;
 
+/// Where a file may be cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cuts {
+    /// Nowhere: it can be read only from its beginning.
+    Nowhere,
+    /// At any byte.
+    Anywhere,
+    /// At these bytes, in order, between the first and the last byte of the file.
+    At(Vec<u64>),
+}
+
 /// A file of the source, as it was listed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedFile {
     /// Its size.
     pub bytes: u64,
@@ -49,8 +60,10 @@ pub struct ListedFile {
     pub name_bytes: usize,
     /// The format in which it is read.
     pub format: Format,
-    /// Whether it is compressed. Such a file can be read only from its beginning.
+    /// Whether it is compressed.
     pub is_compressed: bool,
+    /// Where it may be cut. A compressed file is cut nowhere until somebody has looked into it.
+    pub cuts: Cuts,
     /// Whether every read can be bound to the listed version. Without this, two tasks could read
     /// two versions of the file.
     pub is_pinned: bool,
@@ -194,8 +207,11 @@ fn shards(
         };
         if pieces > 1 {
             open = OpenShard::default();
-            let cut = |piece| nth_cut(file.bytes, piece, pieces);
-            shards.extend((0..pieces).map(|piece| vec![part(cut(piece), cut(piece + 1))]));
+            let mut from = 0;
+            for to in ends(file, pieces, split_bytes) {
+                shards.push(vec![part(from, to)]);
+                from = to;
+            }
             continue;
         }
         let whole = part(0, file.bytes);
@@ -218,14 +234,12 @@ struct OpenShard {
     bytes: u64,
     files: usize,
     name_bytes: usize,
-    last: Option<ListedFile>,
+    last: Option<(Format, bool)>,
 }
 
 impl OpenShard {
     fn takes(&self, file: &ListedFile, combine_bytes: u64) -> bool {
-        let is_alike = self.last.is_some_and(|last| {
-            (last.format, last.is_compressed) == (file.format, file.is_compressed)
-        });
+        let is_alike = self.last == Some((file.format, file.is_compressed));
         combine_bytes > 0
             && is_alike
             && self.files < MAX_FILES_OF_A_SHARD
@@ -237,7 +251,7 @@ impl OpenShard {
         self.bytes = self.bytes.saturating_add(file.bytes);
         self.files += 1;
         self.name_bytes = self.name_bytes.saturating_add(file.name_bytes);
-        self.last = Some(*file);
+        self.last = Some((file.format, file.is_compressed));
     }
 }
 
@@ -270,10 +284,67 @@ fn count(files: &[ListedFile], split_bytes: u64) -> u64 {
 }
 
 fn pieces(file: &ListedFile, split_bytes: Option<u64>) -> u64 {
-    match split_bytes {
-        Some(bytes) if !file.is_compressed && file.is_pinned => file.bytes.div_ceil(bytes).max(1),
-        Some(_) | None => 1,
+    let Some(bytes) = split_bytes.filter(|_| file.is_pinned) else {
+        return 1;
+    };
+    match &file.cuts {
+        Cuts::Nowhere => 1,
+        Cuts::Anywhere => file.bytes.div_ceil(bytes).max(1),
+        Cuts::At(allowed) => chosen_cuts(file.bytes, allowed, bytes).len() as u64 + 1,
     }
+}
+
+/// The byte after each of the pieces.
+fn ends(file: &ListedFile, pieces: u64, split_bytes: Option<u64>) -> Vec<u64> {
+    let mut ends = match (&file.cuts, split_bytes) {
+        (Cuts::At(allowed), Some(bytes)) => chosen_cuts(file.bytes, allowed, bytes),
+        (Cuts::At(_) | Cuts::Anywhere | Cuts::Nowhere, _) => {
+            let cuts = 1..pieces;
+            cuts.map(|piece| nth_cut(file.bytes, piece, pieces))
+                .collect()
+        }
+    };
+    ends.push(file.bytes);
+    ends
+}
+
+/// The allowed cuts that make pieces of about this size: the first one at or after each cut that a
+/// file without borders would have.
+fn chosen_cuts(file_bytes: u64, allowed: &[u64], split_bytes: u64) -> Vec<u64> {
+    let pieces = file_bytes.div_ceil(split_bytes).max(1);
+    if pieces > allowed.len() as u64 {
+        return allowed.to_vec();
+    }
+    let wanted = (1..pieces).map(|piece| nth_cut(file_bytes, piece, pieces));
+    let at_or_after = |cut| allowed.get(allowed.partition_point(|border| *border < cut));
+    let mut chosen: Vec<u64> = wanted.filter_map(at_or_after).copied().collect();
+    chosen.dedup();
+    chosen
+}
+
+/// The compressed files that would be split if they can be: their positions in the listing. Whoever
+/// plans looks into these files before [`plan_source`], and into no other.
+pub fn files_to_look_into(
+    pipeline: &Pipeline,
+    files: &[ListedFile],
+    sharding: Sharding,
+) -> Vec<usize> {
+    // By default, a damaged file that has a dead letter becomes one. A file in parts does not.
+    let has_dead_letters = pipeline
+        .on_errors
+        .get(&Origin::Source)
+        .is_some_and(|on_error| on_error.dead_letter.is_some());
+    if has_dead_letters && sharding.split_bytes.is_none() {
+        return Vec::new();
+    }
+    let Some(split_bytes) = split_bytes(pipeline, files, sharding) else {
+        return Vec::new();
+    };
+    let is_candidate =
+        |file: &ListedFile| file.is_compressed && file.is_pinned && file.bytes > split_bytes;
+    let candidates = files.iter().enumerate();
+    let candidates = candidates.filter(|(_, file)| is_candidate(file));
+    candidates.map(|(position, _)| position).collect()
 }
 
 /// The beginning of a piece. The sizes of all pieces differ by at most one byte.

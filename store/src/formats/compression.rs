@@ -3,10 +3,13 @@
 //! sentence what is wrong with the compressed bytes.
 
 use std::io::{self, Read, Write};
+use std::ops::Range;
 
+use super::blocks::Blocks;
 use super::gzip::Gzip;
 use super::input::Input;
 use super::magic;
+use super::part_end::PartEnd;
 use super::zstandard::{WindowLimits, Zstandard};
 use crate::storage::StorageError;
 
@@ -80,6 +83,24 @@ pub(crate) enum CompressedError {
         or_less(*room)
     )]
     WindowRoom { window: u64, room: u64 },
+    /// A file is read in parts, and no block of bgzip begins where one has to.
+    #[error(
+        "no block of bgzip begins here or soon after, and the file is read in parts; set spec.pipeline.source.files.splitBytes to 0, or write the file again with bgzip"
+    )]
+    NoBlock,
+    /// A file is read in parts, and the first block of a part is not where the part before it ends.
+    #[error(
+        "bytes in the middle of the file look like a block of bgzip and are none, and the file is read in parts; set spec.pipeline.source.files.splitBytes to 0"
+    )]
+    OtherBlock,
+    /// A block of bgzip is longer or shorter than its header says.
+    #[error("the gzip data is damaged (a block of bgzip has another length than its header says)")]
+    BlockLength,
+    /// A file is read in parts, and a frame does not end where the seek table says.
+    #[error(
+        "a zstd frame does not end where the seek table of the file says (at byte {border}), and the file is read in parts; set spec.pipeline.source.files.splitBytes to 0, or compress the file again"
+    )]
+    OtherFrame { border: u64 },
     /// A frame needs a dictionary.
     #[error(
         "the zstd data was compressed with a dictionary (its number is {id}), and a job has no dictionaries; compress the file again without one"
@@ -158,6 +179,8 @@ fn bytes_behind(named: &str, bytes: u64) -> String {
 /// Reads the plain bytes of a file.
 pub(crate) enum Decompressor {
     Gz(Gzip),
+    /// A part of a file of bgzip.
+    Blocks(Blocks),
     Zst(Box<Zstandard>),
     None(Input),
 }
@@ -181,10 +204,39 @@ impl Decompressor {
         })
     }
 
+    /// Makes a decompressor of a part of a compressed file of this size. `input` yields the bytes
+    /// of the file from the beginning of the part on. `end` is set where the part ends.
+    pub(crate) fn of_part(
+        compression: Compression,
+        size: u64,
+        part: Range<u64>,
+        windows: WindowLimits,
+        input: impl Read + 'static,
+        end: PartEnd,
+    ) -> io::Result<Self> {
+        Ok(match compression {
+            Compression::Gz => Self::Blocks(Blocks::new(input, size, part, end)),
+            Compression::Zst => {
+                let whole = Zstandard::new(Input::new(input), size, windows)?;
+                Self::Zst(Box::new(whole.in_part(part, end)))
+            }
+            Compression::None => Self::None(Input::new(input)),
+        })
+    }
+
+    /// Where the first block or frame of a part of a compressed file begins in the file.
+    pub(crate) fn first_block(&self) -> Option<u64> {
+        match self {
+            Self::Blocks(blocks) => Some(blocks.first()),
+            Self::Zst(zstandard) => zstandard.part_start(),
+            Self::Gz(_) | Self::None(_) => None,
+        }
+    }
+
     /// Returns how the file is compressed.
     pub(crate) fn compression(&self) -> Compression {
         match self {
-            Self::Gz(_) => Compression::Gz,
+            Self::Gz(_) | Self::Blocks(_) => Compression::Gz,
             Self::Zst(_) => Compression::Zst,
             Self::None(_) => Compression::None,
         }
@@ -194,6 +246,7 @@ impl Decompressor {
     pub(crate) fn position(&self) -> u64 {
         match self {
             Self::Gz(gzip) => gzip.position(),
+            Self::Blocks(blocks) => blocks.position(),
             Self::Zst(zstandard) => zstandard.position(),
             Self::None(input) => input.position(),
         }
@@ -204,7 +257,7 @@ impl Decompressor {
     pub(crate) fn charged_bytes(&self) -> u64 {
         match self {
             Self::Zst(zstandard) => zstandard.charged_bytes(),
-            Self::Gz(_) | Self::None(_) => 0,
+            Self::Gz(_) | Self::Blocks(_) | Self::None(_) => 0,
         }
     }
 }
@@ -213,6 +266,7 @@ impl Read for Decompressor {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Gz(gzip) => gzip.read(buffer),
+            Self::Blocks(blocks) => blocks.read(buffer),
             Self::Zst(zstandard) => zstandard.read(buffer),
             Self::None(input) => input.read(buffer),
         }

@@ -13,6 +13,14 @@ pub enum LinePlace {
     /// The position of its first byte, from 0. The number of the line is not known, because the
     /// file was not read from its beginning.
     Byte(u64),
+    /// The position of its first byte in the plain bytes of a compressed file, from the block or
+    /// frame on that begins at this byte of the compressed file.
+    Behind {
+        /// The position of the block or frame.
+        block: u64,
+        /// The position after it.
+        byte: u64,
+    },
 }
 
 impl fmt::Display for LinePlace {
@@ -20,6 +28,10 @@ impl fmt::Display for LinePlace {
         match self {
             Self::Number(number) => write!(f, "line {number}"),
             Self::Byte(byte) => write!(f, "the line that begins at byte {byte}"),
+            Self::Behind { block, byte } => write!(
+                f,
+                "the line that begins at byte {byte} of what is compressed from byte {block} on"
+            ),
         }
     }
 }
@@ -77,6 +89,7 @@ impl ReadError {
             Self::ParseRecord { place, .. } => Some(match place {
                 LinePlace::Number(number) => *number,
                 LinePlace::Byte(position) => *position,
+                LinePlace::Behind { byte, .. } => *byte,
             }),
             Self::Store(_)
             | Self::Decompress { .. }

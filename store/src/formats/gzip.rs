@@ -11,7 +11,7 @@ use super::input::Input;
 use super::magic::{self, GZIP, MAGIC_BYTES};
 
 /// The name of the field in a member's header with which bgzip marks its blocks.
-const BLOCK_FIELD: &[u8; 2] = b"BC";
+pub(super) const BLOCK_FIELD: &[u8; 2] = b"BC";
 
 /// The plain bytes of a gzip file.
 pub(crate) struct Gzip {

@@ -6,6 +6,8 @@ use std::ops::Range;
 
 use zephyr_engine::record::NoRoom;
 
+use super::part_end::PartEnd;
+
 /// How many bytes are read at a time.
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -48,6 +50,8 @@ pub(crate) struct Lines<R> {
     line_at: u64,
     /// Lines that begin here or later are not returned.
     until: u64,
+    /// The same for a part of a compressed file, where it becomes known only while it is read.
+    part_end: PartEnd,
     /// Whether everything up to the first line end still has to be skipped.
     skips: bool,
     /// Whether the rest of the line that failed still has to be skipped.
@@ -82,6 +86,7 @@ impl<R: Read> Lines<R> {
             base: 0,
             line_at: 0,
             until: u64::MAX,
+            part_end: PartEnd::default(),
             skips: false,
             is_inside_a_failed_line: false,
             returned: 0..0,
@@ -99,6 +104,21 @@ impl<R: Read> Lines<R> {
             skips,
             ..Self::new(input, limit)
         }
+    }
+
+    /// Returns the lines of a part of a compressed file, of which `input` yields the plain bytes
+    /// from the part's beginning on. All positions are counted from there.
+    pub(crate) fn of_compressed_part(input: R, limit: usize, is_first: bool, end: PartEnd) -> Self {
+        // Whether a line begins at byte 0 is known only at the beginning of the file.
+        let from = u64::from(!is_first);
+        Self {
+            part_end: end,
+            ..Self::of_part(input, limit, from, u64::MAX)
+        }
+    }
+
+    fn until(&self) -> u64 {
+        self.until.min(self.part_end.until())
     }
 
     /// The number of the line that was returned last, or of the one that failed; from 1.
@@ -132,7 +152,7 @@ impl<R: Read> Lines<R> {
             self.skip_line().map_err(LineError::Read)?;
         }
         self.line_at = self.base + self.start as u64;
-        if self.line_at >= self.until {
+        if self.line_at >= self.until() {
             return Ok(None);
         }
         loop {
@@ -183,7 +203,7 @@ impl<R: Read> Lines<R> {
             }
             self.base += self.end as u64;
             (self.start, self.end, self.searched) = (0, 0, 0);
-            if self.at_end || self.base >= self.until {
+            if self.at_end || self.base >= self.until() {
                 self.until = 0;
                 return Ok(());
             }

@@ -14,6 +14,7 @@ use crate::formats::compression::Decompressor;
 use crate::formats::error::storage_error;
 use crate::formats::lines::{LineError, Lines, start_of_part};
 use crate::formats::magic::{self, MAGIC_BYTES};
+use crate::formats::part_end::PartEnd;
 use crate::formats::zstandard::{MAX_WINDOW_LOG, WindowLimits};
 use crate::formats::{Compression, LinePlace, ReadError};
 
@@ -52,6 +53,15 @@ impl Default for ReadLimits {
     }
 }
 
+impl WindowLimits {
+    fn of(limits: &ReadLimits) -> Self {
+        Self {
+            window_bytes: limits.zstd_window_bytes,
+            memory_bytes: limits.record.memory_bytes as u64,
+        }
+    }
+}
+
 /// The format of a source file, by its extension before `.gz` or `.zst`: `.jsonl`, `.ndjson`,
 /// `.txt`, `.text`.
 pub fn source_format(file: &str) -> Result<Format, ReadError> {
@@ -74,10 +84,7 @@ impl FileReader {
         limits: &ReadLimits,
         input: impl Read + 'static,
     ) -> Result<Self, ReadError> {
-        let windows = WindowLimits {
-            window_bytes: limits.zstd_window_bytes,
-            memory_bytes: limits.record.memory_bytes as u64,
-        };
+        let windows = WindowLimits::of(limits);
         let plain = Decompressor::new(Compression::of_path(file), size, windows, input);
         let plain = plain.map_err(|error| ReadError::Decompress {
             file: file.to_owned(),
@@ -95,12 +102,16 @@ impl FileReader {
         })
     }
 
-    /// Reads the records whose lines begin in `part`. The file has this `size` and is not
-    /// compressed. `input` yields the file's bytes from [`FileReader::start_of`] on. A byte order
-    /// mark and the kind of the file are recognized only in a part that begins at 0.
+    /// Reads the records whose lines begin in `part`. The file has this `size`. `input` yields the
+    /// file's bytes from [`FileReader::start_of`] on. A byte order mark and the kind of the file
+    /// are recognized only in a part that begins at 0.
+    ///
+    /// A compressed file has blocks of bgzip or frames with a seek table. The part has the blocks
+    /// or frames that begin in it. A line that begins exactly where they begin belongs to the part
+    /// before, because only that part knows the byte before it.
     ///
     /// # Errors
-    /// The file is compressed: it can be read only as a whole.
+    /// The decompressor cannot be made.
     pub fn of_part(
         file: &str,
         size: u64,
@@ -112,15 +123,29 @@ impl FileReader {
         if part == (0..size) {
             return Self::new(file, size, format, limits, input);
         }
-        if Compression::of_path(file) != Compression::None {
-            return Err(ReadError::Decompress {
+        let is_first = part.start == 0;
+        let compression = Compression::of_path(file);
+        if compression != Compression::None {
+            let windows = WindowLimits::of(limits);
+            let end = PartEnd::default();
+            let plain =
+                Decompressor::of_part(compression, size, part.clone(), windows, input, end.clone());
+            let plain = plain.map_err(|error| ReadError::Decompress {
                 file: file.to_owned(),
                 byte: part.start,
-                problem: "a compressed file cannot be read in parts".to_owned(),
+                problem: error.to_string(),
+            })?;
+            return Ok(Self {
+                file: file.to_owned(),
+                format,
+                lines: Lines::of_compressed_part(plain, limits.record.bytes, is_first, end),
+                limits: limits.record,
+                parser: RecordParser::within(limits.record),
+                was_looked_at: !is_first,
+                counts_lines: is_first,
             });
         }
         let whole = Self::new(file, size, format, limits, input)?;
-        let is_first = part.start == 0;
         let plain = whole.lines.into_input();
         Ok(Self {
             lines: Lines::of_part(plain, limits.record.bytes, part.start, part.end),
@@ -131,8 +156,18 @@ impl FileReader {
     }
 
     /// The position in the file at which reading this part begins.
-    pub fn start_of(part: &Range<u64>) -> u64 {
-        start_of_part(part.start)
+    pub fn start_of(file: &str, part: &Range<u64>) -> u64 {
+        match Compression::of_path(file) {
+            Compression::None => start_of_part(part.start),
+            Compression::Gz | Compression::Zst => part.start,
+        }
+    }
+
+    /// In a part of a compressed file that is not its first: where its first block or frame begins.
+    /// The positions of lines are counted from there.
+    pub fn first_block(&self) -> Option<u64> {
+        let block = self.lines.input().first_block();
+        block.filter(|_| !self.counts_lines)
     }
 
     /// The file's name, for messages.
@@ -146,8 +181,9 @@ impl FileReader {
     }
 
     /// Returns the next record with the number of its line, from 1. In a part that does not begin
-    /// at 0, the position of the line in the file is returned instead of its number. After an error
-    /// about one line ([`ReadError::line`]), the next call returns the record after it.
+    /// at 0, the position of the line in the file is returned instead of its number, or its
+    /// position after [`FileReader::first_block`]. After an error about one line
+    /// ([`ReadError::line`]), the next call returns the record after it.
     pub fn next_record(&mut self) -> Result<Option<(Record, u64)>, ReadError> {
         if !self.was_looked_at {
             self.was_looked_at = true;
@@ -219,10 +255,14 @@ impl FileReader {
     }
 
     fn refused(&self, problem: String) -> ReadError {
-        let place = if self.counts_lines {
-            LinePlace::Number(self.lines.number())
-        } else {
-            LinePlace::Byte(self.lines.position())
+        let position = self.lines.position();
+        let place = match self.first_block() {
+            _ if self.counts_lines => LinePlace::Number(self.lines.number()),
+            Some(block) => LinePlace::Behind {
+                block,
+                byte: position,
+            },
+            None => LinePlace::Byte(position),
         };
         ReadError::ParseRecord {
             file: self.file.clone(),

@@ -3,12 +3,14 @@
 //! from a complete one. Only the filled part of a window counts as memory.
 
 use std::io::{self, BufRead, Read};
+use std::ops::Range;
 
 use zstd::stream::raw::{DParameter, Decoder, Operation};
 
 use super::compression::CompressedError;
 use super::input::Input;
 use super::magic::{self, MAGIC_BYTES, ZSTD};
+use super::part_end::PartEnd;
 
 /// The largest window that zstd can read. It has 2 GiB, as with `zstd --long=31`.
 pub(crate) const MAX_WINDOW_LOG: u32 = 31;
@@ -38,6 +40,16 @@ pub(crate) struct Zstandard {
     state: State,
     /// How many bytes of a window were filled at most. The decoder keeps this memory.
     charged: u64,
+    /// The part of the file that is read; `None` for the whole file.
+    part: Option<Part>,
+}
+
+/// A part of a file with a seek table: the frames that begin in it.
+struct Part {
+    range: Range<u64>,
+    /// How many plain bytes were given.
+    produced: u64,
+    end: PartEnd,
 }
 
 #[derive(Clone, Copy)]
@@ -68,12 +80,46 @@ impl Zstandard {
             limits,
             state: State::Between { is_first: true },
             charged: 0,
+            part: None,
         })
+    }
+
+    /// Reads a part of the file, whose first and last byte are borders of frames by the seek table.
+    /// The input begins at the beginning of the part. Continues behind the part, for its last line.
+    pub(crate) fn in_part(self, range: Range<u64>, end: PartEnd) -> Self {
+        let part = Some(Part {
+            range,
+            produced: 0,
+            end,
+        });
+        Self { part, ..self }
+    }
+
+    /// Where the part begins, in the file.
+    pub(crate) fn part_start(&self) -> Option<u64> {
+        self.part.as_ref().map(|part| part.range.start)
+    }
+
+    /// Comes to the end of the part, if the next frame does not begin in it. By then a frame must
+    /// have ended exactly there: otherwise the task that reads the next part begins elsewhere.
+    fn check_the_end(&self) -> io::Result<()> {
+        let Some(part) = &self.part else {
+            return Ok(());
+        };
+        let border = part.range.end;
+        if part.end.is_known() || self.position() < border {
+            return Ok(());
+        }
+        if self.position() > border {
+            return Err(CompressedError::OtherFrame { border }.into());
+        }
+        part.end.set(part.produced);
+        Ok(())
     }
 
     /// Returns how many compressed bytes were consumed so far.
     pub(crate) fn position(&self) -> u64 {
-        self.input.position()
+        self.part_start().unwrap_or(0) + self.input.position()
     }
 
     /// Returns how many bytes of memory the window holds.
@@ -82,6 +128,7 @@ impl Zstandard {
     }
 
     fn begin(&mut self, is_first: bool) -> io::Result<State> {
+        self.check_the_end()?;
         let head = self.input.peek(MAX_HEAD_BYTES.max(MAGIC_BYTES))?;
         if head.is_empty() {
             return Ok(State::Ended);
@@ -95,6 +142,10 @@ impl Zstandard {
             self.input.consume(SKIPPABLE_HEAD_BYTES);
             return Ok(State::Skipping(length.into()));
         }
+        let border = self.part.as_ref().map_or(0, |part| part.range.start);
+        if is_first && border > 0 && !head.starts_with(&ZSTD) {
+            return Err(CompressedError::OtherFrame { border }.into());
+        }
         let begins = head.starts_with(&ZSTD) || (is_first && ZSTD.starts_with(head));
         if !begins && is_first {
             let kind = magic::kind(head);
@@ -105,7 +156,7 @@ impl Zstandard {
             .into());
         }
         if !begins {
-            let bytes = self.size.saturating_sub(self.input.position());
+            let bytes = self.size.saturating_sub(self.position());
             return Err(CompressedError::Behind {
                 named: "zstd",
                 bytes,
@@ -176,6 +227,9 @@ impl Read for Zstandard {
                         State::Inside { window, plain }
                     };
                     if done.bytes_written > 0 {
+                        if let Some(part) = &mut self.part {
+                            part.produced += done.bytes_written as u64;
+                        }
                         return Ok(done.bytes_written);
                     }
                     if is_at_end && done.remaining > 0 {

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use zephyr_engine::id::{JobUid, MAX_JOB_UID_LENGTH, StageId};
 use zephyr_engine::plan::{FilePart, PlannedSource, check_parts};
 
+use crate::formats::Compression;
 use crate::ledger::LedgerError;
 use crate::ledger::append::refused;
 use crate::storage::{Cause, InputFile, JobStorage, Location, Placed, fetch, put_if_absent};
@@ -26,6 +27,10 @@ const VERSION_WITH_GRAPH: u32 = 4;
 /// The version of a plan with a gathering stage, which may have a graph too. It is written only for
 /// such a plan.
 const VERSION_WITH_GATHER: u32 = 5;
+
+/// The version of a plan that reads parts of compressed files, which may have everything that
+/// versions before it have. It is written only for such a plan.
+const VERSION_WITH_COMPRESSED_PARTS: u32 = 6;
 
 /// The files of each table, by the table's name, in the order in which they are read.
 pub type TableFiles = BTreeMap<String, Vec<InputFile>>;
@@ -66,9 +71,23 @@ impl PlanFile {
         }
     }
 
+    /// Whether a task reads a part of a compressed file.
+    fn reads_compressed_parts(&self) -> bool {
+        let mut parts = self.parts.iter().flatten();
+        parts.any(|part| {
+            let file = self.inputs.get(part.file as usize);
+            file.is_some_and(|file| {
+                let is_whole = part.from == 0 && part.to == file.size;
+                !is_whole && Compression::of_path(&file.uri) != Compression::None
+            })
+        })
+    }
+
     fn version(&self) -> u32 {
         let is_plain = self.parts.is_empty() && self.shuffle_shards.is_none();
-        if self.gather.is_some() {
+        if self.reads_compressed_parts() {
+            VERSION_WITH_COMPRESSED_PARTS
+        } else if self.gather.is_some() {
             VERSION_WITH_GATHER
         } else if !self.graph.is_empty() {
             VERSION_WITH_GRAPH
@@ -212,9 +231,9 @@ fn passes_over_bad_records(pipeline: &serde_json::Value) -> bool {
 fn parse(job: &JobUid, bytes: &[u8]) -> Result<PlanFile, String> {
     let version: StoredVersion =
         serde_json::from_slice(bytes).map_err(|e| format!("it cannot be read: {e}"))?;
-    if !(VERSION..=VERSION_WITH_GATHER).contains(&version.version) {
+    if !(VERSION..=VERSION_WITH_COMPRESSED_PARTS).contains(&version.version) {
         return Err(format!(
-            "it has version {}; this program reads versions {VERSION} to {VERSION_WITH_GATHER}",
+            "it has version {}; this program reads versions {VERSION} to {VERSION_WITH_COMPRESSED_PARTS}",
             version.version
         ));
     }
@@ -229,9 +248,11 @@ fn parse(job: &JobUid, bytes: &[u8]) -> Result<PlanFile, String> {
     }
     let stored: StoredPlan =
         serde_json::from_str(envelope.plan.get()).map_err(|e| format!("it cannot be read: {e}"))?;
-    if (version.version == VERSION_WITH_GATHER) != stored.gather.is_some_and(|files| files > 0) {
+    let gathers = stored.gather.is_some_and(|files| files > 0);
+    let may_gather = version.version >= VERSION_WITH_GATHER;
+    if gathers && !may_gather || version.version == VERSION_WITH_GATHER && !gathers {
         return Err(format!(
-            "it has version {}; only version {VERSION_WITH_GATHER} gathers files",
+            "it has version {}; only version {VERSION_WITH_GATHER} gathers files, and version {VERSION_WITH_COMPRESSED_PARTS} may",
             version.version
         ));
     }
@@ -241,7 +262,7 @@ fn parse(job: &JobUid, bytes: &[u8]) -> Result<PlanFile, String> {
         let sizes: Vec<u64> = stored.inputs.iter().map(|input| input.size).collect();
         check_parts(&parts, &sizes)?;
     }
-    Ok(PlanFile {
+    let plan = PlanFile {
         digest: stored.digest,
         pipeline: stored.pipeline,
         inputs: files(stored.inputs),
@@ -255,18 +276,26 @@ fn parse(job: &JobUid, bytes: &[u8]) -> Result<PlanFile, String> {
             .map(|(name, stored)| (name, files(stored)))
             .collect(),
         graph: read_graph(version.version, stored.stages)?,
-    })
+    };
+    let cuts_compressed = version.version == VERSION_WITH_COMPRESSED_PARTS;
+    if plan.reads_compressed_parts() != cuts_compressed {
+        return Err(format!(
+            "it has version {}; only version {VERSION_WITH_COMPRESSED_PARTS} reads parts of compressed files",
+            version.version
+        ));
+    }
+    Ok(plan)
 }
 
 fn read_graph(version: u32, stages: Vec<Vec<u32>>) -> Result<Vec<Vec<StageId>>, String> {
     let fits = match version {
-        VERSION_WITH_GATHER => true,
+        VERSION_WITH_GATHER | VERSION_WITH_COMPRESSED_PARTS => true,
         VERSION_WITH_GRAPH => !stages.is_empty(),
         _ => stages.is_empty(),
     };
     if !fits {
         return Err(format!(
-            "it has version {version} and a graph of {} stages; only version {VERSION_WITH_GRAPH} has one, and version {VERSION_WITH_GATHER} may",
+            "it has version {version} and a graph of {} stages; only version {VERSION_WITH_GRAPH} has one, and later versions may",
             stages.len()
         ));
     }
@@ -349,7 +378,9 @@ mod tests {
         for version in 2..=4 {
             let text = text.replace("\"version\":5", &format!("\"version\":{version}"));
             let error = parse(&job, text.as_bytes()).unwrap_err();
-            let expected = format!("it has version {version}; only version 5 gathers files");
+            let expected = format!(
+                "it has version {version}; only version 5 gathers files, and version 6 may"
+            );
             assert_eq!(error, expected);
         }
     }
@@ -375,7 +406,7 @@ mod tests {
             assert_eq!(
                 error,
                 format!(
-                    "it has version {older} and a graph of 3 stages; only version 4 has one, and version 5 may"
+                    "it has version {older} and a graph of 3 stages; only version 4 has one, and later versions may"
                 )
             );
         }
@@ -419,6 +450,43 @@ mod tests {
     }
 
     #[test]
+    fn only_a_plan_with_parts_of_compressed_files_has_its_version() {
+        let job = JobUid::parse("u").unwrap();
+        let part = |from, to| FilePart { file: 0, from, to };
+        let parts = vec![vec![part(0, 3)], vec![part(3, 7)]];
+        let mut cut = PlanFile {
+            source_shards: 2,
+            parts,
+            ..plan("cut")
+        };
+        cut.inputs[0].uri = "s3://in/a.jsonl.gz".to_owned();
+        for (gather, graph) in [
+            (None, vec![]),
+            (Some(3), vec![]),
+            (None, vec![vec![], vec![StageId(0)]]),
+        ] {
+            let cut = PlanFile {
+                gather,
+                graph,
+                ..cut.clone()
+            };
+            let text = String::from_utf8(print(&job, &cut).unwrap()).unwrap();
+            assert!(text.starts_with("{\"version\":6,"), "{text}");
+            assert_eq!(parse(&job, text.as_bytes()).unwrap(), cut);
+        }
+        let text = String::from_utf8(print(&job, &cut).unwrap()).unwrap();
+        let older = text.replace("\"version\":6", "\"version\":3");
+        let error = parse(&job, older.as_bytes()).unwrap_err();
+        let expected =
+            "it has version 3; only version 6 reads parts of compressed files".to_owned();
+        assert_eq!(error, expected);
+        // Whole compressed files that are combined are nothing new.
+        cut.parts = vec![vec![part(0, 7)]];
+        let text = print(&job, &cut).unwrap();
+        assert!(text.starts_with(b"{\"version\":3,"));
+    }
+
+    #[test]
     fn a_plan_whose_cuts_lose_a_byte_is_refused() {
         let job = JobUid::parse("u").unwrap();
         let part = |from, to| FilePart { file: 0, from, to };
@@ -431,11 +499,11 @@ mod tests {
         assert_eq!(error, "source shard 1 does not continue the one before it");
         let newer = String::from_utf8(print(&job, &plan("newer")).unwrap())
             .unwrap()
-            .replace("\"version\":2", "\"version\":6");
+            .replace("\"version\":2", "\"version\":7");
         let error = parse(&job, newer.as_bytes()).unwrap_err();
         assert_eq!(
             error,
-            "it has version 6; this program reads versions 2 to 5"
+            "it has version 7; this program reads versions 2 to 6"
         );
     }
 

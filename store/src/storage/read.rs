@@ -370,6 +370,17 @@ pub async fn fetch_range(
     get(stores, location, &Known::new(size, None), range).await
 }
 
+/// Reads one range of a listed file, which must still be the listed one: same size, same etag.
+pub async fn fetch_range_of(
+    stores: &Stores,
+    location: &Location,
+    file: &InputFile,
+    range: Range<u64>,
+) -> Result<Bytes, StorageError> {
+    let known = Known::new(file.size, file.etag.clone());
+    get(stores, location, &known, range).await
+}
+
 /// Returns the size of an object. `None` if there is no object.
 pub async fn size_of(stores: &Stores, location: &Location) -> Result<Option<u64>, StorageError> {
     Ok(meta_of(stores, location).await?.map(|meta| meta.size))

@@ -1,19 +1,21 @@
 //! Converts a listing and the manifest's sizes to the engine's terms, and has the engine plan the
-//! source. Lists nothing.
+//! source. Looks into large compressed files. Lists nothing.
 
+use futures::{StreamExt as _, stream};
 use zephyr_crds::pipeline::{FilesSource, PipelineSpec};
 use zephyr_crds::quantity::QuantityError;
 use zephyr_engine::pipeline::{Format, Pipeline};
 use zephyr_engine::plan::{
-    FilePart, ListedFile, PlannedSource, Sharding, ShardingError, plan_source,
+    Cuts, FilePart, ListedFile, PlannedSource, Sharding, ShardingError, files_to_look_into,
+    plan_source,
 };
-use zephyr_store::formats::{Compression, source_format};
-use zephyr_store::storage::InputFile;
+use zephyr_store::formats::{Compression, look_into, source_format};
+use zephyr_store::storage::{InputFile, StorageError, Stores};
 
 use super::pipeline::format;
 
 /// Why a source cannot be planned.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// A size is not an amount of bytes. Validation refuses that.
     #[error("spec.pipeline.source.files: {0}")]
@@ -21,14 +23,21 @@ pub enum SourceError {
     /// The sizes make too many shards.
     #[error(transparent)]
     Sharding(ShardingError),
+    /// A large compressed file cannot be looked into.
+    #[error("spec.pipeline.source.files: {0}")]
+    Look(#[source] StorageError),
 }
+
+/// How many files are looked into at the same time.
+const LOOKS_AT_A_TIME: usize = 32;
 
 /// Plans the source of a pipeline that reads these files. Returns the planned source and the parts
 /// of files that each shard reads. The list of parts is empty if each shard is one whole file.
 ///
 /// # Errors
-/// The sizes in the manifest make too many shards.
-pub fn files_as_shards(
+/// The sizes in the manifest make too many shards, or a file cannot be looked into.
+pub async fn files_as_shards(
+    stores: &Stores,
     spec: &PipelineSpec,
     pipeline: &Pipeline,
     files: &[InputFile],
@@ -36,7 +45,19 @@ pub fn files_as_shards(
     let source = spec.source.files.clone().unwrap_or_default();
     let sharding = sharding(spec, &source).map_err(SourceError::Size)?;
     let set = source.format.map(format);
-    let listed: Vec<ListedFile> = files.iter().map(|file| listed(file, set)).collect();
+    let mut listed: Vec<ListedFile> = files.iter().map(|file| listed(file, set)).collect();
+    let candidates = files_to_look_into(pipeline, &listed, sharding);
+    let looks = candidates.into_iter().filter_map(|position| {
+        let file = files.get(position)?;
+        Some(async move { (position, look_into(stores, file).await) })
+    });
+    let mut looks = stream::iter(looks).buffered(LOOKS_AT_A_TIME);
+    while let Some((position, cuts)) = looks.next().await {
+        let cuts = cuts.map_err(SourceError::Look)?;
+        if let Some(file) = listed.get_mut(position) {
+            file.cuts = cuts;
+        }
+    }
     plan_source(pipeline, &listed, sharding).map_err(SourceError::Sharding)
 }
 
@@ -50,6 +71,7 @@ fn sharding(spec: &PipelineSpec, source: &FilesSource) -> Result<Sharding, Quant
 }
 
 fn listed(file: &InputFile, set: Option<Format>) -> ListedFile {
+    let is_compressed = Compression::of_path(&file.uri) != Compression::None;
     let version = file.etag.as_deref().unwrap_or_default();
     ListedFile {
         bytes: file.size,
@@ -58,7 +80,12 @@ fn listed(file: &InputFile, set: Option<Format>) -> ListedFile {
         format: set
             .or_else(|| source_format(&file.uri).ok())
             .unwrap_or(Format::Jsonl),
-        is_compressed: Compression::of_path(&file.uri) != Compression::None,
+        is_compressed,
+        cuts: if is_compressed {
+            Cuts::Nowhere
+        } else {
+            Cuts::Anywhere
+        },
         is_pinned: file.is_pinned(),
     }
 }

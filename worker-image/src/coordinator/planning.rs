@@ -32,7 +32,7 @@ use super::dispatch::SourceShards;
 use super::retry::{Backoff, FEW_TRIES, Judge, Verdict};
 use super::status::{Status, show};
 use super::storage_watch::show_signs_of_life;
-use crate::convert::sharding::files_as_shards;
+use crate::convert::sharding::{SourceError, files_as_shards};
 use crate::job::RunJob;
 use crate::task::check_sizes;
 
@@ -588,8 +588,14 @@ async fn fresh_plan(job: &RunJob) -> Result<PlanFile, NoPlan> {
     let (source, parts) = if let Some(items) = SourceShards::of_items(&job.pipeline.source) {
         (PlannedSource::from(items.count()), Vec::new())
     } else {
-        files_as_shards(&job.frozen.spec.pipeline, &job.pipeline, &inputs)
-            .map_err(|error| NoPlan::Failed(error.to_string()))?
+        let spec = &job.frozen.spec.pipeline;
+        let planned = files_as_shards(&job.stores, spec, &job.pipeline, &inputs).await;
+        planned.map_err(|error| match &error {
+            SourceError::Look(store) if store.is_transient() => NoPlan::Wait(error.to_string()),
+            SourceError::Look(_) | SourceError::Size(_) | SourceError::Sharding(_) => {
+                NoPlan::Failed(error.to_string())
+            }
+        })?
     };
     let plan = plan(&job.pipeline, source.clone());
     let cannot_run = |error: GraphError| NoPlan::Failed(format!("a bug in planning: {error}"));

@@ -43,6 +43,9 @@ pub(super) enum LetterPlace {
     Line(u64),
     /// The position of the line, if only a part of the file is read.
     Byte(u64),
+    /// The same in a part of a compressed file: the position in its plain bytes, from the block or
+    /// frame on that begins at this byte of the file.
+    Behind { block: u64, byte: u64 },
     /// The whole file.
     File,
 }
@@ -145,6 +148,9 @@ fn head(reason: &Reason<'_>) -> String {
     let error: String = reason.error.chars().take(MAX_ERROR_CHARS).collect();
     let place = match reason.place {
         LetterPlace::Line(number) => format!("\"line\":{number}"),
+        LetterPlace::Behind { block, byte } => {
+            format!("\"line\":null,\"block\":{block},\"byte\":{byte}")
+        }
         LetterPlace::Byte(position) => format!("\"line\":null,\"byte\":{position}"),
         LetterPlace::File => "\"line\":null".to_owned(),
     };

@@ -45,6 +45,9 @@ enum PlaceKind {
     /// The number is the position of the line's first byte, because the file was not read from its
     /// beginning.
     Byte,
+    /// The number is the same in the plain bytes of a compressed file, from the block or frame on
+    /// that begins at this byte of the compressed file.
+    Behind(u64),
     Item,
     Group,
     /// A line of a command's output.
@@ -65,6 +68,10 @@ impl<'a> Place<'a> {
     pub(super) fn in_letter(&self) -> LetterPlace {
         match self.kind {
             PlaceKind::Byte => LetterPlace::Byte(self.number),
+            PlaceKind::Behind(block) => LetterPlace::Behind {
+                block,
+                byte: self.number,
+            },
             PlaceKind::Line | PlaceKind::Item | PlaceKind::Group | PlaceKind::Output => {
                 LetterPlace::Line(self.number)
             }
@@ -82,6 +89,10 @@ impl std::fmt::Display for Place<'_> {
         match kind {
             PlaceKind::Line => write!(f, "{input}: {}", LinePlace::Number(*number)),
             PlaceKind::Byte => write!(f, "{input}: {}", LinePlace::Byte(*number)),
+            PlaceKind::Behind(block) => {
+                let (block, byte) = (*block, *number);
+                write!(f, "{input}: {}", LinePlace::Behind { block, byte })
+            }
             PlaceKind::Item => write!(f, "{input}[{}]", number - 1),
             PlaceKind::Group => write!(f, "{input}: record {number}"),
             PlaceKind::Output => write!(f, "{input}: line {number} of the output"),
@@ -145,11 +156,6 @@ pub(super) fn read_files(
 
 /// Reads a file or a part of it; returns whether to continue.
 fn read_part(uri: &str, mut reader: FileReader, take: &mut Taker<'_>) -> Result<bool, TaskError> {
-    let kind = if reader.counts_lines() {
-        PlaceKind::Line
-    } else {
-        PlaceKind::Byte
-    };
     loop {
         let (record, number) = match reader.next_record() {
             Ok(None) => return Ok(true),
@@ -166,6 +172,12 @@ fn read_part(uri: &str, mut reader: FileReader, take: &mut Taker<'_>) -> Result<
                 }
                 None => return Err(TaskError::ReadInput(error)),
             },
+        };
+        // Where the first block of a part begins is known only after something was read.
+        let kind = match reader.first_block() {
+            _ if reader.counts_lines() => PlaceKind::Line,
+            Some(block) => PlaceKind::Behind(block),
+            None => PlaceKind::Byte,
         };
         let place = Place {
             input: uri,
@@ -212,7 +224,7 @@ fn open_part(
         setup.storage.stores(),
         file,
         &location,
-        FileReader::start_of(&lines)..part.to,
+        FileReader::start_of(&file.uri, &lines)..part.to,
         counting(counters),
     );
     FileReader::of_part(&file.uri, file.size, lines, format, limits, input)

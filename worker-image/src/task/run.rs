@@ -95,8 +95,8 @@ pub struct ProgressCounters {
 /// Receives each record's position before the record is processed, so that a process that dies can
 /// name it.
 pub trait Trace: Send + Sync {
-    /// `record` is its line or its number, from 1.
-    fn note(&self, input: &str, record: u64);
+    /// `place` is its input, and its place there.
+    fn note(&self, place: &dyn std::fmt::Display);
 
     /// The task starts the commands of these steps.
     fn commands(&self, _steps: &str) {}
@@ -387,7 +387,7 @@ fn pass_records(
             Err(bad) => return Err(TaskError::ReadInput(bad.error)),
         };
         if let Some(trace) = trace {
-            trace.note(place.input, place.number);
+            trace.note(&place);
         }
         records_in += 1;
         counters.records.fetch_add(1, Ordering::Relaxed);

@@ -554,10 +554,10 @@ fn an_outage_of_writes_is_not_the_fault_of_the_file_that_could_not_be_written() 
 
 #[test]
 fn a_trace_gets_every_record_before_it_is_processed_and_progress_is_counted() {
-    struct Notes(Mutex<Vec<(String, u64)>>);
+    struct Notes(Mutex<Vec<String>>);
     impl Trace for Notes {
-        fn note(&self, input: &str, record: u64) {
-            self.0.lock().unwrap().push((input.to_owned(), record));
+        fn note(&self, place: &dyn std::fmt::Display) {
+            self.0.lock().unwrap().push(place.to_string());
         }
     }
     let job = Job::new(
@@ -573,10 +573,7 @@ fn a_trace_gets_every_record_before_it_is_processed_and_progress_is_counted() {
         trace_records: true,
     };
     run(&job.context(), &assignment, &counters, Some(&notes)).unwrap_err();
-    assert_eq!(
-        *notes.0.lock().unwrap(),
-        [("s3://in/a.jsonl".to_owned(), 2)]
-    );
+    assert_eq!(*notes.0.lock().unwrap(), ["s3://in/a.jsonl: line 2"]);
     assert_eq!(
         (
             counters.records.load(Ordering::Relaxed),
@@ -636,8 +633,8 @@ fn an_assignment_that_does_not_fit_the_plan_is_refused() {
 fn a_task_that_panics_has_failed_with_the_message_of_the_panic() {
     struct Panics;
     impl Trace for Panics {
-        fn note(&self, input: &str, record: u64) {
-            panic!("no place for record {record} of {input}");
+        fn note(&self, place: &dyn std::fmt::Display) {
+            panic!("no place for {place}");
         }
     }
     let job = Job::new(vec![], &[("a.jsonl", b"7\n")], "s3://out/{shard}.jsonl");
@@ -650,7 +647,7 @@ fn a_task_that_panics_has_failed_with_the_message_of_the_panic() {
     assert_eq!(failure.class, FailureClass::Application);
     assert_eq!(
         failure.error,
-        "the task panicked: no place for record 1 of s3://in/a.jsonl"
+        "the task panicked: no place for s3://in/a.jsonl: line 1"
     );
 }
 

@@ -18,7 +18,6 @@ use zephyr_proto::task::{
     Commands, FromChild, NextRecord, Ready, Setup, SetupFailed, ToChild, from_child, to_child,
 };
 use zephyr_proto::worker::{RunTask, TaskProgress};
-use zephyr_store::formats::LinePlace;
 use zephyr_store::install_crypto_provider;
 use zephyr_store::storage::{Cause, Location, StorageError};
 
@@ -29,9 +28,7 @@ use crate::convert::wire;
 use crate::convert::wire::{planned_source, table_files};
 use crate::job::{RunJob, RunJobError};
 use crate::task::exec::guardian::{GUARDIAN_ARGUMENT, guardian_main};
-use crate::task::{
-    self, ProgressCounters, TaskContext, TaskContextError, TaskInput, TaskSetup, Trace,
-};
+use crate::task::{self, ProgressCounters, TaskContext, TaskContextError, TaskSetup, Trace};
 use crate::telemetry;
 
 /// The first argument of a child process. No subcommand or option of our programs begins with this
@@ -326,7 +323,6 @@ impl TaskRunner {
         let counters = Arc::new(ProgressCounters::default());
         let notes = Notes {
             reports: self.reports.clone(),
-            input: assignment.input.clone(),
         };
         self.report_progress_of(Some((task, Arc::clone(&counters))));
         let outcome = task::run(&self.context, &assignment, &counters, Some(&notes));
@@ -346,7 +342,6 @@ impl TaskRunner {
 /// pipe if this process dies.
 struct Notes {
     reports: Reports,
-    input: TaskInput,
 }
 
 impl Trace for Notes {
@@ -360,20 +355,8 @@ impl Trace for Notes {
         }
     }
 
-    fn note(&self, input: &str, record: u64) {
-        let place = match &self.input {
-            TaskInput::Files(parts) => {
-                let is_from_the_beginning = parts.first().is_none_or(|part| part.from == 0);
-                let place = if is_from_the_beginning {
-                    LinePlace::Number(record)
-                } else {
-                    LinePlace::Byte(record)
-                };
-                format!("{input}: {place}")
-            }
-            TaskInput::Items { .. } => format!("{input}[{}]", record.saturating_sub(1)),
-            TaskInput::Shuffle { .. } => format!("{input}: record {record}"),
-        };
+    fn note(&self, place: &dyn std::fmt::Display) {
+        let place = place.to_string();
         if let Err(error) = self
             .reports
             .send(from_child::Message::NextRecord(NextRecord { place }))

@@ -72,8 +72,17 @@ pub(super) struct Files {
     split_bytes: Option<usize>,
     /// The size up to which neighbours are combined.
     combine_bytes: Option<usize>,
+    content: Content,
+}
+
+/// What is in the files besides records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    Records,
     /// Lines that are no records are between the records, and skipped.
-    has_bad_lines: bool,
+    BadLines,
+    /// gzip files have blocks, one for each line, as bgzip writes them.
+    Blocks,
 }
 
 /// Lines that are no JSON.
@@ -114,11 +123,15 @@ pub(super) fn draw(dice: &mut Dice) -> Source {
         empty_ok: dice.percent(40),
         split_bytes: dice.pick(&[None, None, None, Some(0), Some(7), Some(20), Some(64)]),
         combine_bytes: dice.pick(&[None, None, None, Some(0), Some(1), Some(60), Some(1000)]),
-        has_bad_lines: false,
+        content: Content::Records,
     };
     // Where files are split, the parts of each record are computed here from its line alone.
     let is_split = files.split_bytes.is_some_and(|bytes| bytes > 0);
-    files.has_bad_lines = shape != Shape::Text && !is_split && dice.percent(40);
+    if shape != Shape::Text && !is_split && dice.percent(40) {
+        files.content = Content::BadLines;
+    } else if dice.percent(60) {
+        files.content = Content::Blocks;
+    }
     for number in 0..dice.pick(&[0, 1, 1, 3, 3, 4]) {
         let name = format!("{number:03}{extension}");
         let records = records(dice, shape);
@@ -183,7 +196,9 @@ impl Source {
     pub(super) fn bad_lines(&self) -> Option<Vec<usize>> {
         match self {
             // Combined files have fewer shards.
-            Self::Files(files) if files.has_bad_lines && files.combine_bytes.is_none() => {
+            Self::Files(files)
+                if files.content == Content::BadLines && files.combine_bytes.is_none() =>
+            {
                 let matched = files.matched().into_iter();
                 // One behind each record, and one at the end.
                 Some(matched.map(|name| files.data[&name].len() + 1).collect())
@@ -330,7 +345,7 @@ impl Files {
                 files[name] = json!(bytes.to_string());
             }
         }
-        if self.has_bad_lines {
+        if self.content == Content::BadLines {
             files["onError"] = json!({"action": "Skip"});
         }
         files
@@ -345,17 +360,25 @@ impl Files {
         let most = self.combine_bytes.unwrap_or(0);
         for name in self.matched() {
             let records = &self.data[&name];
-            let bytes = self.bytes(&name, records).len();
+            let content = self.bytes(&name, records);
+            let bytes = content.len();
+            let has_blocks = self.content == Content::Blocks && has_extension(&name, "gz");
             let is_compressed = has_extension(&name, "gz") || has_extension(&name, "zst");
             let pieces = match self.split_bytes {
-                Some(split) if split > 0 && !is_compressed => bytes.div_ceil(split).max(1),
+                Some(split) if split > 0 && (!is_compressed || has_blocks) => {
+                    bytes.div_ceil(split).max(1)
+                }
                 _ => 1,
             };
             let together = open.filter(|(_, kind)| *kind == is_compressed);
             let together = together.map(|(before, _)| before + bytes);
             if pieces > 1 {
                 open = None;
-                shards.extend(self.pieces(records, bytes, pieces));
+                shards.extend(if has_blocks {
+                    pieces_of_blocks(records, &content, pieces)
+                } else {
+                    self.pieces(records, bytes, pieces)
+                });
             } else if let Some(together) = together.filter(|bytes| most > 0 && *bytes <= most) {
                 open = Some((together, is_compressed));
                 let last = shards.last_mut().unwrap();
@@ -429,7 +452,11 @@ impl Files {
 
     fn bytes(&self, name: &str, records: &[Value]) -> Vec<u8> {
         let lines = records.iter().map(|record| self.line(record));
-        if !self.has_bad_lines {
+        if self.content == Content::Blocks && has_extension(name, "gz") {
+            let blocks = lines.chain([String::new()]);
+            return blocks.flat_map(|line| block(&line)).collect();
+        }
+        if self.content != Content::BadLines {
             return compressed(name, lines.collect());
         }
         let bad = BAD_LINES.iter().cycle().skip(records.len());
@@ -444,6 +471,40 @@ impl Files {
             Some(_) | None => format!("{record}\n"),
         }
     }
+}
+
+/// The bytes of a block's header that hold its length.
+const LENGTH_OF_BLOCK: std::ops::Range<usize> = 16..18;
+
+/// A block of bgzip.
+fn block(plain: &str) -> Vec<u8> {
+    let builder = flate2::GzBuilder::new().extra(*b"BC\x02\x00\x00\x00");
+    let mut encoder = builder.write(Vec::new(), flate2::Compression::best());
+    encoder.write_all(plain.as_bytes()).unwrap();
+    let mut bytes = encoder.finish().unwrap();
+    let length = u16::try_from(bytes.len() - 1).unwrap();
+    bytes[LENGTH_OF_BLOCK].copy_from_slice(&length.to_le_bytes());
+    if plain.is_empty() {
+        // The end mark is always the same bytes, whatever compressor wrote it.
+        bytes[4..10].copy_from_slice(&[0, 0, 0, 0, 0, 255]);
+    }
+    bytes
+}
+
+/// A file with a block for each record is cut like any other. A line that begins exactly at a block
+/// belongs to the part of the block before it.
+fn pieces_of_blocks(records: &[Value], content: &[u8], pieces: usize) -> Vec<Vec<Value>> {
+    let mut cut = vec![Vec::new(); pieces];
+    let (mut block, mut piece_before) = (0, 0);
+    for record in records {
+        cut[piece_before].push(record.clone());
+        while block >= content.len() * (piece_before + 1) / pieces {
+            piece_before += 1;
+        }
+        let length = &content[block..][LENGTH_OF_BLOCK];
+        block += usize::from(u16::from_le_bytes([length[0], length[1]])) + 1;
+    }
+    cut
 }
 
 /// The text, compressed as the name says.

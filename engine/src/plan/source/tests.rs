@@ -42,6 +42,7 @@ fn plain(bytes: u64) -> ListedFile {
         name_bytes: 20,
         format: Format::Jsonl,
         is_compressed: false,
+        cuts: Cuts::Anywhere,
         is_pinned: true,
     }
 }
@@ -49,6 +50,7 @@ fn plain(bytes: u64) -> ListedFile {
 fn gzip(bytes: u64) -> ListedFile {
     ListedFile {
         is_compressed: true,
+        cuts: Cuts::Nowhere,
         ..plain(bytes)
     }
 }
@@ -114,6 +116,55 @@ fn a_file_above_the_size_is_cut_into_equal_parts_and_one_at_it_is_not() {
 }
 
 #[test]
+fn a_file_with_borders_is_cut_at_the_first_border_after_each_equal_cut() {
+    let file = |borders: &[u64]| ListedFile {
+        cuts: Cuts::At(borders.to_vec()),
+        ..gzip(100)
+    };
+    let cuts = |borders: &[u64], split_bytes| -> Vec<u64> {
+        let parts = parts(&[file(borders)], splitting(split_bytes));
+        parts[1..].iter().map(|shard| shard[0].1).collect()
+    };
+    assert_eq!(cuts(&[10, 20, 30, 40, 60, 70, 90], 34), [40, 70]);
+    assert_eq!(cuts(&[10, 90], 25), [10, 90]);
+    assert_eq!(cuts(&[5, 80], 50), [80]);
+    assert_eq!(cuts(&[5, 10, 15, 20], 34), Vec::<u64>::new());
+    assert_eq!(cuts(&[], 1), Vec::<u64>::new());
+    assert_eq!(cuts(&[7], 100), Vec::<u64>::new());
+}
+
+#[test]
+fn only_a_compressed_file_that_would_be_split_is_looked_into() {
+    let looked = |steps: Vec<Step>, sharding: Sharding, dead_letter: bool| {
+        let mut pipeline = pipeline(steps);
+        if dead_letter {
+            let on_error = crate::pipeline::OnError {
+                dead_letter: Some("s3://o/{shard}".to_owned()),
+                max_skipped: None,
+                max_skipped_per_million: None,
+                shows_messages: true,
+            };
+            pipeline.on_errors.insert(Origin::Source, on_error);
+        }
+        let unknown = ListedFile {
+            is_pinned: false,
+            ..gzip(1000 * MIB)
+        };
+        let files = [plain(1000 * MIB), gzip(257 * MIB), gzip(256 * MIB), unknown];
+        files_to_look_into(&pipeline, &files, sharding)
+    };
+    let default = Sharding::default();
+    assert_eq!(looked(vec![], default, false), [1]);
+    assert_eq!(looked(vec![], splitting(MIB), false), [1, 2]);
+    assert_eq!(looked(vec![], splitting(0), false), Vec::<usize>::new());
+    let take = vec![Step::TakePerShard(1)];
+    assert_eq!(looked(take.clone(), default, false), Vec::<usize>::new());
+    assert_eq!(looked(take, splitting(MIB), false), [1, 2]);
+    assert_eq!(looked(vec![], default, true), Vec::<usize>::new());
+    assert_eq!(looked(vec![], splitting(MIB), true), [1, 2]);
+}
+
+#[test]
 fn neither_zero_nor_a_compressed_file_nor_one_without_a_version_is_split() {
     let unknown = ListedFile {
         is_pinned: false,
@@ -124,7 +175,8 @@ fn neither_zero_nor_a_compressed_file_nor_one_without_a_version_is_split() {
         (gzip(100), splitting(1)),
         (unknown, splitting(1)),
     ] {
-        assert_eq!(parts(&[file], sharding), [[(0, 0, file.bytes)]]);
+        let bytes = file.bytes;
+        assert_eq!(parts(&[file], sharding), [[(0, 0, bytes)]]);
     }
 }
 
@@ -211,7 +263,7 @@ fn neighbours_of_one_kind_are_combined_up_to_the_size_and_order_is_kept() {
         name_bytes: MAX_NAME_BYTES / 2,
         ..plain(0)
     };
-    let shards = parts(&[long; 5], combining(1));
+    let shards = parts(&vec![long; 5], combining(1));
     let lengths: Vec<usize> = shards.iter().map(Vec::len).collect();
     assert_eq!(
         lengths,
@@ -438,6 +490,7 @@ proptest! {
                 name_bytes: 20,
                 format: if kind % 2 == 0 { Format::Jsonl } else { Format::Text },
                 is_compressed: *kind == 3,
+                cuts: if *kind == 3 { Cuts::Nowhere } else { Cuts::Anywhere },
                 is_pinned: true,
             })
             .collect();

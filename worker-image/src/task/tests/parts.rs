@@ -134,11 +134,11 @@ fn only_the_first_part_looks_at_the_kind_of_the_file() {
 }
 
 #[test]
-fn a_compressed_file_is_never_read_in_parts() {
+fn a_compressed_file_without_blocks_is_never_read_in_parts() {
     let mut job = job_of("a.jsonl.gz", "not gzip, but nobody gets so far", vec![]);
     job.cut(&[0, 5, 32]);
-    let error = job.failure(1);
-    assert!(error.contains("cannot be read in parts"), "{error}");
+    let error = job.failure(0);
+    assert!(error.contains("no block of bgzip begins here"), "{error}");
 }
 
 #[test]
@@ -195,4 +195,68 @@ fn the_error_of_a_later_file_counts_after_the_records_before_it() {
     job.combine();
     let error = job.failure(0);
     assert!(error.starts_with("s3://in/a.jsonl: line 2: "), "{error}");
+}
+
+/// A block of bgzip.
+fn block(plain: &str) -> Vec<u8> {
+    use std::io::Write as _;
+    let builder = flate2::GzBuilder::new().extra(*b"BC\x02\x00\x00\x00");
+    let mut encoder = builder.write(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(plain.as_bytes()).unwrap();
+    let mut bytes = encoder.finish().unwrap();
+    let length = u16::try_from(bytes.len() - 1).unwrap();
+    bytes[16..18].copy_from_slice(&length.to_le_bytes());
+    bytes
+}
+
+fn blocks(texts: &[&str]) -> Vec<u8> {
+    texts
+        .iter()
+        .chain([&""])
+        .flat_map(|text| block(text))
+        .collect()
+}
+
+#[test]
+fn cuts_of_a_file_of_blocks_give_the_records_of_the_whole_file() {
+    let parts: Vec<String> = TEXT.chars().map(String::from).collect();
+    let texts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let file = blocks(&texts);
+    let mut job = Job::new(
+        vec![],
+        &[("a.jsonl.gz", &file)],
+        "s3://out/{shard:03}.jsonl",
+    );
+    let whole = job.records();
+    assert_eq!(whole.len(), 6);
+    let size = file.len() as u64;
+    for step in [17, 31, 90, 1000] {
+        let mut cuts: Vec<u64> = (0..size).step_by(step).collect();
+        cuts.push(size);
+        job.cut(&cuts);
+        assert_eq!(job.records(), whole, "{step}");
+    }
+}
+
+#[test]
+fn an_error_in_a_part_of_a_compressed_file_says_from_where_on_it_is_found() {
+    let file = blocks(&["1\n2\n", "3\n\"x\"\n", "4\n"]);
+    let first = block("1\n2\n").len() as u64;
+    let mut job = Job::new(
+        map(". + 1"),
+        &[("a.jsonl.gz", &file)],
+        "s3://out/{shard}.jsonl",
+    );
+    job.cut(&[0, 3, file.len() as u64]);
+    let error = job.failure(1);
+    let expected = format!(
+        "s3://in/a.jsonl.gz: the line that begins at byte 2 of what is compressed from byte {first} on: spec.pipeline.steps[0].map: "
+    );
+    assert!(error.starts_with(&expected), "{error}");
+    // Which is where anybody finds it.
+    let rest = &file[usize::try_from(first).unwrap()..];
+    let mut plain = String::new();
+    std::io::Read::read_to_string(&mut flate2::read::MultiGzDecoder::new(rest), &mut plain)
+        .unwrap();
+    assert!(plain[2..].starts_with("\"x\"\n"));
 }

@@ -176,3 +176,79 @@ async fn a_graph_that_is_not_that_of_the_pipeline_is_refused() {
         "{message}"
     );
 }
+
+/// A block of bgzip without data.
+const EMPTY_BLOCK: [u8; 28] = [
+    0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 6, 0, b'B', b'C', 2, 0, 0x1b, 0, 3, 0, 0, 0, 0, 0, 0, 0,
+    0, 0,
+];
+
+/// A zstd file with a seek table, of frames of this length each.
+fn seekable(frames: u32) -> (Vec<u8>, u64) {
+    let plain: Vec<u8> = (0..100_u32)
+        .flat_map(|n| (n * n * n).to_le_bytes())
+        .collect();
+    let frame = zstd::encode_all(&plain[..], 1).unwrap();
+    let length = u32::try_from(frame.len()).unwrap();
+    let mut file = frame.repeat(frames as usize);
+    file.extend(0x184d_2a5e_u32.to_le_bytes());
+    file.extend((frames * 8 + 9).to_le_bytes());
+    for _ in 0..frames {
+        file.extend(length.to_le_bytes());
+        file.extend(2_u32.to_le_bytes());
+    }
+    file.extend(frames.to_le_bytes());
+    file.push(0);
+    file.extend(0x8f92_eab1_u32.to_le_bytes());
+    (file, length.into())
+}
+
+#[tokio::test]
+async fn compressed_files_with_blocks_or_a_seek_table_are_split_and_others_are_not() {
+    let stores = Stores::in_memory();
+    let blocks = EMPTY_BLOCK.repeat(10);
+    put(&stores, "s3://i/in/0.jsonl.gz", blocks.clone()).await;
+    // Not block compressed: no blocks, no end mark, no seek table, a seek table that lies.
+    let plain = [&[0x1f, 0x8b, 8, 0][..], &blocks[4..]].concat();
+    put(&stores, "s3://i/in/1.jsonl.gz", plain).await;
+    put(&stores, "s3://i/in/2.jsonl.gz", blocks[..279].to_vec()).await;
+    let (zst, frame) = seekable(3);
+    put(&stores, "s3://i/in/3.jsonl.zst", zst.clone()).await;
+    put(&stores, "s3://i/in/4.jsonl.zst", zst[..100].to_vec()).await;
+    let lying = [&zst[1..], &zst[zst.len() - 1..]].concat();
+    put(&stores, "s3://i/in/5.jsonl.zst", lying).await;
+    put(&stores, "s3://i/in/6.jsonl.gz", EMPTY_BLOCK.to_vec()).await;
+    let runnable = runs(&sized(&stores, Some("94"), None)).await;
+    let size = zst.len() as u64;
+    assert!(frame > 94, "each frame is a part");
+    let expected = [
+        vec![part(0, 0, 93)],
+        vec![part(0, 93, 186)],
+        vec![part(0, 186, 280)],
+        vec![part(1, 0, 280)],
+        vec![part(2, 0, 279)],
+        vec![part(3, 0, frame)],
+        vec![part(3, frame, 2 * frame)],
+        vec![part(3, 2 * frame, size)],
+        vec![part(4, 0, 100)],
+        vec![part(5, 0, size)],
+        vec![part(6, 0, 28)],
+    ];
+    assert_eq!(parts_of(&runnable), expected);
+}
+
+#[tokio::test]
+async fn a_file_that_changed_since_it_was_listed_is_not_looked_into() {
+    let stores = Stores::in_memory();
+    put(&stores, "s3://i/in/0.jsonl.gz", EMPTY_BLOCK.repeat(10)).await;
+    let job = sized(&stores, Some("94"), None);
+    let files = inputs(&job).await.ok().unwrap();
+    put(&stores, "s3://i/in/0.jsonl.gz", EMPTY_BLOCK.repeat(9)).await;
+    let spec = &job.frozen.spec.pipeline;
+    let error = files_as_shards(&stores, spec, &job.pipeline, &files).await;
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.starts_with("spec.pipeline.source.files: reading s3://i/in/0.jsonl.gz"),
+        "{error}"
+    );
+}
