@@ -150,6 +150,8 @@ pub enum Reason {
     NoProgress,
     /// The job was cancelled: spec.cancel is set.
     Cancelled,
+    /// The job was active for longer than spec.activeDeadlineSeconds.
+    DeadlineExceeded,
     /// The job is about to be cancelled: its coordinator ends it.
     Cancelling,
     /// The job is about to be suspended: running tasks may end, or pods still exist.
@@ -203,6 +205,7 @@ impl Reason {
             Self::GenerationsExhausted => "GenerationsExhausted",
             Self::NoProgress => "NoProgress",
             Self::Cancelled => "Cancelled",
+            Self::DeadlineExceeded => "DeadlineExceeded",
             Self::Cancelling => "Cancelling",
             Self::Suspending => "Suspending",
             Self::Suspended => "Suspended",

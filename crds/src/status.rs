@@ -55,6 +55,15 @@ pub struct ZephyrJobStatus {
     /// that `generation` names begins when the job is resumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended_since: Option<Time>,
+    /// The time since which the job is active: its coordinator was ready, and the job was neither
+    /// suspended nor waiting for its turn since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_since: Option<Time>,
+    /// Seconds that the job was active before `activeSince`. spec.activeDeadlineSeconds limits the
+    /// sum of both.
+    #[serde(default, skip_serializing_if = "is_no_time")]
+    #[schemars(range(min = 0))]
+    pub active_seconds: i64,
     /// How often the job was suspended while a generation ran. These generations do not count
     /// towards maxGenerations.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -463,6 +472,14 @@ pub struct GenerationRecord {
 )]
 fn is_none_lost(pods: &i64) -> bool {
     *pods == 0
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_no_time(seconds: &i64) -> bool {
+    *seconds == 0
 }
 
 #[expect(

@@ -215,6 +215,10 @@ fn life(spec: &ZephyrJobSpec) -> Vec<FieldError> {
         &spec.suspend_policy.drain_timeout,
         DRAIN_TIMEOUT,
     );
+    let deadline = spec.active_deadline_seconds.and_then(|seconds| {
+        let path = "spec.activeDeadlineSeconds";
+        numbers::range(path, i64::from(seconds), 1, i64::from(i32::MAX))
+    });
     let reason = spec.cancel.as_ref().map(|cancel| &cancel.reason);
     let too_long = reason.filter(|reason| reason.chars().count() > MAX_CANCEL_REASON);
     let too_long = too_long.map(|reason| {
@@ -225,7 +229,8 @@ fn life(spec: &ZephyrJobSpec) -> Vec<FieldError> {
         )
         .got(reason)
     });
-    drain_timeout.into_iter().chain(too_long).collect()
+    let faults = drain_timeout.into_iter().chain(deadline);
+    faults.chain(too_long).collect()
 }
 
 fn retries(retries: &RetriesSpec) -> Vec<FieldError> {

@@ -30,13 +30,15 @@ pub enum EndReason {
     NoProgress,
     /// The user cancelled the job. The operator sends this reason.
     Cancelled,
+    /// The job was active for longer than its user allows. The operator sends this reason.
+    DeadlineExceeded,
     /// A word that this release does not know.
     Other(String),
 }
 
 impl EndReason {
     /// All words that this release knows.
-    pub const KNOWN: [Self; 10] = [
+    pub const KNOWN: [Self; 11] = [
         Self::Succeeded,
         Self::PlanFailed,
         Self::TaskFailed,
@@ -47,6 +49,7 @@ impl EndReason {
         Self::GenerationsExhausted,
         Self::NoProgress,
         Self::Cancelled,
+        Self::DeadlineExceeded,
     ];
 
     /// Returns the word in a message.
@@ -62,6 +65,7 @@ impl EndReason {
             Self::GenerationsExhausted => "GenerationsExhausted",
             Self::NoProgress => "NoProgress",
             Self::Cancelled => "Cancelled",
+            Self::DeadlineExceeded => "DeadlineExceeded",
             Self::Other(word) => word,
         }
     }

@@ -25,13 +25,15 @@ pub enum FailureReason {
     NoProgress,
     /// From the operator: the user cancelled the job.
     Cancelled,
+    /// From the operator: the job was active for longer than its user allows.
+    DeadlineExceeded,
     /// A word that this release does not know.
     Other(String),
 }
 
 impl FailureReason {
     /// All words that this release knows.
-    pub const KNOWN: [Self; 9] = [
+    pub const KNOWN: [Self; 10] = [
         Self::PlanFailed,
         Self::TaskFailed,
         Self::TaskDisrupted,
@@ -41,6 +43,7 @@ impl FailureReason {
         Self::GenerationsExhausted,
         Self::NoProgress,
         Self::Cancelled,
+        Self::DeadlineExceeded,
     ];
 
     /// The word, in `CamelCase`.
@@ -55,6 +58,7 @@ impl FailureReason {
             Self::GenerationsExhausted => "GenerationsExhausted",
             Self::NoProgress => "NoProgress",
             Self::Cancelled => "Cancelled",
+            Self::DeadlineExceeded => "DeadlineExceeded",
             Self::Other(word) => word,
         }
     }

@@ -22,7 +22,8 @@ use zephyr_crds::status::{GenerationEnd, OutputsStatus};
 use zephyr_proto::reason::EndReason;
 
 use self::life::{
-    Draining, draining, plan_cancelled, plan_held, plan_to_cancel, plan_to_resume, plan_to_stop,
+    Draining, Ending, active_deadline, draining, plan_ended_early, plan_held, plan_to_end,
+    plan_to_resume, plan_to_stop,
 };
 use self::loss::{
     coordinator_deadline, coordinator_lost, generation_lost, workers_deadline, workers_lost,
@@ -121,8 +122,13 @@ pub enum Lifecycle {
         /// What still exists of its generations, in words.
         remains: Option<String>,
     },
-    /// The coordinator ends the cancelled job.
-    Cancel,
+    /// The coordinator ends the job.
+    EndByCoordinator {
+        /// Why, as one word.
+        reason: Reason,
+        /// Why, as a sentence.
+        message: String,
+    },
     /// The job ends.
     Finish(Finish),
     /// The job has already ended.
@@ -143,7 +149,7 @@ impl Lifecycle {
             | Self::TakeTurn
             | Self::Start(_)
             | Self::Hold { .. }
-            | Self::Cancel
+            | Self::EndByCoordinator { .. }
             | Self::Finish(_)
             | Self::Ended
             | Self::Delete => None,
@@ -230,7 +236,7 @@ pub fn plan(
         (LifeStep::Resume, _) if !is_refused_first(job, verdict) => {
             plan_to_resume(job, verdict, observed, installation, now)
         }
-        (LifeStep::End, _) => plan_cancelled(job, observed, Diagnosis::default()),
+        (LifeStep::End, _) => plan_ended_early(job, Ending::cancelled(job), Diagnosis::default()),
         (_, None) => plan_first(job, verdict, observed),
         (_, Some(generation)) if job.status.queued_since.is_some() => {
             plan_queued(job, observed, installation, generation, now)
@@ -397,8 +403,13 @@ fn plan_running(
             ..Plan::default()
         };
     }
-    if step == LifeStep::EndByCoordinator {
-        return plan_to_cancel(job, observed, generation, diagnosis, now);
+    let ending = if step == LifeStep::EndByCoordinator {
+        Some(Ending::cancelled(job))
+    } else {
+        Ending::too_late(job, now)
+    };
+    if let Some(ending) = ending {
+        return plan_to_end(job, observed, generation, diagnosis, ending, now);
     }
     if step == LifeStep::Drain && observed.other_release(generation).is_none() {
         return match draining(job, observed, generation, now) {
@@ -487,6 +498,7 @@ fn keep_up(
     let stuck = stuck_deadline(observed, installation, now);
     let wait = requeue(job, observed, &diagnosis, stuck, backoff_until, now);
     let held = mend_held.into_iter().chain(old_roots_held);
+    let held = held.chain(active_deadline(job));
     let wait = held.fold(wait, |wait, allowed| wait.min(until(allowed, now)));
     // A deletion that fails now causes no event, so the next try needs a timer.
     let wait = if old_roots.is_empty() {
@@ -759,6 +771,7 @@ fn finish_by(result: &RunResult) -> Finish {
         (false, EndReason::GenerationsExhausted) => Reason::GenerationsExhausted,
         (false, EndReason::NoProgress) => Reason::NoProgress,
         (false, EndReason::Cancelled) => Reason::Cancelled,
+        (false, EndReason::DeadlineExceeded) => Reason::DeadlineExceeded,
         // A coordinator of a newer release may report other reasons.
         (false, EndReason::TaskFailed | EndReason::Succeeded | EndReason::Other(_)) => {
             Reason::TaskFailed
@@ -842,7 +855,7 @@ impl Plan {
                 Lifecycle::Stay
                     | Lifecycle::Drain
                     | Lifecycle::Hold { .. }
-                    | Lifecycle::Cancel
+                    | Lifecycle::EndByCoordinator { .. }
                     | Lifecycle::Ended
                     | Lifecycle::Delete
             )
@@ -878,7 +891,7 @@ impl fmt::Display for Lifecycle {
             Self::Hold {
                 remains: Some(what),
             } => write!(formatter, "suspend: {what}"),
-            Self::Cancel => formatter.write_str("wait until the coordinator has ended the job"),
+            Self::EndByCoordinator { message, .. } => write!(formatter, "wait: {message}"),
             Self::Start(Start {
                 generation,
                 ended: None,

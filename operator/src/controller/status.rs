@@ -82,7 +82,7 @@ pub fn project(
         Lifecycle::Start(start) => next.start(start, verdict),
         Lifecycle::Finish(finish) => next.finish(finish, observed, &plan.diagnosis),
         Lifecycle::Hold { remains } => next.hold(remains.as_deref(), verdict),
-        Lifecycle::Stay | Lifecycle::Drain | Lifecycle::Cancel => {
+        Lifecycle::Stay | Lifecycle::Drain | Lifecycle::EndByCoordinator { .. } => {
             next.follow(job, verdict, observed, plan, problem);
         }
     }
@@ -241,6 +241,7 @@ impl Projection {
         self.take_report(report);
         self.take_workers(observed.lost, diagnosis);
         self.forget_workers();
+        self.stop_active_time();
         let now = Time(self.now);
         let status = &mut self.status;
         if let Some(record) = status.generations.last_mut() {
@@ -339,6 +340,9 @@ impl Projection {
         }
         self.status.backoff_until = None;
         self.take_coordinator(report, diagnosis);
+        if diagnosis.coordinator.ready {
+            self.status.active_since.get_or_insert(Time(self.now));
+        }
 
         let mut progress = progress(report, diagnosis, problem);
         if let Some(later) = later.filter(|_| !progress.goes_on) {
@@ -371,8 +375,8 @@ impl Projection {
         if drains {
             return self.drain();
         }
-        if plan.lifecycle == Lifecycle::Cancel {
-            self.cancel();
+        if let Lifecycle::EndByCoordinator { reason, message } = &plan.lifecycle {
+            self.set(ConditionType::Progressing, false, *reason, message);
         }
         self.set_not_suspended();
         self.enter(phase, progress.reason, &progress.message);

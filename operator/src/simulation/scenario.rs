@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// The texts of all scenarios, by name. If a scenario needs a feature that the operator does not
 /// have, its text says so and uses the closest alternative.
-pub(super) const SCENARIOS: [(&str, &str); 26] = [
+pub(super) const SCENARIOS: [(&str, &str); 27] = [
     ("create", include_str!("scenarios/create.txt")),
     ("scale", include_str!("scenarios/scale.txt")),
     ("fail", include_str!("scenarios/fail.txt")),
@@ -31,6 +31,7 @@ pub(super) const SCENARIOS: [(&str, &str); 26] = [
         "cancel-suspended",
         include_str!("scenarios/cancel-suspended.txt"),
     ),
+    ("deadline", include_str!("scenarios/deadline.txt")),
     ("drain-undone", include_str!("scenarios/drain-undone.txt")),
     ("suspend-early", include_str!("scenarios/suspend-early.txt")),
     ("finish", include_str!("scenarios/finish.txt")),

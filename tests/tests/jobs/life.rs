@@ -131,3 +131,20 @@ async fn a_cancelled_job_ends_and_its_folder_is_free_for_another() -> Result<()>
     sum.check_output(&namespace).await?;
     namespace.finish().await
 }
+
+#[tokio::test]
+async fn a_job_that_is_active_for_too_long_is_ended() -> Result<()> {
+    let namespace = TestNamespace::create("deadline").await?;
+    let mut sum = SumJob::new("sum");
+    // Without the limit it takes more than ten minutes.
+    sum.rounds = 10_000_000;
+    sum.more = "  activeDeadlineSeconds: 5\n".to_owned();
+    let job = apply(&namespace, &sum.manifest(&namespace)).await?;
+    let ended = job.finished(TEST_TIMEOUT).await?;
+    let failed = condition(&ended, ConditionType::Failed).context("condition Failed")?;
+    ensure!(failed.reason == Reason::DeadlineExceeded, "{failed:?}");
+    ensure!(failed.message.contains("(5 s)"), "{failed:?}");
+    let active = ended.status.map_or(0, |status| status.active_seconds);
+    ensure!((5..60).contains(&active), "active for {active} s");
+    namespace.finish().await
+}

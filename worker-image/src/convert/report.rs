@@ -107,6 +107,7 @@ pub fn end_reason(result: &JobResult) -> EndReason {
             FailureReason::GenerationsExhausted => EndReason::GenerationsExhausted,
             FailureReason::NoProgress => EndReason::NoProgress,
             FailureReason::Cancelled => EndReason::Cancelled,
+            FailureReason::DeadlineExceeded => EndReason::DeadlineExceeded,
             FailureReason::Other(word) => EndReason::Other(word.clone()),
         },
     }

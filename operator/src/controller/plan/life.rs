@@ -10,7 +10,7 @@ use zephyr_crds::conditions::Reason;
 use zephyr_crds::life::{CancelMode, SuspendMode};
 use zephyr_crds::status::GenerationEnd;
 
-use super::objects::{delete_roots, force_deletes, stuck_deadline};
+use super::objects::{force_deletes, stuck_deadline};
 use super::{
     EndedGeneration, Finish, Installation, Lifecycle, Plan, STUCK_REQUEUE, Start,
     UNSETTLED_REQUEUE, can_end, ends_by, next_number, old_roots, plan_first, plan_queued,
@@ -186,76 +186,113 @@ pub(super) fn plan_to_stop(
     }
 }
 
-/// Plans for a cancelled job with a running generation. The coordinator ends the job, if it can.
-pub(super) fn plan_to_cancel(
+/// Why the operator ends a job that could go on.
+pub(super) struct Ending {
+    reason: Reason,
+    message: String,
+    /// Whether the coordinator ends the job, if it can.
+    is_graceful: bool,
+    /// The reason while it does so.
+    meanwhile: Reason,
+}
+
+impl Ending {
+    /// Returns why a cancelled job ends.
+    pub(super) fn cancelled(job: &ValidatedJob) -> Self {
+        let cancel = job.spec.cancel.as_ref();
+        let why = cancel.map_or("", |cancel| &cancel.reason);
+        let why = if why.is_empty() {
+            String::new()
+        } else {
+            format!(": {why}")
+        };
+        Self {
+            reason: Reason::Cancelled,
+            message: format!("the job was cancelled by spec.cancel{why}"),
+            is_graceful: cancel.is_none_or(|cancel| cancel.mode == CancelMode::Graceful),
+            meanwhile: Reason::Cancelling,
+        }
+    }
+
+    /// Returns why a job ends that has been active for too long, if it has.
+    pub(super) fn too_late(job: &ValidatedJob, now: Timestamp) -> Option<Self> {
+        let deadline = active_deadline(job)?;
+        let allowed = job.spec.active_deadline_seconds?;
+        (now >= deadline).then(|| Self {
+            reason: Reason::DeadlineExceeded,
+            message: format!(
+                "the job was active for longer than spec.activeDeadlineSeconds allows ({allowed} s)"
+            ),
+            is_graceful: true,
+            meanwhile: Reason::DeadlineExceeded,
+        })
+    }
+}
+
+/// Returns when the job has been active for as long as it may, if nothing interrupts it. `None` if
+/// it may be active for any time, or is not active now.
+pub(super) fn active_deadline(job: &ValidatedJob) -> Option<Timestamp> {
+    let allowed = job.spec.active_deadline_seconds.map(i64::from)?;
+    let since = job.status.active_since.as_ref()?.0;
+    let left = allowed.saturating_sub(job.status.active_seconds).max(0);
+    Some(after(since, Duration::from_secs(left.unsigned_abs())))
+}
+
+/// Plans for a job that ends early and has a running generation. The coordinator ends the job, if
+/// it can.
+pub(super) fn plan_to_end(
     job: &ValidatedJob,
     observed: &Observed,
     generation: u32,
     diagnosis: Diagnosis,
+    ending: Ending,
     now: Timestamp,
 ) -> Plan {
-    let mode = job.spec.cancel.as_ref().map(|cancel| cancel.mode);
     let is_over = ends_by(observed).is_some_and(|end| now >= end);
-    let may_end = mode != Some(CancelMode::Immediate) && !is_over;
-    let wait = |actions| Plan {
-        actions,
-        lifecycle: Lifecycle::Cancel,
-        diagnosis: diagnosis.clone(),
-        requeue_after: Some(UNSETTLED_REQUEUE),
-        ..Plan::default()
-    };
-    if may_end && can_end(job, observed, generation, &diagnosis) {
-        let end = Action::EndRun {
-            generation,
-            reason: Reason::Cancelled,
-            message: sentence(job),
-        };
-        let is_asked = observed.end_requested_at.is_some();
-        return wait(if is_asked { Vec::new() } else { vec![end] });
-    }
+    let may_wait = ending.is_graceful && !is_over;
+    let is_asked = observed.end_requested_at.is_some();
+    let asks = may_wait && !is_asked && can_end(job, observed, generation, &diagnosis);
     // An operator that started a moment ago has no stream yet, and a coordinator that was asked may
     // be on its way to the end.
-    if may_end && (observed.warming_up || observed.end_requested_at.is_some()) {
-        return wait(Vec::new());
+    if asks || may_wait && (observed.warming_up || is_asked) {
+        let end = Action::EndRun {
+            generation,
+            reason: ending.reason,
+            message: ending.message.clone(),
+        };
+        return Plan {
+            actions: if asks { vec![end] } else { Vec::new() },
+            lifecycle: Lifecycle::EndByCoordinator {
+                reason: ending.meanwhile,
+                message: format!("{}; its coordinator ends it", ending.message),
+            },
+            diagnosis,
+            requeue_after: Some(UNSETTLED_REQUEUE),
+            ..Plan::default()
+        };
     }
-    plan_cancelled(job, observed, diagnosis)
+    plan_ended_early(job, ending, diagnosis)
 }
 
-/// Plans the end of a cancelled job without its coordinator.
-pub(super) fn plan_cancelled(
-    job: &ValidatedJob,
-    observed: &Observed,
-    diagnosis: Diagnosis,
-) -> Plan {
-    let has_begun = job.status.has_begun();
-    let message = if has_begun {
-        with_what_stays(job, sentence(job))
+/// Plans the end of a job without its coordinator. The end is in status before anything is deleted.
+pub(super) fn plan_ended_early(job: &ValidatedJob, ending: Ending, diagnosis: Diagnosis) -> Plan {
+    let Ending {
+        reason, message, ..
+    } = ending;
+    let message = if job.status.has_begun() {
+        with_what_stays(job, message)
     } else {
-        sentence(job)
+        message
     };
     let finish = Finish {
         cause: GenerationEnd::Failed,
-        reason: Reason::Cancelled,
+        reason,
         message,
         outputs: None,
     };
     Plan {
-        // The result is in status before anything is deleted.
-        actions: Vec::new(),
         lifecycle: Lifecycle::Finish(finish),
         diagnosis,
-        requeue_after: (delete_roots(job, observed, u32::MAX).next().is_some())
-            .then_some(UNSETTLED_REQUEUE),
         ..Plan::default()
-    }
-}
-
-/// Returns why a cancelled job ends.
-fn sentence(job: &ValidatedJob) -> String {
-    let reason = job.spec.cancel.as_ref().map_or("", |cancel| &cancel.reason);
-    if reason.is_empty() {
-        "the job was cancelled by spec.cancel".to_owned()
-    } else {
-        format!("the job was cancelled by spec.cancel: {reason}")
     }
 }

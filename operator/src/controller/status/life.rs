@@ -28,6 +28,7 @@ impl Projection {
 
     /// Sets the status of a suspended job. `remains` says what still exists of it.
     pub(super) fn hold(&mut self, remains: Option<&str>, verdict: &Verdict) {
+        self.stop_active_time();
         let status = &mut self.status;
         status.suspended_since.get_or_insert(Time(self.now));
         status.queued_since = None;
@@ -84,14 +85,12 @@ impl Projection {
         }
     }
 
-    /// Sets the status of a cancelled job while its coordinator ends it. Called after `follow`.
-    pub(super) fn cancel(&mut self) {
-        let message = "the job is cancelled by spec.cancel; its coordinator ends it";
-        self.set(
-            ConditionType::Progressing,
-            false,
-            Reason::Cancelling,
-            message,
-        );
+    /// Adds the time since which the job is active to the time before, because the job is no longer
+    /// active.
+    pub(super) fn stop_active_time(&mut self) {
+        if let Some(since) = self.status.active_since.take() {
+            let seconds = self.now.duration_since(since.0).as_secs().max(0);
+            self.status.active_seconds = self.status.active_seconds.saturating_add(seconds);
+        }
     }
 }

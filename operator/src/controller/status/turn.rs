@@ -45,6 +45,7 @@ impl Projection {
     /// Sets the status of a job that gave its place back, and whose next generation waits for its
     /// turn.
     pub(super) fn give_way(&mut self, start: &Start) {
+        self.stop_active_time();
         self.status.queued_since = Some(Time(self.now));
         self.status.places_given_back = self.status.places_given_back.saturating_add(1);
         let why = start.ended.as_ref().map_or("", |ended| &ended.message);

@@ -375,3 +375,77 @@ fn a_generation_that_this_release_cannot_read_is_not_suspended() {
             .contains("another release")
     );
 }
+
+/// Returns a job that has been active for `seconds` seconds and may be active for 100.
+fn active_for(seconds: i64) -> World {
+    let mut world = working();
+    world.job.spec.active_deadline_seconds = Some(100);
+    world.settle();
+    world.pass(seconds);
+    world.settle();
+    world
+}
+
+#[test]
+fn a_job_that_is_active_for_too_long_is_ended_by_its_coordinator() {
+    let mut world = active_for(90);
+    assert!(!world.phase().is_final());
+    let wait = world.plan().requeue_after.unwrap();
+    assert!(wait <= Duration::from_secs(10), "{wait:?}");
+    world.pass(11);
+    world.settle();
+    assert_eq!(
+        (world.phase(), reason(&world)),
+        (Phase::Failed, "DeadlineExceeded")
+    );
+    let sentence = "the job was active for longer than spec.activeDeadlineSeconds allows (100 s)";
+    assert_eq!(world.message(), sentence);
+    assert!(world.log.contains(&"end run of generation 1".to_owned()));
+    assert!(world.job.status.active_seconds >= 100);
+    assert_eq!(world.job.status.active_since, None);
+}
+
+#[test]
+fn time_in_which_a_job_is_suspended_or_waits_for_its_turn_does_not_count() {
+    let mut world = active_for(60);
+    suspend(&mut world, SuspendMode::Immediate);
+    world.pods.clear();
+    world.settle();
+    world.pass(10_000);
+    world.turn = Turn::Wait(Waiting::default());
+    resume(&mut world);
+    world.pass(10_000);
+    world.settle();
+    world.turn = Turn::Free;
+    world.settle();
+    // The time until the coordinator is ready does not count either.
+    world.pass(20);
+    world.coordinator_is(true);
+    world.says(RunPhase::Running, 8);
+    world.settle();
+    let before = world.job.status.active_seconds;
+    assert!((60..70).contains(&before), "{before}");
+    world.pass(25);
+    world.settle();
+    assert!(!world.phase().is_final(), "{}", world.message());
+    world.pass(20);
+    world.settle();
+    assert_eq!(reason(&world), "DeadlineExceeded");
+}
+
+#[test]
+fn a_deadline_can_be_changed_while_the_job_runs() {
+    let mut world = active_for(99);
+    world.job.spec.active_deadline_seconds = Some(1_000);
+    world.pass(500);
+    world.settle();
+    assert!(!world.phase().is_final());
+    world.job.spec.active_deadline_seconds = Some(200);
+    world.settle();
+    assert_eq!(reason(&world), "DeadlineExceeded");
+    // Without a limit nothing ends.
+    let mut world = working();
+    world.pass(100_000_000);
+    assert!(world.job.status.active_since.is_some());
+    assert_eq!(active_deadline(&world.job), None);
+}
