@@ -326,7 +326,8 @@ async fn consider(job: ZephyrJob, context: &Context) -> Result<Option<Considered
     let now = context.clock.now();
     let validated = read_job(&job, context)?;
     let observed = observe::from_caches(&context.caches, &validated.0.identity);
-    let mut considered = plan_on(job, validated, observed, now, context).await?;
+    let planned = plan_on(job, validated, observed, now, context);
+    let mut considered = Box::pin(planned).await?;
     while let Some(depth) = considered.plan.look_live {
         let identity = considered.valid.identity;
         let live = observe::live_job(&context.client, &identity)
@@ -343,7 +344,7 @@ async fn consider(job: ZephyrJob, context: &Context) -> Result<Option<Considered
             .await
             .map_err(Error::Observe)?;
         let is_last = depth == Depth::Pods;
-        considered = plan_on(job, validated, observed, now, context).await?;
+        considered = Box::pin(plan_on(job, validated, observed, now, context)).await?;
         debug_assert!(!is_last || considered.plan.look_live.is_none());
         if is_last {
             break;
