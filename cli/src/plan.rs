@@ -69,6 +69,7 @@ pub(crate) async fn plan(options: Options) -> Result<()> {
         }
         Source::Files { .. } => {
             if let Some(files) = options.files {
+                note(&assumption(files));
                 (source_of_unknown_sizes(files), literal_inputs(&job.spec))
             } else {
                 let inputs = list(&job.spec.pipeline.source).await?;
@@ -113,6 +114,17 @@ pub(crate) async fn plan(options: Options) -> Result<()> {
 fn refused(options: &Options, error: &dyn std::fmt::Display) -> anyhow::Error {
     let error = printable(&error.to_string());
     anyhow!("{}: the job is refused\n  {error}", options.filename)
+}
+
+/// What is assumed about files whose sizes are not known.
+fn assumption(files: u32) -> String {
+    let (count, they) = match files {
+        1 => ("1 file".to_owned(), "it is not"),
+        _ => (plan::counted(files.into(), "file"), "none is"),
+    };
+    format!(
+        "assumed: {count}, so small that {they} split, that each is a shard, and that a first groupBy or deduplicate without shards has one; without --files the sizes are listed"
+    )
 }
 
 /// A source of this number of small files, each of which is a shard.
@@ -292,6 +304,26 @@ mod tests {
             self.refusal(text.replacen("    sink:", &table, 1), files)
                 .await
         }
+    }
+
+    #[test]
+    fn what_a_number_of_files_assumes_is_said() {
+        let one = assumption(1);
+        assert!(
+            one.starts_with("assumed: 1 file, so small that it is not split, "),
+            "{one}"
+        );
+        let many = assumption(24);
+        assert!(
+            many.starts_with("assumed: 24 files, so small that none is split, "),
+            "{many}"
+        );
+        // The plan assumes the same.
+        let source = source_of_unknown_sizes(24);
+        assert_eq!(
+            (source.shards, source.shuffle_shards, source.parts),
+            (24, Some(1), None)
+        );
     }
 
     #[tokio::test]
