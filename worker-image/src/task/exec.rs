@@ -551,7 +551,13 @@ fn judge(links: &mut [Link<'_>], shared: &Shared, idle: Duration) -> Result<(), 
     let first = limit.saturating_mul(START_UP_FACTOR);
     if link.process.has_begun() {
         if idle > limit {
-            return Err(link.failed(Fault::Stalled(limit)));
+            let is_asked = link.frame.as_ref().is_some_and(|frame| frame.end_is_sent);
+            let fault = if is_asked {
+                Fault::Reuse(ReuseFault::NoAnswer(limit))
+            } else {
+                Fault::Stalled(limit)
+            };
+            return Err(link.failed(fault));
         }
     } else if idle > first {
         return Err(link.failed(Fault::NeverBegan(first)));

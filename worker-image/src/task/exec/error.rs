@@ -174,7 +174,7 @@ impl ExecError {
             | Fault::LeftOpen(_)
             | Fault::Stalled(_)
             | Fault::NeverBegan(_)
-            | Fault::Reuse(ReuseFault::EndedInShard)
+            | Fault::Reuse(ReuseFault::EndedInShard | ReuseFault::NoAnswer(_))
             | Fault::Counters(CountersProblem::Read(_)) => FailureClass::Application,
         }
     }

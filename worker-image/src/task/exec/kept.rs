@@ -7,6 +7,7 @@
 //! that reads more only when it has worked on what it has read cannot answer too early unnoticed.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use zephyr_engine::id::StageId;
 
@@ -82,6 +83,8 @@ pub(super) enum ReuseFault {
     AfterAnswer(u64, Vec<u8>),
     /// It wrote after a shard had ended and before the next one began.
     WroteBetween,
+    /// It was told the end of the shard, and neither read nor wrote anything for this time.
+    NoAnswer(Duration),
 }
 
 /// What a command with `reuse` has to do.
@@ -91,6 +94,10 @@ impl ReuseFault {
     /// What the program did, and what is allowed.
     pub(super) fn text(&self, program: &str) -> String {
         let problem = match self {
+            Self::NoAnswer(limit) => format!(
+                "{program:?} did not answer to the end of the shard for {} s, which is spec.retries.taskStallTimeout; it may not have flushed its output",
+                limit.as_secs()
+            ),
             Self::EndedInShard => format!(
                 "{program:?} ended with exit code 0 before its answer to the end of the shard"
             ),
