@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use kube::api::{Patch, PatchParams, ValidationDirective};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
@@ -63,6 +63,7 @@ impl Target {
         let name = printable(&self.name);
         let answer = within(&server, api.get_opt(&self.name)).await?;
         let job = answer
+            .map_err(in_words)
             .with_context(|| format!("get job {name} in namespace {namespace} from {server}"))?;
         let Some(job) = job else {
             bail!("job {name} not found in namespace {namespace}");
@@ -92,8 +93,18 @@ impl Found {
         let real_name = self.job.metadata.name.as_deref().unwrap_or(&self.name);
         let changed = self.api.patch(real_name, &parameters, &patch);
         let changed = within(&self.server, changed).await?;
-        changed.with_context(|| format!("change job {} in namespace {}", self.name, self.namespace))
+        changed
+            .map_err(in_words)
+            .with_context(|| format!("change job {} in namespace {}", self.name, self.namespace))
     }
+}
+
+/// An error without the answer's fields, which repeat its sentence.
+fn in_words(error: kube::Error) -> anyhow::Error {
+    if let kube::Error::Api(answer) = &error {
+        return anyhow!("{}", printable(&answer.message));
+    }
+    error.into()
 }
 
 /// Waits for an answer of the server, for a limited time.

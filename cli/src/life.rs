@@ -4,6 +4,7 @@
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 use zephyr_crds::job::ZephyrJobSpec;
+use zephyr_crds::life::SuspendMode;
 use zephyr_crds::status::{Phase, ZephyrJobStatus};
 
 use crate::cluster::{Found, Target};
@@ -45,12 +46,16 @@ pub(crate) async fn suspend(options: SuspendOptions) -> Result<()> {
     refuse_ended(&found, "suspended")?;
     let spec = suspension(options.now, options.drain_timeout.as_deref());
     let changed = found.change(&spec).await?;
+    // An earlier `--now` may have left its mode in the spec, and the manifest may say so too.
     let what = if is_held(&changed.status.unwrap_or_default()) {
         "it was suspended before"
-    } else if options.now {
-        "its running tasks are stopped"
     } else {
-        "its running tasks may end, and no other task starts"
+        match changed.spec.suspend_policy.mode {
+            SuspendMode::Immediate => {
+                "its running tasks are stopped, because spec.suspendPolicy.mode is Immediate"
+            }
+            SuspendMode::Drain => "its running tasks may end, and no other task starts",
+        }
     };
     say(&found, "is suspended", what)
 }
@@ -72,7 +77,9 @@ pub(crate) async fn cancel(options: CancelOptions) -> Result<()> {
     refuse_ended(&found, "cancelled")?;
     let spec = cancellation(&found.job.spec, options.now, &options.reason);
     found.change(&spec).await?;
-    let what = if options.now {
+    let status = found.job.status.clone().unwrap_or_default();
+    let has_coordinator = status.generation.is_some() && !is_held(&status);
+    let what = if options.now || !has_coordinator {
         "it ends at once"
     } else {
         "its coordinator ends it"

@@ -242,6 +242,7 @@ impl Projection {
         self.take_workers(observed.lost, diagnosis);
         self.forget_workers();
         self.stop_active_time();
+        self.stop_tasks();
         let now = Time(self.now);
         let status = &mut self.status;
         if let Some(record) = status.generations.last_mut() {

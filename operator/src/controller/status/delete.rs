@@ -3,7 +3,7 @@
 //! Pure.
 
 use zephyr_crds::conditions::{ConditionType, Reason};
-use zephyr_crds::status::{Phase, StageStatus};
+use zephyr_crds::status::Phase;
 
 use super::Projection;
 use crate::controller::validate::ValidatedJob;
@@ -26,11 +26,8 @@ impl Projection {
             self.set(kind, false, reason, "the job is being deleted");
         }
         self.forget_workers();
+        self.stop_tasks();
         let status = &mut self.status;
-        status.stage = status.stage.take().map(|stage| StageStatus {
-            running: 0,
-            ..stage
-        });
         status.coordinator = None;
         status.all_workers_dead_since = None;
         status.backoff_until = None;

@@ -4,7 +4,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use zephyr_crds::conditions::{ConditionType, Reason};
-use zephyr_crds::status::Phase;
+use zephyr_crds::status::{Phase, StageStatus};
 
 use super::{Projection, Start, Verdict};
 
@@ -36,6 +36,7 @@ impl Projection {
         status.working_since = None;
         status.backoff_until = None;
         self.set_accepted(verdict, None);
+        self.stop_tasks();
         let (phase, reason, message) = match remains {
             None => (Phase::Suspended, Reason::Suspended, HELD.to_owned()),
             Some(what) => (
@@ -83,6 +84,15 @@ impl Projection {
         if super::find(&self.status, kind).is_some() {
             self.set(kind, false, Reason::NotSuspended, "");
         }
+    }
+
+    /// Records that no task runs, because no pod of the generation stays.
+    pub(super) fn stop_tasks(&mut self) {
+        let stage = self.status.stage.take();
+        self.status.stage = stage.map(|stage| StageStatus {
+            running: 0,
+            ..stage
+        });
     }
 
     /// Adds the time since which the job is active to the time before, because the job is no longer

@@ -95,6 +95,8 @@ fn a_job_that_drains_is_suspended_when_its_last_task_has_ended_and_its_last_pod_
     world.settle();
     assert!(is_suspended(&world));
     assert_eq!(world.job.status.suspensions, 1);
+    let stage = world.job.status.stage.as_ref();
+    assert!(stage.is_none_or(|stage| stage.running == 0), "{stage:?}");
     let made = world.log.len();
     world.pass(100_000);
     world.settle();
