@@ -96,8 +96,8 @@ pub enum Reason {
     SpecValid,
     /// The spec is refused; the message names the field.
     SpecInvalid,
-    /// The job waits for its turn: as many jobs as the operator allows are starting, or it gave
-    /// its place back because its pods found no room.
+    /// The job waits for its turn. Either as many other jobs are starting as the operator allows,
+    /// or this job gave its place back because no node had room for its pods.
     Queued,
     /// A generation's objects are being created.
     Starting,
@@ -109,8 +109,8 @@ pub enum Reason {
     WaitingForWorkers,
     /// Pods cannot be placed: no node, no capacity.
     WaitingForCapacity,
-    /// Quota, limit range, pod security, admission or a failing API server prevents an object from
-    /// being created. The message repeats the API server's text.
+    /// An object cannot be created because of a quota, a limit range, pod security, an admission
+    /// policy or a failing API server. The message repeats the API server's text.
     Blocked,
     /// A Secret or `ConfigMap` that the pods name does not exist.
     ReferenceNotFound,
@@ -132,7 +132,7 @@ pub enum Reason {
     WorkersFailing,
     /// No problem is known.
     AsExpected,
-    /// The plan could not be made: an expression, a path, the input.
+    /// The plan could not be made because of an expression, a path or the input.
     PlanFailed,
     /// A task failed as often as the budget allows.
     TaskFailed,

@@ -1,4 +1,4 @@
-//! The custom resource definition as text. Installs nothing.
+//! Prints the custom resource definition as text. Does not install it.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;

@@ -1,5 +1,5 @@
-//! The step `exec`, which sends the records of a shard through a command of the user. Starts
-//! nothing.
+//! The step `exec`, which sends the records of a shard through a command of the user. Starts no
+//! command.
 
 use std::collections::BTreeMap;
 
@@ -141,8 +141,8 @@ impl StepSpec {
 }
 
 impl PipelineSpec {
-    /// The largest number of task slots that a command takes, and the path of its field; `None` if
-    /// there is no command.
+    /// The command that takes the most task slots: their number, and the path of the field that
+    /// sets it. `None` if there is no command.
     pub fn slots_of_commands(&self) -> Option<(u32, String)> {
         let mut greatest: Option<(u32, String)> = None;
         for (index, step) in self.steps.iter().enumerate() {

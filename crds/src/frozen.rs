@@ -36,7 +36,7 @@ pub struct FrozenJob {
     pub coordinator_address: String,
 }
 
-/// The fields that every release writes, whatever else its document contains.
+/// The fields that the document has in every release.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FrozenHeader {
@@ -109,9 +109,9 @@ impl FrozenJob {
                 found: header.version,
             });
         }
-        // The parts that say what is read and written must be understood completely: a step that is
-        // skipped would change the result. All other unknown fields belong to other releases and
-        // are ignored.
+        // An unknown field in the pipeline or the storage is an error, because to ignore it, such
+        // as an unknown step, could change the result. Unknown fields elsewhere belong to other
+        // releases and are ignored.
         let unknown = unknown_fields(text).into_iter().find(|field| {
             ["spec.pipeline", "spec.storage"]
                 .iter()

@@ -101,7 +101,7 @@ impl Percent {
         Self(percent)
     }
 
-    /// The number.
+    /// The percentage as a number.
     pub fn value(self) -> f64 {
         self.0
     }
@@ -125,7 +125,7 @@ impl Percent {
 
 impl Serialize for Percent {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // A whole number stays one.
+        // A whole number is written without a decimal point.
         match self.per_million() {
             Some(parts) if parts % 10_000 == 0 => serializer.serialize_u32(parts / 10_000),
             Some(_) | None => serializer.serialize_f64(self.0),

@@ -265,7 +265,8 @@ pub struct FilesSource {
 }
 
 impl FilesSource {
-    /// Bytes from which files are split, if they are set, and bytes up to which files are combined.
+    /// First, the size in bytes above which a file is split, if `splitBytes` is set. Second, the
+    /// size in bytes up to which files are combined.
     ///
     /// # Errors
     /// A value is not an amount, which validation refuses.

@@ -1,10 +1,10 @@
 //! Finds overlaps between the places of a job: the names that it reads, the names that it writes
 //! and the folder that it owns.
 //!
-//! Pure: knows no disk and no bucket. It does not decide what a pattern matches. It only bounds
-//! what a pattern could match, so it may refuse two places that never overlap, but it never accepts
-//! two that do. The rules in [`crate::rules`] express the same checks in CEL for source, sink and
-//! storage; generated tests compare the two.
+//! Pure: reads no disk and no bucket, so it does not know which files exist. It only bounds what a
+//! pattern could match. It may refuse two places that never overlap, but it never accepts two that
+//! do. The rules in [`crate::rules`] express the same checks in CEL for source, sink and storage;
+//! generated tests compare the two.
 
 use crate::field_error::{FieldError, shown};
 use crate::job::ZephyrJobSpec;
@@ -20,8 +20,8 @@ pub const MARKER_NAMES: [&str; 2] = ["_SUCCESS.json", "_STARTED.json"];
 pub(crate) const HIDDEN_NAMES_ALLOWED: &str =
     "a name that begins with another character, because readers of the output skip such files";
 
-/// Characters that make a path a pattern: from the first of them on, the text no longer stands for
-/// itself.
+/// Characters that make a path a pattern. The text before the first of them is the beginning of
+/// every name that matches.
 const WILDCARDS: [char; 5] = ['*', '?', '[', '{', '\\'];
 
 /// The use that a job makes of a place. A new kind of place becomes one more role.
@@ -152,8 +152,9 @@ pub fn overlaps(areas: &[Area]) -> Vec<FieldError> {
     errors
 }
 
-/// Of two overlapping places, first the one to change and then the other one: output is changed
-/// rather than input, and an inner place rather than the one that contains it.
+/// Decides which of two overlapping places a user should change, and returns that place first.
+/// Output is to be changed rather than input or storage. Of input and storage, the input is to be
+/// changed if the storage contains it, and otherwise the storage.
 fn blame<'a>(first: &'a Area, second: &'a Area) -> (&'a Area, &'a Area) {
     match (first.role.purpose(), second.role.purpose()) {
         (Purpose::Reads, Purpose::Owns) if !first.is_inside(second) => (second, first),
@@ -225,8 +226,8 @@ impl Area {
         self.rest.is_empty()
     }
 
-    /// The same place under its real path, if `resolve` knows a different real path for this
-    /// absolute local path.
+    /// The same place under the path that `resolve` returns for its absolute local path. The place
+    /// itself if `resolve` returns `None`.
     #[must_use]
     pub fn resolved(&self, resolve: impl Fn(&str) -> Option<String>) -> Self {
         const LOCAL: &str = "file://";

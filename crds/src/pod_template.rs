@@ -22,8 +22,8 @@ pub const MAX_TOLERATIONS: usize = 20;
 pub const MAX_PULL_SECRETS: usize = 10;
 /// Most labels, annotations or node labels of a template.
 pub const MAX_LABELS: usize = 32;
-/// Longest value of an annotation: the allowed number of such values stays far below what a pod may
-/// carry.
+/// Longest value of an annotation. All allowed annotations together stay far below the size that
+/// Kubernetes allows for a pod.
 pub const MAX_ANNOTATION_VALUE: usize = 1024;
 /// Most terms of an affinity.
 pub const MAX_TERMS: usize = 10;

@@ -1,4 +1,5 @@
-//! Amounts of CPU and memory as Kubernetes writes them: `500m`, `2`, `1Gi`. Knows nothing of pods.
+//! Amounts of CPU and memory as Kubernetes writes them: `500m`, `2`, `1Gi`. Chooses no amount for a
+//! pod.
 
 use std::borrow::Cow;
 
@@ -161,7 +162,8 @@ fn parse(text: &str) -> Result<Quantity, QuantityError> {
     })
 }
 
-/// The error of a suffix after a space. If the suffix is wrong too, that is the error.
+/// The error for a space before the suffix. If the suffix itself is wrong, the error for the
+/// suffix.
 fn spaced(number: &str, suffix: &str) -> QuantityError {
     let instead = match suffix_scale(suffix) {
         Ok(_) => format!("{number}{suffix}"),

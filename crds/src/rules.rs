@@ -1,8 +1,8 @@
-//! The API server's rules in CEL, each with a message of the form
-//! `<what is wrong> (got <value>); <what is allowed>`. If a rule is used in one place only, its
-//! message begins with the path of the field, although the server also prints the path in front of
-//! each message. [`crate::validate`] has the checks that CEL cannot see, cannot afford or cannot
-//! express.
+//! The API server's rules in CEL, each with a message of the form `<what is wrong> (got <value>);
+//! <what is allowed>`. If a rule is used in one place only, its message begins with the path of the
+//! field, although the server also prints the path in front of each message. A check is in
+//! [`crate::validate`] only if CEL cannot express it, cannot see its values, or would exceed the
+//! API server's limit of cost.
 //!
 //! Values are put into messages by `format` and never by `+`, because the API server bounds the
 //! cost of `format` only.
@@ -32,14 +32,14 @@ const STEPS_THAT_FIX_SHARDS: &str = "self.steps.filter(s, has(s.count) || (has(s
 
 /// Whether a step redistributes its records.
 const SHUFFLES: &str = "(has(self.steps) && self.steps.exists(s, has(s.count) || has(s.groupBy) || has(s.deduplicate)))";
-/// Whether all shards would have one file.
+/// Whether all shards would write to the same file name.
 const HAS_ONE_NAME: &str = "!self.sink.files.path.matches('[{]shard(:0[1-9])?[}]')";
 /// What the first word of a command may be.
 pub(crate) const PROGRAM_ALLOWED: &str =
     "the name of a program in PATH, such as python3, or its absolute path";
 /// What is wrong with a command that is kept and may leave records unread.
 pub(crate) const KEPT_COMMAND_PROBLEM: &str = "has both reuse and mayIgnoreInput";
-/// What such a command may have.
+/// What is allowed instead.
 pub(crate) const KEPT_COMMAND_ALLOWED: &str =
     "at most one of them, because a process that serves many shards has to read all of each";
 
@@ -118,8 +118,8 @@ pub(crate) fn job_name() -> Rule {
 }
 
 /// A field of the spec that cannot be changed after a generation has begun. Before that, a refused
-/// value can be corrected. This must be a rule of the whole object, because only such rules see the
-/// status. They see the stored status, whatever the user sends.
+/// value can be corrected. This must be a rule of the whole object, because only such a rule sees
+/// the status. It sees the stored status; a status that the user sends is ignored.
 pub(crate) fn immutable_once_begun(field: &str) -> Rule {
     let has_begun = "has(self.status) && (has(self.status.generation) || has(self.status.startTime) \
                      || (has(self.status.generations) && size(self.status.generations) > 0))";
@@ -326,8 +326,8 @@ pub(crate) fn sink_path() -> Rule {
             MARKER_NAMES.join(" and ")
         ),
     ));
-    // The file's name, and the names of folders that contain a placeholder or are below one that
-    // does.
+    // This applies to the name of the file, to folders whose name contains a placeholder, and to
+    // folders below these.
     faults.push(fault(
         "self.matches('/[_.][^/]*([{]|$)|[{].*/[_.]')",
         &format!("{path}has a name that begins with _ or ."),
@@ -448,7 +448,7 @@ pub(crate) fn command_environment() -> Rule {
         .message("has a name that is not valid; letters, digits and underscores, no digit first, and not ZEPHYR_*")
 }
 
-/// Limits of skipped records without records that are skipped.
+/// A limit of skipped records beside the action `Fail`, which skips no record.
 pub(crate) fn on_error() -> Rule {
     Rule::new("self.action != 'Fail' || !(has(self.maxSkipped) || has(self.maxSkippedPercent) || has(self.messages))")
         .message("has fields that have no effect with action Fail (got Fail); Skip, or no other field")
@@ -499,8 +499,8 @@ pub(crate) fn aggregate_names() -> Rule {
     )
 }
 
-/// The keys that YAML makes of unquoted `y`, `n`, `yes`, `no`, `on` and `off`, for most programs
-/// that read it.
+/// Most programs that read YAML turn an unquoted `y`, `n`, `yes`, `no`, `on` or `off` into the key
+/// `true` or `false`.
 pub(crate) fn aggregate_names_are_words() -> Rule {
     Rule::new("!('true' in self) && !('false' in self)").message("must not have an aggregate named true or false; YAML reads y, n, yes, no, on and off as these, so put such a name in quotes")
 }
@@ -634,7 +634,7 @@ pub(crate) fn amount(path: &str, AmountBounds { least, greatest }: AmountBounds)
     )])
 }
 
-/// An amount between two bounds, of which the lower one may be 0.
+/// An amount between two bounds. The lower bound may be 0.
 pub(crate) fn amount_or_zero(path: &str, AmountBounds { least, greatest }: AmountBounds) -> Rule {
     let text = "string(self)";
     none_of(&[

@@ -47,12 +47,12 @@ pub struct ZephyrJobStatus {
     /// The time since which the job waits for its turn to start. Absent once its turn has come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queued_since: Option<Time>,
-    /// The time since which the running generation drains, because the job is to be suspended:
-    /// running tasks may end. spec.suspendPolicy.drainTimeout counts from it.
+    /// When the running generation began to drain: the job is to be suspended, and its running
+    /// tasks may end first. spec.suspendPolicy.drainTimeout counts from this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draining_since: Option<Time>,
-    /// The time since which the job runs no generation, because it is suspended. The generation
-    /// that `generation` names begins when the job is resumed.
+    /// Since this time the job runs no generation, because it is suspended. The generation that the
+    /// field `generation` names begins when the job is resumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended_since: Option<Time>,
     /// The time since which the job is active: its coordinator was ready, and the job was neither
@@ -74,8 +74,8 @@ pub struct ZephyrJobStatus {
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(range(min = 0, max = 9999))]
     pub places_given_back: u32,
-    /// Generation numbers that the job left out, because objects that it did not make have them.
-    /// They do not count towards maxGenerations.
+    /// How many generation numbers the job left out, because objects that it did not make have the
+    /// names of these generations' objects. They do not count towards maxGenerations.
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(range(min = 0, max = 9999))]
     pub skipped_numbers: u32,
@@ -96,16 +96,16 @@ pub struct ZephyrJobStatus {
     /// Number of records and bytes so far, of complete tasks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub records: Option<RecordCounts>,
-    /// What the commands of complete tasks counted, sorted by name: what they wrote into their
-    /// files `ZEPHYR_COUNTERS`, added up.
+    /// The counters that the commands of complete tasks wrote into their files `ZEPHYR_COUNTERS`:
+    /// the total of each, sorted by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub counters: Vec<Counter>,
     /// Number of workers in each state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<WorkerCounts>,
-    /// The time since which no worker is alive, from which noWorkersTimeout counts. A restart of
-    /// the operator does not change it.
+    /// Since this time no worker is alive. noWorkersTimeout counts from it. A restart of the
+    /// operator does not change it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub all_workers_dead_since: Option<Time>,
     /// The coordinator.
@@ -136,9 +136,9 @@ pub struct ZephyrJobStatus {
     pub outputs: Option<OutputsStatus>,
 }
 
-/// The entries that this release understands. An entry may have a value of another release, such as
-/// a new reason. It is left out, so that the rest of status can be read. The conditions are
-/// computed again in any case.
+/// Reads a list and leaves out each entry that this release does not understand, so that the rest
+/// of status can be read. Such an entry has a value of another release, such as a new reason.
+/// Conditions that are left out are no loss, because the operator computes all conditions again.
 fn known<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -186,8 +186,8 @@ impl ZephyrJobStatus {
             || of_history
     }
 
-    /// The condition that says why the spec was refused. `None` unless the job ended because of
-    /// this before a generation was started.
+    /// The condition that says why the spec was refused, if the job failed before a generation was
+    /// started. `None` for every other job.
     pub fn refusal(&self) -> Option<&Condition> {
         let has_not_begun = self.phase == Some(Phase::Failed) && !self.has_begun();
         let mut conditions = self.conditions.iter().filter(|_| has_not_begun);
@@ -304,7 +304,7 @@ pub struct RecordCounts {
     /// Bytes written by the sink.
     #[schemars(range(min = 0))]
     pub bytes_out: i64,
-    /// Bad records that were skipped, by step: the ten steps with most of them.
+    /// Bad records that were skipped, by step. Only the ten steps with most of them are listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub skipped: Vec<SkippedRecords>,
@@ -312,9 +312,9 @@ pub struct RecordCounts {
 
 /// Most entries of `status.records.skipped`, so that the whole status stays small.
 pub const MAX_SKIPPED_ENTRIES: usize = 10;
-/// Most characters of a path there.
+/// Most characters of `step` in such an entry.
 pub const MAX_SKIPPED_STEP: usize = 64;
-/// Most characters of a sentence about a skipped record there.
+/// Most characters of `first` in such an entry.
 pub const MAX_SKIPPED_MESSAGE: usize = 200;
 
 /// Bad records that were skipped at one step.
@@ -327,7 +327,8 @@ pub struct SkippedRecords {
     /// Number of the records.
     #[schemars(range(min = 0))]
     pub records: i64,
-    /// The first of them: file, line and, unless onError.messages is Hide, what is wrong.
+    /// The first of these records: its file and its line. If onError.messages is not Hide, also
+    /// what is wrong with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 200))]
     pub first: Option<String>,
@@ -345,18 +346,18 @@ pub struct Counter {
     /// Its name.
     #[schemars(length(max = 40))]
     pub name: String,
-    /// The total of all complete tasks. A total that is greater than a 64-bit number is shown as
-    /// the greatest of these.
+    /// The total of all complete tasks. A total that does not fit a signed 64-bit number is shown
+    /// as the greatest one.
     #[schemars(range(min = 0))]
     pub count: i64,
 }
 
-/// Workers by state; alive are ready, busy and reconnecting.
+/// Number of workers in each state. Workers that are ready, busy or reconnecting are alive.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkerCounts {
-    /// Number of workers that the operator requests: the smaller of replicas and shards, and less
-    /// near the end of the job.
+    /// Number of workers that the operator requests: the smaller of replicas and shards. Near the
+    /// end of the job it requests fewer.
     #[schemars(range(min = 0, max = 10000))]
     pub desired: i32,
     /// Workers without a pod, pending, or not yet ready for the first time.
@@ -415,12 +416,12 @@ pub struct CoordinatorStatus {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub restarts: i32,
-    /// Epoch: number of the coordinator process, counted in the ledger from 1.
+    /// The epoch. Each coordinator process of the job begins a new one; they are numbered from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub epoch: Option<i64>,
-    /// The time since which the coordinator is not ready, from which coordinatorTimeout counts. A
-    /// restart of the operator does not change it.
+    /// Since this time the coordinator is not ready. coordinatorTimeout counts from it. A restart
+    /// of the operator does not change it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unavailable_since: Option<Time>,
 }
@@ -459,8 +460,8 @@ pub struct GenerationRecord {
     /// When the last of these pods was evicted or deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_lost_pod: Option<Time>,
-    /// Number of tasks that the operator knew to be committed when it was started. If more tasks
-    /// are committed, it makes progress, even while no operator runs.
+    /// Number of tasks that were committed when this generation was started, as far as the operator
+    /// knew. The generation makes progress when the number grows, even while no operator runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub tasks_before: Option<i64>,
@@ -507,7 +508,8 @@ pub enum GenerationEnd {
     CoordinatorLost,
     // None of its workers was alive for `spec.retries.noWorkersTimeout`.
     NoWorkers,
-    // It had not begun to work, and its pods found no room beside those of other jobs that start.
+    // The job had not begun to work, and no node had room for the generation's pods beside those of
+    // other jobs that start.
     GaveWay,
     // The job was suspended.
     Suspended,

@@ -1,7 +1,7 @@
-//! Finds without an API server the values that the server would refuse because of their type:
-//! compares the object with the schema of the definition that this release installs. Also computes
-//! how the server changes an object before it stores it. Pure. Rules in CEL are not evaluated here;
-//! [`crate::validate`] repeats them.
+//! Finds, without an API server, the values that the server would refuse because of their type. For
+//! this it compares the object with the schema of the definition that this release installs. It
+//! also computes how the server changes an object before it stores it. Pure. Rules in CEL are not
+//! evaluated here; [`crate::validate`] repeats them.
 
 mod check;
 mod expected;

@@ -9,8 +9,8 @@ use crate::field_error::FieldError;
 
 /// Greatest edit distance at which a known word is suggested for an unknown one.
 const MAX_SUGGESTION_DISTANCE: usize = 3;
-/// An unknown word must have this many letters for each allowed edit, because few edits turn a
-/// short word into an unrelated one.
+/// Letters that an unknown word must have for each allowed edit. In a short word, even few edits
+/// lead to an unrelated word.
 const LETTERS_PER_EDIT: usize = 3;
 /// Most fields that a sentence about a map names.
 const MAX_NAMED_FIELDS: usize = 24;

@@ -1,4 +1,5 @@
-//! What the API server says of the same objects is in `tests/tests/admission.rs`.
+//! Tests of the checks against the schema. They ask no API server; `tests/tests/admission.rs`
+//! compares the checks with the answers of a real one.
 
 use serde_json::{Value, json};
 

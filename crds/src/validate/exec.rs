@@ -44,7 +44,8 @@ pub(super) fn validate(path: &str, exec: &ExecSpec) -> Vec<FieldError> {
     errors
 }
 
-/// A command runs on one worker.
+/// The error if a command takes more task slots than a worker has: all slots of a command are on
+/// one worker.
 pub(super) fn slots(spec: &ZephyrJobSpec) -> Option<FieldError> {
     let (needed, path) = spec.pipeline.slots_of_commands()?;
     let most = spec.workers.effective_slots()?;

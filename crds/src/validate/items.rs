@@ -17,8 +17,8 @@ pub(super) const WAS_DROPPED: &str = "`kubectl apply` has dropped it";
 /// What a user can do about a null inside an object.
 const NULL_ALLOWED: &str = "leave the key out, write the value as JSON text and parse it in an expression (fromjson), or put records into a file";
 
-/// Reports every null inside an object of the items: whether the job gets it depends on how the
-/// manifest is applied.
+/// Reports every null inside an object of the items. The job gets such a null only if the manifest
+/// is applied by a command that keeps it.
 pub(super) fn nulls(path: &str, items: &[Value]) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (index, item) in items.iter().enumerate() {
@@ -27,7 +27,7 @@ pub(super) fn nulls(path: &str, items: &[Value]) -> Vec<FieldError> {
     errors
 }
 
-/// Reports every number that the server may have changed, and every null, of a map of values.
+/// Reports, in a map of values, every null and every number that the server may have changed.
 pub(super) fn changed_values(path: &str, values: &Map<String, Value>) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (name, value) in values {

@@ -66,9 +66,9 @@ pub(super) fn name_fault(path: &str, name: &str) -> Option<FieldError> {
 }
 
 impl PipelineSpec {
-    /// Puts the values in the place of every `{value:name}` of its paths, and returns what is wrong
-    /// with these. A value that cannot be used leaves its name there, so that the rest of the path
-    /// can be checked.
+    /// Replaces every `{value:name}` in the paths of the pipeline by the value, and returns an
+    /// error for each one that cannot be replaced. Such a placeholder is replaced by a plain word,
+    /// so that the rest of the path can be checked.
     pub fn put_values_in_paths(&mut self) -> Vec<FieldError> {
         let mut errors = Vec::new();
         let Self {

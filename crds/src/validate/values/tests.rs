@@ -58,7 +58,7 @@ fn a_path_gets_strings_and_integers_and_is_checked_with_them() {
         );
         assert!(found[0].contains(problem), "{day}: {found:?}");
     }
-    // The output would be in the folder that is read.
+    // With this value, the output would be in the folder that is read.
     let same = errors(
         &json!({"day": "d"}),
         "s3://logs/d/*.jsonl",
