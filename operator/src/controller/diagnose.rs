@@ -299,8 +299,8 @@ fn since_last_well(
     })
 }
 
-/// Returns the most important problem of several pods: of the kind that most needs a person, the
-/// problem of the first pod.
+/// Returns the most important problem of several pods. This is a problem of the kind that most
+/// needs a person. If several pods have one, it is that of the first pod.
 fn workers_trouble(
     job: &ValidatedJob,
     observed: &Observed,
@@ -336,7 +336,7 @@ fn pod_trouble(
         trouble.message.push_str(&nodes.unwrap_or_default());
         return Some(trouble);
     }
-    // The operator reports a pod that it deletes by force with another message.
+    // If the operator deletes the pod by force, it reports the pod with another message.
     if pod.is_held(now) && observed.forced.problem().is_none() {
         return Some(Trouble {
             kind: TroubleKind::Held,

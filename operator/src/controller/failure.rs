@@ -34,8 +34,8 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(10);
 /// further internal error doubles it, up to `LONGEST_SET_ASIDE`.
 const FIRST_SET_ASIDE: Duration = Duration::from_mins(1);
 const LONGEST_SET_ASIDE: Duration = Duration::from_mins(15);
-/// By what part of itself a job's wait is lengthened at most, so that jobs that fail together do
-/// not retry together.
+/// Each job's wait is lengthened by a part of itself, at most this one, so that jobs that fail
+/// together do not retry together.
 const SPREAD: f64 = 0.2;
 
 /// Returns what to do after a failed reconcile of the job with this uid. `failures` is the number
@@ -75,9 +75,9 @@ pub fn is_conflict(error: &Error) -> bool {
     call_of(error).is_some_and(|call| call.refusal() == Refusal::Conflict)
 }
 
-/// Returns a sentence about a failed reconcile whose job's objects cannot be read, or whose status
-/// cannot be written. `failures` is the number of consecutive failures. Returns `None` if status
-/// already reports the failure, or if the failure may be temporary.
+/// Returns a sentence about a failed reconcile, if it could not read the job's objects or could not
+/// write the job's status. `failures` is the number of consecutive failures. Returns `None` if
+/// status already reports the failure, or if the failure may be temporary.
 pub fn sentence(error: &Error, failures: u32) -> Option<WriteProblem> {
     let call = call_of(error)?;
     let reason = match call.refusal() {
@@ -104,8 +104,8 @@ pub fn sentence(error: &Error, failures: u32) -> Option<WriteProblem> {
     Some(WriteProblem { reason, message })
 }
 
-/// Returns the wait that limits reconciles that make `calls` calls each to [`CALLS_A_MINUTE`]. The
-/// first failure may be temporary, so the wait after it is short.
+/// Returns how long to wait so that reconciles with `calls` calls each do not exceed
+/// [`CALLS_A_MINUTE`]. The first failure may be temporary, so the wait after it is short.
 fn pace(failures: u32, calls: u32) -> Duration {
     if failures < 2 || calls < 2 {
         return Duration::ZERO;

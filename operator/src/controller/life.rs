@@ -128,7 +128,7 @@ pub fn step(state: LifeState, wish: Wish) -> LifeStep {
 mod tests {
     use super::*;
 
-    /// The words of docs/lifecycle.md.
+    /// Returns the words of docs/lifecycle.md for a step.
     fn sentence(step: LifeStep) -> &'static str {
         match step {
             LifeStep::Proceed => "goes on",

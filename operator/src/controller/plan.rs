@@ -45,8 +45,8 @@ use crate::run_report::RunResult;
 /// The cluster may be the cause of two such ends; the third shows that the job itself is the cause.
 pub const MAX_GENERATIONS_WITHOUT_PROGRESS: u32 = 3;
 
-/// After how long to reconcile again while there is a problem or a change whose end may cause no
-/// event.
+/// After how long to reconcile again while there is a problem, or while something changes. The end
+/// of either may cause no event.
 const UNSETTLED_REQUEUE: Duration = Duration::from_secs(15);
 
 /// After how long to reconcile a job without problems again, in case an event was lost.

@@ -42,13 +42,13 @@ pub enum StartEventKind {
     Pulling,
     /// A Secret or `ConfigMap`, or a key in one, is missing.
     ReferenceNotFound,
-    /// Network, volumes or the container runtime of the node.
+    /// The network, a volume or the container runtime of the node fails.
     Failing,
 }
 
 impl StartEvent {
-    /// Returns whether the event explains why a pod has not started that its node has been starting
-    /// since `since`.
+    /// Returns whether the event explains why a pod has not started, although its node has been
+    /// starting it since `since`.
     fn explains(&self, since: Timestamp, now: Timestamp) -> bool {
         let before = since.duration_since(self.at);
         now.duration_since(self.at) <= MAX_AGE && before <= CLOCK_SLACK
