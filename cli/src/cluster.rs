@@ -1,5 +1,5 @@
-//! Reaches one job of a cluster: the arguments that name it, and calls with a time limit. Decides
-//! nothing about the job.
+//! Reads and changes one job of a cluster, with a time limit for each call. Has the arguments that
+//! name the job. Decides nothing about it.
 
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ impl Found {
             ..PatchParams::default()
         };
         let uid = &self.job.metadata.uid;
-        // Another job of the same name is not changed.
+        // With the uid in the patch, the server does not change another job of the same name.
         let patch = Patch::Merge(serde_json::json!({"metadata": {"uid": uid}, "spec": spec}));
         let real_name = self.job.metadata.name.as_deref().unwrap_or(&self.name);
         let changed = self.api.patch(real_name, &parameters, &patch);
@@ -107,7 +107,7 @@ fn in_words(error: kube::Error) -> anyhow::Error {
     error.into()
 }
 
-/// Waits for an answer of the server, for a limited time.
+/// Waits for an answer of the server, at most `ANSWER_TIMEOUT`.
 async fn within<T>(server: &str, call: impl Future<Output = T>) -> Result<T> {
     let answer = tokio::time::timeout(ANSWER_TIMEOUT, call).await;
     let seconds = ANSWER_TIMEOUT.as_secs();

@@ -14,8 +14,8 @@ use zephyr_engine::expr::MAX_OUTPUTS;
 use zephyr_jq::json::{ScanLimits, Source};
 use zephyr_jq::{Error, Program, Value, on_full_stack};
 
-/// Most bytes of JSON of all results of one case: more than the largest record has. The results are
-/// kept in memory until the case is complete.
+/// Most bytes that all results of one case may have as JSON: more than the largest record has. The
+/// results are kept in memory until the case is complete.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 /// The character that may precede the first line of a file.
@@ -113,7 +113,7 @@ fn evaluate_lines(
         let mut outputs = 0;
         let end = program.run(input.clone(), &variables, &mut |value| {
             written = match value.to_json() {
-                // The limit of outputs is that of a job.
+                // This is the limit that a job has for one record.
                 _ if outputs == MAX_OUTPUTS => Err(anyhow!(too_many_outputs())),
                 Ok(json) => writeln!(out, "{json}").map_err(Into::into),
                 Err(exhausted) => Err(exhausted.into()),
@@ -146,7 +146,7 @@ struct Case<'a> {
     input: Option<&'a RawValue>,
 }
 
-/// Answers each line by a line.
+/// Prints one line for each case: its results, or why it failed.
 fn answer_cases(cases: &Path) -> Result<()> {
     let file = (cases != Path::new("-")).then_some(cases);
     let mut out = io::stdout().lock();
@@ -193,8 +193,8 @@ fn answer(line: &str) -> String {
     let end = program.run(Value::of(source.root()), &[], &mut |value| {
         count += 1;
         match value.to_json() {
-            // The limit is that of a job. A case with endless outputs must not prevent the answers
-            // to other cases.
+            // This is the limit that a job has for one record. A case with endless outputs must not
+            // prevent the answers to other cases.
             Ok(_) if count > MAX_OUTPUTS => failure = Some(too_many_outputs()),
             Ok(json) if outputs.len() + json.len() > MAX_ANSWER_BYTES => {
                 let most = MAX_ANSWER_BYTES >> 20;

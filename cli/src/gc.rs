@@ -70,8 +70,8 @@ pub(crate) async fn gc(options: Options) -> Result<()> {
     }
     let mut found = look(&stores, &root).await?;
     let uploads = unfinished_uploads(&stores, &root).await?;
-    // This comes after the listing, so that the list of jobs contains every live job that has a
-    // folder now.
+    // The jobs are listed after the folders, so that the list contains the live job of every folder
+    // that was found.
     let owners = if root.local_path().is_some() || options.without_cluster {
         Owners::default()
     } else {
@@ -153,7 +153,8 @@ async fn describe_state(stores: &Stores, root: &Location, found: &mut Found, rul
     };
 }
 
-/// Deletes folders, each only if it has not changed; returns how many could not be deleted.
+/// Deletes folders, each only if it has not changed since the verdict. Returns how many could not
+/// be deleted.
 async fn delete(
     stores: &Stores,
     root: &Location,
@@ -207,7 +208,7 @@ async fn delete_one(
     }
     let storage = folder(stores, root, &found.uid)?;
     if !matches!(now.looked, Ok((_, Proof::Ended(_)))) {
-        // If this folder is found half deleted, the marker shows that its ledger is incomplete.
+        // If the deletion stops halfway, the marker shows that the folder's ledger is incomplete.
         let outcome = match &found.state {
             State::Ended(_) => "Ended",
             State::Unfinished | State::Unknown => ABANDONED,
@@ -240,7 +241,7 @@ fn choose_uploads<'a>(
     uploads.iter().filter(chosen).collect()
 }
 
-/// Whether to continue and delete.
+/// Whether the user has agreed that the data is deleted.
 fn is_agreed(options: &Options) -> Result<bool> {
     if options.yes {
         return Ok(true);

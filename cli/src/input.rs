@@ -1,4 +1,4 @@
-//! The files that a job reads. Lists them, and reads none.
+//! Lists the files that a job reads. Reads none of them.
 
 use anyhow::{Context as _, Result, bail};
 use zephyr_crds::pipeline::FilesSource;

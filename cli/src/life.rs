@@ -87,7 +87,7 @@ pub(crate) async fn cancel(options: CancelOptions) -> Result<()> {
     say(&found, "is cancelled", what)
 }
 
-/// The fields of a suspended job.
+/// The fields of the spec that suspend a job.
 fn suspension(now: bool, drain_timeout: Option<&str>) -> Value {
     let mut spec = json!({"suspend": true});
     if now {
@@ -98,7 +98,7 @@ fn suspension(now: bool, drain_timeout: Option<&str>) -> Value {
     spec
 }
 
-/// The fields of a cancelled job. A reason that was given before stays, unless there is another.
+/// The fields of the spec that cancel a job. If no reason is given now, an earlier reason stays.
 fn cancellation(spec: &ZephyrJobSpec, now: bool, reason: &str) -> Value {
     let mode = if now { "Immediate" } else { "Graceful" };
     let before = spec.cancel.as_ref();

@@ -68,7 +68,8 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    // This comes first, because a run starts this program again, once for each task slot.
+    // This comes first, because `run` starts this program again as a child process, once for each
+    // task slot.
     if let Some(code) = zephyr_worker::child_main_if_requested() {
         return code;
     }

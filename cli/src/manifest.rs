@@ -101,7 +101,7 @@ fn parse(
     let (job, errors) = check(&node, place);
     match job {
         Some(mut job) if errors.is_empty() => {
-            // These errors were found together with all others.
+            // There are no such errors here, because the check above would have found them.
             let _none = job.spec.pipeline.put_values_in_paths();
             Ok(job)
         }
@@ -141,8 +141,8 @@ fn check(node: &Node, place: Place) -> (Option<ZephyrJob>, Vec<FieldError>) {
     (Some(job), errors)
 }
 
-/// Whether an error is only a consequence of another: both are in one field, or a misspelt field is
-/// the one that a map lacks.
+/// Whether `error` is only a consequence of `other`. Either both are in one field, or `error` says
+/// that a map has none of its fields and `other` reports a misspelt field of this map.
 fn follows(error: &FieldError, other: &FieldError) -> bool {
     let is_below = || {
         let rest = other.path.strip_prefix(&error.path);

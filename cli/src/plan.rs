@@ -127,7 +127,7 @@ fn assumption(files: u32) -> String {
     )
 }
 
-/// A source of this number of small files, each of which is a shard.
+/// A source that consists of this number of small files. Each file is a shard.
 fn source_of_unknown_sizes(files: u32) -> PlannedSource {
     PlannedSource {
         shuffle_shards: Some(1),
@@ -154,8 +154,8 @@ const LOOK: &str =
     "the output's folder cannot be checked (--files N plans without reading the storage)";
 const TABLES: &str = "the tables cannot be read (--files N plans without reading the storage)";
 
-/// The job as its coordinator would have it. The namespace in which it will be applied is not
-/// known if the manifest does not name it.
+/// The job as its coordinator would read it. If the manifest names no namespace, the namespace in
+/// which the job will be applied is not known and stays empty.
 fn run_job(job: ZephyrJob) -> Result<RunJob> {
     let namespace = job.metadata.namespace.clone().unwrap_or_default();
     let is_local = job.spec.pipeline.sink.files.path.starts_with("file:");
@@ -166,8 +166,8 @@ fn run_job(job: ZephyrJob) -> Result<RunJob> {
     Ok(RunJob::new(frozen)?)
 }
 
-/// Why the job would not begin, if the content of the output's folder prevents it. Notes what the
-/// job would wait for.
+/// Why the content of the output's folder prevents the job from beginning; `None` if it does not.
+/// Prints a note if the job would wait for something.
 async fn fault_of_output(job: &RunJob, inputs: &[String]) -> Result<Option<String>> {
     let error = match check_output(job, inputs, SystemTime::now()).await {
         Ok(()) => return Ok(None),
@@ -184,7 +184,7 @@ async fn fault_of_output(job: &RunJob, inputs: &[String]) -> Result<Option<Strin
     }
 }
 
-/// Why the tables cannot be used; reads all of them.
+/// Why the tables cannot be used; `None` if they can. Reads all of them.
 async fn fault_of_tables(
     job: RunJob,
     source: PlannedSource,
@@ -210,7 +210,7 @@ async fn fault_of_tables(
     }
 }
 
-/// Lists the files of the tables, and notes their sizes.
+/// Lists the files of the tables, and prints a note with their sizes.
 async fn list_tables(pipeline: &PipelineSpec) -> Result<TableFiles> {
     let mut tables = TableFiles::new();
     for (name, table) in &pipeline.tables {

@@ -111,7 +111,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     }
 }
 
-/// Fails if the job would not run in a cluster: its user paused or cancelled it.
+/// Fails if the spec suspends or cancels the job, because a cluster would not run it either.
 fn refuse_to_pause(job: &ZephyrJob) -> Result<()> {
     if job.spec.suspend {
         bail!("spec.suspend: is true, so the job would not run; remove it to run the job here");
@@ -149,7 +149,7 @@ async fn try_out(mut job: ZephyrJob, records: u64, options: &Options) -> Result<
 /// Runs a job to its result, with progress on standard error; returns the last report too.
 async fn to_the_end(frozen: FrozenJob, options: &Options) -> Result<(JobResult, Snapshot)> {
     let progress = Progress::start(options.quiet);
-    // The sample of a job has other files.
+    // A sample has no split or combined files, so there is nothing to say about them.
     let is_quiet = options.quiet || options.limit.is_some();
     let cores = std::thread::available_parallelism()
         .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
@@ -198,7 +198,7 @@ fn skipped_lines(snapshot: &Snapshot) -> Vec<String> {
     snapshot.skipped.iter().map(line).collect()
 }
 
-/// What the commands have counted, if they have.
+/// A line with what the commands have counted; `None` if they have counted nothing.
 fn counters_line(snapshot: &Snapshot) -> Option<String> {
     let counter = |counter: &Counter| (counter.name.clone(), counter.count);
     let counters: Vec<_> = snapshot.counters.iter().map(counter).collect();
@@ -298,8 +298,8 @@ fn task_memory() -> u64 {
     share
 }
 
-/// Output on standard error while the run goes on: a bar on a terminal; otherwise only lines that
-/// say what the run waits for.
+/// Output on standard error during the run. On a terminal this is a bar. Otherwise it consists of
+/// lines that say what the run waits for.
 struct Progress {
     bar: ProgressBar,
     latest: Arc<Mutex<Snapshot>>,

@@ -1,6 +1,6 @@
 //! `run --limit N`: copies the first N records of a job's source into a temporary folder, and makes
 //! an output folder beside them. So a job can be tried without reading all of its input and without
-//! writing to its output. Runs nothing.
+//! writing to its output. Does not run the job.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -23,7 +23,7 @@ use zephyr_worker::convert;
 use crate::input;
 use crate::terminal::skipped_text;
 
-/// A job's sample and its output. Both are removed with this value.
+/// A job's sample and its output. Both are removed when this value is dropped.
 pub(crate) struct Sample {
     folder: TempDir,
     /// The URI of each copy, and of the file that was copied.
@@ -80,8 +80,8 @@ impl Sample {
         Ok(sample)
     }
 
-    /// A message of the run, in which the names of copies are replaced by those of the job's own
-    /// files.
+    /// A message of the run, with the names of the job's own files in the place of the names of
+    /// their copies.
     pub(crate) fn with_original_names(&self, text: &str) -> String {
         self.originals
             .iter()
@@ -218,7 +218,7 @@ impl Beginning {
     fn write(self, records: u64) -> Result<(u64, Skipped)> {
         let uri = &self.file.uri;
         let location = Location::parse_local(uri)?;
-        // The number of bytes read is not used.
+        // Nobody uses the number of bytes that are read.
         let counter = Arc::new(|_: u64| {});
         let input = ObjectReader::open(&self.runtime, &self.stores, &self.file, &location, counter);
         let mut reader = FileReader::new(uri, self.file.size, self.format, &self.limits, input)?;

@@ -2,11 +2,11 @@
 
 use zephyr_engine::plan::{FilePart, counted};
 
-/// A sentence about the shards of the source; `None` without `parts`, because then each shard is
-/// one whole file.
+/// A sentence about the shards of the source. `None` if each shard is one whole file.
 pub(crate) fn sentence(parts: &[Vec<FilePart>]) -> Option<String> {
     let mut said = Vec::new();
-    // Neighbouring shards of one part each that read the same file are pieces of it.
+    // Neighbouring shards are pieces of one file if each of them has one part, and all these parts
+    // are of that file.
     let files_of_one = parts.iter().filter_map(|shard| match shard[..] {
         [part] => Some(part.file),
         _ => None,

@@ -56,7 +56,7 @@ async fn job_folder(root: &Path, uid: &str, has_ended: bool) -> JobStorage {
     storage
 }
 
-/// Sets the times of all files in a folder back.
+/// Makes all files in a folder older by `by`.
 fn age(folder: &Path, by: Duration) {
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
         if entry.file_type().unwrap().is_dir() {
@@ -93,7 +93,7 @@ async fn without_yes_nothing_is_deleted_and_with_yes_only_folders_that_no_job_ne
     job_folder(root, &other("3"), true).await;
     let link = root.join(other("3")).join("data/linked");
     std::os::unix::fs::symlink(outside.path(), link).unwrap();
-    // The folder of some other program.
+    // A folder of another program.
     std::fs::create_dir_all(root.join(other("4")).join("data/0")).unwrap();
     std::fs::write(root.join(other("4")).join("plan.json"), "{}").unwrap();
     std::fs::create_dir(root.join("reports")).unwrap();
@@ -115,7 +115,7 @@ async fn without_yes_nothing_is_deleted_and_with_yes_only_folders_that_no_job_ne
     assert!(root.join(other("2")).join("notes.txt").exists());
     assert!(root.join(other("2")).join("plan.json").exists());
     assert!(outside.path().join("precious").exists());
-    // This is true at any age: a job that has ended needs nothing any more.
+    // The folder of a job that has ended is deleted at any age, because the job no longer needs it.
     gc(options(root, Duration::ZERO, true)).await.unwrap();
     assert!(!young.root().local_path().unwrap().exists());
 }

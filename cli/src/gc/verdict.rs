@@ -1,5 +1,5 @@
-//! Whether a job's folder may be deleted, and why not. Pure: reads neither store nor cluster nor
-//! clock.
+//! Decides whether a job's folder may be deleted, and gives the reason if not. Pure: reads no
+//! store, no cluster and no clock.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -114,7 +114,7 @@ impl Rules {
         }
     }
 
-    /// Whether the verdict depends on whether the folder's job has ended.
+    /// Whether the verdict may change when it is known whether the folder's job has ended.
     pub(super) fn depends_on_state(&self, found: &Found) -> bool {
         match self.verdict(found) {
             Verdict::Removable | Verdict::MayRun => true,

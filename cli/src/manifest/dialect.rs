@@ -1,5 +1,5 @@
-//! YAML that `kubectl` refuses or reads differently from the reader used here. Such text is
-//! refused, so that this program accepts no manifest that the cluster would read differently. Pure.
+//! Finds YAML that `kubectl` refuses, or reads differently from the reader used here. Such text is
+//! refused, so that this program and the cluster never read one manifest in two ways. Pure.
 
 use granit_parser::{ScalarStyle, Span};
 

@@ -76,7 +76,7 @@ pub(super) fn job(path: &str, text: &str, name: Option<&str>) -> Result<Node, Ma
     }
 }
 
-/// Whether an object belongs to this program's API, but in an unknown version or kind.
+/// Whether an object belongs to this program's API, perhaps with an unknown version or kind.
 fn is_ours(object: &Object) -> bool {
     object.kind == KIND || object.api_version.split('/').next() == Some("zephyr.dev")
 }

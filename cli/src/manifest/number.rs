@@ -5,13 +5,13 @@ use serde_json::Number;
 
 /// Two to the power 63: the API server stores numbers from here on only as doubles.
 const INTEGER_END: f64 = 9_223_372_036_854_775_808.0;
-/// From this power of ten on, Go writes a number with an exponent.
+/// From this power of ten on, Go writes a key that is a number with an exponent.
 const KEY_DIGITS: i32 = 6;
 
 /// A double as the API server stores it: as an integer if it is a whole number that fits 64 bits.
-/// `None` for NaN and infinities, which JSON does not have. Before it is stored, it is written with
-/// as few digits as identify it and then with zeros, so that `92233720368775808.0` becomes the
-/// integer 92233720368775800.
+/// `None` for NaN and infinities, which JSON does not have. Before a whole number is stored, it is
+/// written with as few digits as identify the double, and zeros after them. So
+/// `92233720368775808.0` becomes the integer 92233720368775800.
 pub(super) fn stored(value: f64) -> Option<Number> {
     if value.fract() == 0.0 && value.abs() < INTEGER_END {
         // Rust writes doubles as Go does, except for the sign of zero.
@@ -110,7 +110,8 @@ fn parse_exponent(text: &str) -> Option<i64> {
     Some(if text.starts_with('-') { -size } else { size })
 }
 
-/// A double as Go's YAML library writes it as a key: the shortest digits of a 32-bit float.
+/// The text that Go's YAML library writes for a double that is a key: the shortest digits of the
+/// nearest 32-bit float.
 pub(super) fn key_text(value: f64) -> String {
     #[expect(
         clippy::cast_possible_truncation,

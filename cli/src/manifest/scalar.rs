@@ -127,7 +127,7 @@ fn integer(text: &str) -> Option<Meaning> {
     }
     match i64::try_from(size) {
         Ok(whole) => Some(Meaning::Integer(whole)),
-        // The library does not accept a sign before an unsigned integer.
+        // The library does not accept a sign before an integer of 2^63 or more.
         Err(_) => (unsigned.len() == text.len()).then_some(Meaning::Unsigned(size)),
     }
 }
@@ -160,8 +160,8 @@ fn double(text: &str) -> Option<Meaning> {
     value.is_finite().then_some(Meaning::Double(value))
 }
 
-/// Whether the cluster would store another value than the number that the text of an untagged plain
-/// scalar denotes: `1e400` is stored as text, and `0.1000000000000000055` as `0.1`.
+/// Whether an untagged plain scalar is written as a number, but the cluster would store another
+/// value: it stores `1e400` as text, and `0.1000000000000000055` as `0.1`.
 pub(super) fn changes(meaning: &Meaning, text: &str) -> bool {
     let decimal = text.replace('_', "");
     match meaning {

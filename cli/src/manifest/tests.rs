@@ -1,5 +1,5 @@
-//! Compares manifests with how `kubectl` reads them. `kubectl.jsonl` has a row for each text: the
-//! text, and the JSON that sigs.k8s.io/yaml v1.6.0 (`YAMLToJSON`, which `kubectl` 1.34 calls)
+//! Tests that manifests are read as `kubectl` reads them. `kubectl.jsonl` has a row for each text:
+//! the text, and the JSON that sigs.k8s.io/yaml v1.6.0 (`YAMLToJSON`, which `kubectl` 1.34 calls)
 //! returned for it, or null if it refused the text.
 
 use std::fmt::Write as _;

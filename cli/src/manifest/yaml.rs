@@ -1,5 +1,5 @@
-//! One YAML document as a tree: anchors, merge keys, duplicate fields and limits. [`super::scalar`]
-//! decides what a scalar means.
+//! Reads one YAML document as a tree. Resolves anchors and merge keys, refuses duplicate fields,
+//! and applies limits. [`super::scalar`] decides what a scalar means.
 
 use std::collections::BTreeMap;
 
@@ -425,7 +425,7 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, position: Position)
     })
 }
 
-/// The scalar that an alias refers to, as a key.
+/// The scalar to which an alias refers, used as a key.
 fn json_key(value: &Value, changed_from: Option<&str>) -> Key {
     let text = match value {
         Value::Bool(value) => value.to_string(),
