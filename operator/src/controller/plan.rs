@@ -174,6 +174,24 @@ pub struct Start {
 }
 
 impl Start {
+    /// Returns the generation with this number, which does not begin yet. The one before it ends for
+    /// a reason that does not count against the job.
+    fn later(
+        job: &ValidatedJob,
+        observed: &Observed,
+        generation: u32,
+        cause: GenerationEnd,
+        message: String,
+    ) -> Self {
+        Self {
+            generation,
+            ended: Some(EndedGeneration { cause, message }),
+            not_before: None,
+            without_progress: job.status.generations_without_progress.unwrap_or(0),
+            tasks_before: tasks_done(job, observed),
+        }
+    }
+
     /// Returns whether the job gave its place back, so that it waits for its turn before this
     /// generation begins.
     pub fn gives_way(&self) -> bool {
@@ -238,8 +256,8 @@ pub fn plan(
         }
         (LifeStep::End, _) => plan_ended_early(job, Ending::cancelled(job), Diagnosis::default()),
         (_, None) => plan_first(job, verdict, observed),
-        (_, Some(generation)) if job.status.queued_since.is_some() => {
-            plan_queued(job, observed, installation, generation, now)
+        (_, Some(_)) if job.status.queued_since.is_some() => {
+            plan_queued(job, observed, installation, now)
         }
         (step, Some(generation)) => plan_running(
             job,

@@ -10,11 +10,10 @@ use zephyr_crds::conditions::Reason;
 use zephyr_crds::life::{CancelMode, SuspendMode};
 use zephyr_crds::status::GenerationEnd;
 
-use super::objects::{force_deletes, stuck_deadline};
+use super::turn::clear_away;
 use super::{
-    EndedGeneration, Finish, Installation, Lifecycle, Plan, STUCK_REQUEUE, Start,
-    UNSETTLED_REQUEUE, can_end, ends_by, next_number, old_roots, plan_first, plan_queued,
-    tasks_done, until, with_what_stays,
+    Finish, Installation, Lifecycle, Plan, Start, UNSETTLED_REQUEUE, can_end, ends_by, next_number,
+    plan_first, plan_queued, with_what_stays,
 };
 use crate::controller::action::Action;
 use crate::controller::diagnose::Diagnosis;
@@ -29,7 +28,7 @@ pub(super) fn plan_held(
     installation: &Installation,
     now: Timestamp,
 ) -> Plan {
-    let (actions, wait) = clear_away(job, observed, installation, now);
+    let (actions, wait) = clear_away(job, observed, installation, UNSETTLED_REQUEUE, now);
     let remains = remaining(observed);
     if remains.is_none() && !job.is_suspended() && !observed.freshness.covers(Depth::Pods) {
         return Plan::look(Depth::Pods);
@@ -51,10 +50,10 @@ pub(super) fn plan_to_resume(
     installation: &Installation,
     now: Timestamp,
 ) -> Plan {
-    let Some(generation) = job.status.generation else {
+    if job.status.generation.is_none() {
         return plan_first(job, verdict, observed);
-    };
-    let plan = plan_queued(job, observed, installation, generation, now);
+    }
+    let plan = plan_queued(job, observed, installation, now);
     if verdict.is_refusal() {
         let why = format!(
             "the job was suspended, and resumes when the spec is corrected: {}",
@@ -66,26 +65,6 @@ pub(super) fn plan_to_resume(
         };
     }
     plan
-}
-
-/// Deletes what is left of earlier generations. Returns also after how long to look again.
-fn clear_away(
-    job: &ValidatedJob,
-    observed: &Observed,
-    installation: &Installation,
-    now: Timestamp,
-) -> (Vec<Action>, Duration) {
-    let mut actions: Vec<_> = force_deletes(observed, installation, now).collect();
-    let below = job.status.generation.unwrap_or(u32::MAX);
-    let (roots, roots_held) = old_roots(job, observed, below, now);
-    let stuck = stuck_deadline(observed, installation, now);
-    let wait = stuck
-        .map(|look| until(look, now).max(STUCK_REQUEUE))
-        .into_iter()
-        .chain(roots_held.map(|allowed| until(allowed, now)))
-        .fold(UNSETTLED_REQUEUE, Duration::min);
-    actions.extend(roots);
-    (actions, wait)
 }
 
 /// Returns what still exists of the job's generations, in words.
@@ -168,16 +147,10 @@ pub(super) fn plan_to_stop(
     }
     let lifecycle = match next_number(job, observed, generation) {
         Err(message) => Lifecycle::Block(message),
-        Ok(number) => Lifecycle::Start(Start {
-            generation: number,
-            ended: Some(EndedGeneration {
-                cause: GenerationEnd::Suspended,
-                message: why,
-            }),
-            not_before: None,
-            without_progress: job.status.generations_without_progress.unwrap_or(0),
-            tasks_before: tasks_done(job, observed),
-        }),
+        Ok(number) => {
+            let start = Start::later(job, observed, number, GenerationEnd::Suspended, why);
+            Lifecycle::Start(start)
+        }
     };
     Plan {
         lifecycle,

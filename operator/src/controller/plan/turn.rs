@@ -9,9 +9,10 @@ use zephyr_crds::status::GenerationEnd;
 
 use super::objects::{force_deletes, stuck_deadline};
 use super::{
-    EndedGeneration, Installation, Lifecycle, Plan, STUCK_REQUEUE, Start, UNSETTLED_REQUEUE,
-    next_number, old_roots, tasks_done, until,
+    Installation, Lifecycle, Plan, STUCK_REQUEUE, Start, UNSETTLED_REQUEUE, next_number, old_roots,
+    until,
 };
+use crate::controller::action::Action;
 use crate::controller::diagnose::Diagnosis;
 use crate::controller::observed::{Depth, Observed};
 use crate::controller::turns::{Turn, Waiting};
@@ -27,31 +28,44 @@ pub(super) fn plan_queued(
     job: &ValidatedJob,
     observed: &Observed,
     installation: &Installation,
-    generation: u32,
     now: Timestamp,
 ) -> Plan {
-    let mut actions: Vec<_> = force_deletes(observed, installation, now).collect();
-    let (old_roots, old_roots_held) = old_roots(job, observed, generation, now);
     let (lifecycle, wait) = match observed.turn {
         Turn::Wait(waiting) => (Lifecycle::Wait(waiting), waiting.look_again()),
         Turn::Free => (Lifecycle::TakeTurn, UNSETTLED_REQUEUE),
         // The job has already given its place back.
         Turn::GiveWay => (Lifecycle::Wait(Waiting::default()), UNSETTLED_REQUEUE),
     };
-    let stuck = stuck_deadline(observed, installation, now);
-    let wait = stuck
-        .map(|look| until(look, now).max(STUCK_REQUEUE))
-        .into_iter()
-        .chain(old_roots_held.map(|allowed| until(allowed, now)))
-        .chain((!old_roots.is_empty()).then_some(UNSETTLED_REQUEUE))
-        .fold(wait, Duration::min);
-    actions.extend(old_roots);
+    let (actions, wait) = clear_away(job, observed, installation, wait, now);
     Plan {
         actions,
         lifecycle,
         requeue_after: Some(wait),
         ..Plan::default()
     }
+}
+
+/// Deletes what is left of the generations before the one that has not begun. Returns also after
+/// how long to look again: after `usual`, or earlier if something is left.
+pub(super) fn clear_away(
+    job: &ValidatedJob,
+    observed: &Observed,
+    installation: &Installation,
+    usual: Duration,
+    now: Timestamp,
+) -> (Vec<Action>, Duration) {
+    let mut actions: Vec<_> = force_deletes(observed, installation, now).collect();
+    let below = job.status.generation.unwrap_or(u32::MAX);
+    let (roots, roots_held) = old_roots(job, observed, below, now);
+    let stuck = stuck_deadline(observed, installation, now);
+    let wait = stuck
+        .map(|look| until(look, now).max(STUCK_REQUEUE))
+        .into_iter()
+        .chain(roots_held.map(|allowed| until(allowed, now)))
+        .chain((!roots.is_empty()).then_some(UNSETTLED_REQUEUE))
+        .fold(usual, Duration::min);
+    actions.extend(roots);
+    (actions, wait)
 }
 
 /// Returns whether the job must give its place back and still has no room for its pods. Pods that
@@ -99,16 +113,8 @@ pub(super) fn plan_to_give_way(
         .filter(|_| diagnosis.coordinator.ready)
         .or(diagnosis.coordinator.trouble.as_ref());
     let why = trouble.map_or("no pod was made", |trouble| &trouble.message);
-    let start = Start {
-        generation: number,
-        ended: Some(EndedGeneration {
-            cause: GenerationEnd::GaveWay,
-            message: format!("its pods found no room beside those of other jobs that start: {why}"),
-        }),
-        not_before: None,
-        without_progress: job.status.generations_without_progress.unwrap_or(0),
-        tasks_before: tasks_done(job, observed),
-    };
+    let message = format!("its pods found no room beside those of other jobs that start: {why}");
+    let start = Start::later(job, observed, number, GenerationEnd::GaveWay, message);
     Some(Plan {
         lifecycle: Lifecycle::Start(start),
         diagnosis: diagnosis.clone(),
