@@ -174,8 +174,8 @@ pub struct Start {
 }
 
 impl Start {
-    /// Returns the generation with this number, which does not begin yet. The one before it ends for
-    /// a reason that does not count against the job.
+    /// Returns the generation with this number, which does not begin yet. The one before it ends
+    /// for a reason that does not count against the job.
     fn later(
         job: &ValidatedJob,
         observed: &Observed,
