@@ -13,8 +13,8 @@ use crate::controller::plan::Installation;
 
 /// How many jobs may start at the same time, unless the installation sets another number. A job
 /// starts within about ten seconds, so a thousand jobs that are created at once all run within
-/// minutes. So few coordinators do not fill a cluster of more than a few nodes, and kubelets create
-/// a few dozen pods in seconds.
+/// minutes. The coordinators of 32 jobs do not fill a cluster, unless it has only a few nodes, and
+/// kubelets create a few dozen pods in seconds.
 const MAX_STARTING_JOBS: u16 = 32;
 
 /// Runs data pipelines (`ZephyrJob`) on nodes that may vanish.

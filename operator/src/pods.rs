@@ -55,8 +55,8 @@ pub struct PodFacts {
     /// When the grace period of its deletion ends or ended. Present as soon as deletion is
     /// requested.
     pub deletion: Option<Timestamp>,
-    /// When its deletion was requested, or when its disruption was reported if that was earlier, by
-    /// the API server's clock.
+    /// When its deletion was requested, or when its disruption was reported, whichever was earlier.
+    /// The time is that of the API server's clock.
     pub taken_at: Option<Timestamp>,
     /// Why it is being disrupted, in Kubernetes' words, from the condition `DisruptionTarget`.
     pub disruption: Option<Explanation>,

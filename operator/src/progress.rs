@@ -101,7 +101,8 @@ struct StreamState {
     disruptions: Disruptions,
     kept: KeptWorkers,
     drain: Drain,
-    /// The result with which the coordinator must end its run, if any, and since when.
+    /// The request to end the run with a certain result, and when the request was first made.
+    /// Absent if the coordinator is not asked to end the run.
     end: Option<(Message, Timestamp)>,
 }
 
@@ -117,12 +118,12 @@ struct KeptWorkers {
     shown: Option<u32>,
 }
 
-/// Whether the run starts no further task. Each new stream is told, so that a run never drains
-/// because of a message that nobody remembers.
+/// Whether the run drains, which means that it starts no further task. The operator sends this on
+/// each new stream. So a run cannot drain because of a message from an earlier operator.
 #[derive(Debug, Default)]
 struct Drain {
     wanted: bool,
-    /// What the coordinator was told on its current stream.
+    /// The value that was sent to the coordinator on its current stream.
     said: Option<bool>,
 }
 
@@ -171,7 +172,7 @@ impl RunStreams {
         }));
         let generation = target.generation;
         let uid = target.job.uid.clone();
-        let dialler = AbortOnDropHandle::new(tokio::spawn(dial_for_ever(
+        let dialler = AbortOnDropHandle::new(tokio::spawn(dial_forever(
             self.dialler.clone(),
             target,
             Arc::clone(&state),
@@ -291,8 +292,8 @@ impl RunStreams {
         self.with(job_uid, generation, |state| state.note_replicas(replicas));
     }
 
-    /// Tells the coordinator whether it starts further tasks. After a reconnect the coordinator is
-    /// told again.
+    /// Informs the coordinator whether the run drains: then it starts no further task. After a
+    /// reconnect the coordinator is informed again.
     pub fn drain(&self, job_uid: &str, generation: u32, drains: bool) {
         self.with(job_uid, generation, |state| {
             state.drain.wanted = drains;
@@ -362,7 +363,7 @@ impl StreamState {
         }
     }
 
-    /// Tells the coordinator whether it drains, unless it already knows.
+    /// Informs the coordinator whether the run drains, unless the current stream already did this.
     fn send_drain(&mut self) {
         let Drain { wanted, said } = self.drain;
         if let Some(outbox) = &self.outbox
@@ -373,8 +374,8 @@ impl StreamState {
         }
     }
 
-    /// Sends the request to end the run, if there is one. The message may get lost; then the
-    /// operator ends the job after a while without the coordinator.
+    /// Sends the request to end the run, if there is one. If the message gets lost, the operator
+    /// ends the job after a while without the coordinator.
     fn send_end(&self) {
         if let (Some((end, _)), Some(outbox)) = (&self.end, &self.outbox) {
             drop(outbox.try_send(end.clone()));
@@ -384,7 +385,7 @@ impl StreamState {
 
 /// Opens streams again and again until the handle is dropped, because a coordinator may be
 /// reachable again at any time.
-async fn dial_for_ever(dialler: Dialler, target: StreamTarget, state: Arc<Mutex<StreamState>>) {
+async fn dial_forever(dialler: Dialler, target: StreamTarget, state: Arc<Mutex<StreamState>>) {
     let spread = Duration::from_millis(spread(&target.job.uid));
     let mut wait = FIRST_RETRY;
     loop {

@@ -33,7 +33,8 @@ struct Known {
     computed_at: Option<Timestamp>,
     turns: BTreeMap<String, Turn>,
     keys: BTreeMap<String, JobKey>,
-    /// Whether each job waited to start, or started, when its turn was computed.
+    /// For each job, by uid: whether it was waiting to start, or starting, when its turn was
+    /// computed.
     waiting: BTreeMap<String, bool>,
     /// Jobs by uid whose turn has come and that have not started yet according to the caches, with
     /// the time at which their turn came. After a restart of the operator it may be empty, because

@@ -61,8 +61,8 @@ const LIVENESS_PERIOD_SECONDS: i32 = 20;
 /// How many seconds a probe waits for its answer. This is long enough even if the CPU is
 /// overloaded.
 const PROBE_TIMEOUT_SECONDS: i32 = 5;
-/// How many consecutive probes must fail. More than one, because a busy machine may give a single
-/// slow answer.
+/// How many consecutive probes must fail before the probe counts as failed. One is not enough,
+/// because a busy machine may give a single slow answer.
 const READINESS_FAILURES: i32 = 2;
 const LIVENESS_FAILURES: i32 = 3;
 
@@ -307,7 +307,8 @@ fn install(input: &PodInput<'_>) -> Option<Container> {
         image: Some(input.frozen.spec.image.clone()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         args: Some(vec!["install".to_owned(), PROGRAM_DIRECTORY.to_owned()]),
-        // The pod needs no more than without it, because it ends before the worker starts.
+        // This container does not increase what the pod requests, because it ends before the worker
+        // starts.
         resources: Some(resources(input)),
         volume_mounts: Some(vec![mount("program", PROGRAM_DIRECTORY, false)]),
         security_context: Some(security()),

@@ -299,8 +299,9 @@ fn since_last_well(
     })
 }
 
-/// Returns the most important problem of several pods. This is a problem of the kind that most
-/// needs a person. If several pods have one, it is that of the first pod.
+/// Returns the most important problem of several pods. The kinds of problems are ordered: the more
+/// a kind needs a person, the earlier it comes. Among problems of the same kind, that of the first
+/// pod is returned.
 fn workers_trouble(
     job: &ValidatedJob,
     observed: &Observed,

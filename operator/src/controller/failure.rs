@@ -21,21 +21,21 @@ const LONGEST_RETRY: Duration = Duration::from_mins(1);
 /// After how many failures in a row a failure that may be temporary counts as lasting. This is
 /// after about seven seconds.
 const LASTS_FROM: u32 = 4;
-/// How many calls one job may make per minute after a failed call. The doubled waits alone satisfy
-/// this only if each reconcile makes one call.
+/// How many calls one job may make per minute after a failed call. If a reconcile makes several
+/// calls, the doubled waits are not enough for this.
 const CALLS_A_MINUTE: u32 = 10;
-/// How long a job waits after another writer was faster. The watch delivers its version within a
-/// moment.
+/// How long a job waits after another writer was faster. The watch delivers the other writer's
+/// version within a moment.
 const CONFLICT_RETRY: Duration = Duration::from_millis(500);
-/// The longest wait that the API server may request. One reconcile in this time costs the API
-/// server almost nothing, so longer requests are shortened.
+/// The longest wait that the API server may request. A longer wait is shortened to this one,
+/// because one reconcile in this time costs the API server almost nothing.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(10);
 /// The wait after an internal error of the operator first stopped the processing of a job. Each
 /// further internal error doubles it, up to `LONGEST_SET_ASIDE`.
 const FIRST_SET_ASIDE: Duration = Duration::from_mins(1);
 const LONGEST_SET_ASIDE: Duration = Duration::from_mins(15);
-/// Each job's wait is lengthened by a part of itself, at most this one, so that jobs that fail
-/// together do not retry together.
+/// The largest part of a wait by which the wait is lengthened. The actual part depends on the job,
+/// so that jobs that fail together do not retry together.
 const SPREAD: f64 = 0.2;
 
 /// Returns what to do after a failed reconcile of the job with this uid. `failures` is the number

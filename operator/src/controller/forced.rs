@@ -19,14 +19,14 @@ use crate::pods::PodFacts;
 pub const MAX_TRIES_IN_WINDOW: usize = 4;
 /// The time in which tries are counted for [`MAX_TRIES_IN_WINDOW`].
 const WINDOW: SignedDuration = SignedDuration::from_mins(1);
-/// The wait between the first two tries at one pod; doubled each time.
+/// The wait between the first two tries at one pod. Each further try doubles it.
 const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(15);
 /// The longest wait between two tries at one pod.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(10);
-/// How many times the wait is doubled at most; then the longest wait is reached.
+/// How many times the wait is doubled at most. After that it would be longer than `LONGEST_WAIT`.
 const MAX_DOUBLINGS: u32 = 8;
-/// After how many tries a pod that still exists is reported. More than one, because the first try
-/// may not have taken effect yet.
+/// After how many tries a pod that still exists is reported. One try is not enough, because it may
+/// not have taken effect yet.
 const TRIES_BEFORE_REPORT: u32 = 2;
 /// How long an observation of a node is valid.
 pub const NODE_VIEW_AGE: SignedDuration = SignedDuration::from_secs(30);
@@ -50,7 +50,7 @@ pub enum NodeView {
 pub struct ForcedDeletes {
     /// The tries for each pod, by its uid.
     tries: BTreeMap<String, Tries>,
-    /// The tries of the last minute: the uid of the pod, and when.
+    /// The tries of the last minute, each with the uid of the pod and the time.
     recent: Vec<(String, Timestamp)>,
     nodes: BTreeMap<String, (NodeView, Timestamp)>,
 }
@@ -117,8 +117,8 @@ impl ForcedDeletes {
         nodes
     }
 
-    /// Returns the pods to delete by force now: they are stuck on a lost node, and were not tried
-    /// too often. Pods without a try come first.
+    /// Returns the pods to delete by force now. These pods are stuck on a lost node, and their last
+    /// try was long enough ago. Pods without a try come first.
     pub fn due<'a>(&self, pods: &'a [Arc<PodFacts>], now: Timestamp) -> Vec<&'a PodFacts> {
         let mut due: Vec<_> = pods
             .iter()

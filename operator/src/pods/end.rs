@@ -85,11 +85,11 @@ impl PodFacts {
         }
     }
 
-    /// Returns who is responsible for the end, and its reason in Kubernetes' words: the most
-    /// specific information about this pod comes first.
+    /// Returns who is responsible for the end, and its reason in Kubernetes' words. The most
+    /// specific information about this pod decides.
     fn judge(&self, run_end: Option<&ContainerEnd>) -> Option<(PodEndCause, String)> {
-        // An OOM kill counts as one even if the pod is deleted a moment later. But an OOM kill of
-        // an earlier run does not explain the end of the current run.
+        // An OOM kill is the cause of the end even if the pod is deleted a moment later. But an OOM
+        // kill of an earlier run does not explain the end of the current run.
         let is_running = matches!(self.container.state, ContainerRun::Running { .. });
         let of_container = |end: &ContainerEnd| account::of_container(&end.reason);
         if let Some(end) =

@@ -17,7 +17,8 @@ use crate::pods::{PodEndCause, PodFacts};
 pub struct Lost {
     /// How many workers were lost, as shown to people.
     pub workers: i64,
-    /// How many of them are pods that the operator itself saw end because of a disruption.
+    /// How many of the lost workers had pods that the operator itself saw end because of a
+    /// disruption.
     pub pods: i64,
     /// The latest `PodFacts::taken_at` of those pods.
     pub pods_until: Option<Timestamp>,
@@ -43,15 +44,16 @@ struct Known {
     ordinal: Option<u32>,
     /// Whether the pod was already counted, or ended in a way that is not a disruption.
     settled: bool,
-    /// Whether at some time fewer workers were requested than would include this one. If such a pod
-    /// disappears and its end was not seen, it counts as released, even if a later number includes
-    /// its ordinal again.
+    /// Whether the requested number of workers was once too small for this pod's ordinal. If such a
+    /// pod disappears and its end was not seen, it counts as released, even if the number is large
+    /// enough again.
     let_go: bool,
 }
 
 impl Disruptions {
-    /// Forgets the pods of another `StatefulSet` than the one with this uid. No watch shows whether
-    /// the pods of an earlier set were deleted, or still exist and have another owner.
+    /// Forgets the known pods if they belong to another `StatefulSet` than the one with this uid.
+    /// No watch shows whether the pods of an earlier set were deleted, or still exist and have
+    /// another owner.
     pub(super) fn set_owner(&mut self, uid: &str) {
         if self.owner != uid {
             uid.clone_into(&mut self.owner);

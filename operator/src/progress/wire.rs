@@ -200,7 +200,8 @@ pub(super) fn cut(text: String, limit: usize) -> String {
     }
 }
 
-/// What was skipped at the places with most skipped records, as many as status shows.
+/// Returns the places at which most records were skipped. There are at most as many as status
+/// shows.
 fn skipped(skipped: Vec<proto::Skipped>) -> Vec<SkippedReport> {
     let read = |skipped: proto::Skipped| SkippedReport {
         step: cut(skipped.place, MAX_SKIPPED_STEP),
@@ -216,7 +217,8 @@ fn skipped(skipped: Vec<proto::Skipped>) -> Vec<SkippedReport> {
     many.take(MAX_SKIPPED_ENTRIES).map(read).collect()
 }
 
-/// What commands counted: as many counters as status shows, sorted by name, each name once.
+/// Returns the counters of commands, sorted by name. Each name occurs once, and there are at most
+/// as many counters as status shows.
 fn counters(counters: Vec<proto::Counter>) -> Vec<(String, u64)> {
     let read = |counter: proto::Counter| {
         let name = cut(counter.name, MAX_COUNTER_NAME);

@@ -1,5 +1,6 @@
-//! Repeats faults whose effects the sweep has found and that are fixed. Each is repeated at every
-//! request of the kind at which it was found, because the number of the request may have changed.
+//! Repeats faults that once made the operator fail in the sweep. The operator handles them now.
+//! Each fault is repeated at every request of the kind at which it was found, because the number of
+//! the request may have changed.
 
 use jiff::SignedDuration;
 

@@ -184,8 +184,8 @@ impl Wire {
 }
 
 /// Changes the request into the one that an operator with a seeded mistake would send. With this
-/// mistake, objects of all generations have the same names. It cannot be seeded where the names are
-/// made, because that is another crate.
+/// mistake, objects of all generations have the same names. The mistake cannot be seeded in the
+/// code that makes the names, because that code is in another crate.
 fn with_its_mistake(mut request: ApiRequest) -> ApiRequest {
     let is_child = [CONFIG_MAPS, DEPLOYMENTS, STATEFUL_SETS].contains(&request.kind);
     if defect::is(Defect::NameWithoutGeneration) && is_child {

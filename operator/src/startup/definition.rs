@@ -44,8 +44,8 @@ const MAX_NAMED: usize = 3;
 enum Served {
     /// The schema is not published yet.
     Nothing,
-    /// The schema has everything that this release reads and writes. `newer` lists what only the
-    /// schema has.
+    /// The schema has everything that this release reads and writes. `newer` lists what the schema
+    /// has and this release does not know.
     Enough { newer: Vec<String> },
     /// The schema lacks something; the sentence says what.
     TooLittle(String),

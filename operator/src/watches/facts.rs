@@ -2,9 +2,9 @@
 //! for objects that belong to a `ZephyrJob`.
 //!
 //! Labels alone prove nothing, because anybody may set them. An object belongs to a job if its
-//! controller is the object that the operator would have set. The controller of a root is the job,
-//! with its uid. The controller of every other object is an object that has the name of the
-//! generation's object. Pure.
+//! controller is the object that the operator sets as the controller. The controller of a root is
+//! the job, with its uid. The controller of every other object is an object that has the name of
+//! the generation's object. Pure.
 
 use std::collections::BTreeMap;
 
@@ -54,8 +54,8 @@ pub struct SeenJob {
     /// Whether the status says completely how the job ended, and no edit of the spec can change
     /// that.
     is_whole_end: bool,
-    /// The job with its end, as JSON text, if somebody has removed the end from the status since
-    /// then.
+    /// The job as JSON text, as it was when its status still contained its end. Present if somebody
+    /// has removed the end from the status.
     ended: Option<Box<str>>,
 }
 

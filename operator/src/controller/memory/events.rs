@@ -78,9 +78,9 @@ impl EventMemory {
         Some(since.checked_sub(MAX_REFUSAL_AGE).unwrap_or(since))
     }
 
-    /// Returns the pods whose events are to be listed now: for each role at most one pod, whose
-    /// events were never read, or were read the longest time ago. From now on the events of these
-    /// pods count as read.
+    /// Returns the pods whose events are to be listed now, at most one for each role. A pod whose
+    /// events were never read comes first, and then the pod whose events were read the longest time
+    /// ago. From now on the events of the returned pods count as read.
     pub fn pods_to_ask(
         &mut self,
         pods: &[Arc<PodFacts>],

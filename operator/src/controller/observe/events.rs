@@ -15,8 +15,8 @@ use crate::calls::{CallError, Refusal, bounded};
 
 /// How many events one page contains. A page has about 500 KB.
 const PAGE: u32 = 500;
-/// How many pages are read at most. Kubernetes keeps about 40 events of one object per hour. Only
-/// if an object has more than 10,000 events, the newest may be missed.
+/// How many pages are read at most. Kubernetes keeps about 40 events of one object per hour. The
+/// newest event can be missed only if an object has more than 10,000 events.
 const MAX_PAGES: usize = 20;
 /// How far the clock of an event's writer may be behind ours. This includes the rounding of times
 /// in events to whole seconds.

@@ -154,7 +154,7 @@ mod tests {
             (9_990, 10_010, true),
             // Clocks differ slightly.
             (10_020, 10_030, true),
-            // A refusal from an hour ago does not explain pods that are missing since a moment ago.
+            // A refusal from an hour ago does not explain why pods went missing a moment ago.
             (13_600, 13_610, false),
             (10_100, 10_110, false),
             // The pods were missing all the time, but there was no refusal for half an hour.

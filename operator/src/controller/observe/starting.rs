@@ -35,7 +35,7 @@ pub struct StartEvent {
     pub message: String,
 }
 
-/// The kinds of such events. Each kind needs another action.
+/// The kinds of reasons why a pod does not start. Each kind needs a different action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartEventKind {
     /// The image is being pulled.

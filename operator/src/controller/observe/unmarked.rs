@@ -20,7 +20,8 @@ use crate::controller::validate::ValidatedJob;
 use crate::identity::JobIdentity;
 use crate::watches::decode::Metadata;
 
-/// How long a result is used. A root is requested and marked again at most once in this time.
+/// How long a result is used. A root is requested, and its labels and owner are restored, at most
+/// once in this time.
 const BELIEVED: SignedDuration = SignedDuration::from_secs(15);
 
 /// The results of requests for roots by their names, by generation.
@@ -57,8 +58,8 @@ impl RootsByName {
     pub fn note(&mut self, generation: u32, root: Option<&RootFacts>, now: Timestamp) {
         match root {
             Some(root) => {
-                // The root is marked once. After that, the watch or the next request shows the
-                // marked root.
+                // The labels and the owner of the root are restored once. After that, the watch or
+                // the next request shows the restored root.
                 let known = RootFacts {
                     needs_mark: false,
                     ..root.clone()

@@ -187,7 +187,7 @@ impl Ending {
         }
     }
 
-    /// Returns why a job ends that has been active for too long, if it has.
+    /// Returns why the job ends now if it has been active for too long, or `None` if it has not.
     pub(super) fn too_late(job: &ValidatedJob, now: Timestamp) -> Option<Self> {
         let deadline = active_deadline(job)?;
         let allowed = job.spec.active_deadline_seconds?;
@@ -202,8 +202,8 @@ impl Ending {
     }
 }
 
-/// Returns when the job has been active for as long as it may, if nothing interrupts it. `None` if
-/// it may be active for any time, or is not active now.
+/// Returns the time at which the job will have been active for as long as it may, if nothing
+/// interrupts it. Returns `None` if it may be active for any time, or is not active now.
 pub(super) fn active_deadline(job: &ValidatedJob) -> Option<Timestamp> {
     let allowed = job.spec.active_deadline_seconds.map(i64::from)?;
     let since = job.status.active_since.as_ref()?.0;
@@ -225,8 +225,8 @@ pub(super) fn plan_to_end(
     let may_wait = ending.is_graceful && !is_over;
     let is_asked = observed.end_requested_at.is_some();
     let asks = may_wait && !is_asked && can_end(job, observed, generation, &diagnosis);
-    // An operator that started a moment ago has no stream yet, and a coordinator that was asked may
-    // be on its way to the end.
+    // An operator that started a moment ago has no stream yet, and a coordinator that was asked to
+    // end the job needs some time for that.
     if asks || may_wait && (observed.warming_up || is_asked) {
         let end = Action::EndRun {
             generation,

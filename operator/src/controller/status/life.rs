@@ -71,7 +71,7 @@ impl Projection {
         );
     }
 
-    /// Records that the job is not suspended, or no longer.
+    /// Records that the job is not suspended, or no longer suspended.
     pub(super) fn end_suspension(&mut self) {
         self.status.draining_since = None;
         self.status.suspended_since = None;
@@ -95,8 +95,8 @@ impl Projection {
         });
     }
 
-    /// Adds the time since which the job is active to the time before, because the job is no longer
-    /// active.
+    /// Adds the latest period in which the job was active to the total of such periods, because the
+    /// job is no longer active.
     pub(super) fn stop_active_time(&mut self) {
         if let Some(since) = self.status.active_since.take() {
             let seconds = self.now.duration_since(since.0).as_secs().max(0);

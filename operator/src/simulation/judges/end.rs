@@ -115,7 +115,7 @@ pub(super) fn plain_number(text: &str, record: &Record) -> String {
 
 /// Removes the history from a status: how often, and in which steps, the job changed its state.
 fn forget_the_way(status: &mut Value) {
-    // A fault may delay the end, and so the time in which the job is active.
+    // A fault may delay the end, and so lengthen the time in which the job is active.
     if let Some(fields) = status.as_object_mut() {
         fields.remove("activeSeconds");
     }
