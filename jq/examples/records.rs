@@ -1,5 +1,5 @@
-//! `records PROGRAM FILE`: the results of a program for each line of a file, one a line. `make
-//! bench-jq` measures it beside jq.
+//! `records PROGRAM FILE` prints the results of a program for each line of a file, one result per
+//! line. `make bench-jq` compares its speed with that of jq.
 
 #![allow(
     clippy::unwrap_used,

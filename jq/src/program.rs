@@ -16,8 +16,8 @@ pub(crate) struct Node {
     /// The offset of its text, or [`NOWHERE`].
     pub(crate) at: usize,
     /// For a filter that is native here: the function that jq runs instead. Both give the same
-    /// values. But as paths, the outputs of the function are other places than those of `kind`, or
-    /// it fails.
+    /// values. But if paths are followed, the outputs of the function have other paths than those
+    /// of `kind`, or the function fails.
     pub(crate) followed: Option<usize>,
     /// Whether the part gives exactly one value, or fails.
     pub(crate) is_single: bool,

@@ -20,7 +20,7 @@ fn on_big_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// The outputs as JSON, then the error if there is one.
+/// Returns the outputs as JSON, and then the error if there is one.
 fn outputs(program: &str, input: &str) -> Vec<String> {
     on_big_stack(|| {
         let program = match Program::compile(program, &Options::default()) {

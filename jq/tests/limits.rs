@@ -1,5 +1,5 @@
-//! Endless programs, and programs that need too much of something: each ends in a sentence that
-//! names the limit. Also long loops that reach no limit.
+//! Tests that an endless program, and a program that needs too much of something, end in a sentence
+//! that names the limit. Long loops that reach no limit must end without an error.
 
 #![allow(clippy::unwrap_used, reason = "only tests are in here")]
 

@@ -93,7 +93,7 @@ where
 }
 
 /// A namespace for one test, with the Secret `s3-credentials`. `finish` deletes it with everything
-/// in it; If the test fails, the namespace is kept for inspection.
+/// in it. If the test fails, the namespace is kept for inspection.
 #[derive(Clone)]
 pub struct TestNamespace {
     /// Client of the cluster.

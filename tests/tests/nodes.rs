@@ -23,8 +23,9 @@ async fn vanished_nodes_lose_no_work_whether_their_node_objects_stay_or_go() -> 
     two_waves().await
 }
 
-/// Kills two nodes. On each runs a worker of one of two jobs. The test chooses the nodes, because
-/// the scheduler would sometimes put all workers on one node.
+/// Kills two nodes. A worker of one job runs on the first node, and a worker of another job on the
+/// second. The test chooses the nodes, because the scheduler would sometimes put all workers on one
+/// node.
 async fn one_object_stays_and_one_goes() -> Result<()> {
     let all = node::for_jobs().await?;
     let [first, second, ..] = all.as_slice() else {

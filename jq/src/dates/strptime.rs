@@ -5,7 +5,8 @@ use super::{
     SHORT, TIME, TIME_OF_12_HOURS, WEEKDAYS, c_text, is_leap,
 };
 
-/// The values that jq writes into fields that the C library may not set.
+/// The values that jq writes into two fields before it calls the C library, which sets these fields
+/// only for some formats.
 const UNKNOWN_WEEKDAY: i64 = 8;
 const UNKNOWN_YEARDAY: i64 = 367;
 

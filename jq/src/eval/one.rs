@@ -93,7 +93,8 @@ impl<'v> Machine<'_, 'v> {
         }
     }
 
-    /// Like [`Machine::one`], but may change values in place that only the input holds.
+    /// Like [`Machine::one`], but may change the input in place, and each value that nothing except
+    /// the input holds.
     pub(crate) fn one_owned(
         &self,
         node: &'v Node,

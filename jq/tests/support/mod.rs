@@ -7,7 +7,8 @@ use std::thread;
 use zephyr_jq::json::{ScanLimits, Source, scan};
 use zephyr_jq::{Error, Options, Program, STACK_BYTES, Value, declare_stack};
 
-/// Most outputs of one answer: an endless program must end here in the same way as in the oracle.
+/// How many outputs one answer has at most. The oracle has the same limit, so an endless program
+/// ends in the same way in both.
 const MAX_OUTPUTS: usize = 10_000;
 
 /// The result of a program for an input.

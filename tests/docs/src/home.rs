@@ -12,7 +12,7 @@ const HOME: &str = ".github/release/home";
 /// Placeholders for the parts of the address. They are allowed only within addresses.
 const PLACEHOLDERS: [&str; 2] = ["OWNER", "REPOSITORY"];
 
-/// Pages about other things than this repository's address.
+/// Pages that explain the placeholders, and so contain them outside of addresses.
 const OTHERS: [&str; 1] = ["CONTRIBUTING.md"];
 
 /// Returns one line for each other address, and for each placeholder outside of an address.

@@ -10,8 +10,8 @@ use crate::repository::Repository;
 /// The only page whose paths may be relative to [`BELOW`]. The page says so.
 const BAD_INPUTS: &str = "docs/bad-inputs.md";
 const BELOW: &str = "worker-image";
-/// How many letters a name between backticks has at least if it counts as the name of a test. A
-/// shorter name is taken as another word of the code.
+/// A name between backticks counts as the name of a test only if it has at least this many letters.
+/// Shorter names are other names in the code.
 const MIN_TEST_NAME: usize = 16;
 
 /// Returns one line for each file that is missing, and for each test that is not in its file.

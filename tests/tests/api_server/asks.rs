@@ -1,5 +1,5 @@
-//! Contains the requests that are compared, by kind of object. They are requests that the operator
-//! makes, in variants that get all the answers they may get.
+//! Contains the requests that are compared, by kind of object. The operator makes such requests.
+//! Each has variants, so that every possible answer occurs.
 
 pub(crate) mod config_maps;
 pub(crate) mod events;

@@ -22,7 +22,8 @@ pub(crate) async fn compare(both: &mut Both) -> Result<()> {
     both.ask_all(held.map(|path| Ask::patch(path, free()).beside_controllers()))
         .await?;
     settle(both, &mut collector).await?;
-    // The collector has run once more, so all objects that still exist are not deleted.
+    // When this late child is gone, the collector has run once more. So the objects that still
+    // exist are the ones that it keeps.
     both.ask_all([
         Ask::post(MAPS, owner("late")),
         Ask::post(MAPS, child("late-child", &[reference("late", true)])),

@@ -10,7 +10,8 @@ use zephyr_tests::job::{apply, condition, is_true};
 const LINES: &str =
     "{\"user\":\"ann\",\"ms\":\"12\"}\n{\"user\":\nnull\n{\"user\":\"bob\",\"ms\":\"x\"}\n";
 
-/// A job that reads two files, each with a line that is not JSON and one whose number is not one.
+/// Returns a job that reads two files. In each, one line is not JSON, and in another line `ms` is
+/// not a number.
 async fn manifest(namespace: &TestNamespace, bucket: &Bucket, most: u32) -> Result<String> {
     let folder = format!("bad-records/{}", namespace.name);
     for name in ["a.jsonl", "b.jsonl"] {

@@ -120,7 +120,7 @@ async fn a_cancelled_job_ends_and_its_folder_is_free_for_another() -> Result<()>
         })
         .await?;
 
-    // The coordinator gave the folder back, so another job does not wait for it.
+    // The coordinator released the output folder, so another job does not wait for it.
     let mut other = SumJob::new("other");
     (other.numbers, other.rounds) = (7, 1_000);
     let (folder, own) = (sum.folder(&namespace), other.folder(&namespace));

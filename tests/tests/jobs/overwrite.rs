@@ -10,7 +10,8 @@ use zephyr_tests::job::{apply, condition, is_true};
 use zephyr_tests::midway::job_midway_in;
 use zephyr_tests::sum_job::SumJob;
 
-/// Puts the output of another job, with more shards and with a file of another name.
+/// Writes the output of another job into the folder. It has more shards, and a file whose name the
+/// new job does not use.
 async fn put_old_output(bucket: &Bucket, folder: &str) -> Result<()> {
     let mut files = Vec::new();
     for name in [

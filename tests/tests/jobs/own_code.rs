@@ -12,8 +12,8 @@ use zephyr_tests::bucket::{Bucket, DATA, SCRATCH};
 use zephyr_tests::cluster::{TEST_TIMEOUT, TestNamespace};
 use zephyr_tests::job::{apply, condition, is_true};
 
-/// Doubles each number, and says what it can read of the keys of the storage: the names of the
-/// variables of all processes that it may look at.
+/// Doubles each number, and lists the keys of the storage that the script can read. For this it
+/// looks for variables of that name in all processes whose environment it may read.
 const SCRIPT: &str = r#"
 import glob, json, os, sys
 

@@ -12,7 +12,7 @@ fn pod(name: &str, node: Option<&str>) -> Value {
     let mut pod = json!({
         "metadata": {"name": name, "labels": {"app": "pods"}},
         "spec": {
-            // So neither a scheduler nor a kubelet handles the pod.
+            // No scheduler has this name, so neither a scheduler nor a kubelet handles the pod.
             "schedulerName": "nobody", "terminationGracePeriodSeconds": 20,
             "automountServiceAccountToken": false,
             "containers": [{"name": "c", "image": "none.invalid/none"}],
