@@ -99,7 +99,8 @@ impl Found {
     }
 }
 
-/// An error without the answer's fields, which repeat its sentence.
+/// Converts an error for people. The API server's answer is reduced to its sentence, because the
+/// other fields of the answer repeat the sentence.
 fn in_words(error: kube::Error) -> anyhow::Error {
     if let kube::Error::Api(answer) = &error {
         return anyhow!("{}", printable(&answer.message));

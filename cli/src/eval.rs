@@ -14,8 +14,8 @@ use zephyr_engine::expr::MAX_OUTPUTS;
 use zephyr_jq::json::{ScanLimits, Source};
 use zephyr_jq::{Error, Program, Value, on_full_stack};
 
-/// Most bytes that all results of one case may have as JSON: more than the largest record has. The
-/// results are kept in memory until the case is complete.
+/// The largest number of bytes that all results of one case may have as JSON. This is more than the
+/// largest record has. The results are kept in memory until the case is complete.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 /// The character that may precede the first line of a file.

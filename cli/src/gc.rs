@@ -28,8 +28,8 @@ use self::owners::Owners;
 use self::verdict::{Found, Rules, State, Verdict, age_text};
 use crate::terminal::{bytes, note, print, printable};
 
-/// Most folders that one call examines, because each of them takes a row in memory. The next call
-/// finds the remaining folders after these are deleted.
+/// The largest number of folders that one call examines, because each of them takes a row in
+/// memory. The next call finds the remaining folders after these are deleted.
 const MAX_FOLDERS: usize = 100_000;
 
 /// Folders that are examined at the same time.

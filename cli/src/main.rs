@@ -1,5 +1,5 @@
-//! `kubectl zephyr`: the command line program for data engineers. Arguments, wiring and exit codes;
-//! each verb has its own file.
+//! `kubectl zephyr`: the command line program for data engineers. This file defines the arguments
+//! and the exit codes, and calls the verbs. Each verb has its own file.
 //!
 //! Exit code 0: done. 1: it failed, and a sentence on standard error says why. 2: the arguments are
 //! wrong.

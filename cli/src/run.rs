@@ -29,7 +29,7 @@ use crate::terminal::{bytes, counters_text, note, print, printable, sentence, sk
 /// and the system.
 const MEMORY_SHARE: f64 = 0.6;
 
-/// Least time between two lines of a run without a terminal.
+/// The least time between two lines of a run without a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How often such a run checks whether a line is due.

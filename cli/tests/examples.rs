@@ -50,8 +50,8 @@ mod run {
         (name.to_owned(), String::from_utf8(bytes).unwrap())
     }
 
-    /// The files of a folder and of the folders in it. Dead letters name the file of a record; they
-    /// name it in the bucket here.
+    /// The files of a folder and of the folders in it. A dead letter contains the name of its
+    /// record's file; here the bucket replaces the folder in this name.
     fn files(folder: &Path, data: &Path) -> BTreeMap<String, String> {
         let mut files = BTreeMap::new();
         for entry in fs::read_dir(folder).unwrap() {

@@ -5,9 +5,10 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Longest text of a duration: `24h59m59s999ms` with a margin.
+/// The longest text of a duration: `24h59m59s999ms` with a margin.
 pub const MAX_DURATION_TEXT: usize = 16;
-/// Most digits of one number in a duration; more could overflow the API server's arithmetic.
+/// The largest number of digits of one number in a duration; more could overflow the API server's
+/// arithmetic.
 const MAX_DIGITS: usize = 6;
 
 /// A duration as it is written in the spec. [`parse`](Self::parse) returns its length; admission

@@ -12,13 +12,13 @@ use crate::pipeline::{PipelineSpec, StepSpec};
 use crate::resources::Role;
 use crate::{rules, schema};
 
-/// Most words of a command: the program and its arguments.
+/// The largest number of words of a command: the program and its arguments.
 pub const MAX_WORDS: usize = 64;
-/// Longest word of a command, in characters.
+/// The longest word of a command, in characters.
 pub const MAX_WORD: usize = 4096;
-/// Most environment variables of a command.
+/// The largest number of environment variables of a command.
 pub const MAX_VARIABLES: usize = 64;
-/// Longest value of an environment variable, in characters.
+/// The longest value of an environment variable, in characters.
 pub const MAX_VARIABLE: usize = 4096;
 /// The beginning of the names of variables that every command has.
 pub const RESERVED_VARIABLES: &str = "ZEPHYR_";
@@ -60,7 +60,7 @@ pub struct ExecSpec {
     pub reuse: Option<bool>,
 }
 
-/// Most mounts of the workers.
+/// The largest number of mounts of the workers.
 pub const MAX_MOUNTS: usize = 10;
 /// Folders of a worker's container in which nothing can be mounted: those of the system and ours.
 pub const RESERVED_FOLDERS: [&str; 7] = [

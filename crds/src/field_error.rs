@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Most characters of a value that are shown.
+/// The largest number of characters of a value that are shown.
 pub const MAX_SHOWN_VALUE: usize = 64;
 
 /// Displays on one line as `<path>: <what is wrong> (got <value>); <what is allowed>`.

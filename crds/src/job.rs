@@ -15,21 +15,21 @@ use crate::resources::ResourcesSpec;
 use crate::rules;
 use crate::status::ZephyrJobStatus;
 
-/// Most workers of a job: the number that one coordinator is designed for.
+/// The largest number of workers of a job: the number that one coordinator is designed for.
 pub const MAX_WORKERS: u32 = 10_000;
-/// Most task slots of a worker.
+/// The largest number of task slots of a worker.
 pub const MAX_SLOTS: u32 = 256;
-/// Most generations of a job: the generation's number appears in the names of children with at most
-/// four digits.
+/// The largest number of generations of a job: the generation's number appears in the names of
+/// children with at most four digits.
 pub const MAX_GENERATIONS: u32 = 100;
 
-/// Greatest allowed value of the budget for application errors of one shard: a larger budget would
-/// only hide a record that always fails.
+/// The greatest allowed value of the budget for application errors of one shard: a larger budget
+/// would only hide a record that always fails.
 pub const MAX_TASK_FAILURES: u32 = 20;
-/// Greatest allowed value of the budget for losses of a worker while one shard is in flight; 0 = no
-/// limit.
+/// The greatest allowed value of the budget for losses of a worker while one shard is in flight; 0
+/// = no limit.
 pub const MAX_TASK_DISRUPTIONS: u32 = 10_000;
-/// Greatest factor by which the wait before the next generation grows.
+/// The greatest factor by which the wait before the next generation grows.
 pub const MAX_BACKOFF_FACTOR: u32 = 10;
 /// Bounds of noWorkersTimeout. A timeout shorter than the time that pods need to start would never
 /// let a job run.

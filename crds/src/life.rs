@@ -14,8 +14,8 @@ pub const DRAIN_TIMEOUT: DurationBounds = DurationBounds {
     greatest: "24h",
 };
 
-/// Most characters of `spec.cancel.reason`, so that it fits into a condition with the rest of its
-/// sentence.
+/// The largest number of characters of `spec.cancel.reason`, so that it fits into a condition with
+/// the rest of its sentence.
 pub const MAX_CANCEL_REASON: usize = 256;
 
 /// What happens to running tasks when the job is suspended.

@@ -6,11 +6,11 @@ pub const GROUP: &str = "zephyr.dev";
 /// The prefix of labels and annotations that only the operator sets.
 pub const RESERVED_PREFIX: &str = "zephyr.dev/";
 
-/// Longest name of a job. The name of a `StatefulSet` may have 52 characters; `-workers-g` takes 10
-/// of them and the generation up to 4.
+/// The longest name of a job. The name of a `StatefulSet` may have 52 characters; `-workers-g`
+/// takes 10 of them and the generation up to 4.
 pub const MAX_JOB_NAME: usize = 38;
 
-/// Highest number of a generation: four digits fit into the children's names.
+/// The highest number of a generation: four digits fit into the children's names.
 pub const MAX_GENERATION: u32 = 9999;
 
 /// Label: the job's name.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::rules;
 
-/// Greatest `maxSkipped`, which is also the greatest number of records of `takePerShard`.
+/// The greatest `maxSkipped`, which is also the greatest number of records of `takePerShard`.
 pub const MAX_SKIPPED: i64 = 1_000_000_000_000;
 
 /// Parts of a million in one percent.

@@ -13,31 +13,33 @@ use crate::on_error::OnErrorSpec;
 use crate::quantity::{QuantityError, QuantityText};
 use crate::{rules, schema};
 
-/// Most steps of a pipeline.
+/// The largest number of steps of a pipeline.
 pub const MAX_STEPS: usize = 100;
-/// Longest expression, in characters.
+/// The longest expression, in characters.
 pub const MAX_EXPRESSION: usize = 8192;
-/// Most inline items.
+/// The largest number of inline items.
 pub const MAX_ITEMS: usize = 1000;
-/// Most input paths; one glob matches any number of files.
+/// The largest number of input paths; one glob matches any number of files.
 pub const MAX_PATHS: usize = 100;
-/// Longest path or uri, in characters.
+/// The longest path or uri, in characters.
 pub const MAX_PATH: usize = 1024;
-/// Most shards of a shuffle.
+/// The largest number of shards of a shuffle.
 pub const MAX_SHARDS: u32 = 100_000;
-/// Most aggregates of a groupBy.
+/// The largest number of aggregates of a groupBy.
 pub const MAX_AGGREGATES: usize = 32;
-/// Most records that takePerShard can keep.
+/// The largest number of records that takePerShard can keep.
 pub const MAX_TAKE: i64 = 1_000_000_000_000;
-/// Most named values.
+/// The largest number of named values.
 pub const MAX_VALUES: usize = 100;
-/// Most tables.
+/// The largest number of tables.
 pub const MAX_TABLES: usize = 8;
-/// Most paths of a table. The API server bounds the work of its rules for all tables together.
+/// The largest number of paths of a table. The API server bounds the work of its rules for all
+/// tables together.
 pub const MAX_TABLE_PATHS: usize = 20;
-/// Most places that write dead letters: each adds a listing to the beginning and the end of a job.
+/// The largest number of places that write dead letters: each adds a listing to the beginning and
+/// the end of a job.
 pub const MAX_DEAD_LETTERS: usize = 8;
-/// Most columns of a select.
+/// The largest number of columns of a select.
 pub const MAX_COLUMNS: usize = 256;
 
 /// What the job reads, computes and writes.
@@ -129,7 +131,7 @@ pub const FILE_BYTES: AmountBounds = AmountBounds {
     least: "0",
     greatest: "1Pi",
 };
-/// Greatest `limits.nesting`: the depth up to which recursion over a record is safe.
+/// The greatest `limits.nesting`: the depth up to which recursion over a record is safe.
 pub const MAX_NESTING: u32 = 2000;
 
 /// Bytes of `limits.lineBytes` if it is not set.
@@ -144,7 +146,7 @@ const DEFAULT_ZSTD_WINDOW: u64 = 2 << 30;
 pub struct EffectiveLimits {
     /// Bytes of a line and of a record.
     pub line_bytes: u64,
-    /// Greatest nesting of arrays and objects.
+    /// The greatest nesting of arrays and objects.
     pub nesting: u32,
     /// Bytes of a window.
     pub zstd_window: u64,

@@ -152,9 +152,9 @@ pub fn overlaps(areas: &[Area]) -> Vec<FieldError> {
     errors
 }
 
-/// Decides which of two overlapping places a user should change, and returns that place first.
-/// Output is to be changed rather than input or storage. Of input and storage, the input is to be
-/// changed if the storage contains it, and otherwise the storage.
+/// Decides which of two overlapping places a user should change, and returns that place first. If
+/// one of them is output, the user should change the output. If they are input and storage, the
+/// user should change the input if the storage contains it, and otherwise the storage.
 fn blame<'a>(first: &'a Area, second: &'a Area) -> (&'a Area, &'a Area) {
     match (first.role.purpose(), second.role.purpose()) {
         (Purpose::Reads, Purpose::Owns) if !first.is_inside(second) => (second, first),
@@ -288,7 +288,7 @@ impl Area {
 
     fn shares_names(&self, other: &Self) -> bool {
         let (ours, others) = (self.names(), other.names());
-        // Whether a template produces only one file name depends on the number of shards, so the
+        // The number of shards decides whether a template produces only one file name. So the
         // planner compares these names.
         let is_left_to_the_planner = |ours: &Names, others: &Names| {
             matches!(

@@ -10,22 +10,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::{rules, schema};
 
-/// Most environment variables of a template.
+/// The largest number of environment variables of a template.
 pub const MAX_ENV: usize = 100;
-/// Longest value of an environment variable.
+/// The longest value of an environment variable.
 pub const MAX_ENV_VALUE: usize = 4096;
-/// Most entries in envFrom.
+/// The largest number of entries in envFrom.
 pub const MAX_ENV_FROM: usize = 20;
-/// Most tolerations of a template.
+/// The largest number of tolerations of a template.
 pub const MAX_TOLERATIONS: usize = 20;
-/// Most secrets to pull an image with.
+/// The largest number of secrets to pull an image with.
 pub const MAX_PULL_SECRETS: usize = 10;
-/// Most labels, annotations or node labels of a template.
+/// The largest number of labels, annotations or node labels of a template.
 pub const MAX_LABELS: usize = 32;
-/// Longest value of an annotation. All allowed annotations together stay far below the size that
-/// Kubernetes allows for a pod.
+/// The longest value of an annotation. All allowed annotations together stay far below the size
+/// that Kubernetes allows for a pod.
 pub const MAX_ANNOTATION_VALUE: usize = 1024;
-/// Most terms of an affinity.
+/// The largest number of terms of an affinity.
 pub const MAX_TERMS: usize = 10;
 /// Prefixes of environment variables that users cannot set: our own, and those that change how a
 /// program is loaded.

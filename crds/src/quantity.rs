@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// Longest text of a quantity; the longest that Kubernetes itself prints is shorter.
+/// The longest text of a quantity; the longest that Kubernetes itself prints is shorter.
 pub const MAX_QUANTITY_TEXT: usize = 32;
 
 /// A quantity as it is written; a bare number is kept as its text. [`parse`](Self::parse) returns

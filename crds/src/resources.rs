@@ -52,7 +52,7 @@ pub enum Role {
     Worker,
 }
 
-/// Least memory of a pod in mebibytes: with less memory the process does not start.
+/// The least memory of a pod in mebibytes: with less memory the process does not start.
 pub const MINIMUM_MEMORY_MEBIBYTES: i64 = 128;
 
 /// Requests and limits with all defaults filled in; only `ephemeral_storage` may be absent.

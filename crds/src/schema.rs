@@ -12,9 +12,9 @@ use crate::pipeline::{
 use crate::pod_template::{MAX_ANNOTATION_VALUE, MAX_LABELS};
 use crate::rules;
 
-/// Longest name of a column.
+/// The longest name of a column.
 const MAX_COLUMN: usize = 256;
-/// Longest value of a label, as in Kubernetes.
+/// The longest value of a label, as in Kubernetes.
 const MAX_LABEL_VALUE: usize = 63;
 
 pub(crate) fn labels(_: &mut SchemaGenerator) -> Schema {
@@ -37,8 +37,8 @@ pub(crate) fn json_values(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
         "maxItems": MAX_ITEMS,
-        // A null among them must be nullable: the server compares old and new on every write, and
-        // refuses what it cannot compare.
+        // An item may be null, so the schema must say `nullable`. Otherwise the server could not
+        // compare the old and the new items on a write, and would refuse the write.
         "items": {"x-kubernetes-preserve-unknown-fields": true, "nullable": true},
         "x-kubernetes-list-type": "atomic",
     })

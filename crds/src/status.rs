@@ -9,12 +9,12 @@ use serde_json::Value;
 
 use crate::conditions::{Condition, ConditionStatus, ConditionType};
 
-/// Most generations that status keeps.
+/// The largest number of generations that status keeps.
 pub const MAX_GENERATIONS_SHOWN: usize = 10;
-/// Most transitions that status keeps.
+/// The largest number of transitions that status keeps.
 pub const MAX_HISTORY_SHOWN: usize = 20;
-/// Most characters of a message in `generations` and `history`, so that the whole status stays
-/// below 8 KiB.
+/// The largest number of characters of a message in `generations` and `history`, so that the whole
+/// status stays below 8 KiB.
 pub const MAX_HISTORY_MESSAGE: usize = 160;
 
 /// The observed state of a job. Written by the operator only.
@@ -310,11 +310,11 @@ pub struct RecordCounts {
     pub skipped: Vec<SkippedRecords>,
 }
 
-/// Most entries of `status.records.skipped`, so that the whole status stays small.
+/// The largest number of entries of `status.records.skipped`, so that the whole status stays small.
 pub const MAX_SKIPPED_ENTRIES: usize = 10;
-/// Most characters of `step` in such an entry.
+/// The largest number of characters of `step` in such an entry.
 pub const MAX_SKIPPED_STEP: usize = 64;
-/// Most characters of `first` in such an entry.
+/// The largest number of characters of `first` in such an entry.
 pub const MAX_SKIPPED_MESSAGE: usize = 200;
 
 /// Bad records that were skipped at one step.
@@ -334,9 +334,9 @@ pub struct SkippedRecords {
     pub first: Option<String>,
 }
 
-/// Most counters of own code that a job can have.
+/// The largest number of counters of own code that a job can have.
 pub const MAX_COUNTERS: usize = 20;
-/// Most characters of the name of a counter.
+/// The largest number of characters of the name of a counter.
 pub const MAX_COUNTER_NAME: usize = 40;
 
 /// A counter of own code.

@@ -28,8 +28,8 @@ use crate::names::MAX_JOB_NAME;
 use crate::places;
 use crate::resources::Role;
 
-/// Most bytes of a spec as JSON: it is copied into a `ConfigMap` for each generation, which is not
-/// a place for data.
+/// The largest number of bytes of a spec as JSON: it is copied into a `ConfigMap` for each
+/// generation, which is not a place for data.
 pub const MAX_SPEC_BYTES: usize = 64 * 1024;
 
 /// Where the job is to run: a cluster reads and writes object stores only; the CLI's local run also

@@ -1,5 +1,5 @@
-//! Properties of the definition as a whole: generated files are current, every field is described
-//! and bounded, the size allows a plain `kubectl apply`.
+//! Tests properties of the definition as a whole: generated files are current, every field is
+//! described and bounded, the size allows a plain `kubectl apply`.
 
 use serde_json::{Value, json};
 use zephyr_crds::crd;

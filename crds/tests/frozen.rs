@@ -1,5 +1,5 @@
-//! The frozen job survives its own text, and a text that is another's is refused with the field
-//! that is wrong.
+//! Tests that a frozen job is read from its text exactly as it was written, and that an error names
+//! what makes a text unusable: a missing part, an unknown field, or another version.
 
 use std::collections::BTreeMap;
 

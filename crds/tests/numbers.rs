@@ -1,5 +1,5 @@
-//! Numbers of inline items through the reader of JSON that the operator, the coordinator and the
-//! workers share.
+//! Tests that the reader of JSON that the operator, the coordinator and the workers share keeps the
+//! numbers of inline items.
 
 use serde_json::Value;
 

@@ -1,5 +1,5 @@
-//! Which places overlap, for all pairs of roles and positions, against an oracle that tries names
-//! one by one.
+//! Tests which places overlap, for all pairs of roles and positions. The expected result comes from
+//! an oracle that tries names one by one.
 
 #![expect(clippy::expect_used, reason = "only tests are in here")]
 
@@ -53,8 +53,8 @@ fn names() -> Vec<String> {
     all
 }
 
-/// The names that a role reads, writes or owns at a position. Of input these are also the names
-/// that begin with `_`: the listing passes over more than the patterns do.
+/// The names that a role reads, writes or owns at a position. For input, names that begin with `_`
+/// are included, because patterns match them. Only the listing of files ignores them.
 fn names_of(role: Role, position: &str, names: &[String]) -> Vec<usize> {
     let branches = expanded(position);
     let is_name = |name: &str| match role {
@@ -139,8 +139,8 @@ fn is_made(template: &str, name: &str) -> bool {
     (1..=digits).any(|count| is_made(after, &rest[count..]))
 }
 
-/// Whether one file is read and a template is written: which names it makes depends on the number
-/// of shards.
+/// Whether one role reads one file and the other writes by a template. The planner compares these
+/// names, because the names that the template makes depend on the number of shards.
 fn is_for_the_planner(first: (Role, &str), second: (Role, &str)) -> bool {
     let is_file = |(role, position): (Role, &str)| {
         matches!(role, Role::Input(_)) && !position.contains(['*', '?', '[', '{', '\\'])

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the table of expectations: our expressions, with what real jq 1.8.1 makes of them.
+"""Writes the table of expectations: our expressions, with the answers of real jq 1.8.1.
 
 Reads expectations/NAME.txt and writes expectations/NAME.jsonl beside it. A line of the source is
 

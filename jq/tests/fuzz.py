@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Random programs and inputs through this evaluator and through real jq 1.8.1. Prints what differs, shrunk.
+"""Runs random programs on random inputs with this evaluator and with real jq 1.8.1. Shrinks and prints each case in which
+their answers differ.
 
   fuzz.py CASES [--seconds N] [--seed N] [--messages]
 
-CASES is a program that answers cases as oracle.py does (the example `cases` of this package). The end is 1 if anything
-differs that docs/expressions.md does not list.
+CASES is a program that answers cases as oracle.py does (the example `cases` of this package). The exit code is 1 if an
+answer differs in a way that docs/expressions.md does not list.
 """
 import argparse
 import json
@@ -16,7 +17,7 @@ import time
 import oracle
 
 MAX_DEPTH = 5
-# The most differences that are shown; after them the run ends.
+# How many differences are shown at most. After that the run ends.
 MAX_SHOWN = 25
 # Integers of at least this size are exact here, but rounded in jq.
 EXACT_FROM = 2.0**53

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs cases through real jq 1.8.1 (the PyPI package `jq`), and prints one answer a line.
+"""Runs cases through real jq 1.8.1 (the PyPI package `jq`), and prints one answer per line.
 
 Reads lines {"program": text, "input": any JSON} from standard input. Prints for each
 {"outputs": [...]}, with "error": text if the program failed after these outputs, or

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Nanoseconds of processor time a record for some programs: this evaluator beside jq, jaq and gojq, as far as they are
-installed.
+"""Prints how many nanoseconds of processor time some programs take for each record, with this evaluator, and with those of
+jq, jaq and gojq that are installed.
 
   speed.py RECORDS [--records N] [--runs N]
 
 RECORDS is the example `records` of this package, built in the release profile. Each program of each tool reads the same
-file and writes its results to a file, RUNS times; the fastest run counts, less the time for an empty file. A line ends in
-`differs` if the results of a tool are not those of this evaluator.
+file and writes its results to a file, RUNS times. The printed time is that of the fastest run, minus the time for an empty
+file. A line ends in `differs` if the results of a tool are not those of this evaluator.
 """
 import argparse
 import json

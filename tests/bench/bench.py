@@ -1,6 +1,6 @@
-"""Two jobs on generated web-like documents, by kubectl-zephyr run and by jq, DuckDB and Polars.
+"""Measures two jobs on generated documents that resemble web pages: with kubectl-zephyr run, jq, DuckDB and Polars.
 
-J1 filter + map: keeps documents of a score above a half, and writes id, lower-cased text and its length.
+J1 filter + map: keeps documents with a score above 0.5, and writes id, lower-cased text and its length.
 J2 word count: lower-cases, splits at spaces, counts each word.
 
 Prints wall and CPU seconds (user + system, children included) and whether the answers agree. Sets no limits.

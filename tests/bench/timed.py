@@ -1,4 +1,5 @@
-"""Wall and CPU seconds of a command with all processes that it starts: the benchmarks import this, or call it as a program.
+"""Measures the wall and CPU seconds of a command and of all processes that it starts. The benchmarks import this file, or
+run it as a program.
 
 `timed.py COMMAND ...` prints both numbers. The command's standard output is dropped.
 """
@@ -11,7 +12,7 @@ import time
 
 
 def adopt_orphans() -> None:
-    """Makes this process the parent of those whose own parent ended first: their CPU time is known only to who waits for them."""
+    """Makes this process the parent of those whose own parent ended first. The CPU time of a process is known only to the parent that waits for it."""
     pr_set_child_subreaper = 36
     if ctypes.CDLL(None, use_errno=True).prctl(pr_set_child_subreaper, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")

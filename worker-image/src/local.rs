@@ -54,7 +54,7 @@ pub type ProgressListener = Arc<dyn Fn(&Snapshot) + Send + Sync>;
 /// A listener for the plan of the run.
 pub type PlanListener = Arc<dyn Fn(&PlanFile) + Send + Sync>;
 
-/// Least time between two calls of the listener.
+/// The least time between two calls of the listener.
 const PROGRESS_SPACING: Duration = Duration::from_millis(200);
 /// How long workers may take to end their children after the result.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);

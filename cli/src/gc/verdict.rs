@@ -8,9 +8,9 @@ use zephyr_store::reclaim::{Proof, Survey};
 
 use super::owners::Owners;
 
-/// Least age of a folder whose job is not known to have ended, whatever age is requested. A
-/// coordinator writes into its folder every two minutes. A coordinator that has written nothing for
-/// this long is gone.
+/// The least age at which a folder may be deleted if its job is not known to have ended. It applies
+/// even if a smaller age is requested. A coordinator writes into its folder every two minutes. A
+/// coordinator that has written nothing for this long is gone.
 pub(super) const MIN_UNFINISHED_AGE: Duration = Duration::from_mins(15);
 
 /// The longest age that can be requested, in seconds: a hundred years, so that no sum overflows.

@@ -9,9 +9,9 @@ const API_VERSION: &str = "zephyr.dev/v1alpha1";
 const KIND: &str = "ZephyrJob";
 /// The line that begins a document.
 const SEPARATOR: &str = "---";
-/// Greatest nesting of lists: `kubectl` flattens them.
+/// How deep lists of objects may nest. `kubectl` flattens such lists.
 const MAX_LISTS: usize = 10;
-/// Most objects that an error names.
+/// The largest number of objects that an error names.
 const MAX_NAMED: usize = 20;
 
 /// One object of the file, with its own version and kind, or with those that its list implies.

@@ -12,11 +12,11 @@ use super::scalar::{self, TagMismatch};
 use super::tree::{Entry, Fields, Kind, Node, Position};
 use super::{dialect, number};
 
-/// Greatest nesting of maps and lists. JSON readers stop at 128 levels, and the frozen job has a
-/// few more levels than its manifest.
+/// The greatest nesting of maps and lists. JSON readers stop at 128 levels, and the frozen job has
+/// a few more levels than its manifest.
 pub(super) const MAX_NESTING: usize = 120;
-/// Greatest size of a document after its aliases are expanded, in bytes; a manifest has at most 1
-/// MiB.
+/// The greatest size of a document after its aliases are expanded, in bytes; a manifest has at most
+/// 1 MiB.
 const MAX_EXPANDED_BYTES: usize = 16 << 20;
 /// The size of a value in addition to its text.
 const NODE_BYTES: usize = 32;

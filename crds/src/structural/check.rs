@@ -7,18 +7,18 @@ use serde_json::{Map, Number, Value};
 use super::expected::{instead_of_field, instead_of_word};
 use crate::field_error::FieldError;
 
-/// Greatest edit distance at which a known word is suggested for an unknown one.
+/// The greatest edit distance at which a known word is suggested for an unknown one.
 const MAX_SUGGESTION_DISTANCE: usize = 3;
 /// Letters that an unknown word must have for each allowed edit. In a short word, even few edits
 /// lead to an unrelated word.
 const LETTERS_PER_EDIT: usize = 3;
-/// Most fields that a sentence about a map names.
+/// The largest number of fields that a sentence about a map names.
 const MAX_NAMED_FIELDS: usize = 24;
 /// What is wrong with a field that the schema does not have.
 pub(super) const UNKNOWN_FIELD: &str = "unknown field";
 /// Fields of every object, which the definition's schema does not repeat.
 pub(super) const OF_EVERY_OBJECT: [&str; 3] = ["apiVersion", "kind", "metadata"];
-/// Greatest distance from a whole number at which the server still accepts a number as whole.
+/// The greatest distance from a whole number at which the server still accepts a number as whole.
 const WHOLE_NUMBER_END: f64 = 9_007_199_254_740_991.0;
 
 /// The value as the server stores it; everything that the server refuses is added to `errors`.

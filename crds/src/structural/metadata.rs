@@ -7,7 +7,7 @@ use super::check::unknown_field;
 use crate::field_error::FieldError;
 use crate::validate::text::{label_value, qualified_key};
 
-/// Most bytes of all annotations of an object together.
+/// The largest number of bytes of all annotations of an object together.
 const MAX_ANNOTATIONS_BYTES: usize = 256 << 10;
 
 /// What is allowed in a field with text.

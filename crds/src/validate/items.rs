@@ -9,7 +9,7 @@ use crate::field_error::FieldError;
 /// Two to the power 63. The API server stores integers from here on as doubles, which can lose the
 /// last digits.
 const INTEGER_END: f64 = 9_223_372_036_854_775_808.0;
-/// Most items that are reported; the others have the same fault.
+/// The largest number of items that are reported; the others have the same fault.
 const MAX_NAMED: usize = 5;
 
 /// What is wrong with a null that no longer exists.

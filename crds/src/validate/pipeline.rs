@@ -11,18 +11,18 @@ use crate::pipeline::{
 };
 use crate::places::{HIDDEN_NAMES_ALLOWED, MARKER_NAMES};
 
-/// Most shards of a shuffle if the manifest sets no number.
+/// The largest number of shards of a shuffle if the manifest sets no number.
 const MAX_DEFAULT_SHARDS: usize = 256;
-/// Greatest nesting of arrays and objects in an item of the manifest: this and other programs that
-/// read manifests stop at 128 levels for the whole document.
+/// The greatest nesting of arrays and objects in an item of the manifest: this and other programs
+/// that read manifests stop at 128 levels for the whole document.
 const MAX_ITEM_NESTING: usize = 100;
-/// Longest key in bytes, for output and for the markers beside it: the limit of S3 and of Google
-/// Cloud Storage.
+/// The longest key in bytes, for output and for the markers beside it: the limit of S3 and of
+/// Google Cloud Storage.
 const MAX_KEY_BYTES: usize = 1024;
-/// Longest name of a local folder in bytes: `NAME_MAX` of Linux.
+/// The longest name of a local folder in bytes: `NAME_MAX` of Linux.
 const MAX_LOCAL_FOLDER_BYTES: usize = 255;
-/// Longest name of a local output file in bytes: an attempt stages the file under its name with two
-/// dots, the job's uid and the attempt's name, which take up to 64 bytes.
+/// The longest name of a local output file in bytes: an attempt stages the file under its name with
+/// two dots, the job's uid and the attempt's name, which take up to 64 bytes.
 const MAX_LOCAL_NAME_BYTES: usize = MAX_LOCAL_FOLDER_BYTES - 64;
 /// The field of inline items.
 pub(super) const ITEMS: &str = "spec.pipeline.source.items.values";

@@ -6,11 +6,12 @@ use crate::names::RESERVED_PREFIX;
 use crate::pipeline::MAX_EXPRESSION;
 use crate::pod_template::{RESERVED_ENV_NAMES, RESERVED_ENV_PREFIXES};
 
-/// Longest part of a label's or annotation's key after its prefix, and longest value of a label.
+/// The longest part of a label's or annotation's key after its prefix, and longest value of a
+/// label.
 const MAX_LABEL: usize = 63;
-/// Longest prefix of a key, and longest name of an object: a DNS subdomain.
+/// The longest prefix of a key, and longest name of an object: a DNS subdomain.
 const MAX_SUBDOMAIN: usize = 253;
-/// Longest reference to an image.
+/// The longest reference to an image.
 const MAX_IMAGE: usize = 512;
 
 pub(super) fn object_name(path: &str, name: &str) -> Option<FieldError> {
@@ -39,7 +40,7 @@ pub(super) fn expression(path: &str, text: &str) -> Option<FieldError> {
     })
 }
 
-/// Longest name of a value, a table or an aggregate, in bytes.
+/// The longest name of a value, a table or an aggregate, in bytes.
 pub(super) const MAX_NAME: usize = 63;
 
 /// Whether a name has only letters, digits and underscores, and no digit first.

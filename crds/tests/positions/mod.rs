@@ -1,6 +1,6 @@
-//! Where a place of a job can be in relation to another: uris without scheme and bucket, for every
-//! role. Used by the tests of the function and by the test that compares it with the API server's
-//! rules. Judges nothing.
+//! The positions that a place of a job can have in relation to another place: uris without scheme
+//! and bucket, for every role. Used by the tests of the function and by the test that compares it
+//! with the API server's rules. Judges nothing.
 
 /// Input paths: literal names and every kind of pattern, around the folder `in`.
 pub(crate) const INPUTS: [&str; 30] = [

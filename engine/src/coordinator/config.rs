@@ -137,9 +137,9 @@ impl Config {
 pub struct HeartbeatPolicy {
     /// Shortest interval, so that small jobs notice a loss early.
     pub interval_min_ms: u64,
-    /// Longest interval, so that a loss is noticed within a minute with any number of workers.
+    /// The longest interval, so that a loss is noticed within a minute with any number of workers.
     pub interval_max_ms: u64,
-    /// Most heartbeats a second from all workers together.
+    /// The largest number of heartbeats a second from all workers together.
     pub workers_per_second: u64,
     /// After this many intervals without a message, a worker counts as lost.
     pub silent_intervals: u64,

@@ -13,7 +13,7 @@ use crate::id::TaskId;
 /// How many names a job may have at most, and so also each of its tasks. The job's status shows all
 /// names, and must stay small.
 pub const MAX_COUNTERS: usize = 20;
-/// Longest name, in characters.
+/// The longest name, in characters.
 pub const MAX_COUNTER_NAME: usize = 40;
 /// The most that one task may count under a name: 2⁵³ - 1. Any JSON library writes this number
 /// exactly, and the total of all tasks fits into 128 bits.

@@ -227,7 +227,7 @@ impl fmt::Display for Event {
     }
 }
 
-/// Most attempts that one line names; for the others it gives the number.
+/// The largest number of attempts that one line names; for the others it gives the number.
 const MAX_NAMED: usize = 4;
 
 /// `[stage 1 shard 1 attempt e1a1, and 6 more]`

@@ -8,7 +8,7 @@ use crate::coordinator::state::{
 };
 use crate::id::{StageId, TaskId, Timestamp};
 
-/// Most attempts of one task at the same time.
+/// The largest number of attempts of one task at the same time.
 const MAX_ATTEMPTS: usize = 2;
 
 impl State {

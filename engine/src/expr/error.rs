@@ -6,7 +6,7 @@ use super::{MAX_EXPRESSION_BYTES, MAX_OUTPUTS};
 use crate::number::NumberError;
 use crate::record::{LINE_LIMIT_FIELD, NESTING_FIELD, NoRoom};
 
-/// Most characters of a message that an error shows.
+/// The largest number of characters of a message that an error shows.
 const MAX_SHOWN_CHARACTERS: usize = 200;
 
 /// Why a text is not an expression that may be used here.

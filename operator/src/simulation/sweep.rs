@@ -11,7 +11,7 @@ use super::api::request::Verb;
 use super::chance::Chance;
 use super::faults::{Exchange, Fault, Rule, Span};
 
-/// The faults for every request: eight errors.
+/// The errors that are tried at every request.
 const ERRORS: [Fault; 8] = [
     Fault::Status(409),
     Fault::Status(422),
@@ -22,9 +22,9 @@ const ERRORS: [Fault; 8] = [
     Fault::Hang,
     Fault::Reset,
 ];
-/// Additional faults for every write.
+/// The faults that are also tried at every write.
 const CUTS: [Fault; 3] = [Fault::CrashBefore, Fault::CrashAfter, Fault::ReplyLost];
-/// Additional faults for every watch.
+/// The faults that are also tried at every watch.
 const OF_WATCHES: [Fault; 5] = [
     Fault::Drop(1),
     Fault::Cut,

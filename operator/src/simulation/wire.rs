@@ -93,7 +93,8 @@ impl Wire {
         fault: Option<Fault>,
     ) -> Result<Response<Body>, BoxError> {
         let answer = match fault {
-            // If a watch is not read, it has no effect.
+            // A watch is opened later, because a request for a watch changes nothing until its
+            // lines are read.
             _ if request.verb == Verb::Watch => None,
             Some(Fault::Stale(versions)) if request.verb == Verb::List => {
                 Some(self.server.old_list(request, versions))

@@ -121,7 +121,7 @@ async fn fault_3041_workers_that_are_throttled_for_longer_than_they_may_be_silen
     namespace.finish().await
 }
 
-/// How many keys the job has that needs the disk.
+/// How many keys the records of the job [`spilling`] have.
 const KEYS: usize = 120_000;
 
 /// Returns a job with twelve tasks on one worker. Each task has more records than fit into a

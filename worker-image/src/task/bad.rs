@@ -8,8 +8,8 @@ use zephyr_engine::coordinator::record::BadRecords;
 use zephyr_engine::pipeline::Origin;
 use zephyr_engine::plan::{Plan, Stage};
 
-/// Longest sentence about a bad record, in characters. The ledger stores one sentence for each task
-/// and place, and the job's status shows one for each place.
+/// The longest sentence about a bad record, in characters. The ledger stores one sentence for each
+/// task and place, and the job's status shows one for each place.
 const MAX_MESSAGE_CHARS: usize = 300;
 
 /// Cuts the sentence to the length that is reported.

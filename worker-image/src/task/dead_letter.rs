@@ -23,7 +23,7 @@ use crate::task::output::{begin_final, finish_final, give_up_final};
 /// take six times as much memory.
 const MAX_TEXT_BYTES: usize = 1 << 20;
 
-/// Longest sentence in a dead letter, in characters.
+/// The longest sentence in a dead letter, in characters.
 const MAX_ERROR_CHARS: usize = 1_000;
 
 /// What is bad.

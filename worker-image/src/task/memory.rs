@@ -5,7 +5,7 @@
 /// Memory for one attempt if no limit is known.
 const MEMORY_BYTES_UNKNOWN: u64 = 512 << 20;
 
-/// Least size of a buffer, however little memory there is.
+/// The least size of a buffer, however little memory there is.
 const MIN_BUFFER_BYTES: u64 = 4 << 20;
 
 /// The reserve is the memory divided by this number, but at least `MIN_RESERVE_BYTES`. When less

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-/// Most kinds of errors that are shown.
+/// The largest number of kinds of errors that are shown.
 const KINDS_SHOWN: usize = 8;
 /// The part of an error that determines its kind.
 const KIND_CHARS: usize = 60;

@@ -33,7 +33,7 @@ use super::dialogue::Link;
 
 const UID: &str = "0e5c9d0a-6a0b-4a6e-9a63-5a8f1df2a1d7";
 const TOKEN: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-/// Most reports of ended pods in the queue.
+/// The largest number of reports of ended pods in the queue.
 const REPORTS_QUEUED: usize = 64;
 /// How much of the log's end a failed test shows.
 const LOG_LINES_SHOWN: usize = 40;

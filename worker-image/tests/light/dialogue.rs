@@ -15,7 +15,7 @@ use zephyr_worker::convert::wire::to_task_done;
 use zephyr_worker::transport::client::{Connection, connect};
 use zephyr_worker::transport::token::Token;
 
-/// Most outgoing messages in the queue, as in a worker.
+/// The largest number of outgoing messages in the queue, as in a worker.
 const OUTBOUND_QUEUED: usize = 64;
 
 /// The settings for reaching a coordinator.

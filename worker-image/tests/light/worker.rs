@@ -53,7 +53,7 @@ pub(super) enum Order {
     FallSilent,
 }
 
-/// Most orders that wait for a worker: it gets one or two in its life.
+/// The largest number of orders that wait for a worker: it gets one or two in its life.
 pub(super) const ORDERS_QUEUED: usize = 16;
 /// How long a node that is taken away keeps running.
 const DRAIN_DEADLINE_MS: u64 = 25_000;

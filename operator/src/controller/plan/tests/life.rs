@@ -251,7 +251,7 @@ fn an_end_that_is_already_reported_counts_more_than_a_wish() {
         world.ends(true, "Succeeded");
         wish(&mut world);
         assert_eq!(world.phase(), Phase::Succeeded);
-        // And so does an end that is in status.
+        // Now the end is in status, and the wish changes nothing either.
         wish(&mut world);
         assert_eq!(world.phase(), Phase::Succeeded);
     }
@@ -340,7 +340,7 @@ fn a_job_is_cancelled_in_each_state_in_which_no_coordinator_can_end_it() {
             assert_eq!(reason(&world), "Cancelled", "{state}");
             let roots = world.generations.values().filter(|one| one.root.is_some());
             assert_eq!(roots.count(), 0, "{state}");
-            // It cannot come back.
+            // The ended job never runs again.
             world.job.spec.suspend = !world.job.spec.suspend;
             world.settle();
             assert_eq!(world.phase(), Phase::Failed, "{state}");
@@ -445,7 +445,7 @@ fn a_deadline_can_be_changed_while_the_job_runs() {
     world.job.spec.active_deadline_seconds = Some(200);
     world.settle();
     assert_eq!(reason(&world), "DeadlineExceeded");
-    // Without a limit nothing ends.
+    // Without `activeDeadlineSeconds` the job never ends because of its age.
     let mut world = working();
     world.pass(100_000_000);
     assert!(world.job.status.active_since.is_some());
