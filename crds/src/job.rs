@@ -86,7 +86,12 @@ pub const LEDGER_TTL: DurationBounds = DurationBounds {
     validation = rules::immutable_once_begun("pipeline"),
     validation = rules::immutable_once_begun("storage"),
     validation = rules::cancel_is_final(),
-printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Phase of the job"),
+    scale(
+        spec_replicas_path = ".spec.workers.replicas",
+        status_replicas_path = ".status.workers.desired",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Phase of the job"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Progressing')].reason", description = "What the job is doing or waiting for, or how it ended, in one word"),
     printcolumn(name = "Stage", type_ = "string", json_path = ".status.stage.name", description = "The running stage"),
     printcolumn(name = "Done", type_ = "string", json_path = ".status.stage.summary", description = "Committed tasks of that stage"),
@@ -228,7 +233,7 @@ pub struct CoordinatorSpec {
 #[serde(rename_all = "camelCase")]
 pub struct WorkersSpec {
     /// Number of worker pods, 1 to 10000. If the job has fewer shards than that, one pod for each
-    /// shard. A change applies at once.
+    /// shard. `kubectl scale` and autoscalers set this field. A change applies at once.
     #[schemars(range(min = 1, max = 10_000))]
     #[x_kube(validation = rules::range("spec.workers.replicas", 1, MAX_WORKERS.into()))]
     pub replicas: u32,

@@ -75,6 +75,12 @@ pub fn workers(job: &str, n: u32) -> String {
     format!("{job}-workers-g{n}")
 }
 
+/// The labels of the pods of the workers of the job with this uid, in all generations, as a
+/// selector.
+pub fn worker_selector(uid: &str) -> String {
+    format!("{LABEL_JOB_UID}={uid},{LABEL_COMPONENT}={COMPONENT_WORKER}")
+}
+
 /// The address of the coordinator of generation `n` inside the cluster.
 pub fn coordinator_address(job: &str, namespace: &str, n: u32) -> String {
     format!(

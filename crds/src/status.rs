@@ -104,6 +104,11 @@ pub struct ZephyrJobStatus {
     /// Number of workers in each state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<WorkerCounts>,
+    /// The labels of the pods of the workers, as a selector. The scale subresource shows it to
+    /// autoscalers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub selector: Option<String>,
     /// Since this time no worker is alive. noWorkersTimeout counts from it. A restart of the
     /// operator does not change it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -102,6 +102,23 @@ fn kubectl_get_shows_phase_reason_stage_tasks_workers_generation_progress_and_ag
 }
 
 #[test]
+fn the_scale_subresource_names_fields_that_exist() {
+    let version = definition()["spec"]["versions"][0].clone();
+    let scale = version["subresources"]["scale"].as_object().unwrap();
+    let expected = [
+        ("specReplicasPath", "integer"),
+        ("statusReplicasPath", "integer"),
+        ("labelSelectorPath", "string"),
+    ];
+    assert_eq!(scale.len(), expected.len());
+    for (name, kind) in expected {
+        let path = scale[name].as_str().unwrap().replace('.', "/properties/");
+        let field = schema().pointer(&path).cloned().unwrap_or_default();
+        assert_eq!(field["type"], kind, "{name}: {}", scale[name]);
+    }
+}
+
+#[test]
 fn every_field_has_a_description() {
     let mut without = Vec::new();
     walk("", &schema(), &mut |path, schema| {

@@ -87,6 +87,7 @@ pub fn project(
         }
     }
     if plan.lifecycle != Lifecycle::Ended {
+        next.status.selector = Some(names::worker_selector(&job.identity.uid));
         next.set_for_tools();
     }
     // An unchanged status is already small enough.

@@ -2,7 +2,9 @@
 //! that was complete runs again, and the output is right.
 
 use anyhow::{Context, Result, ensure};
-use kube::api::{Patch, PatchParams};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use zephyr_crds::conditions::{ConditionType, Reason};
 use zephyr_crds::job::ZephyrJob;
@@ -89,6 +91,57 @@ async fn a_job_that_is_created_suspended_begins_when_it_is_resumed() -> Result<(
     let done = job.succeeded(TEST_TIMEOUT).await?;
     let reason = condition(&done, ConditionType::Suspended).map(|found| found.reason);
     ensure!(reason == Some(Reason::NotSuspended), "{reason:?}");
+    sum.check_output(&namespace).await?;
+    namespace.finish().await
+}
+
+/// Sets the number of workers as `kubectl scale` does.
+async fn scale(namespace: &TestNamespace, job: &AppliedJob, replicas: u32) -> Result<()> {
+    let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+    let jobs = namespace.api::<ZephyrJob>();
+    jobs.patch_scale(&job.name, &PatchParams::default(), &patch)
+        .await
+        .with_context(|| format!("scale to {replicas}"))?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_job_is_scaled_within_its_generation() -> Result<()> {
+    let namespace = TestNamespace::create("scaled").await?;
+    let mut sum = SumJob::new("sum");
+    sum.workers = 1;
+    let job = apply(&namespace, &sum.manifest(&namespace)).await?;
+    let ledger = ledger_of(&namespace, &job)?;
+    job.committed(&ledger, 2, TEST_TIMEOUT).await?;
+    let refused = scale(&namespace, &job, 0).await;
+    let refused = format!("{:#}", refused.err().context("no job without workers")?);
+    ensure!(refused.contains("greater than or equal to 1"), "{refused}");
+
+    scale(&namespace, &job, 3).await?;
+    let is_larger = |job: &ZephyrJob| {
+        let workers = job
+            .status
+            .as_ref()
+            .and_then(|status| status.workers.as_ref());
+        workers.is_some_and(|workers| workers.desired == 3 && workers.alive() == 3)
+    };
+    job.wait_until("three workers", TEST_TIMEOUT, is_larger)
+        .await?;
+    let found = namespace.api::<ZephyrJob>().get_scale(&job.name).await?;
+    let shown = found.status.context("the scale's status")?;
+    let selector = shown.selector.context("the scale's selector")?;
+    let selected = ListParams::default().labels(&selector);
+    let pods = namespace.api::<Pod>().list(&selected).await?;
+    let names: Vec<_> = pods.iter().map(ResourceExt::name_any).collect();
+    let are_workers = names.iter().all(|name| name.starts_with("sum-workers-g1-"));
+    ensure!(names.len() == 3 && are_workers, "{selector}: {names:?}");
+
+    scale(&namespace, &job, 1).await?;
+    let done = job.succeeded(TEST_TIMEOUT).await?;
+    let status = done.status.context("a status")?;
+    ensure!(status.generation == Some(1), "{:?}", status.generation);
+    let end = ledger.read().await?;
+    ensure!(end.application_failures.is_empty(), "{end:?}");
     sum.check_output(&namespace).await?;
     namespace.finish().await
 }

@@ -833,10 +833,24 @@ fn a_status_stays_below_eight_kibibytes_whatever_happened() {
         "the number of generations used is counted from the first"
     );
     assert!(
-        job.status.history.len() > 5,
+        job.status.history.len() >= 5,
         "{} entries of history are left",
         job.status.history.len()
     );
+}
+
+#[test]
+fn every_status_names_the_pods_of_the_workers_for_autoscalers() {
+    let selector = Some("zephyr.dev/job-uid=uid,app.kubernetes.io/component=worker".to_owned());
+    assert_eq!(started().status.selector, selector);
+    let before = ValidatedJob {
+        status: ZephyrJobStatus {
+            selector: None,
+            ..started().status
+        },
+        ..started()
+    };
+    assert_eq!(follow(&before, None, healthy(1), None).selector, selector);
 }
 
 #[test]
