@@ -1,5 +1,6 @@
-//! Measures the S3 client alone: copies every object below one folder of a bucket into another one,
-//! on as many threads as the job that it is compared with has tasks. Prints megabytes in a second.
+//! Measures the S3 client alone: copies every object below one folder of a bucket into another
+//! folder. The result is compared with that of a job, so the number of threads should be that of
+//! the job's tasks. Prints megabytes per second.
 //!
 //! `cargo bench -p zephyr-store --bench copy -- 's3://bucket/in/*' s3://bucket/copy THREADS`, with
 //! `AWS_ENDPOINT` and keys in the environment. `tests/bench/s3` calls it.

@@ -1,16 +1,17 @@
 //! The durable state of a job: the plan, and the log of its records. They are stored as objects
 //! that are written once and never changed.
 //!
-//! Under `{storage}/{job uid}/`: `plan.json`, `epochs/{e}/open`, `epochs/{e}/log/{seq}`,
-//! `epochs/{e}/merged/{n}`, `epochs/{e}/snapshots/{seq}`. Each object is put only if it does not
-//! exist yet, and contains the token of its writer. The ledger makes no decision about the job. It
-//! keeps records in order, and fences replaced coordinators.
+//! These objects are under `{storage}/{job uid}/`: `plan.json`, `epochs/{e}/open`,
+//! `epochs/{e}/log/{seq}`, `epochs/{e}/merged/{n}`, `epochs/{e}/snapshots/{seq}`. Each object is
+//! put only if it does not exist yet, and contains the token of its writer. The ledger makes no
+//! decision about the job. It keeps records in order, and fences replaced coordinators.
 //!
 //! A snapshot lists merged objects that together hold all records before log object `seq` of its
 //! epoch. No epoch writes the records of a merged object again. A take-over writes only new
 //! records, and its snapshot refers to the existing merged objects.
 //!
-//! The ledger is correct whatever a listing omits or in which order it is. It uses no clock.
+//! The ledger is correct even if a listing omits objects, and in whatever order it shows them. It
+//! uses no clock.
 
 mod append;
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! One real coordinator and thousands of simulated workers, with faults: simultaneous connections,
-//! waves of losses, a coordinator that pauses or dies, messages that come late or twice. The result
-//! is read from the ledger.
+//! One real coordinator and thousands of simulated workers, with faults: all workers connect at the
+//! same time, many workers are lost at once, the coordinator pauses or dies, and messages come late
+//! or twice. The result is read from the ledger.
 
 #![expect(clippy::unwrap_used, reason = "only tests are in here")]
 
@@ -35,7 +35,7 @@ struct Scene {
     _machine: MutexGuard<'static, ()>,
 }
 
-/// All workers register at once; each has one slot.
+/// Starts a coordinator and workers with one slot each, which all register at the same time.
 async fn scene(workers: usize, tasks: u32, work: Work) -> Scene {
     scene_of(Coordinator::of(tasks), workers, tasks, work).await
 }
@@ -79,7 +79,7 @@ impl Scene {
         self.coordinator.snapshot().await?.workers
     }
 
-    /// All workers have one task each and nothing to report.
+    /// Waits until each worker has one task and nothing to report.
     async fn all_hold(&self, workers: usize) {
         until("a task in every slot", async || {
             self.fleet.holding() == workers
@@ -87,7 +87,7 @@ impl Scene {
         .await;
     }
 
-    /// All tasks of the first stage are committed.
+    /// Waits until all tasks of the first stage are committed.
     async fn all_is_done(&self) {
         let tasks = self.runs.len() as u64;
         until("the commit of all tasks", async || {
@@ -97,7 +97,7 @@ impl Scene {
         .await;
     }
 
-    /// Heartbeats that the coordinator's loop has handled.
+    /// Returns how many heartbeats the coordinator's loop has handled.
     async fn heartbeats_received(&self) -> u64 {
         const COUNT: &str = "zephyr_coordinator_heartbeat_wait_seconds_count ";
         let metrics = self.coordinator.metrics().await.unwrap();
@@ -162,8 +162,8 @@ async fn after_a_storm_and_a_wave_of_deaths_every_task_is_committed_exactly_once
         counts.is_some_and(|counts| sessions(&counts) == WORKERS - DEAD)
     })
     .await;
-    // Half of them are containers that the kubelet restarts, half were on nodes that were taken
-    // away.
+    // The kubelet restarts the containers of half of the dead workers. The nodes of the other half
+    // were taken away.
     let operator = scene.coordinator.operator().await.unwrap();
     for place in 0..DEAD {
         if place % 2 == 0 {
@@ -216,7 +216,7 @@ async fn a_coordinator_that_was_paused_gives_up_no_worker() {
     scene.all_hold(WORKERS).await;
     let before = scene.fleet.heartbeats();
     scene.coordinator.signal("STOP");
-    // The second of two heartbeats comes a whole interval after the first.
+    // Two heartbeats are awaited, because a whole interval is between them.
     until(
         "two heartbeats of each worker that nobody heard",
         async || {
@@ -356,7 +356,7 @@ async fn reports_that_come_late_or_twice_are_acknowledged_and_change_nothing() {
     }
     drop(first);
 
-    // The same process comes back and does not report what it had: that is dispatched again.
+    // The same process comes back and does not report its tasks, so they are dispatched again.
     let mut second = Dialogue::open(&link, FIRST, hello(&[])).await.unwrap();
     let again = receive_runs(&mut second, 2).await;
     assert!(again.contains(&attempt(two, 1, 2)), "{again:?}");

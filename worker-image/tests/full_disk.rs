@@ -50,7 +50,8 @@ impl Drop for SmallDisk {
 /// Lines of the input that is grouped.
 const LINES: usize = 4_000;
 
-/// One task holds more than its buffers of 4 MiB in a worker of 128 MiB, so it spills.
+/// In a worker of 128 MiB the task has buffers of 4 MiB. Its records need more memory, so it
+/// spills.
 fn spilling() -> Value {
     json!({
         "source": {"files": {"paths": ["$IN/*.txt"]}},

@@ -20,7 +20,7 @@ use zephyr_engine::coordinator::record::LogRecord;
 
 /// The size of the data if nothing else is set.
 const MEGABYTES: u64 = 48;
-/// The memory of the worker for that: a buffer has 16 MiB.
+/// The memory of the worker for data of that size. With this memory, a buffer has 16 MiB.
 const SMALL_WORKER_BYTES: u64 = 160 << 20;
 /// The memory of the worker for more data.
 const WORKER_BYTES: u64 = 1 << 30;

@@ -117,7 +117,7 @@ async fn one_process_of_a_slot_serves_its_shards_and_ends_with_the_worker() {
         pipeline["source"] =
             json!({"items": {"values": (0..20).collect::<Vec<_>>(), "shards": 10}});
         pipeline["steps"][0]["exec"]["reuse"] = json!(true);
-        // The last task keeps its slot until the test has looked.
+        // The last task keeps its slot until the test has checked the processes.
         let last = "cat; if [ $ZEPHYR_SHARD = 9 ]; then touch $FOLDER/tmp/last; until [ -e $FOLDER/tmp/go ]; do sleep 0.05; done; fi";
         let steps = pipeline["steps"].as_array_mut().unwrap();
         steps.push(json!({"exec": {"command": ["sh", "-c", last]}}));
@@ -151,7 +151,7 @@ async fn one_process_of_a_slot_serves_its_shards_and_ends_with_the_worker() {
 
 #[tokio::test]
 async fn memory_of_an_idle_command_that_grows_is_given_back() {
-    // The command answers its first shard and takes memory only then.
+    // The command takes memory only after it has answered its first shard.
     let script = "while IFS= read -r x; do echo \"$x\"; if [ \"$x\" = 1 ]; then first=1; fi; \
                   if [ -z \"$x$y\" ] && [ -n \"$first\" ]; then \
                   echo $$ >$FOLDER/tmp/id.new; mv $FOLDER/tmp/id.new $FOLDER/tmp/id; \

@@ -1,5 +1,5 @@
-//! Any text as an expression: either it compiles, or the error contains a position in the text.
-//! Expressions are not evaluated, because evaluation may never end.
+//! Compiles any text as an expression. Checks that it compiles, or that the error contains a
+//! position in the text. Expressions are not evaluated, because evaluation may never end.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -33,7 +33,7 @@ pub const ADOPTION_PREFERENCE_MS: u64 = 10_000;
 
 /// How long a job that fails waits until the final files of its committed tasks are complete. One
 /// call to a store that answers takes less than a second, and many files are completed at the same
-/// time. A store that does not answer for a minute does not hold the job's end up.
+/// time. If a store does not answer for a minute, the job ends without waiting for it.
 pub const MAX_FAILING_MS: u64 = 60_000;
 
 /// The most task slots a worker may claim. This is the largest value of `spec.workers.slots`.
@@ -135,7 +135,7 @@ impl Config {
 /// interval is `clamp(workers / 500, 5, 20)` seconds, and the silence is `max(3 intervals, 30 s)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HeartbeatPolicy {
-    /// Shortest interval, so that small jobs notice a loss early.
+    /// The shortest interval, so that small jobs notice a loss early.
     pub interval_min_ms: u64,
     /// The longest interval, so that a loss is noticed within a minute with any number of workers.
     pub interval_max_ms: u64,
@@ -143,8 +143,8 @@ pub struct HeartbeatPolicy {
     pub workers_per_second: u64,
     /// After this many intervals without a message, a worker counts as lost.
     pub silent_intervals: u64,
-    /// Shortest silence after which a worker counts as lost. It is longer than the silence that the
-    /// restart of a switch, a slow node or a delay of the storage causes.
+    /// The shortest silence after which a worker counts as lost. It is longer than the silence that
+    /// the restart of a switch, a slow node or a delay of the storage causes.
     pub silence_min_ms: u64,
 }
 
@@ -233,7 +233,7 @@ impl Default for SpeculationPolicy {
     }
 }
 
-/// How long a failed task waits for its next try: doubled with each failure.
+/// How long a failed task waits for its next try. Each failure doubles the wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BackoffPolicy {
     /// The first wait.

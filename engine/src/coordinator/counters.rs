@@ -10,8 +10,8 @@ use crate::coordinator::record::{JobResult, TaskOutput};
 use crate::coordinator::state::{JobState, State};
 use crate::id::TaskId;
 
-/// How many names a job may have at most, and so also each of its tasks. The job's status shows all
-/// names, and must stay small.
+/// How many names a job may have at most. Each of its tasks has the same limit. The job's status
+/// shows all names, and must stay small.
 pub const MAX_COUNTERS: usize = 20;
 /// The longest name, in characters.
 pub const MAX_COUNTER_NAME: usize = 40;

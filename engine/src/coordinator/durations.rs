@@ -12,7 +12,7 @@ const BUCKETS: usize = ((u64::BITS - SHIFT + 1) as usize) << SHIFT;
 /// Times in milliseconds, counted in buckets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Durations {
-    /// Allocated with the first time, because most stages of a large plan have not begun.
+    /// Empty until the first time is counted, because most stages of a large plan have not begun.
     buckets: Vec<u32>,
     count: u64,
 }

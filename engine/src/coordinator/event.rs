@@ -132,7 +132,7 @@ pub enum Event {
         /// The number.
         workers: u32,
     },
-    /// The operator is about to suspend the job, or no longer.
+    /// The operator is about to suspend the job, or no longer intends to suspend it.
     Drain {
         /// Whether no further task starts.
         drains: bool,

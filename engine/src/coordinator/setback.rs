@@ -19,8 +19,8 @@ pub enum Setback {
     /// A local disk, for spilling or for the output, has no room.
     DiskFull,
     /// Calls for one object failed for as long as a task retries them, although the same store
-    /// answered a similar call for a neighbouring object. Similar is a read after a failed read,
-    /// and a write after a failed write.
+    /// answered a similar call for a neighbouring object. After a failed read, the similar call is
+    /// a read. After a failed write, it is a write.
     ObjectUnavailable,
     /// The store answered no similar call. So it answers no calls at all, or no writes, or no calls
     /// for the object's folder.

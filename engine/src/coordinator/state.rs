@@ -285,7 +285,7 @@ pub(crate) struct Worker {
     /// Attempts that it was given, or had when it opened its session, and that it has not reported
     /// yet.
     pub(crate) running: BTreeSet<TaskAttempt>,
-    /// Consecutive tasks that failed on it through no fault of their own.
+    /// How many consecutive tasks failed at this worker through no fault of their own.
     pub(crate) unhealthy: u32,
     /// It is given no task before this time, because of these failures.
     pub(crate) rests_until: Option<Timestamp>,

@@ -1,6 +1,7 @@
-//! `groupBy`: makes one record `{"key": K, "<name>": value, …}` for each key. K is the key with the
-//! text of the group's first record in (shard, position) order. A key that is NaN is written as
-//! null, because JSON has no NaN, but it is a separate group. The aggregates compute the values.
+//! `groupBy`: makes one record `{"key": K, "<name>": value, …}` for each key. K is the key as the
+//! group's first record spells it. The first record is that of the lowest shard, and in this shard
+//! the one at the lowest position. A key that is NaN is written as null, because JSON has no NaN,
+//! but it is a separate group. The aggregates compute the values.
 
 use crate::expr::Expression;
 use crate::key::KeyBytes;
@@ -166,7 +167,7 @@ impl Keyed for GroupBy {
     }
 }
 
-/// Adds the group to an error that its values cause.
+/// Adds the key of the group to an error that the values of the group cause.
 fn in_group(error: StateError, key: &str) -> StateError {
     match error {
         StateError::Refused(message) => {

@@ -1,5 +1,6 @@
-//! Strings. A string is a part of a record or of the program, or it was made by an evaluation, or
-//! it is a part of such a string. This module counts the memory of strings that were made.
+//! Strings. A string is a part of a record or of the program, or an evaluation made it, or it is a
+//! part of a string that an evaluation made. This module counts the memory of strings that were
+//! made.
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;

@@ -1,11 +1,13 @@
-//! Reads a part of a file that bgzip has written: the blocks that begin in the part, and then as
-//! many as its last line needs. A block is a member of gzip that names its own length.
+//! Reads a part of a file that bgzip has written: the blocks that begin in the part, and after them
+//! as many blocks as the last line of the part needs. A block is a gzip member whose header
+//! contains the member's length.
 //!
-//! A part begins and ends at any byte. Its first block is found by looking at the bytes from there
-//! on, so the task before it and this one find the same block. Bytes that only look like a block
-//! cannot do harm: the task before it comes to the true border, because it reads one block after
-//! the other from a true border on. It looks for the next part's first block too, and fails if that
-//! is not where it has come to. So if all tasks of a file succeed, all borders are true.
+//! A part begins and ends at any byte. Its first block is found by examining the bytes after its
+//! beginning. Some bytes may only look like a block. Therefore the task of the previous part checks
+//! what was found. It reads one block after the other, so it knows where its last block ends. Then
+//! it searches for the first block of the next part in the same way as the task of that part does.
+//! If it does not find it exactly at the end of its own last block, it fails. So if all tasks of a
+//! file succeed, each part began at the beginning of a block.
 
 use std::io::{self, Read};
 use std::ops::Range;
@@ -17,11 +19,11 @@ use super::gzip::BLOCK_FIELD;
 use super::magic::GZIP;
 use super::part_end::PartEnd;
 
-/// The most bytes of a block, compressed and plain: its length has two bytes.
+/// The most bytes that a block has, compressed or plain. The field for its length has two bytes.
 const MAX_BLOCK_BYTES: usize = 1 << 16;
 
-/// The bytes of a member's header up to its extra fields: magic, method, flags, time, two hints and
-/// the length of the extra fields.
+/// How many bytes a member's header has before its extra fields: magic number, method, flags, time,
+/// two hints and the length of the extra fields.
 const FIXED_BYTES: usize = 12;
 
 /// The most bytes of a header that are looked at. bgzip writes one extra field, of 6 bytes.
@@ -84,7 +86,7 @@ impl Blocks {
         }
     }
 
-    /// Where the block begins that is read next, in the file.
+    /// The position in the file at which the next block begins.
     pub(crate) fn position(&self) -> u64 {
         self.at
     }
@@ -133,8 +135,8 @@ impl Blocks {
         }
     }
 
-    /// Whether a block seems to begin here: it has the header of one, and where it ends the header
-    /// of another one follows, or the end of the file.
+    /// Whether a block seems to begin here. There must be the header of a block, and at the end of
+    /// that block there must be another header or the end of the file.
     fn seems_to_begin(&mut self, at: u64) -> io::Result<bool> {
         let Some(length) = block_length(self.look(at, MAX_HEAD_BYTES)?) else {
             return Ok(false);
@@ -146,7 +148,8 @@ impl Blocks {
         Ok(block_length(self.look(next, MAX_HEAD_BYTES)?).is_some())
     }
 
-    /// The first block that begins at a byte or after it; the end of the file if there is none.
+    /// The position of the first block that begins at this byte or later, or the end of the file if
+    /// there is none.
     fn find(&mut self, from: u64) -> io::Result<u64> {
         let most = from.saturating_add(MAX_BLOCK_BYTES as u64);
         for at in from..=most.min(self.size) {
@@ -157,7 +160,8 @@ impl Blocks {
         Err(CompressedError::NoBlock.into())
     }
 
-    /// Comes to the end of the part, if the next block does not begin in it.
+    /// If the next block does not begin in the part, records that the part ends here, and checks
+    /// that the task of the next part begins here too.
     fn check_the_end(&mut self) -> io::Result<()> {
         if self.at < self.part.end || self.end.is_known() {
             return Ok(());
@@ -182,7 +186,7 @@ impl Blocks {
     /// Decompresses the next block. Returns whether there was one.
     fn next_block(&mut self) -> io::Result<bool> {
         if self.first.is_none() {
-            // At the beginning of the file nothing has to be found.
+            // The first block of the file begins at byte 0, so no search is needed.
             let first = match self.part.start {
                 0 => 0,
                 from => self.find(from)?,
@@ -222,7 +226,7 @@ impl Blocks {
         self.plain = plain;
         self.given = 0;
         self.at = at + length as u64;
-        // The bytes in which the next part's first block is looked for are still needed.
+        // The search for the first block of the next part still needs these bytes.
         let keeps_from = if self.end.is_known() {
             self.at
         } else {
@@ -249,8 +253,8 @@ impl Read for Blocks {
     }
 }
 
-/// The length of the block with this header, from its first byte to its last; `None` if this is no
-/// header of a block.
+/// The length of the block with this header, from its first byte to its last; `None` if this is not
+/// the header of a block.
 pub(super) fn block_length(head: &[u8]) -> Option<usize> {
     let fixed = head.get(..FIXED_BYTES)?;
     if !fixed.starts_with(&GZIP) || fixed[2] != DEFLATE || fixed[3] != ONLY_EXTRA {

@@ -13,8 +13,9 @@ pub enum LinePlace {
     /// The position of its first byte, from 0. The number of the line is not known, because the
     /// file was not read from its beginning.
     Byte(u64),
-    /// The position of its first byte in the plain bytes of a compressed file, from the block or
-    /// frame on that begins at this byte of the compressed file.
+    /// The position of its first byte in the plain bytes of a compressed file. These bytes are
+    /// counted from the beginning of a block or frame, whose position in the compressed file is
+    /// `block`.
     Behind {
         /// The position of the block or frame.
         block: u64,

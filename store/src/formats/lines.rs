@@ -50,7 +50,8 @@ pub(crate) struct Lines<R> {
     line_at: u64,
     /// Lines that begin here or later are not returned.
     until: u64,
-    /// The same for a part of a compressed file, where it becomes known only while it is read.
+    /// The same limit for a part of a compressed file. It becomes known only while the part is
+    /// read.
     part_end: PartEnd,
     /// Whether everything up to the first line end still has to be skipped.
     skips: bool,

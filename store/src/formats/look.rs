@@ -9,11 +9,13 @@ use super::Compression;
 use super::blocks::{END_MARK, block_length};
 use crate::storage::{InputFile, Location, StorageError, Stores, fetch_range_of};
 
-/// The bytes at the end of the seek table of a zstd file: the number of frames, flags, and a magic.
+/// How many bytes the footer of a zstd seek table has. It consists of the number of frames, the
+/// flags, and a magic number.
 const FOOTER_BYTES: u64 = 9;
 const FOOTER_MAGIC: [u8; 4] = 0x8f92_eab1_u32.to_le_bytes();
 
-/// The magic and the length at the beginning of the skippable frame of a seek table.
+/// How many bytes are before the entries of a seek table: the magic number and the length of its
+/// skippable frame.
 const TABLE_HEAD_BYTES: u64 = 8;
 const TABLE_MAGIC: [u8; 4] = 0x184d_2a5e_u32.to_le_bytes();
 
@@ -62,7 +64,7 @@ pub async fn look_into(stores: &Stores, file: &InputFile) -> Result<Cuts, Storag
     }
 }
 
-/// The length of the seek table with this footer; `None` if this is no footer of one.
+/// The length of the seek table with this footer; `None` if this is not the footer of a seek table.
 fn table_bytes(footer: &[u8]) -> Option<u64> {
     let (frames, rest) = footer.split_first_chunk::<4>()?;
     let (flags, magic) = rest.split_first()?;
@@ -79,7 +81,8 @@ fn entry_bytes(flags: u8) -> usize {
 }
 
 /// Where frames begin, without the first one, in a file of this size; `None` if the table does not
-/// describe such a file. A task checks each of these borders when it comes to it.
+/// describe such a file. The task that reads a part checks that a frame ends at the border after
+/// the part.
 fn borders(table: &[u8], size: u64) -> Option<Vec<u64>> {
     let (head, rest) = table.split_at_checked(usize::try_from(TABLE_HEAD_BYTES).ok()?)?;
     let (entries, footer) = rest.split_at_checked(

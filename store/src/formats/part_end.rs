@@ -1,5 +1,5 @@
-//! The end of a part of a compressed file, in plain bytes: the decompressor finds it, and the lines
-//! end there. Reads nothing.
+//! The end of a part of a compressed file, counted in plain bytes. The decompressor finds it, and
+//! the reader of lines stops there. Reads nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Not known yet.
 const UNKNOWN: u64 = u64::MAX;
 
-/// Where the lines of a part end. The decompressor sets it before it gives a byte behind it.
+/// Where the lines of a part end. The decompressor sets this before it returns a byte after it.
 ///
-/// The plain bytes of a part are counted from the first byte of its first block or frame. Nobody
-/// knows whether a line begins at byte 0, because the byte before it is in another part. So a line
-/// that begins there is read by the part before it: a part has the lines that begin at byte 1 or
-/// later, and at the first byte behind it or earlier.
+/// The plain bytes of a part are counted from the first byte of its first block or frame. Whether a
+/// line begins at byte 0 is not known, because the byte before it is in the previous part. So a
+/// line that begins there belongs to the previous part. A part has the lines that begin at its byte
+/// 1 or later, up to a line that begins at the first byte after the part.
 #[derive(Clone, Debug)]
 pub(crate) struct PartEnd(Arc<AtomicU64>);
 

@@ -146,8 +146,8 @@ fn blocks_of_the_usual_size_and_lines_longer_than_them_are_cut_too() {
     }
 }
 
-/// Every cut of a file gives the records of the whole file, if it can be read, or an error. Returns
-/// the number of errors.
+/// Cuts a file at each position. Checks that both parts together give the records of the whole
+/// file, or an error. Returns the number of errors.
 fn never_wrong(name: &str, file: &[u8]) -> usize {
     let expected = whole(name, file).ok();
     let size = file.len() as u64;
@@ -166,12 +166,12 @@ fn a_file_that_is_truncated_or_has_wrong_lengths_is_an_error_for_every_cut() {
     let file = file_of(LINES);
     let size = file.len();
     for end in 1..size {
-        // Behind an empty block, nobody can see that the file is truncated.
+        // A file that is truncated after an empty block looks complete.
         let is_readable = whole(GZ, &file[..end]).is_ok();
         let expected = if is_readable { 0 } else { end - 1 };
         assert_eq!(never_wrong(GZ, &file[..end]), expected, "{end}");
     }
-    // The length of a block is wrong: the whole file does not need it, and parts do.
+    // The header of a block contains a wrong length. Only the reader of parts uses this length.
     for (offset, step) in [(16, 1), (16, 200), (17, 1)] {
         let second = block(LINES[0], 6).len();
         for at in [0, second] {
@@ -180,7 +180,8 @@ fn a_file_that_is_truncated_or_has_wrong_lengths_is_an_error_for_every_cut() {
             assert_eq!(never_wrong(GZ, &file), size - 1, "{at} {offset} {step}");
         }
     }
-    // A member that is no block, a block that is damaged, and bytes behind the last one.
+    // These files contain a member that is not a block, a damaged block, or bytes after the last
+    // block.
     let mut plain = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     plain.write_all(b"plain\n").unwrap();
     let plain = plain.finish().unwrap();
@@ -201,7 +202,8 @@ fn a_file_that_is_truncated_or_has_wrong_lengths_is_an_error_for_every_cut() {
 
 #[test]
 fn blocks_inside_of_a_block_are_never_taken_for_blocks_of_the_file() {
-    // A block that stores other blocks as they are, as its plain bytes.
+    // The plain bytes of this block are other blocks, and the block stores them without
+    // compression.
     let inner = [block(b"x\ny\n", 6), block(b"z\n", 6), block(b"w\n", 0)].concat();
     let outer = [
         block(b"1\n2\n", 6),
@@ -210,7 +212,8 @@ fn blocks_inside_of_a_block_are_never_taken_for_blocks_of_the_file() {
         END_MARK.to_vec(),
     ]
     .concat();
-    // Such bytes are no text, so the whole file has a bad line. What parts make of it is the same.
+    // These bytes are not text, so the whole file has a bad line, and each pair of parts must fail
+    // too.
     let fails = never_wrong(GZ, &outer);
     assert_eq!(fails, outer.len() - 1);
     let before = block(b"1\n2\n", 6).len() as u64;

@@ -163,8 +163,9 @@ impl FileReader {
         }
     }
 
-    /// In a part of a compressed file that is not its first: where its first block or frame begins.
-    /// The positions of lines are counted from there.
+    /// The position in the file at which the first block or frame of the part begins, and from
+    /// which the positions of lines are counted. `None` if the file is not compressed, or if this
+    /// is its first part.
     pub fn first_block(&self) -> Option<u64> {
         let block = self.lines.input().first_block();
         block.filter(|_| !self.counts_lines)

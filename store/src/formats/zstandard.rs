@@ -84,8 +84,9 @@ impl Zstandard {
         })
     }
 
-    /// Reads a part of the file, whose first and last byte are borders of frames by the seek table.
-    /// The input begins at the beginning of the part. Continues behind the part, for its last line.
+    /// Reads a part of the file. According to the seek table, a frame begins at its first byte, and
+    /// a frame ends at its last byte. The input begins at the beginning of the part. After the
+    /// part, reading continues, because the last line of the part may end later.
     pub(crate) fn in_part(self, range: Range<u64>, end: PartEnd) -> Self {
         let part = Some(Part {
             range,
@@ -100,8 +101,9 @@ impl Zstandard {
         self.part.as_ref().map(|part| part.range.start)
     }
 
-    /// Comes to the end of the part, if the next frame does not begin in it. By then a frame must
-    /// have ended exactly there: otherwise the task that reads the next part begins elsewhere.
+    /// If the next frame does not begin in the part, records that the part ends here. A frame must
+    /// have ended exactly at the border of the part, because the task of the next part begins
+    /// there.
     fn check_the_end(&self) -> io::Result<()> {
         let Some(part) = &self.part else {
             return Ok(());

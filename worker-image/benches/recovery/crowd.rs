@@ -12,14 +12,14 @@ use crate::light::{Coordinator, Dialogue, Fleet, Link, Work, task_attempt_of, un
 use crate::observe::{committed, cpu_time, heartbeat_waits, memory_mib, wait_of};
 use crate::table::{Table, percentile, time};
 
-/// Shortest duration of the tasks while heartbeats are measured.
+/// The shortest duration of the tasks while heartbeats are measured.
 const MIN_TASK_TIME: Duration = Duration::from_secs(15);
 /// How often a report is sent whose answer is measured.
 const PROBE_INTERVAL: Duration = Duration::from_millis(50);
 
 pub(crate) async fn measure(table: &mut Table, workers: usize, minutes: u64, tasks: u32) {
     let watched = Duration::from_mins(minutes);
-    // Twice the time in which they would be done when the measurement is over.
+    // With tasks of this length, half of the tasks are done when the measurement is over.
     let worth =
         watched.mul_f64(2.0 * f64::from(u32::try_from(workers).unwrap()) / f64::from(tasks));
     let work = Work::Lasting(worth.max(MIN_TASK_TIME));

@@ -1,4 +1,5 @@
-//! The number of tasks per second from dispatch through report and durable commit to `Ack`.
+//! Measures how many tasks per second one coordinator can handle, each from its dispatch through
+//! report and durable commit to `Ack`.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! How long it takes until work continues after a coordinator dies, a worker is asked to terminate,
-//! or a worker falls silent.
+//! Measures how long it takes until work continues after a coordinator dies, a worker is asked to
+//! terminate, or a worker falls silent.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,9 +14,10 @@ use crate::observe::Runs;
 use crate::table::{Table, median_and_longest};
 
 const WORKERS: usize = 1_000;
-/// More tasks than are done before everything is measured.
+/// There are so many tasks that some are left after all measurements.
 const TASKS: u32 = 100_000;
-/// Long enough that tasks remain, short enough that a slot becomes free every few milliseconds.
+/// This is long enough that tasks are left after all measurements, and short enough that a slot
+/// becomes free every few milliseconds.
 const TASK_TIME: Duration = Duration::from_secs(5);
 /// Twice the number of the workers' slots.
 const TASKS_FIRST: u32 = 4_000;
@@ -37,7 +38,8 @@ pub(crate) async fn measure(table: &mut Table) {
     let mut fleet = Fleet::new(coordinator.link(), 2, Work::Lasting(TASK_TIME), witness);
     fleet.add(WORKERS);
     until("sessions", async || fleet.connected() == WORKERS).await;
-    // No slot becomes free before, because all tasks began at the same time.
+    // All tasks began at the same time, so slots become free continuously only after the first
+    // tasks have ended.
     until("the first tasks of all slots", async || {
         fleet.acknowledged() >= u64::from(TASKS_FIRST)
     })

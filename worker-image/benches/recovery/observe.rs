@@ -89,7 +89,8 @@ pub(crate) fn memory_mib(process: u32) -> [u64; 2] {
     })
 }
 
-/// How many heartbeats waited at most so many seconds, by bucket.
+/// Returns the buckets of a histogram: each has a number of seconds, and how many heartbeats waited
+/// at most that long.
 pub(crate) async fn heartbeat_waits(coordinator: &Coordinator) -> Vec<(String, u64)> {
     const BUCKET: &str = "zephyr_coordinator_heartbeat_wait_seconds_bucket{le=\"";
     let metrics = coordinator.metrics().await.unwrap();
@@ -100,8 +101,8 @@ pub(crate) async fn heartbeat_waits(coordinator: &Coordinator) -> Vec<(String, u
     metrics.lines().filter_map(bucket).collect()
 }
 
-/// The least bound within which this percentage of the heartbeats between two measurements was
-/// handled, in seconds.
+/// Returns the bound of the first bucket that contains this percentage of the heartbeats between
+/// two measurements, in seconds.
 pub(crate) fn wait_of(before: &[(String, u64)], after: &[(String, u64)], percent: u64) -> String {
     let between = |(before, after): (&(String, u64), &(String, u64))| after.1 - before.1;
     let counts: Vec<_> = before.iter().zip(after).map(between).collect();

@@ -1,4 +1,4 @@
-//! Workers that die, drain, fall silent and come back all the time, while short tasks are
+//! Makes workers die, drain, fall silent and come back all the time, while short tasks are
 //! processed.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -16,11 +16,13 @@ use crate::watch::{LOOK_EVERY, Watch};
 
 /// Percentage of workers that leave in a minute.
 const CHURN_PERCENT_PER_MINUTE: usize = 30;
-/// Mean duration in a slot; the actual one is between half and one and a half times this.
+/// The mean duration of a task. The actual duration is between half and one and a half times this.
 const TASK_TIME: Duration = Duration::from_secs(3);
-/// Time until a worker that left is back: shorter than the allowed silence.
+/// How long a worker is away if the coordinator notices at once that it left. This is shorter than
+/// the allowed silence.
 const AWAY: Duration = Duration::from_secs(10);
-/// Time until a worker is back whose loss only its silence shows: longer than the allowed silence.
+/// How long a worker is away if only its silence shows that it left. This is longer than the
+/// allowed silence.
 const SILENT: Duration = Duration::from_secs(45);
 /// No worker leaves in the last part of the time, so that all are back when losses are counted.
 const SETTLING: Duration = Duration::from_secs(90);
@@ -44,8 +46,8 @@ enum End {
 }
 
 impl End {
-    /// For the nth worker that leaves: half of all are asked to terminate, a twentieth only fall
-    /// silent.
+    /// Returns how the nth worker that leaves does so. Half of the workers are asked to terminate,
+    /// and a twentieth only fall silent.
     fn of(number: usize) -> Self {
         match number % 20 {
             0..10 => Self::Drains,
@@ -220,12 +222,12 @@ async fn drive(
                     gone.take(fleet, place);
                 }
             }
-            // Not during the last part, when all workers come back and the numbers rise for this
-            // reason.
+            // In the last part nothing is measured: all workers come back, and therefore the
+            // numbers rise.
             _ = next_look.tick(), if began.elapsed() + SETTLING < length => {
                 watch.look(|| format!("{} tasks acknowledged, {} workers went, {} away", fleet.acknowledged_by_all(), gone.count, workers - fleet.connected()));
-                // Its reports are not read here, so another stream is opened before that has an
-                // effect.
+                // The operator's reports are not read here. A new stream is opened before the
+                // unread reports have an effect.
                 operator = None;
             }
         }

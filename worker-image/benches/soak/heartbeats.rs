@@ -1,5 +1,5 @@
-//! The largest number of workers of a job, without losses: whether all heartbeats are handled in
-//! time, for an hour.
+//! Checks for an hour that the coordinator handles all heartbeats in time, with the largest number
+//! of workers of a job and without losses.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::light::{Fleet, Work, until};
 use crate::observe::{heartbeat_waits, wait_of};
 use crate::watch::{LOOK_EVERY, Watch};
 
-/// Some ten thousand workers cause a hundred commits a second.
+/// With tasks of this length, ten thousand workers cause about a hundred commits per second.
 const TASK_TIME: Duration = Duration::from_mins(2);
 /// The time in which the loop must have handled 99 of 100 heartbeats.
 const MAX_WAIT_SECONDS: f64 = 0.05;

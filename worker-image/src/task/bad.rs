@@ -37,8 +37,8 @@ struct Counted {
 }
 
 impl Counted {
-    /// Counts a bad record or file. The sentence of the first one is kept; those of one file come
-    /// in their order.
+    /// Counts a bad record or file, and keeps the sentence about the first one. The bad records of
+    /// one file must arrive in their order.
     fn skip(&mut self, position: usize, sentence: impl FnOnce(bool) -> String) {
         self.skipped += 1;
         let is_first = self

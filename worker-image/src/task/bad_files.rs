@@ -36,7 +36,7 @@ impl BadFiles {
         is_new.then_some(position)
     }
 
-    /// Reads the files behind `position` without passing their records on, and adds those that are
+    /// Reads the files after `position` without passing their records on, and adds those that are
     /// bad. Otherwise the attempt would begin again for each of them. If a step may end the reading
     /// early, nothing is read, because the attempt may never come to these files.
     pub(super) fn add_later(
@@ -84,8 +84,8 @@ impl BadFiles {
         all.map(|(position, (file, error))| (*position, file.as_str(), error.as_str()))
     }
 
-    /// The positions of the files of the assignment by name, if one of them is bad. Otherwise
-    /// records are counted in their order.
+    /// The positions of the assignment's files, by name. Empty if no file is bad, because then
+    /// records arrive in the order of the files, and no position is needed.
     pub(super) fn positions(&self, assignment: &Assignment) -> BTreeMap<String, usize> {
         match &assignment.input {
             TaskInput::Files(parts) if !self.found.is_empty() => {

@@ -132,8 +132,8 @@ pub enum TaskContextError {
 pub struct TaskContext {
     pub(super) setup: Arc<TaskSetup>,
     pub(super) spill: SpillFolder,
-    /// The processes of commands that wait for their next shard. Of several attempts at a time,
-    /// each takes one of its own.
+    /// The processes of commands that wait for their next shard. Attempts that run at the same time
+    /// take different processes.
     pub(super) kept: Arc<KeptCommands>,
     programs: Arc<Mutex<BTreeMap<StageId, Arc<StageProgram>>>>,
     /// The named values and the tables. The first attempt that can read them sets this.

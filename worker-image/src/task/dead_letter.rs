@@ -43,8 +43,8 @@ pub(super) enum LetterPlace {
     Line(u64),
     /// The position of the line, if only a part of the file is read.
     Byte(u64),
-    /// The same in a part of a compressed file: the position in its plain bytes, from the block or
-    /// frame on that begins at this byte of the file.
+    /// The position of the line in a part of a compressed file. It is counted in plain bytes, from
+    /// the beginning of the block or frame whose position in the file is `block`.
     Behind { block: u64, byte: u64 },
     /// The whole file.
     File,

@@ -450,7 +450,7 @@ fn serve(
         let received = link.receive(next, shared, sink);
         match received {
             Ok(bytes) => moved += bytes,
-            // Nothing that this command or an earlier one still writes can change the output.
+            // The output is complete, so this command and the commands before it are stopped.
             Err(Pass::Enough) => {
                 for link in before.iter_mut().chain([&mut *link]) {
                     link.stop();
@@ -532,7 +532,7 @@ fn conclude_shard<'p>(link: &mut Link<'p>, next: &mut [Link<'p>]) -> Result<(), 
     {
         return Err(link.failed(Fault::Ended(end)));
     }
-    // What it has written is received first, and is a fault.
+    // Output after the answer is received before the shard ends, and is a fault.
     if link.process.output_bytes() == 0 {
         link.is_done = true;
         if let Some(next) = next.first_mut() {
@@ -613,7 +613,7 @@ impl Link<'_> {
         is_open && self.records != Records::Come && self.unsent() == 0 && self.takes_input()
     }
 
-    /// Tells it the end of its records, once it was sent all of them.
+    /// Signals to the command that its records end, after all of them were sent to it.
     fn end_input(&mut self) {
         if self.frame.is_none() {
             if self.records != Records::Come && self.has_sent_all() {

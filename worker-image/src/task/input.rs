@@ -45,8 +45,8 @@ enum PlaceKind {
     /// The number is the position of the line's first byte, because the file was not read from its
     /// beginning.
     Byte,
-    /// The number is the same in the plain bytes of a compressed file, from the block or frame on
-    /// that begins at this byte of the compressed file.
+    /// The number is the position of the line's first byte in the plain bytes of a compressed file,
+    /// counted from the block or frame that begins at this byte of the compressed file.
     Behind(u64),
     Item,
     Group,

@@ -89,13 +89,15 @@ impl MemoryWatch {
         mostly.is_some_and(|mostly| mostly.load(Ordering::Relaxed))
     }
 
-    /// Whether a slot without a task can use memory that was not there when its task ended.
+    /// Whether the memory of a slot can grow after its task has ended. This is possible only if
+    /// commands are kept.
     pub(super) fn watches_idle_slots(&self) -> bool {
         self.limit_bytes > 0 && self.commands == WatchedCommands::Kept
     }
 
-    /// Returns whether a process without a task keeps more than half of a slot's share. Commands
-    /// that are kept for the next shard are noted, and do not count for this.
+    /// Returns whether a process without a task keeps more than half of a slot's share. The memory
+    /// of commands that are kept for the next shard is recorded, but it does not count towards that
+    /// half.
     pub(super) fn holds_too_much(&self, slot: u32, process: Option<u32>) -> bool {
         if self.limit_bytes == 0 {
             return false;
@@ -143,7 +145,7 @@ fn anonymous_bytes(process: u32) -> Option<u64> {
     parse(&fs::read_to_string(format!("/proc/{process}/statm")).ok()?)
 }
 
-/// Returns the sum of this memory of all processes below a process.
+/// Returns the sum of [`anonymous_bytes`] over all processes below a process.
 fn bytes_below(process: u32) -> u64 {
     let Ok(root) = i32::try_from(process) else {
         return 0;

@@ -36,7 +36,7 @@ pub(crate) fn run_all(
         let succeeded = outcomes.iter().filter(|outcome| **outcome == Ok(true));
         return Ok(succeeded.count());
     }
-    // One of each kind: the seeds differ, the first words after them do not.
+    // Shows one error of each kind. Errors of one kind begin with the same words after the seed.
     let kind = |wrong: &&str| {
         wrong.lines().next().map(|line| {
             line.chars()

@@ -68,8 +68,8 @@ pub(crate) enum Expected {
         names: BTreeSet<String>,
         /// Files that existed before and must stay.
         kept: BTreeMap<String, Vec<u8>>,
-        /// A rule that sees only the manifest may refuse it, although the real names would not
-        /// clash.
+        /// Whether the job may also be refused by a rule that sees only the manifest, although the
+        /// real names do not clash.
         may_be_refused: bool,
     },
 }
@@ -79,7 +79,7 @@ pub(crate) struct Case {
     pub(crate) seed: u64,
     /// `spec`, with [`ROOT`] in its addresses.
     pub(crate) spec: Value,
-    /// All files and keys that exist before, by their path below the root.
+    /// All files and keys that exist before the job, by their path below the root.
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     pub(crate) expected: Expected,
     /// The number of lines of each dead letter, if bad lines are written to some.

@@ -155,7 +155,8 @@ impl Sink {
             Existing::Stale => BTreeMap::from([(stale, content)]),
             Existing::Foreign => BTreeMap::from([(format!("{OUTPUT}/README"), content)]),
             Existing::Finished => {
-                // In the order in which a job writes it: the owner comes before the files.
+                // The fields have the order in which a job writes them: the owner comes before the
+                // files.
                 let manifest = format!(
                     "{{\"version\":1,\"jobUid\":\"0123\",\"job\":\"ns/old\",\"planDigest\":\"d\",\"files\":[{{\"uri\":\"{ROOT}/{stale}\",\"rows\":1,\"bytes\":10,\"crc32c\":\"00000000\"}}],\"totals\":{{\"files\":1,\"rows\":1,\"bytes\":10}}}}"
                 );
@@ -205,7 +206,7 @@ impl Sink {
         if self.existing == Existing::Foreign {
             kept.extend(self.existing());
         }
-        // According to the manifest alone, several paths are several shards.
+        // A rule that sees only the manifest expects at least one shard for each path.
         let several_paths = source.listed_paths() > 1 && !self.template.contains("{shard");
         let near_storage = self.storage_below_input && source.has_wildcards();
         // An escaped character looks like a wildcard to a rule that sees only the text.

@@ -31,8 +31,9 @@ pub(super) enum Shape {
 pub(super) struct Flow {
     pub(super) shape: Shape,
     pub(super) shards: Shards,
-    /// Whether these are records of files before the first shuffle. The default number of shards of
-    /// that shuffle follows from the size of the files, which are small here.
+    /// Whether these records were read from files and have not passed a shuffle. If so, the default
+    /// number of shards of the next shuffle follows from the size of the files, which are small
+    /// here.
     pub(super) is_of_files: bool,
 }
 
@@ -109,7 +110,8 @@ enum Step {
     LookUp,
 }
 
-/// How often a step is a command: each of its shards starts a process.
+/// How many percent of the steps are commands. There are few, because each shard of such a step
+/// starts a process.
 const OWN_CODE_PERCENT: usize = 5;
 
 /// The step that skips.
@@ -319,7 +321,7 @@ fn keep_some(flow: Flow) -> (Value, Flow) {
     (json!({"filter": expression}), kept)
 }
 
-/// A condition that holds for some records, and the same computed here.
+/// Returns a condition that holds for some records, as an expression and as a function.
 fn bad(shape: Shape) -> (&'static str, fn(&Value) -> bool) {
     match shape {
         Shape::Row => (".v == 3 or .v == 4", |value| {
@@ -332,7 +334,7 @@ fn bad(shape: Shape) -> (&'static str, fn(&Value) -> bool) {
     }
 }
 
-/// The condition, and the records for which it does not hold.
+/// Returns the condition as an expression, and the records for which it does not hold.
 fn skip(flow: Flow) -> (&'static str, Flow) {
     let shape = flow.shape;
     let (expression, is_bad) = bad(shape);

@@ -1,4 +1,4 @@
-//! One simulated worker: It runs nothing, but sends heartbeats in the requested interval, reports
+//! One simulated worker. It runs nothing, but sends heartbeats in the requested interval, reports
 //! each task as soon as it is over, and reconnects forever. When it reconnects, it reports the
 //! tasks that it holds.
 
@@ -36,8 +36,8 @@ pub(crate) enum Work {
     Hold,
     /// They take no time.
     AtOnce,
-    /// Each takes about this long in its slot, between half and one and a half times. Tasks that
-    /// began at the same time do not end at the same time.
+    /// Each takes between half and one and a half times this duration in its slot, so that tasks
+    /// that began at the same time do not end at the same time.
     Lasting(Duration),
 }
 
@@ -53,7 +53,8 @@ pub(super) enum Order {
     FallSilent,
 }
 
-/// The largest number of orders that wait for a worker: it gets one or two in its life.
+/// The largest number of orders that wait for a worker. A worker gets one or two orders in its
+/// life.
 pub(super) const ORDERS_QUEUED: usize = 16;
 /// How long a node that is taken away keeps running.
 const DRAIN_DEADLINE_MS: u64 = 25_000;
@@ -303,7 +304,8 @@ impl Worker {
             .store(count(self.reports.len()), Ordering::Relaxed);
     }
 
-    /// Running, waiting for a slot, or finished and not acknowledged.
+    /// Returns the tasks for which the worker is responsible: they run, wait for a slot, or are
+    /// finished and not acknowledged.
     fn answers_for(&self) -> impl Iterator<Item = TaskAttempt> {
         let running = self.running.iter().map(|(task, _)| *task);
         running
@@ -311,7 +313,8 @@ impl Worker {
             .chain(self.reports.iter().copied())
     }
 
-    /// If its messages are not accepted, a worker does not wait with the next one.
+    /// Sends a heartbeat. If the queue is full, the heartbeat is dropped, so that the worker does
+    /// not wait.
     fn say_alive(&self, outbound: &mpsc::Sender<WorkerMessage>) {
         let sequence = self.view.heartbeats.fetch_add(1, Ordering::Relaxed) + 1;
         let heartbeat = worker_message::Message::Heartbeat(Heartbeat { sequence });

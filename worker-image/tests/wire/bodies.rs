@@ -14,7 +14,7 @@ async fn rows_84_86_a_body_of_a_wrong_length_or_without_meaning_is_refused() {
     let link = coordinator.link();
     let right = authorization(&link);
     let good = says_hello(hello("w")).encode_to_vec();
-    // An unknown field: number 100, a group in a group in a group.
+    // This field has the unknown number 100, and contains groups within groups.
     let nested = |depth| [0xA3, 0x06].repeat(depth);
     let unreadable = "failed to decode Protobuf message";
     let cut = "Unexpected EOF";

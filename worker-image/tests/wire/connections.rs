@@ -46,7 +46,8 @@ async fn rows_85_94_a_connection_without_a_call_is_closed_and_delays_no_other() 
         });
         framed.collect::<Vec<_>>().concat()
     };
-    // Type handshake, TLS 1.0 outside, as every client begins, TLS 1.0 and 1.2 inside.
+    // This is a TLS handshake. The version outside is TLS 1.0, as in every client, and the version
+    // inside is TLS 1.0 or 1.2.
     let client_hello = |version: u8| {
         let random = [7_u8; 32];
         let body = [&[3, version][..], &random, &[0, 0, 2, 0x00, 0x2F, 1, 0]].concat();
@@ -100,8 +101,8 @@ async fn rows_85_94_a_connection_without_a_call_is_closed_and_delays_no_other() 
         assert!(idle.idle_politely().await > 2);
         ("idling politely", Vec::new())
     });
-    // A body that is announced and never comes: the server waits for callers with the token as
-    // well, and not forever.
+    // The body of this call is announced and never sent. The call has the right token, so the
+    // server waits, but not forever.
     let (slow, right) = (link.clone(), authorization(&link));
     connections.spawn(async move {
         let pieces = vec![message(0, 3 << 20, b"some of it")];

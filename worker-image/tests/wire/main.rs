@@ -78,9 +78,9 @@ fn says_hello(hello: Hello) -> WorkerMessage {
     says(worker_message::Message::Hello(hello))
 }
 
-/// A valid worker is accepted, gets a task, and its report is committed.
+/// Checks that a valid worker is accepted and gets a task, and that its report is committed.
 async fn still_serves(link: &Link, case: &str) {
-    // Each is a new one: a worker that drains gets nothing before it is gone.
+    // Each call uses a new worker, because a worker that drains gets no task until it is gone.
     static GOOD_ONES: AtomicU32 = AtomicU32::new(0);
     let number = GOOD_ONES.fetch_add(1, Ordering::Relaxed);
     let hello = hello(&format!("good-{number}"));

@@ -50,7 +50,7 @@ fn what_a_draining_coordinator_committed_is_not_run_again_by_the_next() {
     }
     cluster.settle();
     let committed = cluster.commits();
-    // The next generation. It does not know that the one before drained.
+    // The next generation does not know that the generation before it drained.
     cluster.restart();
     cluster.hello("b", 1);
     cluster.passes(1_000, &["b"]);

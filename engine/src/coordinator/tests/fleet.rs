@@ -42,7 +42,7 @@ pub(super) enum Notice {
     /// The stream breaks.
     Stream,
     Nothing,
-    /// The streams of half of the workers break. Nothing reports the others.
+    /// The streams of half of the dead workers break. Nothing shows that the other half is dead.
     Half,
     /// The operator sees that the pod is gone.
     Operator,

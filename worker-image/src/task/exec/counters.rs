@@ -1,5 +1,5 @@
-//! The file in which a command counts: lines with JSON objects of names and numbers, added up.
-//! Reads the file of a command that has ended; starts nothing.
+//! Reads the file in which a command counts, after the command has ended. Each line is a JSON
+//! object of names and numbers, and the numbers of equal names are added up. Starts nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,9 +12,10 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use zephyr_engine::coordinator::counters::{CounterName, MAX_COUNT, MAX_COUNTERS};
 use zephyr_engine::record::is_blank;
 
-/// Bytes of a file: enough for a line for each of many records, and read within a moment.
+/// How many bytes a file may have. This is enough for one line for each of many records, and is
+/// read within a moment.
 const MAX_FILE_BYTES: u64 = 64 << 20;
-/// Bytes of a line: more than all names that a job can have.
+/// How many bytes a line may have. This is more than all names that a job can have.
 const MAX_LINE_BYTES: u64 = 4096;
 
 /// What the commands of an attempt counted.

@@ -1,10 +1,12 @@
-//! Commands with `reuse`: the process that serves one shard after the other, and the rules by which
-//! its answer to a shard is complete. A record must never count for another shard, so every doubt
-//! is a fault, and a process with a fault is never kept. Moves no bytes.
+//! Keeps the processes of commands with `reuse`, each of which serves one shard after the other,
+//! and decides when the answer to a shard is complete. A record must never count for another shard.
+//! So whenever it is not certain to which shard output belongs, this is a fault, and a process with
+//! a fault is never kept. Moves no bytes.
 //!
 //! An empty line on its standard input ends a shard. The process answers with an empty line after
-//! its last record. The empty line is sent only when the process has read all records. So a process
-//! that reads more only when it has worked on what it has read cannot answer too early unnoticed.
+//! its last record. The empty line is sent to the process only after it has read all records. So if
+//! a process reads on only after it has handled what it has read, an answer that is too early is
+//! always noticed.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -31,7 +33,7 @@ impl KeptCommands {
         let all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         let (same, others): (Vec<Kept>, Vec<Kept>) =
             all.into_iter().partition(|kept| kept.stage == stage);
-        // Ending a process takes a moment, in which nothing is locked.
+        // Ending a process takes a moment. Nothing is locked during that time.
         drop(others);
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.extend(same);
@@ -77,13 +79,14 @@ pub(super) enum ReuseFault {
     EndedInShard,
     /// It wrote before it had read anything of the shard.
     OutputBeforeInput,
-    /// This line is empty, and came before it had read all of the shard.
+    /// It wrote an empty line, the one with this number, before it had read all of the shard.
     EarlyAnswer(u64),
     /// It wrote this line after its answer to the shard.
     AfterAnswer(u64, Vec<u8>),
     /// It wrote after a shard had ended and before the next one began.
     WroteBetween,
-    /// It was told the end of the shard, and neither read nor wrote anything for this time.
+    /// The end of the shard was sent to it. After that it neither read nor wrote anything for this
+    /// time.
     NoAnswer(Duration),
 }
 

@@ -56,7 +56,7 @@ async fn a_new_plan_splits_and_combines_as_the_manifest_says_and_keeps_that() {
     assert_eq!(parts_of(&first), expected);
     assert_eq!(first.plan.stages[0].shards, 3);
     assert_eq!(first.plan.stages[1].shards, 1, "by bytes");
-    // Another listing and the next coordinator change nothing.
+    // The next coordinator keeps the stored plan, even if its listing contains another file.
     put(&stores, "s3://i/in/new.jsonl", "1").await;
     let second = runs(&sized(&stores, Some("10"), Some("7"))).await;
     assert_eq!(parts_of(&second), expected);
@@ -208,7 +208,8 @@ async fn compressed_files_with_blocks_or_a_seek_table_are_split_and_others_are_n
     let stores = Stores::in_memory();
     let blocks = EMPTY_BLOCK.repeat(10);
     put(&stores, "s3://i/in/0.jsonl.gz", blocks.clone()).await;
-    // Not block compressed: no blocks, no end mark, no seek table, a seek table that lies.
+    // None of these files can be cut: they have no blocks, no end mark, no seek table, or a wrong
+    // seek table.
     let plain = [&[0x1f, 0x8b, 8, 0][..], &blocks[4..]].concat();
     put(&stores, "s3://i/in/1.jsonl.gz", plain).await;
     put(&stores, "s3://i/in/2.jsonl.gz", blocks[..279].to_vec()).await;
