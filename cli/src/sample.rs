@@ -32,7 +32,7 @@ pub(crate) struct Sample {
     skipped: Skipped,
 }
 
-/// Lines that are no records.
+/// Lines that are not records.
 #[derive(Default)]
 struct Skipped {
     lines: u64,

@@ -185,7 +185,8 @@ fn staging_folders(files: &[(TaskAttempt, OutputFile)]) -> BTreeSet<PathBuf> {
         .collect()
 }
 
-/// Returns the folder of the local disk that a path leads to, unless a placeholder stands for it.
+/// Returns the folder of the local disk that a path leads to. `None` if the name of the folder
+/// contains a placeholder.
 fn local_folder(path: &str) -> Option<PathBuf> {
     let (folder, _) = path.rsplit_once('/')?;
     if folder.contains('{') {

@@ -1,4 +1,4 @@
-//! Reads a job's ledger from the bucket: which attempt of which task was committed, and how often.
+//! Reads a job's ledger from the bucket: the committed attempts of each task.
 //!
 //! It decodes the ledger with the store's own reader, because that defines the format. This module
 //! does not take over the ledger, and writes nothing.

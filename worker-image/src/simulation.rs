@@ -42,8 +42,8 @@ use settings::Settings;
 
 /// Runs of the ledger in every CI run.
 const CI_LEDGER_SEEDS: u64 = 300;
-/// Runs a simulation on a clock that stands still while any task has work. `shown` names the run,
-/// and is printed. Returns the result, or the error.
+/// Runs a simulation on a clock that does not advance while any task has work. `shown` names the
+/// run, and is printed. Returns the result, or the error.
 fn on_paused_clock<T>(
     shown: &str,
     is_printing: bool,

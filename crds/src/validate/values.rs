@@ -158,7 +158,7 @@ fn unknown(field: &str, name: &str, values: &BTreeMap<String, Value>) -> FieldEr
     )
 }
 
-/// A value as it stands in a path, or why it cannot.
+/// Returns the text of a value in a path, or why the value cannot be in a path.
 fn as_text(value: &Value) -> Result<String, &'static str> {
     let text = match value {
         Value::String(text) => text.clone(),

@@ -17,7 +17,8 @@ pub(crate) struct SortedRuns<'p, S> {
     started: bool,
 }
 
-/// The next entry of a run. The greatest head comes first.
+/// The next entry of a run. The order is reversed, because a [`BinaryHeap`] returns its greatest
+/// element first.
 struct Head {
     entry: Entry,
     run: usize,

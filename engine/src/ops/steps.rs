@@ -545,7 +545,7 @@ mod tests {
         }
     }
 
-    /// Returns the same steps, of which those at these positions skip bad records.
+    /// Returns the same steps. Those at these positions skip bad records.
     fn passing_over(
         operations: Vec<RecordOperation>,
         positions: &[usize],

@@ -37,7 +37,8 @@ const MAX_UNGATHERED_RANGES: u64 = 65_536;
 /// reducer much more than the request for it.
 const GATHERED_RANGE_BYTES: u64 = 1 << 20;
 
-/// The most files that one task gathers: so many are merged at a time in a small worker.
+/// The most files that one task gathers. Even a small worker can merge this number of files at a
+/// time.
 const MAX_GATHERED_FILES: u64 = 64;
 
 /// Where a file may be cut.

@@ -17,7 +17,7 @@ use crate::defect::{self, Defect};
 /// How many failed runs are shown at most.
 const SHOWN: usize = 40;
 
-/// All scenarios, with their requests and their ends if there are no faults.
+/// All scenarios. For each, the requests and the end of its run without faults.
 pub(super) struct Known {
     pub(super) scenarios: Vec<Scenario>,
     pub(super) learned: Vec<Learned>,
@@ -54,7 +54,8 @@ impl Known {
         let mut wrong = String::new();
         for scenario in &scenarios {
             let (mut record, panics) = carry_out(scenario, Vec::new());
-            // Watches that began at the same time end at the same time, in any order.
+            // Requests at the same time have no defined order, because watches that began together
+            // end together. So they are sorted here.
             let order = |one: &Exchange| (one.at, one.signature.to_string());
             record.exchanges.sort_by_key(order);
             let violations = judge(&record, None, &panics);

@@ -45,7 +45,7 @@ pub(super) const END_MARK: [u8; 28] = [
 /// The plain bytes of a part.
 pub(crate) struct Blocks {
     source: Box<dyn Read>,
-    /// Compressed bytes, of which the first is at `base` in the file.
+    /// Compressed bytes. The position of the first one in the file is `base`.
     bytes: Vec<u8>,
     base: u64,
     size: u64,

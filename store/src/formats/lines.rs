@@ -107,8 +107,8 @@ impl<R: Read> Lines<R> {
         }
     }
 
-    /// Returns the lines of a part of a compressed file, of which `input` yields the plain bytes
-    /// from the part's beginning on. All positions are counted from there.
+    /// Returns the lines of a part of a compressed file. `input` yields the decompressed bytes from
+    /// the beginning of the part on. All positions are counted from there.
     pub(crate) fn of_compressed_part(input: R, limit: usize, is_first: bool, end: PartEnd) -> Self {
         // Whether a line begins at byte 0 is known only at the beginning of the file.
         let from = u64::from(!is_first);

@@ -439,7 +439,7 @@ async fn take_over(job: &RunJob, writer: &WriterToken) -> Result<TakeOver, NoPla
 }
 
 /// Returns the result of a job whose ledger cannot be used. This result is not recorded in the
-/// ledger, but every further coordinator comes to the same result.
+/// ledger, but every further coordinator gets the same result.
 pub(super) fn damaged(message: &str) -> JobResult {
     JobResult::Failed {
         reason: FailureReason::LedgerDamaged,

@@ -35,7 +35,8 @@ use super::worker::Worker;
 use crate::coordinator::{EventLoop, Offenders, Status, work};
 use crate::metrics::CoordinatorMetrics;
 
-/// The interval between two checks of which processes have ended and which actions are due.
+/// The interval between two checks. A check finds the processes that have ended and the actions
+/// that are due.
 const STEP: Duration = Duration::from_millis(100);
 /// How long a job may take after the last fault. This is enough for a hundred tasks of half a
 /// minute each, and for all timeouts.

@@ -38,7 +38,7 @@ impl BadFiles {
 
     /// Reads the files after `position` without passing their records on, and adds those that are
     /// bad. Otherwise the attempt would begin again for each of them. If a step may end the reading
-    /// early, nothing is read, because the attempt may never come to these files.
+    /// early, nothing is read, because the attempt may never reach these files.
     pub(super) fn add_later(
         &mut self,
         context: &TaskContext,

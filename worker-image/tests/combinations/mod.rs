@@ -238,8 +238,8 @@ impl Case {
 }
 
 impl Case {
-    /// What is wrong in the dead letters. A shard of which only the first records are taken is not
-    /// read to its end.
+    /// Returns the errors in the dead letters. If only the first records of a shard are taken, the
+    /// shard is not read to its end, so it may have fewer bad lines.
     fn wrong_dead_letters(&self, found: &BTreeMap<String, Vec<u8>>) -> Option<String> {
         let expected = self.dead_letters.clone().unwrap_or_default();
         let is_read_to_the_end = !self.spec.to_string().contains("takePerShard");

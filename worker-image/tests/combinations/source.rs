@@ -79,7 +79,7 @@ pub(super) struct Files {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Content {
     Records,
-    /// Lines that are no records are between the records, and skipped.
+    /// Between the records are lines that are not records. They are skipped.
     BadLines,
     /// gzip files have blocks, one for each line, as bgzip writes them.
     Blocks,
@@ -200,7 +200,7 @@ impl Source {
                 if files.content == Content::BadLines && files.combine_bytes.is_none() =>
             {
                 let matched = files.matched().into_iter();
-                // One behind each record, and one at the end.
+                // There is one bad line after each record, and one at the end.
                 Some(matched.map(|name| files.data[&name].len() + 1).collect())
             }
             Self::Files(_) | Self::Items { .. } => None,

@@ -119,7 +119,7 @@ const OWN_CODE_PERCENT: usize = 5;
 enum Skipping {
     Map,
     Filter,
-    /// Fails behind its first result.
+    /// Fails after its first result.
     FlatMap,
 }
 

@@ -22,7 +22,7 @@ fn cluster(shards: &[u32], most: Option<u64>, per_million: Option<u32>) -> TestC
     cluster
 }
 
-/// An output of which some of 100 records were skipped.
+/// Returns the output of a task that read 100 records and skipped this number of them.
 fn skipping(task: TaskAttempt, skipped: u64) -> TaskOutput {
     let bad = BadRecords {
         origin: SKIPPING,

@@ -157,7 +157,7 @@ fn mask(value: &mut Value, uids: &BTreeSet<String>) {
     }
 }
 
-/// Returns a text without uids, including those of which it contains only the beginning.
+/// Returns a text without uids. If only the beginning of a uid is in the text, that is removed too.
 fn masked(text: &str, uids: &BTreeSet<String>) -> String {
     let mut text = text.to_owned();
     if !has_digits_of_a_uid(&text) {

@@ -495,7 +495,7 @@ fn one_process_serves_all_shards_and_each_record_stays_in_its_shard() {
     let texts = ["1\n2\n", "", "3\n", "", "4\n5\n6\n"];
     let expected = ["[1,1]\n[2,2]\n", "", "[3,3]\n", "", "[4,4]\n[5,5]\n[6,6]\n"];
     assert_eq!(outputs(vec![kept(NUMBERED)], &texts), expected);
-    // Large shards, and an output that comes while the input is still written.
+    // The shards are large, and output arrives while input is still being written.
     let many = numbers(200_000);
     let cat = Step::Exec(Exec {
         reuse: true,
@@ -503,7 +503,8 @@ fn one_process_serves_all_shards_and_each_record_stays_in_its_shard() {
     });
     let found = outputs(vec![cat.clone()], &[&many, "7\n", &many]);
     assert!(found == [many.as_str(), "7\n", many.as_str()]);
-    // Two commands, with steps around them, of which one starts for each shard.
+    // There are two kept commands and one command that starts for each shard, with steps between
+    // them.
     let steps = vec![
         Step::Filter(". > 1".to_owned()),
         kept(NUMBERED),

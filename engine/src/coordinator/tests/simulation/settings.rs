@@ -321,7 +321,8 @@ fn draw_nemeses(rng: &mut Rng, trouble: Trouble, is_exact: bool) -> Vec<Nemesis>
     if is_exact && !nemeses.contains(&Nemesis::ContainerEnds) {
         nemeses.push(Nemesis::ContainerEnds);
     }
-    // A container's end counts against the same small budget as the failures that are predicted.
+    // In these runs the number of failures is predicted. The end of a container would use up the
+    // same small budget, so it must not happen.
     if matches!(
         trouble,
         Trouble::Twice | Trouble::Poison(_) | Trouble::HeldUp(_)
