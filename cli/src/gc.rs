@@ -1,10 +1,10 @@
 //! `kubectl zephyr gc URI`: finds the folders and uploads under a storage URI that no job needs.
 //! Lists them, and deletes them only on request.
 //!
-//! A folder is deleted only if it has the name of a job's uid, contains only a job's objects, shows
-//! which job it belongs to, belongs to no existing job of the cluster and is older than the
-//! requested age. Every other folder with the name of a uid is listed with the reason. Files and
-//! folders with other names are left alone and not listed.
+//! A folder is deleted only if five conditions hold: its name is a job's uid, it contains only a
+//! job's objects, one of them shows to which job it belongs, the cluster has no such job, and the
+//! folder is older than the requested age. Every other folder with the name of a uid is listed with
+//! the reason. Files and folders with other names are left alone and not listed.
 
 mod owners;
 mod verdict;

@@ -10,8 +10,8 @@ use crate::field_error::{FieldError, shown};
 use crate::job::ZephyrJobSpec;
 use crate::pipeline::{SOURCE_FILES, table_files};
 
-/// Names that every job writes beside its output, so that no output file may have them: the marker
-/// of a run that began, and the marker of one that succeeded.
+/// The names of the markers that every job writes beside its output: when it begins, and when it
+/// has succeeded. No output file may have such a name.
 pub const MARKER_NAMES: [&str; 2] = ["_SUCCESS.json", "_STARTED.json"];
 
 /// What is allowed instead of an output name that begins with `_` or `.`. If such a name were

@@ -1,8 +1,9 @@
 //! The mathematical functions of jq, by name. This module sees only numbers, not JSON values.
 //!
 //! Rust's standard library passes many functions on to the C library, so their values equal jq's to
-//! the last digit. Some functions are computed here from those functions. The error function, gamma
-//! and Bessel functions are computed by the crate `libm`, so their last digit may differ.
+//! the last digit. Some other functions are computed here from the functions of the standard
+//! library. The error function, gamma and Bessel functions are computed by the crate `libm`, so
+//! their last digit may differ.
 
 use std::f64::consts::LN_2;
 
@@ -197,8 +198,8 @@ fn to_int(number: f64) -> i32 {
 }
 
 fn asinh(x: f64) -> f64 {
-    // Above this, adding 1 to the square changes nothing; below this, the cubic term is smaller
-    // than the precision.
+    // For a larger number, adding 1 to its square changes nothing. For a number below the inverse
+    // of this, the cubic term is smaller than the precision.
     const LARGE: f64 = (1 << 28) as f64;
     let size = x.abs();
     if !x.is_finite() || size < 1.0 / LARGE {

@@ -25,8 +25,8 @@ mod world;
 use self::runs::Known;
 use self::sweep::Run;
 
-/// How many runs `make test` makes at least: every single fault, and as many pairs of faults as are
-/// needed for this number.
+/// How many runs `make test` makes at least. It tries every single fault, and then pairs of faults
+/// until there are this many runs.
 const RUNS: usize = 3000;
 
 #[test]

@@ -21,9 +21,9 @@ pub(super) fn stored(value: f64) -> Option<Number> {
     Number::from_f64(value)
 }
 
-/// Whether a decimal number keeps its value as `stored`. It does not if it has more digits than a
-/// double or is `-0`. An integer of 2^63 or more does not either, because it becomes a double and
-/// is no longer known to be exact.
+/// Whether a decimal number keeps its value as `stored`. Three kinds of numbers do not keep their
+/// value: those with more digits than a double, `-0`, and integers of 2^63 or more. Such an integer
+/// becomes a double, and then it is not known whether it is exact.
 pub(super) fn is_kept(text: &str, stored: &Number) -> bool {
     let Some(written) = Decimal::parse(text) else {
         return false;

@@ -112,8 +112,8 @@ impl State {
         }
     }
 
-    /// Whether the dead letters of all tasks are complete. They are not if a task runs again
-    /// because its shuffle file was lost, because its next attempt may write dead letters.
+    /// Whether the dead letters of all tasks are complete. If a task runs again because its shuffle
+    /// file was lost, its next attempt may write dead letters. Then the answer is no.
     fn dead_letters_stand(&self) -> bool {
         let mut stages = self.stages.iter();
         !self.has_dead_letters
@@ -184,8 +184,8 @@ impl State {
         self.conclude_failure(out, since);
     }
 
-    /// Concludes a job that fails, when all files of committed tasks are complete or the time for
-    /// it is over.
+    /// Concludes a job that fails, when all files of committed tasks are complete, or when
+    /// [`MAX_FAILING_MS`] has passed.
     pub(crate) fn conclude_failure(&mut self, out: &mut Outbox, now: Timestamp) {
         let JobState::Failing { result, since } = &self.job else {
             return;

@@ -12,7 +12,7 @@
 //!   room that a worker of the other job needs. The oldest job without room stays. All other jobs
 //!   without room give their places back: their pods are removed. This uses up no generation.
 //! - After that no job starts for [`FIRST_RETURN`], so that the job that stays gets the room. Then
-//!   fewer jobs start at once until [`FEWER_FOR`] is over. The more jobs gave their places back,
+//!   fewer jobs start at once until [`FEWER_FOR`] has passed. The more jobs gave their places back,
 //!   the fewer start: in the end one at a time.
 //!
 //! So all jobs end if each of them alone fits into the cluster. At most one job that starts keeps

@@ -229,8 +229,8 @@ async fn look(
     if at.is_none() && storage.root().scheme() == Scheme::File {
         return Err("its ledger is not on this machine".to_owned());
     }
-    // This write must come after the other sign was read. Then, by the store's clock, it is later
-    // than the other sign.
+    // This job's sign must be written after the other job's sign was read. Then the store's clock
+    // gives it a later time.
     let age = match at {
         None => None,
         Some(at) => {

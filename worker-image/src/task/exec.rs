@@ -627,8 +627,9 @@ impl Link<'_> {
         }
     }
 
-    /// Whether another process keeps the output of the ended command open, and the time for this is
-    /// over. What that process writes does not extend the time. Called while the output is open.
+    /// Whether another process has kept the output of the ended command open for longer than
+    /// [`LEFT_OPEN_TIMEOUT`]. What that process writes does not extend the time. Called while the
+    /// output is open.
     fn is_left_open(&mut self) -> bool {
         if self.process.output_bytes() == 0 {
             self.left_open.get_or_insert_with(Instant::now);

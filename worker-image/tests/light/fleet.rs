@@ -117,7 +117,7 @@ impl Fleet {
         pod_uid(place, pod)
     }
 
-    /// The worker's connection breaks; it lives on and connects again.
+    /// The worker's connection breaks. The worker continues to run and connects again.
     pub(crate) fn cut(&self, place: usize) {
         self.order(place, Order::Cut);
     }

@@ -506,7 +506,7 @@ fn a_job_that_fails_completes_the_files_of_committed_tasks_first() {
     let cancelled = cancelled(&cluster.received("a"));
     let still_ran = [2, 4].map(|shard| attempt(0, shard, 1, 1));
     assert_eq!(cancelled, still_ran, "nothing runs any more");
-    // A report that was on its way, a failure, and a lost worker change nothing.
+    // A report that was in transit, a failure, and a lost worker change nothing.
     cluster.done("a", attempt(0, 2, 1, 1));
     cluster.dies("a");
     cluster.hello("b", 5);

@@ -90,7 +90,7 @@ pub(super) enum Draining {
         /// When it is stopped in any case.
         deadline: Timestamp,
     },
-    /// Nothing is lost if the generation is stopped now, or the time for it is over.
+    /// Nothing is lost if the generation is stopped now, or its tasks had enough time to end.
     IsOver {
         /// Why the generation ends, as a sentence.
         why: String,

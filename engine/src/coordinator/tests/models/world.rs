@@ -57,7 +57,7 @@ impl Link {
 /// The final files and uploads in the object store.
 #[derive(Clone, Debug, Default, PartialEq, Hash)]
 pub(super) struct Store {
-    /// Uploads with all their parts that were not turned into files yet.
+    /// Uploads that were not turned into files yet. Each has all of its parts.
     pub(super) uploads: BTreeSet<TaskAttempt>,
     /// The attempt whose bytes are stored under each task's final name. The bytes of different
     /// attempts differ.
@@ -107,7 +107,7 @@ pub(super) enum Action {
     Crashes {
         put_arrives: bool,
     },
-    /// Another coordinator takes over; the old one lives on.
+    /// Another coordinator takes over, and the process of the old one continues to run.
     IsReplaced {
         put_arrives: bool,
     },
@@ -369,7 +369,8 @@ impl World {
         }
     }
 
-    /// The put of the newest coordinator arrives before its log is sealed, or finds it sealed.
+    /// Called before the log of the newest coordinator is sealed. If `arrives`, its put arrives
+    /// before the seal. Otherwise the put will find the log sealed.
     fn put_is_decided(&mut self, arrives: bool) {
         let epoch = self.newest_epoch;
         let newest = self
