@@ -136,6 +136,9 @@ pub enum Reason {
     PlanFailed,
     /// A task failed as often as the budget allows.
     TaskFailed,
+    /// A task failed as often as the budget allows, the last time because it ran for longer than
+    /// spec.retries.taskTimeout.
+    TaskTimedOut,
     /// A task lost its worker as often as the budget allows.
     TaskDisrupted,
     /// Storage repeatedly lost or damaged the output of a task.
@@ -198,6 +201,7 @@ impl Reason {
             Self::AsExpected => "AsExpected",
             Self::PlanFailed => "PlanFailed",
             Self::TaskFailed => "TaskFailed",
+            Self::TaskTimedOut => "TaskTimedOut",
             Self::TaskDisrupted => "TaskDisrupted",
             Self::OutputLost => "OutputLost",
             Self::LedgerDamaged => "LedgerDamaged",

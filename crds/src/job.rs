@@ -48,6 +48,11 @@ pub const TASK_STALL_TIMEOUT: DurationBounds = DurationBounds {
     least: "1s",
     greatest: "24h",
 };
+/// Bounds of taskTimeout. A week is longer than any task should run.
+pub const TASK_TIMEOUT: DurationBounds = DurationBounds {
+    least: "1s",
+    greatest: "168h",
+};
 /// Bounds of backoff.initial.
 pub const BACKOFF_INITIAL: DurationBounds = DurationBounds {
     least: "100ms",
@@ -314,6 +319,12 @@ pub struct RetriesSpec {
     #[serde(default = "defaults::task_stall_timeout")]
     #[x_kube(validation = rules::duration("spec.retries.taskStallTimeout", TASK_STALL_TIMEOUT))]
     pub task_stall_timeout: DurationText,
+    /// How long one attempt of a task may run in all, 1s to 168h, such as 30m; not set = no limit.
+    /// After that it is stopped, which counts as an application error. If this was the last error of
+    /// the shard, the job fails with reason `TaskTimedOut`. A change applies to the next generation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = rules::duration("spec.retries.taskTimeout", TASK_TIMEOUT))]
+    pub task_timeout: Option<DurationText>,
     /// Whether an idle slot may run a second attempt of a task that takes much longer than the
     /// other tasks of its stage. The result of the attempt that finishes first is used. Not set =
     /// `Auto`. A change applies to the next generation.
@@ -344,6 +355,7 @@ impl Default for RetriesSpec {
             no_workers_timeout: defaults::no_workers_timeout(),
             coordinator_timeout: defaults::coordinator_timeout(),
             task_stall_timeout: defaults::task_stall_timeout(),
+            task_timeout: None,
             speculation: Speculation::default(),
         }
     }

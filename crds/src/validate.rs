@@ -289,6 +289,10 @@ fn retries(retries: &RetriesSpec) -> Vec<FieldError> {
     ] {
         errors.extend(numbers::duration(path, text, bounds));
     }
+    if let Some(text) = &retries.task_timeout {
+        let path = "spec.retries.taskTimeout";
+        errors.extend(numbers::duration(path, text, job::TASK_TIMEOUT));
+    }
     if let (Ok(initial), Ok(max)) = (retries.backoff.initial.parse(), retries.backoff.max.parse())
         && initial > max
     {

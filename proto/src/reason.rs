@@ -15,6 +15,9 @@ pub enum EndReason {
     PlanFailed,
     /// A task failed as often as the budget allows.
     TaskFailed,
+    /// A task failed as often as the budget allows, the last time because it ran for longer than
+    /// its user allows.
+    TaskTimedOut,
     /// A task lost its worker as often as the budget allows.
     TaskDisrupted,
     /// Storage lost or damaged the output of a task.
@@ -38,10 +41,11 @@ pub enum EndReason {
 
 impl EndReason {
     /// All words that this release knows.
-    pub const KNOWN: [Self; 11] = [
+    pub const KNOWN: [Self; 12] = [
         Self::Succeeded,
         Self::PlanFailed,
         Self::TaskFailed,
+        Self::TaskTimedOut,
         Self::TaskDisrupted,
         Self::OutputLost,
         Self::LedgerDamaged,
@@ -58,6 +62,7 @@ impl EndReason {
             Self::Succeeded => "Succeeded",
             Self::PlanFailed => "PlanFailed",
             Self::TaskFailed => "TaskFailed",
+            Self::TaskTimedOut => "TaskTimedOut",
             Self::TaskDisrupted => "TaskDisrupted",
             Self::OutputLost => "OutputLost",
             Self::LedgerDamaged => "LedgerDamaged",

@@ -392,6 +392,7 @@ async fn durations_have_a_unit_and_bounds() -> Result<()> {
     check(vec![
         ("35", "spec/retries/coordinatorTimeout", json!("9s"), "spec.retries.coordinatorTimeout: is out of range (got 9s); must be 10s..24h"),
         ("35", "spec/retries/taskStallTimeout", json!("25h"), "spec.retries.taskStallTimeout: is out of range (got 25h); must be 1s..24h"),
+        ("35", "spec/retries/taskTimeout", json!("169h"), "spec.retries.taskTimeout: is out of range (got 169h); must be 1s..168h"),
         ("35", "spec/retries/backoff", json!({"initial": "10m"}), "spec.retries.backoff.initial: is longer than max (got 10m); at most spec.retries.backoff.max"),
     ])
     .await

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use zephyr_crds::duration::DurationError;
+use zephyr_crds::duration::{DurationError, DurationText};
 use zephyr_crds::frozen::{FrozenJob, FrozenJobError};
 use zephyr_engine::id::{Generation, IdentityError, JobUid};
 use zephyr_engine::pipeline::Pipeline;
@@ -32,6 +32,8 @@ pub struct RunJob {
     pub storage: JobStorage,
     /// How long a task may run without progress.
     pub task_stall_timeout: Duration,
+    /// How long a task may run in all, if there is a limit.
+    pub task_timeout: Option<Duration>,
     /// Whether it runs on one machine, outside of a cluster. Then the person who started it waits
     /// for it, and permanent errors end it after some tries.
     pub is_local: bool,
@@ -78,8 +80,10 @@ pub enum RunJobError {
         source: LocationError,
     },
     /// A duration is invalid.
-    #[error("spec.retries.taskStallTimeout: {source}")]
+    #[error("spec.retries.{field}: {source}")]
     Duration {
+        /// The field.
+        field: &'static str,
         /// The cause.
         #[source]
         source: DurationError,
@@ -128,12 +132,15 @@ impl RunJob {
         let stores = Stores::new(frozen.storage_options.clone());
         let storage = JobStorage::new(stores.clone(), &frozen.spec.storage.uri, job.clone())
             .map_err(|source| RunJobError::Storage { source })?;
-        let task_stall_timeout = frozen
-            .spec
-            .retries
-            .task_stall_timeout
-            .parse()
-            .map_err(|source| RunJobError::Duration { source })?;
+        let retries = &frozen.spec.retries;
+        let duration = |field, text: &DurationText| {
+            let parsed = text.parse();
+            parsed.map_err(|source| RunJobError::Duration { field, source })
+        };
+        let task_stall_timeout = duration("taskStallTimeout", &retries.task_stall_timeout)?;
+        let task_timeout = retries.task_timeout.as_ref();
+        let task_timeout = task_timeout.map(|text| duration("taskTimeout", text));
+        let task_timeout = task_timeout.transpose()?;
         let identity = RunIdentity {
             job,
             generation: Generation(frozen.generation),
@@ -146,6 +153,7 @@ impl RunJob {
             stores,
             storage,
             task_stall_timeout,
+            task_timeout,
             is_local: false,
         })
     }

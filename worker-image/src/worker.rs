@@ -130,6 +130,7 @@ pub async fn run(
     let slot_options = Arc::new(SlotOptions {
         executable,
         stall_timeout: options.job.task_stall_timeout,
+        task_timeout: options.job.task_timeout,
         memory_limit_bytes,
         memory: MemoryWatch::new(memory_limit_bytes, slots, commands_of(&options.job)),
         oom: OomCounter::find(),

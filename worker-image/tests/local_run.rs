@@ -614,6 +614,37 @@ async fn a_task_that_loops_is_ended_after_the_stall_timeout_and_reported_as_such
 }
 
 #[tokio::test]
+async fn a_task_that_goes_on_for_too_long_is_ended_after_the_task_timeout() {
+    // It reports each record, so it never stands still.
+    let pipeline = json!({
+        "source": {"items": {"values": (0..1000).collect::<Vec<_>>(), "shards": 1}},
+        "steps": [{"map": "last(range(3000000))"}],
+        "sink": {"files": {"path": "$OUT/o-{shard}.jsonl"}},
+    });
+    let mut processes = Processes::of(
+        &pipeline,
+        &json!({"taskFailures": 2, "taskStallTimeout": "1m", "taskTimeout": "2s"}),
+    );
+    processes.start_coordinator();
+    processes.start_worker(1);
+    let result = processes.result().await;
+    assert_eq!(
+        result.reason,
+        EndReason::TaskTimedOut.as_str(),
+        "{result:?}"
+    );
+    let words = "not done after 2s, the task was stopped; the limit is spec.retries.taskTimeout";
+    let message = &result.message;
+    assert!(message.contains("failed twice"), "{message}");
+    assert!(message.contains(words), "{message}\n{}", processes.logs());
+    let classes: Vec<_> = failures(&processes.ledger().await)
+        .into_iter()
+        .map(|(class, _)| class)
+        .collect();
+    assert_eq!(classes, [FailureClass::TimedOut; 2]);
+}
+
+#[tokio::test]
 async fn an_expression_that_does_not_compile_ends_the_job_before_any_worker_and_for_good() {
     let pipeline = json!({
         "source": {"items": {"values": [1]}},

@@ -8,6 +8,7 @@ use std::fs;
 
 use processes::{Processes, is_alive, signal};
 use serde_json::{Value, json};
+use zephyr_proto::reason::EndReason;
 
 /// A job with one command over one record.
 fn job(script: &str) -> Value {
@@ -21,12 +22,16 @@ fn job(script: &str) -> Value {
 /// The ids of the command, of a process in its group, and of one that has detached itself are noted
 /// first.
 fn with_script(then: &str) -> Processes {
+    with_retries(then, &json!({"taskFailures": 1}))
+}
+
+fn with_retries(then: &str, retries: &Value) -> Processes {
     let file = "$FOLDER/tmp/ids";
     let script = format!(
         "sleep 3600 & echo $! >{file}.new; setsid sleep 3600 >/dev/null 2>&1 & echo $! >>{file}.new; \
          echo $$ >>{file}.new; mv {file}.new {file}; {then}"
     );
-    Processes::of(&job(&script), &json!({"taskFailures": 1}))
+    Processes::of(&job(&script), retries)
 }
 
 async fn ids(processes: &Processes) -> Vec<u32> {
@@ -55,6 +60,25 @@ async fn nothing_of_a_command_outlives_the_process_of_its_task() {
     let ids = ids(&processes).await;
     let result = processes.result().await;
     assert!(result.message.contains("killed by signal 9"), "{result:?}");
+    are_gone(&processes, &ids).await;
+}
+
+#[tokio::test]
+async fn nothing_of_a_command_outlives_an_attempt_that_takes_too_long() {
+    // It writes all the time, so it never stands still.
+    let script = "trap '' TERM; while :; do echo 1; sleep 0.1; done";
+    let retries = json!({"taskFailures": 1, "taskTimeout": "2s"});
+    let mut processes = with_retries(script, &retries);
+    processes.start_coordinator();
+    processes.start_worker(1);
+    let ids = ids(&processes).await;
+    let result = processes.result().await;
+    assert_eq!(
+        result.reason,
+        EndReason::TaskTimedOut.as_str(),
+        "{result:?}"
+    );
+    assert!(result.message.contains("not done after 2s"), "{result:?}");
     are_gone(&processes, &ids).await;
 }
 

@@ -1040,6 +1040,11 @@ fn numbers_and_durations_have_bounds() {
             "is out of range (got 500ms); must be 1s..24h",
         ),
         (
+            "retries/taskTimeout",
+            json!("500ms"),
+            "is out of range (got 500ms); must be 1s..168h",
+        ),
+        (
             "storage/ledgerTTL",
             json!("59m"),
             "is out of range (got 59m); must be 1h..8760h",

@@ -10,6 +10,9 @@ pub enum FailureReason {
     PlanFailed,
     /// A task failed as often as the budget allows.
     TaskFailed,
+    /// A task failed as often as the budget allows, the last time because it ran for longer than
+    /// its user allows.
+    TaskTimedOut,
     /// A task lost its worker as often as the budget allows.
     TaskDisrupted,
     /// Storage lost or damaged the output of a task, or another job took the output folder.
@@ -33,9 +36,10 @@ pub enum FailureReason {
 
 impl FailureReason {
     /// All words that this release knows.
-    pub const KNOWN: [Self; 10] = [
+    pub const KNOWN: [Self; 11] = [
         Self::PlanFailed,
         Self::TaskFailed,
+        Self::TaskTimedOut,
         Self::TaskDisrupted,
         Self::OutputLost,
         Self::LedgerDamaged,
@@ -51,6 +55,7 @@ impl FailureReason {
         match self {
             Self::PlanFailed => "PlanFailed",
             Self::TaskFailed => "TaskFailed",
+            Self::TaskTimedOut => "TaskTimedOut",
             Self::TaskDisrupted => "TaskDisrupted",
             Self::OutputLost => "OutputLost",
             Self::LedgerDamaged => "LedgerDamaged",

@@ -59,6 +59,8 @@ pub enum FailureClass {
     /// The task's process died, hung or ran out of memory, without any sign of a disruption.
     /// Charged to `taskFailures`.
     Application,
+    /// The attempt ran for longer than `taskTimeout` allows. Charged to `taskFailures`.
+    TimedOut,
     /// The worker or its storage became unavailable. Charged to `taskDisruptions`.
     Disruption,
 }

@@ -3,10 +3,10 @@
 //! module only counts.
 //!
 //! A deterministic failure is retried once, because a bit may have flipped, and ends the job if the
-//! next try fails with the same message. An application failure (out of memory, crashed, hung) is
-//! retried until `taskFailures` is used up. A disruption is free, except in two cases:
-//! `taskDisruptions` limits disruptions, or the same setback occurs more often than `setback`
-//! allows.
+//! next try fails with the same message. An application failure (out of memory, crashed, hung) and
+//! an attempt that ran for longer than `taskTimeout` are retried until `taskFailures` is used up. A
+//! disruption is free, except in two cases: `taskDisruptions` limits disruptions, or the same
+//! setback occurs more often than `setback` allows.
 
 use crate::coordinator::config::{MAX_ERROR_CHARACTERS, MAX_LOST_OUTPUTS};
 use crate::coordinator::defect::{self, Defect};
@@ -193,7 +193,9 @@ impl State {
     ) {
         let counts = match class {
             FailureClass::Disruption => self.config.task_disruptions > 0,
-            FailureClass::Deterministic | FailureClass::Application => true,
+            FailureClass::Deterministic | FailureClass::Application | FailureClass::TimedOut => {
+                true
+            }
         };
         let open = self
             .task(task.task)
@@ -283,7 +285,13 @@ impl State {
                     "{place}: failed {}, and spec.retries.taskFailures allows {allowed}; last error: {error}",
                     times(u32::try_from(tries).unwrap_or(u32::MAX))
                 );
-                return failed(FailureReason::TaskFailed, message);
+                let reason = match last.class {
+                    FailureClass::TimedOut => FailureReason::TaskTimedOut,
+                    FailureClass::Deterministic
+                    | FailureClass::Application
+                    | FailureClass::Disruption => FailureReason::TaskFailed,
+                };
+                return failed(reason, message);
             }
             let repeats = |failure: &Failure| {
                 failure.class == FailureClass::Deterministic && failure.error == *error

@@ -782,6 +782,7 @@ fn finish_by(result: &RunResult) -> Finish {
     let reason = match (result.succeeded, &result.reason) {
         (true, _) => Reason::OutputComplete,
         (false, EndReason::PlanFailed) => Reason::PlanFailed,
+        (false, EndReason::TaskTimedOut) => Reason::TaskTimedOut,
         (false, EndReason::TaskDisrupted) => Reason::TaskDisrupted,
         (false, EndReason::OutputLost) => Reason::OutputLost,
         (false, EndReason::LedgerDamaged) => Reason::LedgerDamaged,

@@ -325,6 +325,7 @@ fn changed_fields(frozen: &ZephyrJobSpec, spec: &ZephyrJobSpec) -> Vec<String> {
             retries.task_failures,
             retries.task_disruptions,
             retries.task_stall_timeout.clone(),
+            retries.task_timeout.clone(),
             retries.speculation,
         )
     };

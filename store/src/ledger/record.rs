@@ -70,6 +70,9 @@ pub(crate) struct StoredAttempt {
 pub(crate) enum StoredClass {
     Deterministic,
     Application,
+    /// Written only if `spec.retries.taskTimeout` is set. So a release without this field can read
+    /// the ledgers of jobs that do not use it.
+    TimedOut,
     Disruption,
 }
 
@@ -314,6 +317,7 @@ impl From<FailureClass> for StoredClass {
         match class {
             FailureClass::Deterministic => Self::Deterministic,
             FailureClass::Application => Self::Application,
+            FailureClass::TimedOut => Self::TimedOut,
             FailureClass::Disruption => Self::Disruption,
         }
     }
@@ -324,6 +328,7 @@ impl From<StoredClass> for FailureClass {
         match stored {
             StoredClass::Deterministic => Self::Deterministic,
             StoredClass::Application => Self::Application,
+            StoredClass::TimedOut => Self::TimedOut,
             StoredClass::Disruption => Self::Disruption,
         }
     }

@@ -110,6 +110,11 @@ fn every_kind_of_record() -> Vec<LogRecord> {
         },
         LogRecord::Failed {
             task: first_attempt(0, 1),
+            class: FailureClass::TimedOut,
+            error: String::new(),
+        },
+        LogRecord::Failed {
+            task: first_attempt(0, 1),
             class: FailureClass::Disruption,
             error: String::new(),
         },

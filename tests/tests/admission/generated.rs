@@ -66,6 +66,7 @@ fn good() -> Value {
                 "maxGenerations": 3, "taskFailures": 3, "taskDisruptions": 0, "speculation": "Never",
                 "backoff": {"initial": "1s", "factor": 2, "max": "1m"},
                 "noWorkersTimeout": "30m", "coordinatorTimeout": "2m", "taskStallTimeout": "10m",
+                "taskTimeout": "1h",
             },
             "ttlSecondsAfterFinished": 60,
         },

@@ -100,6 +100,7 @@ pub fn end_reason(result: &JobResult) -> EndReason {
         JobResult::Failed { reason, .. } => match reason {
             FailureReason::PlanFailed => EndReason::PlanFailed,
             FailureReason::TaskFailed => EndReason::TaskFailed,
+            FailureReason::TaskTimedOut => EndReason::TaskTimedOut,
             FailureReason::TaskDisrupted => EndReason::TaskDisrupted,
             FailureReason::OutputLost => EndReason::OutputLost,
             FailureReason::LedgerDamaged => EndReason::LedgerDamaged,

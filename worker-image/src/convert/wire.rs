@@ -349,6 +349,7 @@ pub fn failure(failed: wire::Failed) -> Result<(TaskAttempt, TaskFailure), WireE
     let class = match wire::FailureClass::try_from(failed.class) {
         Ok(wire::FailureClass::Deterministic) => FailureClass::Deterministic,
         Ok(wire::FailureClass::Application) => FailureClass::Application,
+        Ok(wire::FailureClass::TimedOut) => FailureClass::TimedOut,
         Ok(wire::FailureClass::Disruption) => FailureClass::Disruption,
         Ok(wire::FailureClass::Unspecified) | Err(_) => {
             return Err(WireError::Missing {
@@ -378,6 +379,7 @@ pub fn to_failed(task: TaskAttempt, failure: TaskFailure) -> wire::Failed {
     let class = match failure.class {
         FailureClass::Deterministic => wire::FailureClass::Deterministic,
         FailureClass::Application => wire::FailureClass::Application,
+        FailureClass::TimedOut => wire::FailureClass::TimedOut,
         FailureClass::Disruption => wire::FailureClass::Disruption,
     };
     wire::Failed {
@@ -699,6 +701,7 @@ mod tests {
         for class in [
             FailureClass::Deterministic,
             FailureClass::Application,
+            FailureClass::TimedOut,
             FailureClass::Disruption,
         ] {
             for lost_input in [None, Some(attempt())] {

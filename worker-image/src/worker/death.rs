@@ -29,6 +29,8 @@ pub(super) enum Cause {
     Exit(i32),
     /// The worker killed it, because it made no progress for this long.
     Stalled(Duration),
+    /// The worker killed it, because its task ran for this long.
+    TimedOut(Duration),
     /// The worker killed it, because the worker's memory was nearly used up, and this process used
     /// the most.
     OutOfMemory,
@@ -61,12 +63,20 @@ const SIGKILL: i32 = 9;
 const SIGSEGV: i32 = 11;
 
 impl Death {
-    /// Returns the failure of the task that the process was running. It is always an application
-    /// failure: the worker itself still works, so no node and no pod was lost.
+    /// Returns the failure of the task that the process was running. It is always charged to the
+    /// task: the worker itself still works, so no node and no pod was lost.
     pub(super) fn failure(&self) -> TaskFailure {
         let error = format!("{}: {}", self.place_text(), self.cause_text());
+        let class = match self.cause {
+            Cause::TimedOut(_) => FailureClass::TimedOut,
+            Cause::Signal(_)
+            | Cause::Exit(_)
+            | Cause::Stalled(_)
+            | Cause::OutOfMemory
+            | Cause::Protocol => FailureClass::Application,
+        };
         TaskFailure {
-            class: FailureClass::Application,
+            class,
             setback: None,
             error,
             lost_input: None,
@@ -92,6 +102,9 @@ impl Death {
         match self.cause {
             Cause::Stalled(limit) => {
                 format!("no progress for {}, the task was stopped; the limit is spec.retries.taskStallTimeout", in_words(limit))
+            }
+            Cause::TimedOut(limit) => {
+                format!("not done after {}, the task was stopped; the limit is spec.retries.taskTimeout", in_words(limit))
             }
             Cause::OutOfMemory => self.out_of_memory(),
             Cause::Signal(SIGKILL) if self.oom_killed => self.out_of_memory(),
@@ -222,6 +235,16 @@ mod tests {
                 (expected, FailureClass::Application)
             );
         }
+    }
+
+    #[test]
+    fn a_task_that_runs_for_too_long_has_a_class_of_its_own() {
+        let failure = death(Cause::TimedOut(Duration::from_secs(90))).failure();
+        let words = "s3://b/a.jsonl, after about 40 records: not done after 1m30s, the task was stopped; the limit is spec.retries.taskTimeout";
+        assert_eq!(
+            (failure.error.as_str(), failure.class),
+            (words, FailureClass::TimedOut)
+        );
     }
 
     #[test]

@@ -64,6 +64,8 @@ pub(super) struct SlotOptions {
     pub executable: PathBuf,
     /// How long a task may run without progress.
     pub stall_timeout: Duration,
+    /// How long a task may run in all, if there is a limit.
+    pub task_timeout: Option<Duration>,
     /// The worker's memory limit; 0 if there is none.
     pub memory_limit_bytes: u64,
     /// The memory of all task processes of this worker.
@@ -215,9 +217,15 @@ impl Slot {
             return self.died(child, task, None, place).await;
         }
         let mut deadline = Instant::now().checked_add(self.options.stall_timeout);
+        let task_timeout = self.options.task_timeout.unwrap_or(Duration::MAX);
+        let end = Instant::now().checked_add(task_timeout);
         loop {
             let frame = tokio::select! {
                 command = self.commands.recv() => return stopped(child, command).await,
+                () = at(end) => {
+                    let cause = Some(Cause::TimedOut(task_timeout));
+                    return self.died(child, task, cause, place).await;
+                }
                 () = at(deadline) => {
                     let cause = Some(Cause::Stalled(self.options.stall_timeout));
                     return self.died(child, task, cause, place).await;

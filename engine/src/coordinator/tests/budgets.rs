@@ -54,6 +54,38 @@ fn fault_4575_promise_e8_a_poison_shard_fails_the_job_and_is_named_and_other_wor
 }
 
 #[test]
+fn a_shard_that_takes_too_long_is_tried_as_often_as_any_other_failure_and_named() {
+    let mut cluster = TestCluster::new(&[1]);
+    cluster.hello("a", 1);
+    let error = "s3://in/a.jsonl: not done after 1m";
+    for class in [
+        FailureClass::TimedOut,
+        FailureClass::Application,
+        FailureClass::TimedOut,
+    ] {
+        let task = next_try(&mut cluster).expect("a further try");
+        cluster.fails("a", task, class, error);
+    }
+    cluster.settle();
+    let (reason, message) = cluster.failure();
+    assert_eq!(reason, FailureReason::TaskTimedOut);
+    let wanted = "stage 1/1 map, shard 0: failed 3 times, and spec.retries.taskFailures allows 3; last error: ";
+    assert_eq!(message, format!("{wanted}{error}"));
+}
+
+#[test]
+fn the_last_error_decides_whether_a_shard_took_too_long() {
+    let mut cluster = TestCluster::with(Config::new(2, 0), &[1]);
+    cluster.hello("a", 1);
+    for class in [FailureClass::TimedOut, FailureClass::Application] {
+        let task = next_try(&mut cluster).expect("a further try");
+        cluster.fails("a", task, class, "no");
+    }
+    cluster.settle();
+    assert_eq!(cluster.failure().0, FailureReason::TaskFailed);
+}
+
+#[test]
 fn a_shard_that_fails_on_two_of_three_tries_completes() {
     let mut cluster = TestCluster::new(&[1]);
     cluster.hello("a", 1);

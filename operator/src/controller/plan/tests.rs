@@ -1593,6 +1593,7 @@ fn fault_4913_4117_5484_a_result_is_in_status_before_it_is_acknowledged_or_anyth
         (true, "Succeeded", Phase::Succeeded),
         (false, "PlanFailed", Phase::Failed),
         (false, "TaskFailed", Phase::Failed),
+        (false, "TaskTimedOut", Phase::Failed),
         (false, "TaskDisrupted", Phase::Failed),
         (false, "OutputLost", Phase::Failed),
         (false, "LedgerDamaged", Phase::Failed),

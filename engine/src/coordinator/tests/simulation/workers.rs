@@ -276,7 +276,8 @@ impl World {
                 if !self.has_healed() && self.rng.percent(chance) =>
             {
                 return match self.rng.between(0, 3) {
-                    0 | 1 => fails(FailureClass::Application, "killed:"),
+                    0 => fails(FailureClass::Application, "killed:"),
+                    1 => fails(FailureClass::TimedOut, "ran for too long:"),
                     // The job ends if a task fails twice with the same message, even with a large
                     // budget.
                     2 if matches!(self.settings.trouble, Trouble::Scarce(_)) => Fate::Failed {
