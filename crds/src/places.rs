@@ -226,8 +226,8 @@ impl Area {
         self.rest.is_empty()
     }
 
-    /// The same place under the path that `resolve` returns for its absolute local path. The place
-    /// itself if `resolve` returns `None`.
+    /// Returns the same place under the path that `resolve` returns for its absolute local path.
+    /// Returns the place unchanged if `resolve` returns `None`.
     #[must_use]
     pub fn resolved(&self, resolve: impl Fn(&str) -> Option<String>) -> Self {
         const LOCAL: &str = "file://";

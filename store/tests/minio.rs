@@ -1,4 +1,4 @@
-//! The data part against a real S3 server: the cluster's `MinIO`.
+//! Tests this crate against a real S3 server: the cluster's `MinIO`.
 //!
 //! Needs the cluster: `eval "$(make -s cluster-env)"`. Without it every test here fails and says
 //! so.

@@ -136,8 +136,8 @@ impl StoreClient {
             parts.status = self.status_of_error(&text);
             return Ok(HttpResponse::from_parts(parts, body.into()));
         }
-        // The answer to a removal of many objects lists errors beside successes. These are real
-        // errors, so they are not masked.
+        // The answer to a removal of many objects can list both removed objects and errors. These
+        // errors are real, so they are not masked.
         let is_to_mask = TAKEN_FOR_ERRORS.iter().any(|(word, _)| text.contains(word))
             && !text.contains("<Error>");
         if !is_to_mask {

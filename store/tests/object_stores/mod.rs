@@ -1,6 +1,6 @@
-//! Tests of the data part that any real object store must pass and that a store in memory cannot
-//! replace: answers are understood, an empty file can be completed, and of two conditional writes
-//! only one succeeds. Starts no server.
+//! Tests of the `store` crate that every real object store must pass: answers are understood, an
+//! empty file can be completed, and of two conditional writes only one succeeds. A store in memory
+//! cannot show these things. This module starts no server.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "only tests are in here")]
 

@@ -86,8 +86,8 @@ fn shown(heading: &str) -> String {
     text
 }
 
-/// Returns the id of a heading that may not be the first with its words. The second heading with
-/// the same words has the id `words-1`.
+/// Returns the id of a heading. If an earlier heading has the same words, a number is added: the
+/// second heading with the same words has the id `words-1`.
 fn numbered(anchor: String, seen: &mut BTreeMap<String, usize>) -> String {
     let count = seen.entry(anchor.clone()).or_insert(0);
     *count += 1;

@@ -64,8 +64,8 @@ pub(super) struct WorkerTime {
     pub(super) lived: u64,
     /// The time in which they had an attempt to run.
     pub(super) busy: u64,
-    /// The time in which they had no attempt, although a task was neither committed nor at a live
-    /// worker.
+    /// The time in which they had no attempt to run, although at least one task was not committed
+    /// and no live worker had it.
     pub(super) idle_beside_work: u64,
     /// The part of `busy` that was spent on attempts whose workers then died. No coordinator can
     /// save this work.

@@ -191,7 +191,8 @@ impl Store {
             && (key.kind != kinds::PODS
                 || object["metadata"]["deletionGracePeriodSeconds"] == json!(0));
         if is_let_go {
-            // The writer gets the new object. Watches get the old object.
+            // The answer to the writer shows the object without finalizers. Watches get the object
+            // as it was before.
             self.note(key.clone(), Value::clone(&before), What::Deleted, by, now);
             return Arc::new(object);
         }

@@ -261,7 +261,7 @@ fn descendants(root: Pid) -> Vec<Pid> {
         .collect()
 }
 
-/// For each process that has not ended, its parent.
+/// Returns the parent of each process that has not ended.
 pub(crate) fn processes() -> BTreeMap<i32, i32> {
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return BTreeMap::new();

@@ -66,7 +66,7 @@ pub(super) enum Rule {
     /// See `invariants`.
     StateContradictsItself,
     ReplayIsRefused,
-    /// The file of an attempt is completed or deleted in place of another attempt's file.
+    /// A file is completed or deleted for an attempt that did not write it.
     AnothersFile,
     ManifestBeforeFiles,
     /// A worker may forget a result that is not in the ledger and not superseded.
