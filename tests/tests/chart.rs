@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/zephyr-operator");
-/// The least values with which the chart can be installed.
+/// The smallest set of values with which the chart can be installed.
 const WORKING: [&str; 2] = ["image.tag=1.0", "workerImage.tag=1.0"];
 
 /// Returns Helm's output, or its error if it refuses the values.

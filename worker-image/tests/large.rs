@@ -1,7 +1,7 @@
-//! Each shuffling step on skewed data that is many times larger than the memory of the worker: half
-//! of the records have one key. The output must be right, no task may be ended for its memory, and
-//! the local disk is used. By default the data is small, and the worker too. `make test-large` and
-//! `make soak` set `ZEPHYR_LARGE_MB` and use a worker of 1 GiB.
+//! Runs each shuffling step on skewed data that is many times larger than the memory of the worker:
+//! half of the records have one key. So the steps need the local disk. The output must be right, and
+//! no task may be ended because of its memory. By default the data is small, and the worker too.
+//! `make test-large` and `make soak` set `ZEPHYR_LARGE_MB` and use a worker of 1 GiB.
 
 #![expect(clippy::unwrap_used, reason = "only tests are in here")]
 
@@ -201,7 +201,7 @@ async fn stays_within_memory(name: &str, steps: &Value, expected: Lines) {
     assert!(peak > 0 && peak < limit, "{name}: {peak} of {limit}");
 }
 
-/// The most memory that a process had.
+/// Returns the largest amount of memory that a process has had so far.
 fn peak_bytes(process: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
