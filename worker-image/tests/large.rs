@@ -1,7 +1,7 @@
 //! Runs each shuffling step on skewed data that is many times larger than the memory of the worker:
-//! half of the records have one key. So the steps need the local disk. The output must be right, and
-//! no task may be ended because of its memory. By default the data is small, and the worker too.
-//! `make test-large` and `make soak` set `ZEPHYR_LARGE_MB` and use a worker of 1 GiB.
+//! half of the records have one key. So the steps need the local disk. The output must be right,
+//! and no task may be ended because of its memory. By default the data is small, and the worker
+//! too. `make test-large` and `make soak` set `ZEPHYR_LARGE_MB` and use a worker of 1 GiB.
 
 #![expect(clippy::unwrap_used, reason = "only tests are in here")]
 
