@@ -1,10 +1,14 @@
 //! Reads and changes one job of a cluster, with a time limit for each call. Has the arguments that
-//! name the job. Decides nothing about it.
+//! name the job and the cluster. Decides nothing about the job.
 
+mod missing;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use kube::api::{Patch, PatchParams, ValidationDirective};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{ListParams, Patch, PatchParams, ValidationDirective};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde_json::Value;
@@ -15,23 +19,48 @@ use crate::terminal::printable;
 /// How long the API server may take to answer; a person is waiting.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The largest number of names that are compared with a name that was not found.
+const MAX_NAMES: u32 = 500;
+
+/// Objects in one page of a listing.
+const PAGE_OBJECTS: u32 = 500;
+
+/// Names a cluster and a namespace. These arguments may stand before or after the verb.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub(crate) struct Connection {
+    /// Namespace of the job; default: that of the context.
+    #[arg(short, long)]
+    pub(crate) namespace: Option<String>,
+    /// Context of the kubeconfig; default: the current one.
+    #[arg(long)]
+    pub(crate) context: Option<String>,
+    /// Path of the kubeconfig; default: KUBECONFIG, or ~/.kube/config.
+    #[arg(long)]
+    pub(crate) kubeconfig: Option<PathBuf>,
+}
+
 /// Names a job.
 #[derive(clap::Args)]
 pub(crate) struct Target {
     /// Name of the job.
     name: String,
-    /// Namespace of the job; default: that of the context.
-    #[arg(short, long)]
-    namespace: Option<String>,
-    /// Context of the kubeconfig; default: the current one.
-    #[arg(long)]
-    context: Option<String>,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
 }
 
-/// A job, and the server that has it.
-pub(crate) struct Found {
-    api: Api<ZephyrJob>,
+/// A client of a cluster.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    client: Client,
     server: String,
+    /// The namespace in which objects are looked for.
+    pub(crate) namespace: String,
+}
+
+/// A job, and the cluster that has it.
+pub(crate) struct Found {
+    /// The cluster.
+    pub(crate) cluster: Cluster,
     /// Its name, fit for a terminal.
     pub(crate) name: String,
     /// Its namespace.
@@ -40,37 +69,199 @@ pub(crate) struct Found {
     pub(crate) job: ZephyrJob,
 }
 
+impl Connection {
+    /// Fills in what is not given from the arguments before the verb.
+    pub(crate) fn inherit(&mut self, before: Self) {
+        self.namespace = self.namespace.take().or(before.namespace);
+        self.context = self.context.take().or(before.context);
+        self.kubeconfig = self.kubeconfig.take().or(before.kubeconfig);
+    }
+
+    fn kubeconfig(&self) -> Result<Kubeconfig> {
+        match &self.kubeconfig {
+            Some(path) => Kubeconfig::read_from(path)
+                .with_context(|| format!("--kubeconfig {}: cannot be read", path.display())),
+            None => Kubeconfig::read()
+                .context("read the kubeconfig (--kubeconfig, KUBECONFIG, or ~/.kube/config)"),
+        }
+    }
+
+    /// The names of the contexts.
+    pub(crate) fn contexts(&self) -> Result<Vec<String>> {
+        let contexts = self.kubeconfig()?.contexts.into_iter();
+        Ok(contexts.map(|context| context.name).collect())
+    }
+
+    /// The names of at most `most` jobs of the namespace.
+    pub(crate) async fn job_names(&self, most: u32) -> Result<Vec<String>> {
+        let cluster = self.open().await?;
+        cluster.names(&cluster.api::<ZephyrJob>(), most).await
+    }
+
+    /// The names of at most `most` namespaces.
+    pub(crate) async fn namespaces(&self, most: u32) -> Result<Vec<String>> {
+        let cluster = self.open().await?;
+        let api: Api<Namespace> = Api::all(cluster.client.clone());
+        cluster.names(&api, most).await
+    }
+
+    /// The configuration of the client.
+    pub(crate) async fn config(&self) -> Result<Config> {
+        let kubeconfig = self.kubeconfig()?;
+        if let Some(context) = &self.context {
+            let names = kubeconfig.contexts.iter().map(|one| one.name.as_str());
+            let names: Vec<_> = names.collect();
+            if !names.contains(&context.as_str()) {
+                bail!(missing::no_context(context, &names));
+            }
+        }
+        let choice = KubeConfigOptions {
+            context: self.context.clone(),
+            ..KubeConfigOptions::default()
+        };
+        Config::from_custom_kubeconfig(kubeconfig, &choice)
+            .await
+            .context("read the kubeconfig")
+    }
+
+    /// Why the API server would refuse a job; `None` if it would store it. Stores nothing.
+    pub(crate) async fn refusal_of(&self, job: &ZephyrJob) -> Result<Option<String>> {
+        let mut connection = self.clone();
+        connection.namespace = connection.namespace.or(job.metadata.namespace.clone());
+        let cluster = connection.open().await?;
+        let parameters = PatchParams::apply("kubectl-zephyr").force().dry_run();
+        let name = job.metadata.name.as_deref().unwrap_or_default();
+        let api = cluster.api::<ZephyrJob>();
+        let apply = Patch::Apply(job);
+        let checked = async {
+            match api.patch(name, &parameters, &apply).await {
+                Ok(_) => Ok(None),
+                // 401, 403 and 404 say that the server did not look at the job.
+                Err(kube::Error::Api(answer)) if matches!(answer.code, 400 | 409 | 422) => {
+                    Ok(Some(answer.message))
+                }
+                Err(error) => Err(error),
+            }
+        };
+        let what = format!("check the job in namespace {}", cluster.namespace);
+        cluster.ask(&what, checked).await
+    }
+
+    /// Makes a client. Sends nothing.
+    pub(crate) async fn open(&self) -> Result<Cluster> {
+        let config = self.config().await?;
+        let namespace = self
+            .namespace
+            .clone()
+            .unwrap_or_else(|| config.default_namespace.clone());
+        Ok(Cluster {
+            server: config.cluster_url.to_string(),
+            client: Client::try_from(config).context("make a client")?,
+            namespace,
+        })
+    }
+}
+
+impl Cluster {
+    /// The API of one kind in the namespace.
+    pub(crate) fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// The API of one kind in all namespaces.
+    pub(crate) fn api_of_all<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::all(self.client.clone())
+    }
+
+    /// Waits for an answer of the server, at most `ANSWER_TIMEOUT`. `what` is what was asked for.
+    pub(crate) async fn ask<T>(
+        &self,
+        what: &str,
+        call: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T> {
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, call).await;
+        let seconds = ANSWER_TIMEOUT.as_secs();
+        let server = &self.server;
+        answer
+            .with_context(|| format!("{what}: {server} does not answer within {seconds} s"))?
+            .map_err(in_words)
+            .with_context(|| format!("{what} from {server}"))
+    }
+
+    /// All objects that match, page by page. At most `most` are returned.
+    pub(crate) async fn list<K>(
+        &self,
+        what: &str,
+        api: &Api<K>,
+        parameters: ListParams,
+        most: usize,
+    ) -> Result<Vec<K>>
+    where
+        K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+    {
+        let mut page = parameters.limit(PAGE_OBJECTS);
+        let mut found = Vec::new();
+        loop {
+            let listed = self.ask(what, api.list(&page)).await?;
+            found.extend(listed.items);
+            let next = listed.metadata.continue_.filter(|token| !token.is_empty());
+            match next {
+                Some(token) if found.len() < most => page = page.continue_token(&token),
+                Some(_) | None => break,
+            }
+        }
+        found.truncate(most);
+        Ok(found)
+    }
+
+    /// The names of at most `most` objects.
+    async fn names<K>(&self, api: &Api<K>, most: u32) -> Result<Vec<String>>
+    where
+        K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+    {
+        let page = ListParams::default().limit(most);
+        let listed = self.ask("list names", api.list_metadata(&page)).await?;
+        let names = listed.items.into_iter().filter_map(|one| one.metadata.name);
+        Ok(names.collect())
+    }
+
+    /// Why there is no job of this name, with a name that may be meant.
+    async fn no_job(&self, name: &str) -> String {
+        // If the names cannot be listed, the sentence has no advice.
+        let here = self.names(&self.api::<ZephyrJob>(), MAX_NAMES).await;
+        let here = here.unwrap_or_default();
+        let same_name = ListParams::default().fields(&format!("metadata.name={name}"));
+        let everywhere = self.api_of_all::<ZephyrJob>();
+        let elsewhere = self
+            .ask("list jobs", everywhere.list_metadata(&same_name))
+            .await;
+        let elsewhere = elsewhere.map_or_else(|_| Vec::new(), |listed| listed.items);
+        let elsewhere: Vec<_> = elsewhere
+            .into_iter()
+            .filter_map(|job| job.metadata.namespace)
+            .collect();
+        missing::no_job(name, &self.namespace, &here, &elsewhere)
+    }
+}
+
 impl Target {
     /// Reads the job.
     pub(crate) async fn find(self) -> Result<Found> {
-        let kubeconfig =
-            Kubeconfig::read().context("read the kubeconfig (KUBECONFIG, or ~/.kube/config)")?;
-        let choice = KubeConfigOptions {
-            context: self.context,
-            ..KubeConfigOptions::default()
-        };
-        let config = Config::from_custom_kubeconfig(kubeconfig, &choice)
-            .await
-            .context("read the kubeconfig")?;
-        let server = config.cluster_url.to_string();
-        let namespace = self
-            .namespace
-            .unwrap_or_else(|| config.default_namespace.clone());
-        let api: Api<ZephyrJob> = Api::namespaced(
-            Client::try_from(config).context("make a client")?,
-            &namespace,
-        );
-        let name = printable(&self.name);
-        let answer = within(&server, api.get_opt(&self.name)).await?;
-        let job = answer
-            .map_err(in_words)
-            .with_context(|| format!("get job {name} in namespace {namespace} from {server}"))?;
-        let Some(job) = job else {
-            bail!("job {name} not found in namespace {namespace}");
+        let cluster = self.connection.open().await?;
+        let (name, namespace) = (printable(&self.name), cluster.namespace.clone());
+        let what = format!("get job {name} in namespace {namespace}");
+        let api = cluster.api::<ZephyrJob>();
+        let Some(job) = cluster.ask(&what, api.get_opt(&self.name)).await? else {
+            bail!(cluster.no_job(&self.name).await);
         };
         Ok(Found {
-            api,
-            server,
+            cluster,
             name,
             namespace,
             job,
@@ -79,6 +270,23 @@ impl Target {
 }
 
 impl Found {
+    /// The name of the object.
+    pub(crate) fn real_name(&self) -> &str {
+        self.job.metadata.name.as_deref().unwrap_or(&self.name)
+    }
+
+    /// The job as it is now; `None` if it was deleted, even if there is a new one of its name.
+    pub(crate) async fn again(&self) -> Result<Option<ZephyrJob>> {
+        let (name, namespace) = (&self.name, &self.namespace);
+        let what = format!("get job {name} in namespace {namespace}");
+        let api = self.cluster.api::<ZephyrJob>();
+        let job = self
+            .cluster
+            .ask(&what, api.get_opt(self.real_name()))
+            .await?;
+        Ok(job.filter(|job| job.metadata.uid == self.job.metadata.uid))
+    }
+
     /// Changes fields of the job's spec. A field that the cluster's definition of a `ZephyrJob`
     /// does not have is an error.
     pub(crate) async fn change(&self, spec: &Value) -> Result<ZephyrJob> {
@@ -90,17 +298,14 @@ impl Found {
         let uid = &self.job.metadata.uid;
         // With the uid in the patch, the server does not change another job of the same name.
         let patch = Patch::Merge(serde_json::json!({"metadata": {"uid": uid}, "spec": spec}));
-        let real_name = self.job.metadata.name.as_deref().unwrap_or(&self.name);
-        let changed = self.api.patch(real_name, &parameters, &patch);
-        let changed = within(&self.server, changed).await?;
-        changed
-            .map_err(in_words)
-            .with_context(|| format!("change job {} in namespace {}", self.name, self.namespace))
+        let api = self.cluster.api::<ZephyrJob>();
+        let what = format!("change job {} in namespace {}", self.name, self.namespace);
+        let changed = api.patch(self.real_name(), &parameters, &patch);
+        self.cluster.ask(&what, changed).await
     }
 }
 
-/// Converts an error for people. The API server's answer is reduced to its sentence, because the
-/// other fields of the answer repeat the sentence.
+/// An error without the answer's fields, which repeat its sentence.
 fn in_words(error: kube::Error) -> anyhow::Error {
     if let kube::Error::Api(answer) = &error {
         return anyhow!("{}", printable(&answer.message));
@@ -108,9 +313,22 @@ fn in_words(error: kube::Error) -> anyhow::Error {
     error.into()
 }
 
-/// Waits for an answer of the server, at most `ANSWER_TIMEOUT`.
-async fn within<T>(server: &str, call: impl Future<Output = T>) -> Result<T> {
-    let answer = tokio::time::timeout(ANSWER_TIMEOUT, call).await;
-    let seconds = ANSWER_TIMEOUT.as_secs();
-    answer.with_context(|| format!("{server} does not answer within {seconds} s"))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_argument_after_the_verb_wins_over_one_before_it() {
+        let mut after = Connection {
+            namespace: Some("team".to_owned()),
+            ..Connection::default()
+        };
+        after.inherit(Connection {
+            namespace: Some("other".to_owned()),
+            context: Some("test".to_owned()),
+            kubeconfig: None,
+        });
+        assert_eq!(after.namespace.as_deref(), Some("team"));
+        assert_eq!(after.context.as_deref(), Some("test"));
+    }
 }

@@ -11,6 +11,7 @@ mod verdict;
 
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
@@ -26,6 +27,7 @@ use zephyr_store::storage::{
 
 use self::owners::Owners;
 use self::verdict::{Found, Rules, State, Verdict, age_text};
+use crate::cluster::Connection;
 use crate::terminal::{bytes, note, print, printable};
 
 /// The largest number of folders that one call examines, because each of them takes a row in
@@ -55,10 +57,32 @@ pub(crate) struct Options {
     /// which no job of a cluster can use.
     #[arg(long)]
     context: Vec<String>,
+    /// Path of the kubeconfig; default: KUBECONFIG, or ~/.kube/config.
+    #[arg(long)]
+    kubeconfig: Option<PathBuf>,
     /// Do not ask any cluster: the age alone decides which folders are not needed. Requires
     /// `--older-than`.
     #[arg(long, requires = "older_than", conflicts_with = "context")]
     without_cluster: bool,
+}
+
+impl Options {
+    /// Fills in what is not given from the arguments before the verb.
+    pub(crate) fn inherit(&mut self, before: Connection) -> Result<(), &'static str> {
+        if before.namespace.is_some() {
+            return Err("--namespace: not used by gc, which asks for the jobs of all namespaces");
+        }
+        if self.without_cluster && before != Connection::default() {
+            return Err(
+                "--without-cluster: asks no cluster, so the arguments before gc have no use",
+            );
+        }
+        if self.context.is_empty() {
+            self.context.extend(before.context);
+        }
+        self.kubeconfig = self.kubeconfig.take().or(before.kubeconfig);
+        Ok(())
+    }
 }
 
 /// Lists, and deletes on request.
@@ -75,7 +99,7 @@ pub(crate) async fn gc(options: Options) -> Result<()> {
     let owners = if root.local_path().is_some() || options.without_cluster {
         Owners::default()
     } else {
-        owners::of_clusters(&options.context).await?
+        owners::of_clusters(&options.context, options.kubeconfig.as_deref()).await?
     };
     let mut rules = Rules {
         older_than: options.older_than,

@@ -13,7 +13,7 @@ use crate::terminal::print;
 #[derive(clap::Args)]
 pub(crate) struct SuspendOptions {
     #[command(flatten)]
-    target: Target,
+    pub(crate) target: Target,
     /// Stop running tasks at once. They run again after `resume`.
     #[arg(long)]
     now: bool,
@@ -25,13 +25,13 @@ pub(crate) struct SuspendOptions {
 #[derive(clap::Args)]
 pub(crate) struct ResumeOptions {
     #[command(flatten)]
-    target: Target,
+    pub(crate) target: Target,
 }
 
 #[derive(clap::Args)]
 pub(crate) struct CancelOptions {
     #[command(flatten)]
-    target: Target,
+    pub(crate) target: Target,
     /// End the job without its coordinator. The folder of the output stays claimed.
     #[arg(long)]
     now: bool,

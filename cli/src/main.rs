@@ -1,32 +1,56 @@
 //! `kubectl zephyr`: the command line program for data engineers. This file defines the arguments
 //! and the exit codes, and calls the verbs. Each verb has its own file.
 //!
-//! Exit code 0: done. 1: it failed, and a sentence on standard error says why. 2: the arguments are
-//! wrong.
+//! The constant `EXIT_CODES` says what the exit codes mean.
 
 #[cfg(feature = "cluster")]
 mod cluster;
+mod complete;
 mod eval;
 #[cfg(feature = "cluster")]
+mod events;
+#[cfg(feature = "cluster")]
+mod explain;
+#[cfg(feature = "cluster")]
 mod gc;
+#[cfg(feature = "cluster")]
+mod history;
 mod input;
 #[cfg(feature = "cluster")]
 mod life;
+#[cfg(feature = "cluster")]
+mod list;
+#[cfg(feature = "cluster")]
+mod logs;
 mod manifest;
+mod output;
 mod plan;
+#[cfg(feature = "cluster")]
+mod result;
 mod run;
 mod sample;
 mod shards;
 #[cfg(feature = "cluster")]
 mod status;
+#[cfg(feature = "cluster")]
+mod table;
 mod terminal;
+mod validate;
+#[cfg(feature = "cluster")]
+mod watch;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What the exit codes mean. `docs/plugin.md` says the same.
+const EXIT_CODES: &str = "Exit codes:
+  0  The command succeeded
+  1  It failed, and standard error says why
+  2  The arguments are wrong";
 
 /// Runs, plans and watches Zephyr jobs.
 #[derive(Parser)]
@@ -34,9 +58,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
     name = "kubectl-zephyr",
     bin_name = "kubectl zephyr",
     version,
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    after_help = EXIT_CODES
 )]
 struct Arguments {
+    #[cfg(feature = "cluster")]
+    #[command(flatten)]
+    connection: cluster::Connection,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -48,11 +76,34 @@ enum Verb {
     Run(run::Options),
     /// Show the stages and tasks that a job would have.
     Plan(plan::Options),
+    /// Check a manifest without reading any data, and show all errors at once.
+    Validate(validate::Options),
     /// Try a jq expression on JSON lines
     Eval(eval::Options),
+    /// List the jobs of a namespace or of the cluster.
+    #[cfg(feature = "cluster")]
+    List(list::Options),
     /// Show the state of a job in the cluster.
     #[cfg(feature = "cluster")]
     Status(status::Options),
+    /// Follow a job until it ends, as a live view or as lines.
+    #[cfg(feature = "cluster")]
+    Watch(watch::Options),
+    /// Say what a job is doing or why it does not run, and what to do.
+    #[cfg(feature = "cluster")]
+    Explain(explain::Options),
+    /// Print the lines of a job's pods.
+    #[cfg(feature = "cluster")]
+    Logs(logs::Options),
+    /// Show the events of a job and its objects by time.
+    #[cfg(feature = "cluster")]
+    Events(events::Options),
+    /// Show the generations of a job and the changes of its phase.
+    #[cfg(feature = "cluster")]
+    History(history::Options),
+    /// Show what a job has written.
+    #[cfg(feature = "cluster")]
+    Result(result::Options),
     /// Suspend a job: no pod of it stays, and everything that is complete is kept.
     #[cfg(feature = "cluster")]
     Suspend(life::SuspendOptions),
@@ -65,6 +116,60 @@ enum Verb {
     /// List what no job under a storage URI needs any more, and delete it with --yes.
     #[cfg(feature = "cluster")]
     Gc(gc::Options),
+    /// Print a script with which a shell completes the words of this program.
+    Completion(complete::Options),
+    /// Print the words that may stand at the end of a command line.
+    #[command(name = "__complete", hide = true)]
+    Words(complete::Words),
+}
+
+#[cfg(feature = "cluster")]
+impl Verb {
+    /// Fills in what the verb needs from the arguments before it.
+    fn inherit(&mut self, before: cluster::Connection) -> Result<(), &'static str> {
+        let own = match self {
+            Self::List(options) => &mut options.connection,
+            Self::Status(options) => &mut options.target.connection,
+            Self::Watch(options) => &mut options.target.connection,
+            Self::Explain(options) => &mut options.target.connection,
+            Self::Logs(options) => &mut options.target.connection,
+            Self::Events(options) => &mut options.target.connection,
+            Self::History(options) => &mut options.target.connection,
+            Self::Result(options) => &mut options.target.connection,
+            Self::Validate(options) => return options.inherit(before),
+            Self::Suspend(options) => &mut options.target.connection,
+            Self::Resume(options) => &mut options.target.connection,
+            Self::Cancel(options) => &mut options.target.connection,
+            Self::Gc(options) => return options.inherit(before),
+            Self::Run(_) | Self::Plan(_) | Self::Eval(_) | Self::Completion(_) | Self::Words(_) => {
+                return if before == cluster::Connection::default() {
+                    Ok(())
+                } else {
+                    Err("--namespace, --context, --kubeconfig: this verb uses no cluster")
+                };
+            }
+        };
+        own.inherit(before);
+        Ok(())
+    }
+}
+
+/// The arguments. Ends the program if they are wrong.
+fn arguments() -> Arguments {
+    #[cfg_attr(
+        not(feature = "cluster"),
+        expect(unused_mut, reason = "no verb inherits")
+    )]
+    let mut arguments = Arguments::parse();
+    #[cfg(feature = "cluster")]
+    {
+        let before = std::mem::take(&mut arguments.connection);
+        if let Err(sentence) = arguments.verb.inherit(before) {
+            let kind = clap::error::ErrorKind::ArgumentConflict;
+            Arguments::command().error(kind, sentence).exit();
+        }
+    }
+    arguments
 }
 
 fn main() -> ExitCode {
@@ -80,7 +185,7 @@ fn main() -> ExitCode {
         terminal::error("install the TLS provider: another one is installed");
         return ExitCode::FAILURE;
     }
-    let arguments = Arguments::parse();
+    let arguments = arguments();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -95,9 +200,24 @@ fn main() -> ExitCode {
         match arguments.verb {
             Verb::Run(options) => run::run(options).await,
             Verb::Plan(options) => plan::plan(options).await,
+            Verb::Validate(options) => validate::validate(options).await,
             Verb::Eval(options) => eval::eval(&options),
             #[cfg(feature = "cluster")]
+            Verb::List(options) => list::list(options).await,
+            #[cfg(feature = "cluster")]
             Verb::Status(options) => status::status(options).await,
+            #[cfg(feature = "cluster")]
+            Verb::Watch(options) => watch::watch(options).await,
+            #[cfg(feature = "cluster")]
+            Verb::Explain(options) => explain::explain(options).await,
+            #[cfg(feature = "cluster")]
+            Verb::Logs(options) => logs::logs(options).await,
+            #[cfg(feature = "cluster")]
+            Verb::Events(options) => events::events(options).await,
+            #[cfg(feature = "cluster")]
+            Verb::History(options) => history::history(options).await,
+            #[cfg(feature = "cluster")]
+            Verb::Result(options) => result::result(options).await,
             #[cfg(feature = "cluster")]
             Verb::Suspend(options) => life::suspend(options).await,
             #[cfg(feature = "cluster")]
@@ -106,6 +226,8 @@ fn main() -> ExitCode {
             Verb::Cancel(options) => life::cancel(options).await,
             #[cfg(feature = "cluster")]
             Verb::Gc(options) => gc::gc(options).await,
+            Verb::Completion(options) => complete::script(&options),
+            Verb::Words(words) => complete::words(words, &Arguments::command()).await,
         }
     });
     runtime.shutdown_background();

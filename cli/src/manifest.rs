@@ -12,6 +12,7 @@ mod tree;
 mod yaml;
 
 use zephyr_crds::job::ZephyrJob;
+use zephyr_crds::pipeline::PipelineSpec;
 use zephyr_crds::structural;
 use zephyr_crds::validate::{FieldError, Place, validate};
 
@@ -89,6 +90,39 @@ pub(crate) fn read(
     place: Place,
 ) -> Result<ZephyrJob, ManifestError> {
     parse(path, &source::read(path)?, name, place)
+}
+
+/// A job's manifest with all its errors.
+#[derive(Debug)]
+pub(crate) struct Examined {
+    /// The job, if all values have types that can be read.
+    pub(crate) job: Option<ZephyrJob>,
+    /// Its pipeline, if all values of the pipeline have types that can be read.
+    pub(crate) pipeline: Option<PipelineSpec>,
+    /// Every error, with the position of its field in the file.
+    pub(crate) errors: Vec<String>,
+}
+
+/// Reads the manifest as `read` does, and returns the job although it has errors.
+pub(crate) fn examine(
+    path: &str,
+    name: Option<&str>,
+    place: Place,
+) -> Result<Examined, ManifestError> {
+    let node = documents::job(path, &source::read(path)?, name)?;
+    let (job, errors) = check(&node, place);
+    let errors = errors.iter().map(|error| placed(&node, error)).collect();
+    let pipeline = if let Some(job) = &job {
+        Some(job.spec.pipeline.clone())
+    } else {
+        let mut object = structural::admit(&node.to_json()).object;
+        serde_json::from_value(object["spec"]["pipeline"].take()).ok()
+    };
+    Ok(Examined {
+        job,
+        pipeline,
+        errors,
+    })
 }
 
 fn parse(

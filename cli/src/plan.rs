@@ -5,6 +5,7 @@
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 use zephyr_crds::job::ZephyrJob;
@@ -12,7 +13,7 @@ use zephyr_crds::pipeline::{PipelineSpec, SOURCE_FILES, SourceSpec, table_files}
 use zephyr_crds::validate::Place;
 use zephyr_engine::expr::on_full_stack;
 use zephyr_engine::pipeline::{Pipeline, Source};
-use zephyr_engine::plan::{self, PlannedSource};
+use zephyr_engine::plan::{self, Plan, PlannedSource};
 use zephyr_store::finalize::OutputError;
 use zephyr_store::ledger::TableFiles;
 use zephyr_store::storage::InputFile;
@@ -26,6 +27,7 @@ use zephyr_worker::task::{TaskContext, TaskSetup, check_sizes, check_tables};
 
 use crate::input;
 use crate::manifest;
+use crate::output::Format;
 use crate::run::freeze;
 use crate::shards;
 use crate::terminal::{bytes, note, print, printable};
@@ -42,6 +44,9 @@ pub(crate) struct Options {
     /// tables, not the output's folder.
     #[arg(long)]
     files: Option<u32>,
+    /// The format of the result; default: a page for people.
+    #[arg(short, long)]
+    output: Option<Format>,
 }
 
 /// Prints the plan.
@@ -98,6 +103,7 @@ pub(crate) async fn plan(options: Options) -> Result<()> {
     )
     .await
     .map_err(|error| refused(&error))?;
+    let name = job.metadata.name.clone();
     if options.files.is_none() {
         let job = run_job(job)?;
         if let Some(fault) = fault_of_output(&job, &inputs).await? {
@@ -107,8 +113,31 @@ pub(crate) async fn plan(options: Options) -> Result<()> {
             return Err(refused(&fault));
         }
     }
-    print(&format!("{plan}\ndigest {}", plan.digest()))?;
+    let name = name.as_deref().unwrap_or_default();
+    print(&match options.output {
+        Some(format) => format.text(&data(name, &plan), [name]),
+        None => format!("{plan}\ndigest {}", plan.digest()),
+    })?;
     Ok(())
+}
+
+/// The plan as `-o json` shows it. The names of its fields are part of the program's interface.
+fn data(name: &str, plan: &Plan) -> Value {
+    let stages = plan.stages.iter().map(|stage| {
+        let reads = stage.reads().map(|from| u64::from(from.0) + 1);
+        json!({
+            "stage": u64::from(stage.id.0) + 1,
+            "name": stage.name,
+            "tasks": stage.shards,
+            "reads": reads.collect::<Vec<_>>(),
+        })
+    });
+    json!({
+        "name": name,
+        "digest": plan.digest(),
+        "tasks": plan.tasks(),
+        "stages": stages.collect::<Vec<_>>(),
+    })
 }
 
 fn refused(options: &Options, error: &dyn std::fmt::Display) -> anyhow::Error {
@@ -278,6 +307,7 @@ mod tests {
                 filename,
                 name: None,
                 files,
+                output: None,
             };
             let message = plan(options).await.err();
             let message = message.map_or_else(String::new, |error| error.to_string());
@@ -323,6 +353,25 @@ mod tests {
         assert_eq!(
             (source.shards, source.shuffle_shards, source.parts),
             (24, Some(1), None)
+        );
+    }
+
+    #[test]
+    fn the_plan_for_programs_has_the_stages_and_what_they_read() {
+        let text = manifest::text_of("s3://in/*", "[{ count: {} }]", "s3://out/{shard}.jsonl");
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("job.yaml");
+        std::fs::write(&file, text).expect("a file");
+        let file = file.to_str().expect("UTF-8");
+        let job = manifest::read(file, None, Place::Cluster).expect("a job");
+        let pipeline = convert::pipeline::pipeline(&job.spec.pipeline).expect("a pipeline");
+        let shown = data("count", &plan::plan(&pipeline, source_of_unknown_sizes(3)));
+        assert_eq!(shown["stages"][0]["tasks"], 3);
+        assert_eq!(shown["stages"][0]["reads"], json!([]));
+        let last = shown["stages"].as_array().and_then(|stages| stages.last());
+        assert!(
+            last.is_some_and(|last| last["reads"] != json!([])),
+            "{shown}"
         );
     }
 

@@ -4,29 +4,58 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
+use serde_json::{Value, json};
 use zephyr_crds::ZephyrJobStatus;
 use zephyr_crds::conditions::{Condition, ConditionStatus, ConditionType};
+use zephyr_crds::job::ZephyrJob;
 use zephyr_crds::status::{Counter, WorkerCounts};
 use zephyr_engine::plan::counted;
 
 use crate::cluster::Target;
+use crate::output::Format;
 use crate::terminal::{bytes, counters_text, print, printable, skipped_text};
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
     #[command(flatten)]
-    target: Target,
+    pub(crate) target: Target,
+    /// The format of the result; default: lines for people.
+    #[arg(short, long)]
+    output: Option<Format>,
 }
 
 /// Prints the job's status.
 pub(crate) async fn status(options: Options) -> Result<()> {
     let found = options.target.find().await?;
+    if let Some(format) = options.output {
+        print(&format.text(&summary(&found.job), [found.real_name()]))?;
+        return Ok(());
+    }
     let status = found.job.status.unwrap_or_default();
     print(&describe(&found.name, &found.namespace, &status))?;
     Ok(())
 }
 
-fn condition(status: &ZephyrJobStatus, condition_type: ConditionType) -> Option<&Condition> {
+/// A job as `-o json` shows it. The names of its fields are part of the program's interface.
+pub(crate) fn summary(job: &ZephyrJob) -> Value {
+    let status = job.status.clone().unwrap_or_default();
+    let why = reason(&status);
+    json!({
+        "namespace": job.metadata.namespace,
+        "name": job.metadata.name,
+        "uid": job.metadata.uid,
+        "createdAt": job.metadata.creation_timestamp,
+        "phase": status.phase,
+        "reason": why.map(|why| why.reason),
+        "message": why.map(|why| &why.message),
+        "status": job.status,
+    })
+}
+
+pub(crate) fn condition(
+    status: &ZephyrJobStatus,
+    condition_type: ConditionType,
+) -> Option<&Condition> {
     status
         .conditions
         .iter()
@@ -34,7 +63,7 @@ fn condition(status: &ZephyrJobStatus, condition_type: ConditionType) -> Option<
 }
 
 /// The condition that best explains the job's state.
-fn reason(status: &ZephyrJobStatus) -> Option<&Condition> {
+pub(crate) fn reason(status: &ZephyrJobStatus) -> Option<&Condition> {
     let holds = |condition_type| {
         condition(status, condition_type).filter(|c| c.status == ConditionStatus::True)
     };
@@ -48,7 +77,7 @@ fn reason(status: &ZephyrJobStatus) -> Option<&Condition> {
 }
 
 /// One line about which workers are alive and what they do.
-fn describe_workers(workers: &WorkerCounts) -> String {
+pub(crate) fn describe_workers(workers: &WorkerCounts) -> String {
     let counts = [
         ("ready", workers.ready),
         ("busy", workers.busy),
@@ -194,9 +223,56 @@ fn describe_records(line: &mut dyn FnMut(&str, String), status: &ZephyrJobStatus
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use zephyr_crds::status::{Phase, StageStatus};
+
+    /// A job with this status, created at the beginning of 2026.
+    pub(crate) fn job_with(name: &str, status: &Value) -> ZephyrJob {
+        serde_json::from_value(json!({
+            "apiVersion": "zephyr.dev/v1alpha1",
+            "kind": "ZephyrJob",
+            "metadata": {
+                "name": name, "namespace": "team", "uid": "u-1",
+                "creationTimestamp": "2026-01-01T00:00:00Z",
+            },
+            "spec": {
+                "pipeline": {
+                    "source": {"items": {"values": [1], "shards": 1}},
+                    "sink": {"files": {"path": "s3://out/{shard}.jsonl"}},
+                },
+                "storage": {"uri": "s3://scratch"},
+                "workers": {"replicas": 1},
+            },
+            "status": status,
+        }))
+        .expect("a job")
+    }
+
+    #[test]
+    fn the_summary_has_the_reason_and_the_whole_status() {
+        let job = job_with(
+            "count",
+            &json!({"phase": "Failed", "conditions": [{
+                "type": "Failed", "status": "True", "reason": "TaskFailed", "message": "stage 1: no JSON",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }]}),
+        );
+        let shown = summary(&job);
+        for (field, expected) in [
+            ("/name", "count"),
+            ("/namespace", "team"),
+            ("/uid", "u-1"),
+            ("/createdAt", "2026-01-01T00:00:00Z"),
+            ("/phase", "Failed"),
+            ("/reason", "TaskFailed"),
+            ("/message", "stage 1: no JSON"),
+            ("/status/conditions/0/type", "Failed"),
+        ] {
+            let found = shown.pointer(field).and_then(Value::as_str);
+            assert_eq!(found, Some(expected), "{field}");
+        }
+    }
 
     #[test]
     fn a_running_job_is_shown_in_a_few_lines() {

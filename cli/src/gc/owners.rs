@@ -2,13 +2,15 @@
 //! existing jobs. Changes nothing in the clusters.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use kube::api::ListParams;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
 use zephyr_crds::job::ZephyrJob;
+
+use crate::cluster::Connection;
 
 /// How long the API server may take for one page; a person is waiting.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,28 +32,25 @@ impl Owners {
 }
 
 /// Uids of all jobs in all namespaces of these contexts; of the current one if none is given.
-pub(super) async fn of_clusters(contexts: &[String]) -> Result<Owners> {
+pub(super) async fn of_clusters(contexts: &[String], kubeconfig: Option<&Path>) -> Result<Owners> {
     let mut contexts: Vec<Option<String>> = contexts.iter().cloned().map(Some).collect();
     if contexts.is_empty() {
         contexts.push(None);
     }
     let mut owners = Owners::default();
     for context in contexts {
-        of_cluster(context, &mut owners).await.context(ADVICE)?;
+        let connection = Connection {
+            context,
+            kubeconfig: kubeconfig.map(Path::to_owned),
+            namespace: None,
+        };
+        of_cluster(&connection, &mut owners).await.context(ADVICE)?;
     }
     Ok(owners)
 }
 
-async fn of_cluster(context: Option<String>, owners: &mut Owners) -> Result<()> {
-    let kubeconfig =
-        Kubeconfig::read().context("read the kubeconfig (KUBECONFIG, or ~/.kube/config)")?;
-    let choice = KubeConfigOptions {
-        context,
-        ..KubeConfigOptions::default()
-    };
-    let config = Config::from_custom_kubeconfig(kubeconfig, &choice)
-        .await
-        .context("read the kubeconfig")?;
+async fn of_cluster(connection: &Connection, owners: &mut Owners) -> Result<()> {
+    let config = connection.config().await?;
     let server = config.cluster_url.to_string();
     let api: Api<ZephyrJob> = Api::all(Client::try_from(config).context("make a client")?);
     let mut page = ListParams::default().limit(PAGE_JOBS);

@@ -21,6 +21,7 @@ fn options(folder: &Path, older_than: Duration, yes: bool) -> Options {
         uri: folder.display().to_string(),
         older_than,
         yes,
+        kubeconfig: None,
         context: Vec::new(),
         without_cluster: false,
     }

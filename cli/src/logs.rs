@@ -1,0 +1,136 @@
+//! `kubectl zephyr logs NAME`: the lines that the pods of a job print, each with the pod's role
+//! before it. With `-f` it follows them over restarts and generations until the job ends. The
+//! memory that it needs does not grow with the number of lines. Writes nothing.
+
+mod choice;
+mod follow;
+mod lines;
+
+use anyhow::{Result, bail};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ListParams, LogParams};
+use zephyr_crds::names::LABEL_JOB_UID;
+
+use self::choice::{Choice, Source, choose, nothing_chosen};
+use self::lines::Lines;
+use crate::cluster::{Found, Target};
+use crate::terminal::{note, print, printable};
+
+/// The name of the container with the job's process.
+const CONTAINER: &str = "zephyr";
+
+/// The largest number of pods of a job that are read.
+const MAX_PODS: usize = 20_000;
+
+#[derive(clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each of them is a flag of the command line"
+)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// Only the coordinator.
+    #[arg(long, conflicts_with_all = ["workers", "worker"])]
+    coordinator: bool,
+    /// Only the workers.
+    #[arg(long, conflicts_with = "worker")]
+    workers: bool,
+    /// Only the worker with this number, from 0.
+    #[arg(long, value_name = "N")]
+    worker: Option<u32>,
+    /// Follow the lines until the job ends, over restarts and generations.
+    #[arg(short, long)]
+    follow: bool,
+    /// Begin with the last N lines of each pod; default: all.
+    #[arg(long, value_name = "N")]
+    tail: Option<u32>,
+    /// Print the time of each line.
+    #[arg(long)]
+    timestamps: bool,
+}
+
+/// How lines are read and printed.
+#[derive(Clone, Copy, Debug)]
+struct Style {
+    tail: Option<u32>,
+    has_times: bool,
+}
+
+/// Prints the lines.
+pub(crate) async fn logs(options: Options) -> Result<()> {
+    let choice = if options.coordinator {
+        Choice::Coordinator
+    } else if options.workers {
+        Choice::Workers
+    } else {
+        options.worker.map_or(Choice::All, Choice::Worker)
+    };
+    let style = Style {
+        tail: options.tail,
+        has_times: options.timestamps,
+    };
+    let found = options.target.find().await?;
+    let pods = pods_of(&found).await?;
+    let sources = choose(&pods, choice);
+    if options.follow {
+        return follow::follow(&found, choice, style).await;
+    }
+    if sources.is_empty() {
+        bail!(nothing_chosen(&found.job, &pods, choice));
+    }
+    let mut failures = 0;
+    for source in &sources {
+        if let Some(why) = &source.waits {
+            note(&format!(
+                "{}has no lines yet: {}",
+                source.prefix,
+                printable(why)
+            ));
+        } else if let Err(error) = print_once(&found, source, style).await {
+            if crate::terminal::is_closed_pipe(&error) {
+                return Err(error);
+            }
+            note(&format!("{}{error:#}", source.prefix));
+            failures += 1;
+        }
+    }
+    if failures > 0 {
+        bail!(
+            "the lines of {failures} of {} pods could not be read",
+            sources.len()
+        );
+    }
+    Ok(())
+}
+
+async fn pods_of(found: &Found) -> Result<Vec<Pod>> {
+    let uid = found.job.metadata.uid.as_deref().unwrap_or_default();
+    let labels = ListParams::default().labels(&format!("{LABEL_JOB_UID}={uid}"));
+    let what = format!("list the pods of job {}", found.name);
+    let api = found.cluster.api::<Pod>();
+    found.cluster.list(&what, &api, labels, MAX_PODS).await
+}
+
+fn parameters(style: Style) -> LogParams {
+    LogParams {
+        container: Some(CONTAINER.to_owned()),
+        tail_lines: style.tail.map(i64::from),
+        // The times are needed to continue after a broken connection, and removed before printing.
+        timestamps: true,
+        ..LogParams::default()
+    }
+}
+
+/// Prints what a pod has printed so far.
+async fn print_once(found: &Found, source: &Source, style: Style) -> Result<()> {
+    let api = found.cluster.api::<Pod>();
+    let what = format!("read the lines of pod {}", source.pod);
+    let parameters = parameters(style);
+    let stream = api.log_stream(&source.pod, &parameters);
+    let mut lines = Lines::new(found.cluster.ask(&what, stream).await?);
+    while let Some(line) = lines.next().await? {
+        print(&format!("{}{}", source.prefix, line.shown(style.has_times)))?;
+    }
+    Ok(())
+}
