@@ -97,11 +97,11 @@ pub(crate) async fn words(words: Words, command: &clap::Command) -> Result<()> {
 }
 
 #[cfg(not(feature = "cluster"))]
-async fn offered(line: Line) -> Vec<String> {
-    match line.asked {
+fn offered(line: Line) -> std::future::Ready<Vec<String>> {
+    std::future::ready(match line.asked {
         Asked::Words(words) => words,
         Asked::Files | Asked::Jobs | Asked::Namespaces | Asked::Contexts => Vec::new(),
-    }
+    })
 }
 
 #[cfg(feature = "cluster")]

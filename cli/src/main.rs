@@ -155,19 +155,19 @@ impl Verb {
 }
 
 /// The arguments. Ends the program if they are wrong.
+#[cfg(not(feature = "cluster"))]
 fn arguments() -> Arguments {
-    #[cfg_attr(
-        not(feature = "cluster"),
-        expect(unused_mut, reason = "no verb inherits")
-    )]
+    Arguments::parse()
+}
+
+/// The arguments. Ends the program if they are wrong.
+#[cfg(feature = "cluster")]
+fn arguments() -> Arguments {
     let mut arguments = Arguments::parse();
-    #[cfg(feature = "cluster")]
-    {
-        let before = std::mem::take(&mut arguments.connection);
-        if let Err(sentence) = arguments.verb.inherit(before) {
-            let kind = clap::error::ErrorKind::ArgumentConflict;
-            Arguments::command().error(kind, sentence).exit();
-        }
+    let before = std::mem::take(&mut arguments.connection);
+    if let Err(sentence) = arguments.verb.inherit(before) {
+        let kind = clap::error::ErrorKind::ArgumentConflict;
+        Arguments::command().error(kind, sentence).exit();
     }
     arguments
 }

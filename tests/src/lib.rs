@@ -10,6 +10,7 @@ pub mod job;
 pub mod ledger;
 pub mod midway;
 pub mod node;
+pub mod plugin;
 pub mod proxy;
 pub mod sum_job;
 pub mod words;

@@ -6,7 +6,7 @@ use zephyr_crds::conditions::Reason;
 pub(super) fn advice(reason: Reason, name: &str, namespace: &str) -> String {
     let text = match reason.as_str() {
         "SpecInvalid" => {
-            "correct the field; `kubectl zephyr plan -f FILE` shows all errors at once"
+            "correct the field; `kubectl zephyr validate -f FILE` shows all errors at once"
         }
         "Queued" => {
             "nothing: its turn comes; the operator's administrator can raise maxStartingJobs"

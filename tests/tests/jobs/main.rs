@@ -10,6 +10,7 @@ mod limits;
 mod mistakes;
 mod overwrite;
 mod own_code;
+mod plugin;
 mod storage;
 mod tables;
 mod tail;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use zephyr_tests::bucket::{Bucket, DATA, SCRATCH};
 use zephyr_tests::cluster::{TEST_TIMEOUT, TestNamespace};
 use zephyr_tests::job::apply;
+use zephyr_tests::plugin;
 use zephyr_tests::words;
 
 /// The example that the demo applies. The test uses the same file, so that it covers the demo.
@@ -68,19 +69,7 @@ fn run_on_this_machine(dataset: &Path) -> Result<BTreeMap<String, Bytes>> {
             2,
         )?,
     )?;
-    // The program of this test is in a subfolder of the folder with the programs under test.
-    let test = std::env::current_exe()?;
-    let program = test
-        .ancestors()
-        .nth(2)
-        .context("a folder of programs")?
-        .join("kubectl-zephyr");
-    ensure!(
-        program.exists(),
-        "{} is not built: run the tests by `make test`",
-        program.display()
-    );
-    let output = std::process::Command::new(&program)
+    let output = std::process::Command::new(plugin::program()?)
         .arg("run")
         .arg("-f")
         .arg(&job)
