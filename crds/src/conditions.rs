@@ -153,6 +153,8 @@ pub enum Reason {
     NoProgress,
     /// The job was cancelled: spec.cancel is set.
     Cancelled,
+    /// No coordinator was ready by the time that spec.startDeadlineSeconds sets.
+    StartDeadlineExceeded,
     /// The job was active for longer than spec.activeDeadlineSeconds.
     DeadlineExceeded,
     /// The job is about to be cancelled: its coordinator ends it.
@@ -209,6 +211,7 @@ impl Reason {
             Self::GenerationsExhausted => "GenerationsExhausted",
             Self::NoProgress => "NoProgress",
             Self::Cancelled => "Cancelled",
+            Self::StartDeadlineExceeded => "StartDeadlineExceeded",
             Self::DeadlineExceeded => "DeadlineExceeded",
             Self::Cancelling => "Cancelling",
             Self::Suspending => "Suspending",

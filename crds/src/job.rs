@@ -143,6 +143,13 @@ pub struct ZephyrJobSpec {
     /// `_SUCCESS.json`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel: Option<CancelSpec>,
+    /// Seconds until a coordinator of the job must be ready for the first time, 1 to 2147483647; not
+    /// set = no limit. If none is ready by then, the job fails with reason `StartDeadlineExceeded`.
+    /// The time does not count while the job is suspended or waits for its turn. A change applies
+    /// at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2_147_483_647))]
+    pub start_deadline_seconds: Option<i32>,
     /// Seconds that the job may be active, 1 to 2147483647; not set = no limit. After that it fails
     /// with reason `DeadlineExceeded`. The time counts from the first ready coordinator, and not while
     /// the job is suspended or waits for its turn. A change applies at once.
@@ -158,12 +165,14 @@ pub struct ZephyrJobSpec {
 
 impl ZephyrJobSpec {
     /// The spec without the fields that only the operator acts on at once: whether the job is
-    /// suspended or cancelled, and for how long it may be active. No generation depends on them.
+    /// suspended or cancelled, and for how long it may start and be active. No generation depends
+    /// on them.
     #[must_use]
     pub fn without_wishes(mut self) -> Self {
         self.suspend = false;
         self.suspend_policy = SuspendPolicy::default();
         self.cancel = None;
+        self.start_deadline_seconds = None;
         self.active_deadline_seconds = None;
         self
     }

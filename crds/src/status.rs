@@ -55,6 +55,15 @@ pub struct ZephyrJobStatus {
     /// field `generation` names begins when the job is resumed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended_since: Option<Time>,
+    /// The time since which the job starts: one of its generations has begun, and no coordinator
+    /// was ever ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starting_since: Option<Time>,
+    /// Seconds that the job took to start before `startingSince`. spec.startDeadlineSeconds limits
+    /// the sum of both.
+    #[serde(default, skip_serializing_if = "is_no_time")]
+    #[schemars(range(min = 0))]
+    pub starting_seconds: i64,
     /// The time since which the job is active: its coordinator was ready, and the job was neither
     /// suspended nor waiting for its turn since then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -177,6 +186,11 @@ impl ZephyrJobStatus {
             condition.r#type == ConditionType::Finished && condition.status == ConditionStatus::True
         });
         self.is_final() && is_said && self.completion_time.is_some()
+    }
+
+    /// Whether a coordinator of the job was ever ready, as far as status says.
+    pub fn has_been_active(&self) -> bool {
+        self.active_since.is_some() || self.active_seconds > 0
     }
 
     /// Whether a generation was ever started. Until then each field of the spec may be changed.

@@ -215,9 +215,12 @@ fn life(spec: &ZephyrJobSpec) -> Vec<FieldError> {
         &spec.suspend_policy.drain_timeout,
         DRAIN_TIMEOUT,
     );
-    let deadline = spec.active_deadline_seconds.and_then(|seconds| {
-        let path = "spec.activeDeadlineSeconds";
-        numbers::range(path, i64::from(seconds), 1, i64::from(i32::MAX))
+    let deadlines = [
+        ("spec.startDeadlineSeconds", spec.start_deadline_seconds),
+        ("spec.activeDeadlineSeconds", spec.active_deadline_seconds),
+    ];
+    let deadlines = deadlines.into_iter().filter_map(|(path, seconds)| {
+        numbers::range(path, i64::from(seconds?), 1, i64::from(i32::MAX))
     });
     let reason = spec.cancel.as_ref().map(|cancel| &cancel.reason);
     let too_long = reason.filter(|reason| reason.chars().count() > MAX_CANCEL_REASON);
@@ -229,7 +232,7 @@ fn life(spec: &ZephyrJobSpec) -> Vec<FieldError> {
         )
         .got(reason)
     });
-    let faults = drain_timeout.into_iter().chain(deadline);
+    let faults = drain_timeout.into_iter().chain(deadlines);
     faults.chain(too_long).collect()
 }
 

@@ -23,7 +23,7 @@ use zephyr_proto::reason::EndReason;
 
 use self::life::{
     Draining, Ending, active_deadline, draining, plan_ended_early, plan_held, plan_to_end,
-    plan_to_resume, plan_to_stop,
+    plan_to_resume, plan_to_stop, start_deadline,
 };
 use self::loss::{
     coordinator_deadline, coordinator_lost, generation_lost, workers_deadline, workers_lost,
@@ -426,6 +426,16 @@ fn plan_running(
     } else {
         Ending::too_late(job, now)
     };
+    if let Some(ending) = Ending::not_started(job, observed, &diagnosis, now)
+        && step != LifeStep::EndByCoordinator
+    {
+        // The caches may be behind, so the coordinator is read once more.
+        return if observed.freshness.covers(Depth::Objects) {
+            plan_ended_early(job, ending, diagnosis)
+        } else {
+            Plan::look(Depth::Objects)
+        };
+    }
     if let Some(ending) = ending {
         return plan_to_end(job, observed, generation, diagnosis, ending, now);
     }
@@ -516,7 +526,9 @@ fn keep_up(
     let stuck = stuck_deadline(observed, installation, now);
     let wait = requeue(job, observed, &diagnosis, stuck, backoff_until, now);
     let held = mend_held.into_iter().chain(old_roots_held);
-    let held = held.chain(active_deadline(job));
+    // A start that takes too long is not judged while the operator warms up.
+    let start_ends = start_deadline(job).filter(|deadline| !observed.warming_up || now < *deadline);
+    let held = held.chain(active_deadline(job)).chain(start_ends);
     let wait = held.fold(wait, |wait, allowed| wait.min(until(allowed, now)));
     // A deletion that fails now causes no event, so the next try needs a timer.
     let wait = if old_roots.is_empty() {

@@ -182,6 +182,7 @@ impl Projection {
         }
         self.status.queued_since = None;
         self.end_suspension();
+        self.count_start();
         let (phase, reason, message) = match &start.ended {
             None => (
                 Phase::Pending,
@@ -242,7 +243,7 @@ impl Projection {
         self.take_report(report);
         self.take_workers(observed.lost, diagnosis);
         self.forget_workers();
-        self.stop_active_time();
+        self.stop_counting();
         self.stop_tasks();
         let now = Time(self.now);
         let status = &mut self.status;
@@ -343,7 +344,9 @@ impl Projection {
         self.status.backoff_until = None;
         self.take_coordinator(report, diagnosis);
         if diagnosis.coordinator.ready {
-            self.status.active_since.get_or_insert(Time(self.now));
+            self.count_activity();
+        } else {
+            self.count_start();
         }
 
         let mut progress = progress(report, diagnosis, problem);

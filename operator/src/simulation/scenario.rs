@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// The texts of all scenarios, by name. If a scenario needs a feature that the operator does not
 /// have, its text says so and uses the closest alternative.
-pub(super) const SCENARIOS: [(&str, &str); 27] = [
+pub(super) const SCENARIOS: [(&str, &str); 28] = [
     ("create", include_str!("scenarios/create.txt")),
     ("scale", include_str!("scenarios/scale.txt")),
     ("fail", include_str!("scenarios/fail.txt")),
@@ -48,6 +48,10 @@ pub(super) const SCENARIOS: [(&str, &str); 27] = [
         include_str!("scenarios/unlabelled-root.txt"),
     ),
     ("slow-start", include_str!("scenarios/slow-start.txt")),
+    (
+        "start-deadline",
+        include_str!("scenarios/start-deadline.txt"),
+    ),
     ("queue", include_str!("scenarios/queue.txt")),
     ("give-way", include_str!("scenarios/give-way.txt")),
 ];

@@ -201,3 +201,22 @@ async fn a_job_that_is_active_for_too_long_is_ended() -> Result<()> {
     ensure!((5..60).contains(&active), "active for {active} s");
     namespace.finish().await
 }
+
+#[tokio::test]
+async fn a_job_that_does_not_start_in_time_fails_and_says_why() -> Result<()> {
+    let namespace = TestNamespace::create("start").await?;
+    let mut sum = SumJob::new("sum");
+    sum.more = "  startDeadlineSeconds: 10\n".to_owned();
+    let manifest = sum.manifest(&namespace);
+    // No node has this label.
+    let place = "coordinator:\n    template: { nodeSelector: { nowhere: \"yes\" } }";
+    let manifest = manifest.replacen("coordinator:", place, 1);
+    let job = apply(&namespace, &manifest).await?;
+    let ended = job.finished(TEST_TIMEOUT).await?;
+    let failed = condition(&ended, ConditionType::Failed).context("condition Failed")?;
+    ensure!(failed.reason == Reason::StartDeadlineExceeded, "{failed:?}");
+    let words = "no coordinator was ready within spec.startDeadlineSeconds (10 s): ";
+    ensure!(failed.message.starts_with(words), "{failed:?}");
+    ensure!(failed.message.contains("node"), "{failed:?}");
+    namespace.finish().await
+}

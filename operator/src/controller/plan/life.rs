@@ -187,6 +187,36 @@ impl Ending {
         }
     }
 
+    /// Returns why the job ends now if no coordinator was ready in time, or `None` if it does not
+    /// end. An operator that started a moment ago does not know whether a coordinator was ready.
+    pub(super) fn not_started(
+        job: &ValidatedJob,
+        observed: &Observed,
+        diagnosis: &Diagnosis,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let deadline = start_deadline(job)?;
+        let allowed = job.spec.start_deadline_seconds?;
+        let health = &diagnosis.coordinator;
+        let has_started = health.ready || health.was_ready;
+        if now < deadline || has_started || observed.warming_up {
+            return None;
+        }
+        let why = match &health.trouble {
+            Some(trouble) => trouble.message.clone(),
+            None if health.pod.is_some() => "the coordinator's pod is not ready".to_owned(),
+            None => "the coordinator has no pod".to_owned(),
+        };
+        Some(Self {
+            reason: Reason::StartDeadlineExceeded,
+            message: format!(
+                "no coordinator was ready within spec.startDeadlineSeconds ({allowed} s): {why}"
+            ),
+            is_graceful: false,
+            meanwhile: Reason::StartDeadlineExceeded,
+        })
+    }
+
     /// Returns why the job ends now if it has been active for too long, or `None` if it has not.
     pub(super) fn too_late(job: &ValidatedJob, now: Timestamp) -> Option<Self> {
         let deadline = active_deadline(job)?;
@@ -200,6 +230,15 @@ impl Ending {
             meanwhile: Reason::DeadlineExceeded,
         })
     }
+}
+
+/// Returns by when a coordinator of the job must be ready for the first time, if nothing interrupts
+/// the start. `None` if there is no limit, or the job has started or does not start now.
+pub(super) fn start_deadline(job: &ValidatedJob) -> Option<Timestamp> {
+    let allowed = job.spec.start_deadline_seconds.map(i64::from)?;
+    let since = job.status.starting_since.as_ref()?.0;
+    let left = allowed.saturating_sub(job.status.starting_seconds).max(0);
+    Some(after(since, Duration::from_secs(left.unsigned_abs())))
 }
 
 /// Returns the time at which the job will have been active for as long as it may, if nothing

@@ -28,7 +28,7 @@ impl Projection {
 
     /// Sets the status of a suspended job. `remains` says what still exists of it.
     pub(super) fn hold(&mut self, remains: Option<&str>, verdict: &Verdict) {
-        self.stop_active_time();
+        self.stop_counting();
         let status = &mut self.status;
         status.suspended_since.get_or_insert(Time(self.now));
         status.queued_since = None;
@@ -95,12 +95,38 @@ impl Projection {
         });
     }
 
-    /// Adds the latest period in which the job was active to the total of such periods, because the
-    /// job is no longer active.
-    pub(super) fn stop_active_time(&mut self) {
+    /// Counts the time in which the job starts, unless a coordinator was ever ready.
+    pub(super) fn count_start(&mut self) {
+        if !self.status.has_been_active() {
+            self.status.starting_since.get_or_insert(Time(self.now));
+        }
+    }
+
+    /// Counts the time in which the job is active, because its coordinator is ready.
+    pub(super) fn count_activity(&mut self) {
+        self.stop_counting_start();
+        self.status.active_since.get_or_insert(Time(self.now));
+    }
+
+    /// Adds the time since which the job starts or is active to the time before, because the job is
+    /// no longer in that state.
+    pub(super) fn stop_counting(&mut self) {
+        self.stop_counting_start();
         if let Some(since) = self.status.active_since.take() {
-            let seconds = self.now.duration_since(since.0).as_secs().max(0);
+            // A job that was active has at least a second, which shows that it has started.
+            let seconds = self.seconds_since(&since).max(1);
             self.status.active_seconds = self.status.active_seconds.saturating_add(seconds);
         }
+    }
+
+    fn stop_counting_start(&mut self) {
+        if let Some(since) = self.status.starting_since.take() {
+            let seconds = self.seconds_since(&since);
+            self.status.starting_seconds = self.status.starting_seconds.saturating_add(seconds);
+        }
+    }
+
+    fn seconds_since(&self, since: &Time) -> i64 {
+        self.now.duration_since(since.0).as_secs().max(0)
     }
 }

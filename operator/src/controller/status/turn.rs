@@ -29,6 +29,7 @@ impl Projection {
     pub(super) fn take_turn(&mut self, verdict: &Verdict) {
         self.status.queued_since = None;
         self.end_suspension();
+        self.count_start();
         if let Some(record) = self.status.generations.last_mut() {
             record.start_time = Time(self.now);
         }
@@ -45,7 +46,7 @@ impl Projection {
     /// Sets the status of a job that gave its place back, and whose next generation waits for its
     /// turn.
     pub(super) fn give_way(&mut self, start: &Start) {
-        self.stop_active_time();
+        self.stop_counting();
         self.status.queued_since = Some(Time(self.now));
         self.status.places_given_back = self.status.places_given_back.saturating_add(1);
         let why = start.ended.as_ref().map_or("", |ended| &ended.message);

@@ -115,8 +115,10 @@ pub(super) fn plain_number(text: &str, record: &Record) -> String {
 
 /// Removes the history from a status: how often, and in which steps, the job changed its state.
 fn forget_the_way(status: &mut Value) {
-    // A fault may delay the end, and so lengthen the time in which the job is active.
+    // A fault may delay the start and the end, and so lengthen the times in which the job starts
+    // and is active.
     if let Some(fields) = status.as_object_mut() {
+        fields.remove("startingSeconds");
         fields.remove("activeSeconds");
     }
     let last = status["history"]

@@ -451,3 +451,83 @@ fn a_deadline_can_be_changed_while_the_job_runs() {
     assert!(world.job.status.active_since.is_some());
     assert_eq!(active_deadline(&world.job), None);
 }
+
+/// Returns a job whose coordinator must be ready within 100 seconds.
+fn to_start() -> World {
+    let mut world = World::new(json!({}));
+    world.job.spec.start_deadline_seconds = Some(100);
+    world.settle();
+    world
+}
+
+#[test]
+fn a_job_whose_coordinator_is_never_ready_ends_in_time_and_says_why() {
+    let mut world = to_start();
+    world.coordinator_pod(|pod| {
+        pod.node = None;
+        pod.unschedulable = Some("0/3 nodes are available: Insufficient cpu".to_owned());
+    });
+    world.pass(90);
+    world.settle();
+    assert!(!world.phase().is_final(), "{}", world.message());
+    let wait = world.plan().requeue_after.unwrap();
+    assert!(wait <= Duration::from_secs(10), "{wait:?}");
+    // An operator that has just started does not know whether the coordinator was ready.
+    world.pass(11);
+    world.warming_up = true;
+    world.settle();
+    assert!(!world.phase().is_final(), "{}", world.message());
+    world.warming_up = false;
+    world.settle();
+    assert_eq!(
+        (world.phase(), reason(&world)),
+        (Phase::Failed, "StartDeadlineExceeded")
+    );
+    let message = world.message();
+    let words = "no coordinator was ready within spec.startDeadlineSeconds (100 s): ";
+    assert!(message.starts_with(words), "{message}");
+    assert!(message.contains("Insufficient cpu"), "{message}");
+}
+
+#[test]
+fn time_in_which_a_job_is_suspended_does_not_delay_its_start() {
+    let mut world = to_start();
+    world.pass(60);
+    suspend(&mut world, SuspendMode::Immediate);
+    world.pods.clear();
+    world.settle();
+    assert_eq!(world.job.status.starting_since, None);
+    let before = world.job.status.starting_seconds;
+    assert!((60..65).contains(&before), "{before}");
+    world.pass(10_000);
+    world.turn = Turn::Wait(Waiting::default());
+    resume(&mut world);
+    world.pass(10_000);
+    world.settle();
+    world.turn = Turn::Free;
+    world.settle();
+    world.pass(30);
+    world.settle();
+    assert!(!world.phase().is_final(), "{}", world.message());
+    world.pass(15);
+    world.settle();
+    assert_eq!(reason(&world), "StartDeadlineExceeded");
+}
+
+#[test]
+fn a_job_that_has_started_has_no_start_deadline_any_more() {
+    let mut world = to_start();
+    world.coordinator_is(true);
+    world.settle();
+    assert_eq!(world.job.status.starting_since, None);
+    // It is suspended in the same second.
+    suspend(&mut world, SuspendMode::Immediate);
+    world.pods.clear();
+    world.settle();
+    assert_eq!(world.job.status.active_seconds, 1);
+    resume(&mut world);
+    world.pass(1_000);
+    world.settle();
+    assert_eq!(world.job.status.starting_since, None);
+    assert!(reason(&world) != "StartDeadlineExceeded");
+}
