@@ -3,9 +3,12 @@
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
+use zephyr_crds::duration::DurationText;
+use zephyr_crds::field_error::FieldError;
 use zephyr_crds::job::ZephyrJobSpec;
 use zephyr_crds::life::SuspendMode;
 use zephyr_crds::status::{Phase, ZephyrJobStatus};
+use zephyr_crds::validate;
 
 use crate::cluster::{Found, Target};
 use crate::terminal::print;
@@ -18,7 +21,7 @@ pub(crate) struct SuspendOptions {
     #[arg(long)]
     now: bool,
     /// How long running tasks may take to end, such as 10m; default: what the job says, or 2m.
-    #[arg(long, conflicts_with = "now")]
+    #[arg(long, conflicts_with = "now", value_parser = drain_timeout, allow_hyphen_values = true)]
     drain_timeout: Option<String>,
 }
 
@@ -87,6 +90,12 @@ pub(crate) async fn cancel(options: CancelOptions) -> Result<()> {
     say(&found, "is cancelled", what)
 }
 
+/// Checks a drain timeout before anything is changed.
+fn drain_timeout(text: &str) -> Result<String, FieldError> {
+    let fault = validate::drain_timeout("--drain-timeout", &DurationText::new(text));
+    fault.map_or_else(|| Ok(text.to_owned()), Err)
+}
+
 /// The fields of the spec that suspend a job.
 fn suspension(now: bool, drain_timeout: Option<&str>) -> Value {
     let mut spec = json!({"suspend": true});
@@ -150,6 +159,22 @@ mod tests {
             policy(suspension(false, Some("10m"))),
             json!({"mode": "Drain", "drainTimeout": "10m"})
         );
+    }
+
+    #[test]
+    fn a_drain_timeout_is_checked_before_the_job_is_changed() {
+        assert_eq!(drain_timeout("10m").unwrap(), "10m");
+        for (text, words) in [
+            ("-5m", "--drain-timeout: is not a duration"),
+            ("5", "--drain-timeout: is not a duration"),
+            (
+                "25h",
+                "--drain-timeout: is out of range (got 25h); must be 1s..24h",
+            ),
+        ] {
+            let refused = drain_timeout(text).unwrap_err().to_string();
+            assert!(refused.starts_with(words), "{refused}");
+        }
     }
 
     #[test]

@@ -91,6 +91,7 @@ pub const LEDGER_TTL: DurationBounds = DurationBounds {
     validation = rules::immutable_once_begun("pipeline"),
     validation = rules::immutable_once_begun("storage"),
     validation = rules::cancel_is_final(),
+    validation = rules::cancel_stays_after_the_end(),
     scale(
         spec_replicas_path = ".spec.workers.replicas",
         status_replicas_path = ".status.workers.desired",

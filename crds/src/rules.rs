@@ -140,6 +140,20 @@ pub(crate) fn cancel_is_final() -> Rule {
         .field_path(".spec")
 }
 
+/// How and why a job was cancelled cannot be changed after its end, because its conditions already
+/// say it.
+pub(crate) fn cancel_stays_after_the_end() -> Rule {
+    let has_ended = "has(oldSelf.status) && has(oldSelf.status.completionTime)";
+    let has_both = "has(self.spec.cancel) && has(oldSelf.spec.cancel)";
+    Rule::new(format!(
+        "!({has_ended} && {has_both}) || self.spec.cancel == oldSelf.spec.cancel"
+    ))
+    .message(
+        "spec.cancel: cannot be changed after the job has ended; its conditions say why it ended",
+    )
+    .field_path(".spec.cancel")
+}
+
 /// A whole number between two bounds.
 pub(crate) fn range(path: &str, least: i64, greatest: i64) -> Rule {
     let wrong = format!("{path}: is out of range");

@@ -18,6 +18,7 @@ mod values;
 
 use serde_json::Value;
 
+use crate::duration::DurationText;
 pub use crate::field_error::FieldError;
 use crate::job::{
     IMAGE_OF_JOB, MAX_SLOTS, MAX_WORKERS, OWN_RELEASE, RetriesSpec, StorageSpec, WorkersSpec,
@@ -208,12 +209,16 @@ fn workers(workers: &WorkersSpec) -> Vec<FieldError> {
     errors
 }
 
+/// Returns what is wrong with a drain timeout. `path` is its name in the message.
+pub fn drain_timeout(path: &str, text: &DurationText) -> Option<FieldError> {
+    numbers::duration(path, text, DRAIN_TIMEOUT)
+}
+
 /// The fields that pause a job or end it early.
 fn life(spec: &ZephyrJobSpec) -> Vec<FieldError> {
-    let drain_timeout = numbers::duration(
+    let drain_timeout = drain_timeout(
         "spec.suspendPolicy.drainTimeout",
         &spec.suspend_policy.drain_timeout,
-        DRAIN_TIMEOUT,
     );
     let deadlines = [
         ("spec.startDeadlineSeconds", spec.start_deadline_seconds),

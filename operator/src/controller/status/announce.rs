@@ -32,6 +32,13 @@ pub fn announcements(before: &ZephyrJobStatus, next: &ZephyrJobStatus) -> Vec<An
             note: long_message(next, last.to).unwrap_or_else(|| last.message.clone()),
         });
     }
+    if let Some(condition) = turn_came(before, next) {
+        all.push(Announcement {
+            is_warning: false,
+            reason: condition.reason.as_str().to_owned(),
+            note: condition.message.clone(),
+        });
+    }
     if let Some(refusal) = refused_again(before, next) {
         all.push(Announcement {
             is_warning: true,
@@ -60,6 +67,15 @@ pub fn announcements(before: &ZephyrJobStatus, next: &ZephyrJobStatus) -> Vec<An
         }
     }
     all
+}
+
+/// Returns the condition of a job that waited for its turn, if its generation begins now and its
+/// phase is the same as before.
+fn turn_came<'a>(before: &ZephyrJobStatus, next: &'a ZephyrJobStatus) -> Option<&'a Condition> {
+    let begins = before.queued_since.is_some() && next.queued_since.is_none();
+    let begins = begins && before.phase == next.phase;
+    let condition = find(next, ConditionType::Progressing)?;
+    (begins && condition.reason == Reason::Starting).then_some(condition)
 }
 
 /// Returns the refusal of a job that was refused before for another reason.

@@ -751,6 +751,32 @@ fn an_unchanged_status_is_not_written_and_counters_wait_longer_than_a_phase() {
 }
 
 #[test]
+fn the_begin_of_a_generation_that_waited_for_its_turn_causes_an_event() {
+    let waits = after_step(&new_job(), Lifecycle::Wait(Waiting::default()), 90);
+    let start = Start {
+        generation: 1,
+        ended: None,
+        not_before: None,
+        without_progress: 0,
+        tasks_before: Some(0),
+    };
+    let first = after_step(&waits, Lifecycle::Start(start), 100);
+    let remains = None;
+    let held = after_step(&first, Lifecycle::Hold { remains }, 110);
+    let resumed = after_step(&held, Lifecycle::Wait(Waiting::default()), 120);
+    let again = after_step(&resumed, Lifecycle::TakeTurn, 130);
+    for (before, next) in [(&waits, &first), (&resumed, &again)] {
+        let events = announcements(&before.status, &next.status);
+        let all: Vec<_> = events
+            .iter()
+            .map(|one| (one.is_warning, one.reason.as_str(), one.note.as_str()))
+            .collect();
+        assert_eq!(all, [(false, "Starting", "generation 1 starts")]);
+        assert_eq!(announcements(&next.status, &next.status), []);
+    }
+}
+
+#[test]
 fn each_phase_and_each_new_problem_causes_one_event() {
     let job = started();
     let announced = |before: &ZephyrJobStatus, next: &ZephyrJobStatus| {

@@ -1,9 +1,11 @@
 //! Tests of jobs that are suspended, resumed or cancelled, in each state.
 
 use zephyr_crds::duration::DurationText;
+use zephyr_crds::job::ZephyrJob;
 use zephyr_crds::life::{CancelMode, CancelSpec, SuspendMode, SuspendPolicy};
 
 use super::*;
+use crate::controller::turns::StartProgress;
 
 /// Returns the reason of condition `Progressing`.
 fn reason(world: &World) -> &'static str {
@@ -530,4 +532,37 @@ fn a_job_that_has_started_has_no_start_deadline_any_more() {
     world.settle();
     assert_eq!(world.job.status.starting_since, None);
     assert!(reason(&world) != "StartDeadlineExceeded");
+}
+
+/// Otherwise many resumed jobs could start at once and keep each other out.
+#[test]
+fn a_resumed_job_that_has_worked_counts_as_starting_until_it_works_again() {
+    let mut world = working();
+    // A plan without shards needs no worker.
+    world.says(RunPhase::Running, 0);
+    world.settle();
+    let progress = |world: &World| {
+        let mut job = ZephyrJob::new("count", world.job.spec.clone());
+        job.status = Some(world.job.status.clone());
+        StartProgress::of(&job)
+    };
+    assert!(world.job.status.working_since.is_some());
+    assert_eq!(progress(&world), StartProgress::Aside);
+    suspend(&mut world, SuspendMode::Immediate);
+    world.pods.clear();
+    world.settle();
+    world.job.status.progress = Some("50%".to_owned());
+    resume(&mut world);
+    assert!(
+        matches!(
+            progress(&world),
+            StartProgress::Starts { generation: 2, .. }
+        ),
+        "{:?}",
+        progress(&world)
+    );
+    world.coordinator_is(true);
+    world.says(RunPhase::Running, 0);
+    world.settle();
+    assert_eq!(progress(&world), StartProgress::Aside);
 }
