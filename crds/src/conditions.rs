@@ -153,6 +153,8 @@ pub enum Reason {
     NoProgress,
     /// The job was cancelled: spec.cancel is set.
     Cancelled,
+    /// Another controller runs the job: spec.managedBy names it.
+    ManagedElsewhere,
     /// No coordinator was ready by the time that spec.startDeadlineSeconds sets.
     StartDeadlineExceeded,
     /// The job was active for longer than spec.activeDeadlineSeconds.
@@ -211,6 +213,7 @@ impl Reason {
             Self::GenerationsExhausted => "GenerationsExhausted",
             Self::NoProgress => "NoProgress",
             Self::Cancelled => "Cancelled",
+            Self::ManagedElsewhere => "ManagedElsewhere",
             Self::StartDeadlineExceeded => "StartDeadlineExceeded",
             Self::DeadlineExceeded => "DeadlineExceeded",
             Self::Cancelling => "Cancelling",

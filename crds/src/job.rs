@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::duration::{DurationBounds, DurationText};
 use crate::exec::MountSpec;
 use crate::life::{CancelSpec, SuspendPolicy};
+use crate::names;
 use crate::pipeline::PipelineSpec;
 use crate::pod_template::PodTemplate;
 use crate::preemptible::PreemptibleSpec;
@@ -90,6 +91,7 @@ pub const LEDGER_TTL: DurationBounds = DurationBounds {
     validation = rules::job_name(),
     validation = rules::immutable_once_begun("pipeline"),
     validation = rules::immutable_once_begun("storage"),
+    validation = rules::managed_by_is_final(),
     validation = rules::cancel_is_final(),
     validation = rules::cancel_stays_after_the_end(),
     scale(
@@ -144,6 +146,13 @@ pub struct ZephyrJobSpec {
     /// `_SUCCESS.json`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel: Option<CancelSpec>,
+    /// Who runs the job, at most 63 characters; `zephyr.dev/operator` or not set = this operator.
+    /// Another name with a domain, such as `kueue.x-k8s.io/multikueue` = this operator does nothing
+    /// for the job. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    #[x_kube(validation = rules::manager())]
+    pub managed_by: Option<String>,
     /// Seconds until a coordinator of the job must be ready for the first time, 1 to 2147483647; not
     /// set = no limit. If none is ready by then, the job fails with reason `StartDeadlineExceeded`.
     /// The time does not count while the job is suspended or waits for its turn. A change applies
@@ -165,6 +174,12 @@ pub struct ZephyrJobSpec {
 }
 
 impl ZephyrJobSpec {
+    /// The controller that runs the job instead of this operator, if there is one.
+    pub fn other_manager(&self) -> Option<&str> {
+        let manager = self.managed_by.as_deref();
+        manager.filter(|manager| *manager != names::OPERATOR)
+    }
+
     /// The spec without the fields that only the operator acts on at once: whether the job is
     /// suspended or cancelled, and for how long it may start and be active. No generation depends
     /// on them.
@@ -173,6 +188,7 @@ impl ZephyrJobSpec {
         self.suspend = false;
         self.suspend_policy = SuspendPolicy::default();
         self.cancel = None;
+        self.managed_by = None;
         self.start_deadline_seconds = None;
         self.active_deadline_seconds = None;
         self

@@ -37,6 +37,10 @@ pub const LABEL_PART_OF: &str = "app.kubernetes.io/part-of";
 pub const APPLICATION: &str = "zephyr";
 /// Value of [`LABEL_MANAGED_BY`], and the operator's field manager.
 pub const MANAGER: &str = "zephyr-operator";
+/// Value of `spec.managedBy` that means this operator.
+pub const OPERATOR: &str = "zephyr.dev/operator";
+/// Longest value of `spec.managedBy`, as for a Job of Kubernetes.
+pub const MAX_MANAGER: usize = 63;
 /// Value of [`LABEL_COMPONENT`] on the generation's root.
 pub const COMPONENT_ROOT: &str = "generation";
 /// Value of [`LABEL_COMPONENT`] on the coordinator's objects.

@@ -24,6 +24,11 @@ const BUCKET: &str = "^(s3|gs|az)://[a-z0-9][a-z0-9._-]*[a-z0-9](/|$)";
 const CONTROL: &str = r"[\\x00-\\x1f\\x7f]";
 /// A duration; each number has few digits, so that `duration()` cannot overflow.
 const DURATION: &str = "^([0-9]{1,6}(h|ms|m|s))+$";
+/// A domain, a slash and a name.
+const MANAGER: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$";
+/// What the value of `managedBy` may be.
+pub(crate) const MANAGER_ALLOWED: &str =
+    "a domain, a slash and a name, such as zephyr.dev/operator or kueue.x-k8s.io/multikueue";
 /// A bucket without a path, or a path with a trailing slash.
 const NAMES_NO_FILE: &str = "!self.matches('^[a-z0-9]+://[^/]+/.*[^/]$')";
 /// Steps that determine the number of shards of their output.
@@ -131,6 +136,26 @@ pub(crate) fn immutable_once_begun(field: &str) -> Rule {
             .as_str(),
     )
     .field_path(format!(".spec.{field}"))
+}
+
+/// The value of `managedBy`: a domain, a slash and a name.
+pub(crate) fn manager() -> Rule {
+    none_of(&[fault(
+        format!("!self.matches('{MANAGER}')"),
+        "spec.managedBy: is not a name with a domain",
+        &Got::Text("self"),
+        MANAGER_ALLOWED,
+    )])
+}
+
+/// A job never changes hands: both controllers could run it at once.
+pub(crate) fn managed_by_is_final() -> Rule {
+    let (new, old) = ("self.spec.managedBy", "oldSelf.spec.managedBy");
+    Rule::new(format!(
+        "has({new}) == has({old}) && (!has({new}) || {new} == {old})"
+    ))
+    .message("spec.managedBy: cannot be changed; create a new job")
+    .field_path(".spec")
 }
 
 /// A cancelled job stays cancelled: pods and data may be gone already.

@@ -237,8 +237,10 @@ fn life(spec: &ZephyrJobSpec) -> Vec<FieldError> {
         )
         .got(reason)
     });
+    let manager = spec.managed_by.as_deref();
+    let manager = manager.and_then(|manager| text::manager("spec.managedBy", manager));
     let faults = drain_timeout.into_iter().chain(deadlines);
-    faults.chain(too_long).collect()
+    faults.chain(too_long).chain(manager).collect()
 }
 
 fn retries(retries: &RetriesSpec) -> Vec<FieldError> {

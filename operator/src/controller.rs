@@ -249,6 +249,9 @@ async fn reconcile_job(seen: &SeenJob, context: &Context) -> Result<Outcome, Err
     } else {
         context.memory.newest(cached)
     };
+    if let Some(manager) = job.spec.other_manager().map(str::to_owned) {
+        return Box::pin(leave_alone(job, &manager, context)).await;
+    }
     let emptied = restore_end(&mut job, seen);
     let Some(considered) = Box::pin(consider(job, context)).await? else {
         // The job was deleted, and perhaps created again; the watch reports that.
@@ -307,6 +310,18 @@ async fn reconcile_job(seen: &SeenJob, context: &Context) -> Result<Outcome, Err
     }
     applied.map_err(Error::Apply)?;
     Ok(wait.map_or(Outcome::Settled, Outcome::LookAgain))
+}
+
+/// Does nothing for a job that another controller runs. Status says so, as long as it is empty.
+async fn leave_alone(job: ZephyrJob, manager: &str, context: &Context) -> Result<Outcome, Error> {
+    let before = job.status.clone().unwrap_or_default();
+    let (version, now) = (job.metadata.generation, context.clock.now());
+    if let Some(status) = status::left_alone::left_alone(&before, version, manager, now) {
+        let identity = validate::extract(&job).map_err(Error::Validate)?.identity;
+        let writer = Writer::new(context, &identity);
+        Box::pin(write_status(&writer, context, job, before, status)).await?;
+    }
+    Ok(Outcome::Settled)
 }
 
 /// Restores the end of a job if somebody removed it from the job's status, so that the job does not

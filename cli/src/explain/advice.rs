@@ -47,6 +47,10 @@ pub(super) fn advice(reason: Reason, name: &str, namespace: &str) -> String {
             "find out who deletes or changes objects in the bucket, and create the job again"
         }
         "TooManySkipped" => "correct the data, or raise onError.maxSkipped",
+        "StartDeadlineExceeded" => {
+            "remove what the sentence names, or raise spec.startDeadlineSeconds, and create the job again"
+        }
+        "ManagedElsewhere" => "ask the controller that spec.managedBy names",
         "DeadlineExceeded" => "raise spec.activeDeadlineSeconds, or give the job more workers",
         "Suspended" => "`kubectl zephyr resume NAME -n NAMESPACE` continues it",
         "Forbidden" => "give the operator this right; its chart has the roles",

@@ -1079,6 +1079,16 @@ fn numbers_and_durations_have_bounds() {
 }
 
 #[test]
+fn another_controller_has_a_name_with_a_domain() {
+    let allowed =
+        "a domain, a slash and a name, such as zephyr.dev/operator or kueue.x-k8s.io/multikueue";
+    for name in ["other", "Other.example/a", "a..b/c", "a.b/", "a.b/-c"] {
+        let fault = format!("spec.managedBy: is not a name with a domain (got {name}); {allowed}");
+        check("managedBy", json!(name), &fault);
+    }
+}
+
+#[test]
 fn resources_are_quantities_within_each_other() {
     for (value, message) in [
         (

@@ -2,9 +2,10 @@
 //! expressions.
 
 use crate::field_error::FieldError;
-use crate::names::RESERVED_PREFIX;
+use crate::names::{MAX_MANAGER, RESERVED_PREFIX};
 use crate::pipeline::MAX_EXPRESSION;
 use crate::pod_template::{RESERVED_ENV_NAMES, RESERVED_ENV_PREFIXES};
+use crate::rules::MANAGER_ALLOWED;
 
 /// The longest part of a label's or annotation's key after its prefix, and longest value of a
 /// label.
@@ -19,6 +20,19 @@ pub(super) fn object_name(path: &str, name: &str) -> Option<FieldError> {
         let allowed = "a name in the same namespace: lower case letters, digits, dashes and dots";
         FieldError::new(path, "is not a valid object name", allowed).got(name)
     })
+}
+
+/// The value of `managedBy`. The API server has the same rule.
+pub(super) fn manager(path: &str, name: &str) -> Option<FieldError> {
+    let is_edge = |c: char| c.is_ascii_alphanumeric();
+    let is_own = |own: &str| {
+        let is_inner = |c: char| is_edge(c) || matches!(c, '-' | '_' | '.');
+        own.starts_with(is_edge) && own.ends_with(is_edge) && own.chars().all(is_inner)
+    };
+    let parts = name.split_once('/').filter(|_| name.len() <= MAX_MANAGER);
+    let is_valid = parts.is_some_and(|(domain, own)| is_subdomain(domain) && is_own(own));
+    (!is_valid)
+        .then(|| FieldError::new(path, "is not a name with a domain", MANAGER_ALLOWED).got(name))
 }
 
 pub(super) fn expression(path: &str, text: &str) -> Option<FieldError> {

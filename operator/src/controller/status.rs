@@ -6,6 +6,7 @@ pub mod announce;
 mod delete;
 pub mod due;
 mod end;
+pub mod left_alone;
 mod life;
 mod progress;
 pub mod set_aside;

@@ -149,7 +149,9 @@ impl StartProgress {
         let usual = ZephyrJobStatus::default();
         let status = job.status.as_ref().unwrap_or(&usual);
         let has_ended = status.is_final() && !begins_anew(job);
-        if job.metadata.deletion_timestamp.is_some() || has_ended || is_held(job, status) {
+        let is_foreign = job.spec.other_manager().is_some();
+        let is_deleted = job.metadata.deletion_timestamp.is_some();
+        if is_deleted || is_foreign || has_ended || is_held(job, status) {
             return Self::Aside;
         }
         let waits = status.queued_since.is_some() || status.suspended_since.is_some();
