@@ -49,17 +49,7 @@ pub(crate) async fn suspend(options: SuspendOptions) -> Result<()> {
     refuse_ended(&found, "suspended")?;
     let spec = suspension(options.now, options.drain_timeout.as_deref());
     let changed = found.change(&spec).await?;
-    // An earlier `--now` may have left its mode in the spec, and the manifest may say so too.
-    let what = if is_held(&changed.status.unwrap_or_default()) {
-        "it was suspended before"
-    } else {
-        match changed.spec.suspend_policy.mode {
-            SuspendMode::Immediate => {
-                "its running tasks are stopped, because spec.suspendPolicy.mode is Immediate"
-            }
-            SuspendMode::Drain => "its running tasks may end, and no other task starts",
-        }
-    };
+    let what = after_suspend(&changed.spec, &changed.status.unwrap_or_default());
     say(&found, "is suspended", what)
 }
 
@@ -70,8 +60,9 @@ pub(crate) async fn resume(options: ResumeOptions) -> Result<()> {
     if !found.job.spec.suspend {
         return say(&found, "is not suspended", "nothing has changed");
     }
-    found.change(&json!({"suspend": false})).await?;
-    say(&found, "is resumed", "it continues when its turn has come")
+    let changed = found.change(&json!({"suspend": false})).await?;
+    let what = after_resume(&changed.spec, &changed.status.unwrap_or_default());
+    say(&found, "is resumed", what)
 }
 
 /// Cancels a job.
@@ -81,13 +72,7 @@ pub(crate) async fn cancel(options: CancelOptions) -> Result<()> {
     let spec = cancellation(&found.job.spec, options.now, &options.reason);
     found.change(&spec).await?;
     let status = found.job.status.clone().unwrap_or_default();
-    let has_coordinator = status.generation.is_some() && !is_held(&status);
-    let what = if options.now || !has_coordinator {
-        "it ends at once"
-    } else {
-        "its coordinator ends it"
-    };
-    say(&found, "is cancelled", what)
+    say(&found, "is cancelled", after_cancel(options.now, &status))
 }
 
 /// Checks a drain timeout before anything is changed.
@@ -118,8 +103,53 @@ fn cancellation(spec: &ZephyrJobSpec, now: bool, reason: &str) -> Value {
     json!({"cancel": {"mode": mode, "reason": reason}})
 }
 
-fn is_held(status: &ZephyrJobStatus) -> bool {
-    status.suspended_since.is_some()
+/// What follows from `spec.suspend: true`.
+fn after_suspend(spec: &ZephyrJobSpec, status: &ZephyrJobStatus) -> &'static str {
+    if spec.cancel.is_some() {
+        "it ends nevertheless, because it was cancelled"
+    } else if status.suspended_since.is_some() {
+        "it was suspended before"
+    } else if !has_generation(status) {
+        "it makes no pods until it is resumed"
+    } else {
+        // An earlier `--now` may have left its mode in the spec, and the manifest may say so too.
+        match spec.suspend_policy.mode {
+            SuspendMode::Immediate => {
+                "its running tasks are stopped, because spec.suspendPolicy.mode is Immediate"
+            }
+            SuspendMode::Drain => "its running tasks may end, and no other task starts",
+        }
+    }
+}
+
+/// What follows from `spec.suspend: false`.
+fn after_resume(spec: &ZephyrJobSpec, status: &ZephyrJobStatus) -> &'static str {
+    if spec.cancel.is_some() {
+        "it ends nevertheless, because it was cancelled"
+    } else if has_generation(status) {
+        "it goes on in the same generation, because it was not suspended yet"
+    } else {
+        "it continues when its turn has come"
+    }
+}
+
+/// What follows from `spec.cancel`.
+fn after_cancel(now: bool, status: &ZephyrJobStatus) -> &'static str {
+    let coordinator = status.coordinator.as_ref();
+    let has_reported = coordinator.is_some_and(|coordinator| coordinator.epoch.is_some());
+    if now || !has_generation(status) {
+        "it ends at once"
+    } else if has_reported {
+        "its coordinator ends it"
+    } else {
+        "its coordinator ends it, or the operator if no coordinator can"
+    }
+}
+
+/// Returns whether a generation of the job runs, or waits after the loss of the one before.
+fn has_generation(status: &ZephyrJobStatus) -> bool {
+    let waits = status.queued_since.is_some() || status.suspended_since.is_some();
+    status.generation.is_some() && !waits
 }
 
 fn refuse_ended(found: &Found, done: &str) -> Result<()> {
@@ -177,8 +207,7 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_second_cancellation_keeps_the_reason_of_the_first() {
+    fn spec() -> ZephyrJobSpec {
         let job = json!({
             "pipeline": {
                 "source": {"items": {"values": [1], "shards": 1}},
@@ -187,7 +216,56 @@ mod tests {
             "storage": {"uri": "s3://scratch"},
             "workers": {"replicas": 1},
         });
-        let mut spec: ZephyrJobSpec = serde_json::from_value(job).unwrap();
+        serde_json::from_value(job).unwrap()
+    }
+
+    #[test]
+    fn each_sentence_says_what_happens_in_this_state_of_the_job() {
+        let time = "2026-01-01T00:00:00Z";
+        let ends = "it ends nevertheless, because it was cancelled";
+        let may_end = "its running tasks may end, and no other task starts";
+        let makes_no_pods = "it makes no pods until it is resumed";
+        let goes_on = "it goes on in the same generation, because it was not suspended yet";
+        let turn = "it continues when its turn has come";
+        let at_once = "it ends at once";
+        let somebody = "its coordinator ends it, or the operator if no coordinator can";
+        let running = json!({"generation": 1, "coordinator": {"restarts": 0, "epoch": 1}});
+        let draining = json!({"generation": 1, "drainingSince": time, "coordinator": {"restarts": 0, "epoch": 1}});
+        let cases = [
+            (json!({}), makes_no_pods, turn, at_once),
+            (json!({"queuedSince": time}), makes_no_pods, turn, at_once),
+            (
+                json!({"generation": 2, "queuedSince": time}),
+                makes_no_pods,
+                turn,
+                at_once,
+            ),
+            (
+                json!({"generation": 2, "suspendedSince": time}),
+                "it was suspended before",
+                turn,
+                at_once,
+            ),
+            (json!({"generation": 1}), may_end, goes_on, somebody),
+            (running, may_end, goes_on, "its coordinator ends it"),
+            (draining, may_end, goes_on, "its coordinator ends it"),
+        ];
+        let mut cancelled = spec();
+        cancelled.cancel = Some(CancelSpec::default());
+        for (status, suspend, resume, cancel) in cases {
+            let job: ZephyrJobStatus = serde_json::from_value(status.clone()).unwrap();
+            assert_eq!(after_suspend(&spec(), &job), suspend, "{status}");
+            assert_eq!(after_resume(&spec(), &job), resume, "{status}");
+            assert_eq!(after_cancel(false, &job), cancel, "{status}");
+            assert_eq!(after_cancel(true, &job), at_once, "{status}");
+            assert_eq!(after_suspend(&cancelled, &job), ends, "{status}");
+            assert_eq!(after_resume(&cancelled, &job), ends, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_second_cancellation_keeps_the_reason_of_the_first() {
+        let mut spec = spec();
         assert_eq!(
             cancellation(&spec, false, "wrong"),
             json!({"cancel": {"mode": "Graceful", "reason": "wrong"}})
