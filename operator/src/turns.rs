@@ -163,7 +163,7 @@ impl Known {
                         placing: placing(caches, &job.namespace, &job.uid, generation, begun),
                     },
                     StartProgress::Waits { since, given_back } => Stage::Waits {
-                        since,
+                        since: since.unwrap_or(now),
                         given_back,
                         admitted: self.admitted.get(&job.uid).copied(),
                     },

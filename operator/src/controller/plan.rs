@@ -32,7 +32,7 @@ use self::objects::{
     create_missing, delete_roots, force_deletes, mark_root, mend_service, scale, scale_coordinator,
     stuck_deadline,
 };
-use self::turn::{may_give_way, plan_queued, plan_to_give_way};
+use self::turn::{may_give_way, plan_queued, plan_to_give_way, plan_waiting};
 use super::action::Action;
 use super::diagnose::{Diagnosis, diagnose};
 use super::life::{LifeState, LifeStep, Wish, step};
@@ -257,7 +257,7 @@ pub fn plan(
         (LifeStep::End, _) => plan_ended_early(job, Ending::cancelled(job), Diagnosis::default()),
         (_, None) => plan_first(job, verdict, observed),
         (_, Some(_)) if job.status.queued_since.is_some() => {
-            plan_queued(job, observed, installation, now)
+            plan_waiting(job, verdict, observed, installation, now)
         }
         (step, Some(generation)) => plan_running(
             job,

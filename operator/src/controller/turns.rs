@@ -25,7 +25,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use zephyr_crds::conditions::{ConditionStatus, ConditionType, Reason};
 use zephyr_crds::job::ZephyrJob;
-use zephyr_crds::status::{Phase, ZephyrJobStatus};
+use zephyr_crds::status::{GenerationEnd, Phase, ZephyrJobStatus};
 
 use super::observed::{CoordinatorFacts, WorkersFacts};
 use super::validate::begins_anew;
@@ -88,9 +88,10 @@ pub enum StartProgress {
     Aside,
     /// It waits for its turn.
     Waits {
-        /// When it was created, or gave its place back.
-        since: Timestamp,
-        /// How often it gave its place back.
+        /// When it was created, gave its place back, or was resumed. `None` means that it was
+        /// resumed just now.
+        since: Option<Timestamp>,
+        /// How often it gave its place back, if it waits because of that.
         given_back: u32,
     },
     /// It starts.
@@ -118,9 +119,9 @@ pub struct Candidate {
 pub enum Stage {
     /// It waits for its turn.
     Waits {
-        /// When it was created, or gave its place back.
+        /// When it was created, gave its place back, or was resumed.
         since: Timestamp,
-        /// How often it gave its place back.
+        /// How often it gave its place back, if it waits because of that.
         given_back: u32,
         /// When its turn came, if it has come.
         admitted: Option<Timestamp>,
@@ -158,27 +159,16 @@ impl StartProgress {
         if has_worked(status) && !waits {
             return Self::Aside;
         }
-        let Some(generation) = status.generation else {
-            let created = job.metadata.creation_timestamp.as_ref();
+        let Some(generation) = status.generation.filter(|_| !waits) else {
             return if starts_nothing(job, status) {
                 Self::Aside
             } else {
                 Self::Waits {
-                    since: created.map_or(Timestamp::UNIX_EPOCH, |time| time.0),
-                    given_back: 0,
+                    since: waits_since(job, status),
+                    given_back: places_given_back(status),
                 }
             };
         };
-        if let Some(since) = status
-            .queued_since
-            .as_ref()
-            .or(status.suspended_since.as_ref())
-        {
-            return Self::Waits {
-                since: since.0,
-                given_back: status.places_given_back,
-            };
-        }
         let started = status.generations.last().map(|record| record.start_time.0);
         let backoff = status.backoff_until.as_ref().map(|time| time.0);
         Self::Starts {
@@ -189,6 +179,43 @@ impl StartProgress {
                 .max()
                 .unwrap_or(Timestamp::UNIX_EPOCH),
         }
+    }
+}
+
+/// Returns since when the job waits, or `None` if its wait begins now, because it is resumed.
+fn waits_since(job: &ZephyrJob, status: &ZephyrJobStatus) -> Option<Timestamp> {
+    if status.suspended_since.is_some() {
+        return None;
+    }
+    let was_suspended = |status: &ZephyrJobStatus| {
+        let mut all = status.conditions.iter();
+        all.any(|condition| condition.r#type == ConditionType::Suspended)
+    };
+    let queued = status.queued_since.as_ref();
+    let queued = queued.filter(|_| status.generation.is_some() || was_suspended(status));
+    let created = job.metadata.creation_timestamp.as_ref();
+    let since = queued.or(created).map(|time| time.0);
+    Some(since.unwrap_or(Timestamp::UNIX_EPOCH))
+}
+
+/// Returns how often the job gave its place back, if it waits because of that. Returns 0 if it was
+/// suspended later, because then it waits like a new job.
+pub fn places_given_back(status: &ZephyrJobStatus) -> u32 {
+    let mut records = status.generations.iter().rev();
+    let last = records.find_map(|record| record.cause.zip(record.end_time.as_ref()));
+    // A job that gives its place back waits from the time at which its generation ends.
+    let waits_for_that = match last {
+        Some((GenerationEnd::GaveWay, end)) => {
+            let queued = status.queued_since.as_ref();
+            queued.is_some_and(|queued| queued.0 <= end.0)
+        }
+        Some(_) => false,
+        None => status.suspended_since.is_none(),
+    };
+    if waits_for_that {
+        status.places_given_back
+    } else {
+        0
     }
 }
 

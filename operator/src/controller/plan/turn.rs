@@ -16,14 +16,37 @@ use crate::controller::action::Action;
 use crate::controller::diagnose::Diagnosis;
 use crate::controller::observed::{Depth, Observed};
 use crate::controller::turns::{Turn, Waiting};
-use crate::controller::validate::ValidatedJob;
+use crate::controller::validate::{ValidatedJob, Verdict};
 
 /// How long Kubernetes may take to create requested pods and, if there is room, to assign them to
 /// nodes.
 const SETTLES: SignedDuration = SignedDuration::from_secs(30);
 
-/// Plans for a generation that has a number but no objects, because the job gave its place back. If
-/// its turn has come, the generation begins; otherwise the job continues to wait.
+/// Plans for a job whose generation waits for its turn. While the spec is refused, the job takes no
+/// place, because the generation could not create its objects.
+pub(super) fn plan_waiting(
+    job: &ValidatedJob,
+    verdict: &Verdict,
+    observed: &Observed,
+    installation: &Installation,
+    now: Timestamp,
+) -> Plan {
+    let plan = plan_queued(job, observed, installation, now);
+    if !verdict.is_refusal() {
+        return plan;
+    }
+    let why = format!(
+        "the job waits for its turn, which comes when the spec is corrected: {}",
+        verdict.in_words()
+    );
+    Plan {
+        lifecycle: Lifecycle::Block(why),
+        ..plan
+    }
+}
+
+/// Plans for a generation that has a number but no objects, because the job gave its place back or
+/// was resumed. If its turn has come, the generation begins; otherwise the job continues to wait.
 pub(super) fn plan_queued(
     job: &ValidatedJob,
     observed: &Observed,

@@ -8,12 +8,13 @@ use zephyr_crds::conditions::{ConditionType, Reason};
 use zephyr_crds::status::{GenerationEnd, Phase};
 
 use super::{Projection, Start, Verdict, Waiting};
+use crate::controller::turns::places_given_back;
 
 impl Projection {
     /// Sets the status of a job while other jobs start before it.
     pub(super) fn wait(&mut self, waiting: &Waiting, verdict: &Verdict) {
         self.set_accepted(verdict, None);
-        let given_back = self.status.places_given_back;
+        let given_back = places_given_back(&self.status);
         let why = self.why_given_back();
         let message = waiting.sentence(given_back, &why);
         self.set_queued(&message);

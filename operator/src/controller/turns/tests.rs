@@ -266,7 +266,7 @@ fn the_state_of_a_start_follows_from_status_alone() {
     };
     let started = json!([{"generation": 2, "startTime": "1970-01-01T00:02:00Z"}]);
     let new = StartProgress::Waits {
-        since: at(60),
+        since: Some(at(60)),
         given_back: 0,
     };
     let starts = |second| StartProgress::Starts {
@@ -315,7 +315,7 @@ fn the_state_of_a_start_follows_from_status_alone() {
                 "queuedSince": "1970-01-01T00:05:00Z",
             }),
             StartProgress::Waits {
-                since: at(300),
+                since: Some(at(300)),
                 given_back: 4,
             },
         ),
@@ -348,6 +348,94 @@ fn the_state_of_a_start_follows_from_status_alone() {
     let mut deleted = job(&json!({}));
     deleted.metadata.deletion_timestamp = deleted.metadata.creation_timestamp.clone();
     assert_eq!(StartProgress::of(&deleted), StartProgress::Aside);
+}
+
+#[test]
+fn a_resumed_job_waits_from_its_resumption_and_starts_like_a_new_job() {
+    let waits = |since, given_back| StartProgress::Waits { since, given_back };
+    let condition = |kind: &str, reason: &str| {
+        json!([{
+            "type": kind, "status": "False", "reason": reason, "message": "", "observedGeneration": 3,
+            "lastTransitionTime": "1970-01-01T00:01:00Z",
+        }])
+    };
+    let ended = |cause: &str| {
+        json!([
+            {"generation": 1, "startTime": "1970-01-01T00:01:00Z", "endTime": "1970-01-01T00:02:00Z", "cause": cause},
+            {"generation": 2, "startTime": "1970-01-01T00:02:00Z"},
+        ])
+    };
+    let cases = [
+        (
+            "it is resumed just now, after days",
+            json!({"generation": 2, "suspensions": 1, "suspendedSince": "1970-01-01T00:02:00Z"}),
+            waits(None, 0),
+        ),
+        (
+            "it gave a place back before its generation was suspended",
+            json!({
+                "generation": 2, "generations": ended("Suspended"), "suspensions": 1, "placesGivenBack": 3,
+                "suspendedSince": "1970-01-01T00:02:00Z",
+            }),
+            waits(None, 0),
+        ),
+        (
+            "so it did, and it waits for its turn",
+            json!({
+                "generation": 2, "generations": ended("Suspended"), "suspensions": 1, "placesGivenBack": 3,
+                "queuedSince": "1970-01-01T00:05:00Z",
+            }),
+            waits(Some(at(300)), 0),
+        ),
+        (
+            "it was suspended while it waited after it gave its place back",
+            json!({
+                "generation": 2, "generations": ended("GaveWay"), "placesGivenBack": 3,
+                "queuedSince": "1970-01-01T00:05:00Z",
+            }),
+            waits(Some(at(300)), 0),
+        ),
+        (
+            "it gave its place back and was not suspended",
+            json!({
+                "generation": 2, "generations": ended("GaveWay"), "placesGivenBack": 3,
+                "queuedSince": "1970-01-01T00:02:00Z",
+            }),
+            waits(Some(at(120)), 3),
+        ),
+        (
+            "it was created suspended",
+            json!({"suspendedSince": "1970-01-01T00:02:00Z"}),
+            waits(None, 0),
+        ),
+        (
+            "it was created suspended, and waits for its turn",
+            json!({"conditions": condition("Suspended", "NotSuspended"), "queuedSince": "1970-01-01T00:05:00Z"}),
+            waits(Some(at(300)), 0),
+        ),
+        (
+            "its spec is refused while it waits",
+            json!({
+                "generation": 2, "conditions": condition("Accepted", "SpecInvalid"),
+                "queuedSince": "1970-01-01T00:05:00Z",
+            }),
+            StartProgress::Aside,
+        ),
+        (
+            "it worked before it was suspended, and starts again",
+            json!({
+                "phase": "Pending", "generation": 2, "generations": ended("Suspended"), "suspensions": 1,
+                "progress": "63%",
+            }),
+            StartProgress::Starts {
+                generation: 2,
+                begun: at(120),
+            },
+        ),
+    ];
+    for (name, status, expected) in cases {
+        assert_eq!(StartProgress::of(&job(&status)), expected, "{name}");
+    }
 }
 
 #[test]

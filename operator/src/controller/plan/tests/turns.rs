@@ -96,6 +96,25 @@ fn a_job_that_gives_its_place_back_uses_up_no_generation_and_starts_again() {
 }
 
 #[test]
+fn a_job_that_is_resumed_after_it_gave_its_place_back_waits_like_a_new_job() {
+    let mut world = without_room_for(300);
+    world.turn = Turn::GiveWay;
+    world.reconcile();
+    world.job.spec.suspend = true;
+    world.settle();
+    assert_eq!(world.phase(), Phase::Suspended);
+    world.job.spec.suspend = false;
+    world.turn = Turn::Wait(waiting(3));
+    world.pass(30);
+    world.settle();
+    let sentence = "waits for 3 jobs before it; 32 jobs start now, at most 32 at once";
+    assert_eq!(progressing(&world), ("Queued", sentence.to_owned()));
+    let degraded = world.condition(ConditionType::Degraded);
+    assert_eq!(degraded.status, ConditionStatus::False);
+    assert_eq!(world.job.status.places_given_back, 1, "it is counted");
+}
+
+#[test]
 fn generations_that_gave_their_place_back_do_not_count_for_max_generations() {
     let mut world = without_room_for(300);
     world.job.spec.retries.max_generations = 2;
