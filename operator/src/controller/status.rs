@@ -135,6 +135,7 @@ impl Projection {
         self.set(ConditionType::Progressing, false, Reason::Blocked, message);
         self.set_no_pods_yet();
         self.set(ConditionType::Degraded, true, Reason::Blocked, message);
+        self.set_not_suspended();
         self.set_unfinished();
         self.enter(Phase::Pending, Reason::Blocked, message);
     }
@@ -351,10 +352,11 @@ impl Projection {
         }
 
         let mut progress = progress(report, diagnosis, problem);
-        if let Some(later) = later.filter(|_| !progress.goes_on) {
+        let advice = later.or_else(|| progress.advice());
+        if let Some(advice) = advice.filter(|_| !progress.goes_on) {
             // A user who corrects the spec of a waiting job must see why the job does not start at
             // once.
-            progress.message = format!("{}; {later}", progress.message);
+            progress.message = format!("{}; {advice}", progress.message);
         }
         self.set(
             ConditionType::Progressing,

@@ -25,6 +25,7 @@ impl Projection {
         for kind in [ConditionType::CoordinatorReady, ConditionType::WorkersReady] {
             self.set(kind, false, reason, "the job is being deleted");
         }
+        self.set_not_suspended();
         self.forget_workers();
         self.stop_tasks();
         let status = &mut self.status;

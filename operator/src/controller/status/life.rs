@@ -64,7 +64,9 @@ impl Projection {
     pub(super) fn hold_next(&mut self, start: &Start, verdict: &Verdict) {
         self.status.suspensions = self.status.suspensions.saturating_add(1);
         let ended = start.ended.as_ref();
-        let why = ended.map(|ended| ended.message.clone()).unwrap_or_default();
+        let why = ended.map_or("", |ended| ended.message.as_str());
+        // The record of the generation begins with the cause. Here it is said already.
+        let why = why.strip_prefix("the job was suspended; ").unwrap_or(why);
         self.hold(
             Some(&format!("{why}; pods of the last generation end")),
             verdict,

@@ -8,6 +8,7 @@ use zephyr_crds::status::Phase;
 
 use super::WriteProblem;
 use crate::controller::diagnose::{Diagnosis, Trouble, TroubleKind};
+use crate::controller::plan::MAX_GENERATIONS_WITHOUT_PROGRESS;
 use crate::run_report::{RunPhase, RunReport};
 
 /// The state of the work, for the condition `Progressing`.
@@ -15,6 +16,19 @@ pub(super) struct Progress {
     pub(super) goes_on: bool,
     pub(super) reason: Reason,
     pub(super) message: String,
+}
+
+impl Progress {
+    /// Returns what the user can do before the job fails, if the cause is in the spec and the job
+    /// does not wait for a change.
+    pub(super) fn advice(&self) -> Option<String> {
+        (self.reason == Reason::ImageError).then(|| {
+            format!(
+                "the next generation uses a corrected image; if that takes longer, suspend the job, because it fails after at \
+                 most {MAX_GENERATIONS_WITHOUT_PROGRESS} generations that cannot start"
+            )
+        })
+    }
 }
 
 /// Returns the phase of a running generation.

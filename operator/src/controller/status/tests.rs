@@ -304,10 +304,13 @@ fn a_problem_is_reported_in_the_affected_conditions_with_its_sentence() {
         condition(&status, ConditionType::Degraded),
         (true, Reason::ImageError)
     );
-    assert_eq!(
-        find(&status, ConditionType::Progressing).unwrap().message,
-        "coordinator pod c cannot start image x"
-    );
+    let message = |kind| find(&status, kind).unwrap().message.as_str();
+    let sentence = "coordinator pod c cannot start image x";
+    assert_eq!(message(ConditionType::Degraded), sentence);
+    assert_eq!(message(ConditionType::CoordinatorReady), sentence);
+    let progressing = message(ConditionType::Progressing);
+    let advice = progressing.strip_prefix(sentence).unwrap();
+    assert!(advice.starts_with("; the next generation uses a corrected image"));
     let unavailable = status
         .coordinator
         .and_then(|coordinator| coordinator.unavailable_since);
@@ -774,6 +777,30 @@ fn the_begin_of_a_generation_that_waited_for_its_turn_causes_an_event() {
         assert_eq!(all, [(false, "Starting", "generation 1 starts")]);
         assert_eq!(announcements(&next.status, &next.status), []);
     }
+}
+
+#[test]
+fn the_sentence_of_a_suspension_says_once_that_the_job_is_suspended() {
+    let ended = EndedGeneration {
+        cause: GenerationEnd::Suspended,
+        message: "the job was suspended; all running tasks had ended".to_owned(),
+    };
+    let start = Start {
+        generation: 2,
+        ended: Some(ended),
+        not_before: None,
+        without_progress: 0,
+        tasks_before: Some(0),
+    };
+    let status = after_step(&started(), Lifecycle::Start(start), 110).status;
+    assert_eq!(
+        find(&status, ConditionType::Progressing).unwrap().message,
+        "the job is suspended by spec.suspend; all running tasks had ended; pods of the last generation end"
+    );
+    assert_eq!(
+        status.generations[0].message,
+        "the job was suspended; all running tasks had ended"
+    );
 }
 
 #[test]

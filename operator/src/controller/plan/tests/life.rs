@@ -235,9 +235,88 @@ fn a_refused_spec_ends_a_new_job_and_keeps_a_suspended_one_suspended() {
         "{}",
         world.message()
     );
+    let said = world.condition(ConditionType::Suspended);
+    assert_eq!(said.status, ConditionStatus::False, "{}", said.message);
+    suspend(&mut world, SuspendMode::Drain);
+    assert!(is_suspended(&world));
+    resume(&mut world);
     world.errors.clear();
     world.settle();
     assert_eq!((world.phase(), world.generation()), (Phase::Pending, 2));
+}
+
+#[test]
+fn a_job_whose_spec_is_refused_while_it_waits_for_its_turn_takes_no_turn() {
+    let mut world = working();
+    suspend(&mut world, SuspendMode::Immediate);
+    world.pods.clear();
+    world.turn = Turn::Wait(Waiting::default());
+    resume(&mut world);
+    assert_eq!(reason(&world), "Queued");
+    let queued = world.job.status.queued_since.clone();
+    world.errors = newer_rule();
+    world.job.spec_version = Some(99);
+    world.turn = Turn::Free;
+    world.pass(1_000);
+    world.settle();
+    assert_eq!(reason(&world), "Blocked");
+    let said = world.message();
+    assert!(
+        said.contains("which comes when the spec is corrected: spec.pipeline.sink"),
+        "{said}"
+    );
+    assert_eq!(world.job.status.queued_since, queued, "its place stays");
+    assert!(world.generations.is_empty());
+    world.errors.clear();
+    world.settle();
+    assert_eq!((world.generation(), reason(&world)), (2, "Starting"));
+    assert_eq!(world.job.status.queued_since, None);
+}
+
+#[test]
+fn a_change_of_replicas_applies_when_the_job_no_longer_drains() {
+    let mut world = working();
+    suspend(&mut world, SuspendMode::Drain);
+    drains(&mut world, 2);
+    world.job.spec.workers.replicas = 2;
+    world.settle();
+    assert_eq!(world.workers().replicas, 4, "running tasks may end");
+    resume(&mut world);
+    assert_eq!((world.generation(), world.workers().replicas), (1, 2));
+}
+
+#[test]
+fn a_deleted_job_that_a_finalizer_keeps_is_not_suspended() {
+    let mut world = working();
+    suspend(&mut world, SuspendMode::Drain);
+    world.job.deleted = true;
+    world.job.finalizers = vec!["example.com/backup".to_owned()];
+    world.settle();
+    let said = world.condition(ConditionType::Suspended);
+    assert_eq!(said.reason, Reason::NotSuspended, "{}", said.message);
+}
+
+#[test]
+fn a_resumed_job_whose_image_cannot_be_pulled_says_what_its_user_can_do() {
+    let mut world = working();
+    suspend(&mut world, SuspendMode::Immediate);
+    world.pods.clear();
+    resume(&mut world);
+    world.coordinator_pod(|pod| {
+        pod.container.state = ContainerRun::Waiting(explanation("ImagePullBackOff", "not found"));
+    });
+    world.settle();
+    let said = world.message();
+    let advice = "; the next generation uses a corrected image; if that takes longer, suspend the job, \
+                  because it fails after at most 3 generations that cannot start";
+    assert!(said.ends_with(advice), "{said}");
+    // Once the image is corrected, the sentence says when the change applies.
+    world.job.spec.image = "corrected:2".to_owned();
+    world.job.spec_version = Some(2);
+    world.settle();
+    let said = world.message();
+    assert!(said.contains("the change of spec.image applies"), "{said}");
+    assert!(!said.contains(advice), "{said}");
 }
 
 #[test]
