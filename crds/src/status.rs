@@ -98,6 +98,11 @@ pub struct ZephyrJobStatus {
     /// The running stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<StageStatus>,
+    /// The stages in the order of the plan. If there are more than 10, complete stages are left out
+    /// first, and then the last ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub stages: Vec<StageStatus>,
     /// Share of all tasks that are complete, such as 63%.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8))]
@@ -268,7 +273,7 @@ impl Phase {
     }
 }
 
-/// Tasks of the running stage.
+/// Tasks of a stage.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StageStatus {
@@ -295,7 +300,7 @@ pub struct StageStatus {
 impl StageStatus {
     /// The stage with its printed summary.
     pub fn new(name: &str, done: i64, total: i64, running: i64, failed: i64) -> Self {
-        let name = name.chars().take(64).collect();
+        let name = name.chars().take(MAX_STAGE_NAME).collect();
         Self {
             name,
             done,
@@ -329,6 +334,10 @@ pub struct RecordCounts {
     pub skipped: Vec<SkippedRecords>,
 }
 
+/// The largest number of entries of `status.stages`.
+pub const MAX_STAGES: usize = 10;
+/// The largest number of characters of the name of a stage.
+pub const MAX_STAGE_NAME: usize = 64;
 /// The largest number of entries of `status.records.skipped`, so that the whole status stays small.
 pub const MAX_SKIPPED_ENTRIES: usize = 10;
 /// The largest number of characters of `step` in such an entry.

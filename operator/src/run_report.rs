@@ -30,6 +30,9 @@ pub struct RunReport {
     pub planned: Option<Planned>,
     /// The stage that runs, if one does.
     pub stage: Option<StageReport>,
+    /// The stages in the order of the plan, as many as are listed in status at most. Empty if the
+    /// coordinator is of a release that does not report them.
+    pub stages: Vec<StageReport>,
     /// Records and bytes so far, if the coordinator counts them.
     pub records: Option<RecordsReport>,
     /// What commands of committed tasks counted: names and totals, sorted by name.
@@ -109,7 +112,7 @@ pub struct Planned {
     pub max_shards: u32,
 }
 
-/// The stage that runs.
+/// A stage.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StageReport {
     /// The number of the stage, from 1.

@@ -14,6 +14,9 @@ use crate::plan::display::counted;
 /// The most stages that a message names, so that it stays one line.
 const MAX_STAGES_NAMED: usize = 4;
 
+/// The most stages that a report lists.
+const MAX_STAGES_LISTED: usize = 10;
+
 /// The whole report. It has the contents of `Snapshot` in `run.proto`, except for the plan's digest
 /// and the phases that only the shell knows.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +29,9 @@ pub struct Report {
     pub planned: Planned,
     /// The first stage that runs. If none does, the first that is not finished, or the last.
     pub stage: StageReport,
+    /// The stages in the order of the plan, at most `MAX_STAGES_LISTED`. If the plan has more,
+    /// complete stages are left out first, and then the last ones.
+    pub stages: Vec<StageReport>,
     /// Records and bytes read and written.
     pub records: RecordsReport,
     /// Bad records that were skipped, by place. Places without any are left out.
@@ -148,6 +154,7 @@ impl State {
                 max_shards: self.width,
             },
             stage: stage.map_or_else(no_stage, |stage| self.stage_report(id, stage)),
+            stages: self.stage_reports(),
             records: self.records_report(),
             skipped: self.skipped_report(),
             counters: self.counters_report(),
@@ -253,6 +260,23 @@ impl State {
             running: stage.running,
             failed: u32::try_from(self.troubled(id).count()).unwrap_or(u32::MAX),
         }
+    }
+
+    fn stage_reports(&self) -> Vec<StageReport> {
+        let all = || (0..).map(StageId).zip(&self.stages);
+        let excess = self.stages.len().saturating_sub(MAX_STAGES_LISTED);
+        let is_complete =
+            |stage: &StageState| matches!(stage.progress, StageProgress::Finished { .. });
+        let mut left_out = 0;
+        let listed = all().filter(|(_, stage)| {
+            let is_left_out = left_out < excess && is_complete(stage);
+            left_out += usize::from(is_left_out);
+            !is_left_out
+        });
+        let listed = listed.take(MAX_STAGES_LISTED);
+        listed
+            .map(|(id, stage)| self.stage_report(id, stage))
+            .collect()
     }
 
     /// Tasks of a stage that have failed at least once and are not done.

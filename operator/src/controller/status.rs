@@ -29,7 +29,7 @@ use super::plan::{Finish, Lifecycle, Plan, Start};
 use super::turns::Waiting;
 use super::validate::{ValidatedJob, Verdict};
 use crate::progress::Lost;
-use crate::run_report::{RunReport, SkippedReport};
+use crate::run_report::{RunReport, SkippedReport, StageReport};
 
 /// How many bytes a status has at most. Objects in etcd should be small, and the output of
 /// `kubectl get -o yaml` should be short.
@@ -450,16 +450,19 @@ impl Projection {
 
     fn take_report(&mut self, report: Option<&RunReport>) {
         let Some(report) = report else { return };
-        if let Some(stage) = &report.stage {
-            let stages = report.planned.as_ref().map_or(0, |planned| planned.stages);
-            let name = format!("{}/{stages} {}", stage.index, stage.name);
-            self.status.stage = Some(StageStatus::new(
-                &name,
+        let count = report.planned.as_ref().map_or(0, |planned| planned.stages);
+        let stage_status = |stage: &StageReport| {
+            StageStatus::new(
+                &format!("{}/{count} {}", stage.index, stage.name),
                 stage.done.into(),
                 stage.total.into(),
                 stage.running.into(),
                 stage.failed.into(),
-            ));
+            )
+        };
+        if let Some(stage) = &report.stage {
+            self.status.stage = Some(stage_status(stage));
+            self.status.stages = report.stages.iter().map(stage_status).collect();
         }
         if let Some(records) = &report.records {
             self.status.records = Some(RecordCounts {
@@ -491,6 +494,7 @@ impl Projection {
     /// end.
     fn forget_counters(&mut self) {
         self.status.stage = None;
+        self.status.stages.clear();
         self.status.records = None;
         self.status.counters.clear();
         self.status.progress = None;

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use zephyr_crds::job::MAX_WORKERS;
-use zephyr_crds::status::{MAX_COUNTER_NAME, MAX_COUNTERS, MAX_SKIPPED_ENTRIES, MAX_SKIPPED_STEP};
+use zephyr_crds::status::{
+    MAX_COUNTER_NAME, MAX_COUNTERS, MAX_SKIPPED_ENTRIES, MAX_SKIPPED_STEP, MAX_STAGES,
+};
 use zephyr_proto::run as proto;
 use zephyr_proto::run::operator_message::Message;
 
@@ -139,14 +141,8 @@ pub(super) fn read_report(
             stages: planned.stages,
             max_shards: planned.max_shards,
         }),
-        stage: snapshot.stage.map(|stage| StageReport {
-            index: stage.index,
-            name: cut(stage.name, MAX_NAME),
-            done: stage.done,
-            total: stage.total,
-            running: stage.running,
-            failed: stage.failed,
-        }),
+        stage: snapshot.stage.map(stage_report),
+        stages: stages(snapshot.stages),
         records: snapshot.records.map(|records| RecordsReport {
             skipped: skipped(snapshot.skipped),
             records_in: countable(records.records_in),
@@ -167,6 +163,25 @@ pub(super) fn read_report(
         progressed: false,
         result,
     })
+}
+
+/// Returns the first stages. Their numbers must rise, because status may not have a name twice.
+fn stages(sent: Vec<proto::Stage>) -> Vec<StageReport> {
+    let mut last = 0;
+    let rises = |stage: &proto::Stage| stage.index > std::mem::replace(&mut last, stage.index);
+    let listed = sent.into_iter().take_while(rises).take(MAX_STAGES);
+    listed.map(stage_report).collect()
+}
+
+fn stage_report(stage: proto::Stage) -> StageReport {
+    StageReport {
+        index: stage.index,
+        name: cut(stage.name, MAX_NAME),
+        done: stage.done,
+        total: stage.total,
+        running: stage.running,
+        failed: stage.failed,
+    }
 }
 
 fn read_result(result: proto::Result) -> Result<RunResult, Error> {
@@ -313,6 +328,11 @@ mod tests {
             name: long.clone(),
             ..proto::Stage::default()
         });
+        let numbered = |index| proto::Stage {
+            index,
+            ..proto::Stage::default()
+        };
+        snapshot.stages = (1..50).map(numbered).collect();
         let workers = snapshot.workers.as_mut().unwrap();
         workers.disruptions = u64::MAX;
         workers.busy_pod_uids = (0..20_000).map(|n| format!("{n:0100}")).collect();
@@ -332,6 +352,8 @@ mod tests {
         ]
         .map(|text| text.chars().count());
         assert_eq!(lengths, [1024, 64, 1024, 64]);
+        assert_eq!(read.stages.len(), MAX_STAGES);
+        assert_eq!(stages([1, 2, 2, 3].map(numbered).into()).len(), 2);
         let is_bounded = |(name, count): &(String, u64)| {
             name.chars().count() <= 40 && i64::try_from(*count).is_ok()
         };

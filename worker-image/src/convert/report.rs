@@ -3,10 +3,21 @@
 
 use zephyr_engine::coordinator::FailureReason;
 use zephyr_engine::coordinator::record::JobResult;
-use zephyr_engine::coordinator::report::{Phase, Report};
+use zephyr_engine::coordinator::report::{Phase, Report, StageReport};
 
 use zephyr_proto::reason::EndReason;
 use zephyr_proto::run as wire;
+
+fn stage_to_wire(stage: StageReport) -> wire::Stage {
+    wire::Stage {
+        index: stage.index,
+        name: stage.name,
+        done: stage.done,
+        total: stage.total,
+        running: stage.running,
+        failed: stage.failed,
+    }
+}
 
 /// The snapshot of a run whose plan has this digest.
 pub fn snapshot(report: Report, plan_digest: &str) -> wire::Snapshot {
@@ -35,14 +46,8 @@ pub fn snapshot(report: Report, plan_digest: &str) -> wire::Snapshot {
             max_shards: report.planned.max_shards,
             digest: plan_digest.to_owned(),
         }),
-        stage: Some(wire::Stage {
-            index: report.stage.index,
-            name: report.stage.name,
-            done: report.stage.done,
-            total: report.stage.total,
-            running: report.stage.running,
-            failed: report.stage.failed,
-        }),
+        stage: Some(stage_to_wire(report.stage)),
+        stages: report.stages.into_iter().map(stage_to_wire).collect(),
         records: Some(wire::Records {
             records_in: report.records.records_in,
             records_out: report.records.records_out,

@@ -573,3 +573,22 @@ fn a_job_that_succeeded_leaves_no_upload_behind() {
     cluster.assert_succeeded();
     assert_eq!(cluster.state.uncompleted_files(), []);
 }
+
+#[test]
+fn a_report_lists_at_most_10_stages_and_leaves_complete_ones_out_first() {
+    let mut cluster = TestCluster::new(&[1; 30]);
+    let listed = |cluster: &TestCluster| {
+        let report = cluster.report();
+        let stages = report.stages.into_iter();
+        stages
+            .map(|stage| (stage.index, stage.done))
+            .collect::<Vec<_>>()
+    };
+    let first: Vec<(u32, u32)> = (1..=10).map(|index| (index, 0)).collect();
+    assert_eq!(listed(&cluster), first);
+    cluster.hello("a", 1);
+    cluster.work();
+    cluster.assert_succeeded();
+    let last: Vec<(u32, u32)> = (21..=30).map(|index| (index, 1)).collect();
+    assert_eq!(listed(&cluster), last);
+}

@@ -81,6 +81,7 @@ fn skeleton(status: &ZephyrJobStatus) -> ZephyrJobStatus {
         name: stage.name,
         ..StageStatus::default()
     });
+    reduced.stages.clear();
     reduced.progress = None;
     reduced.records = None;
     reduced.counters.clear();

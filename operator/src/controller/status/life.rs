@@ -4,7 +4,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use zephyr_crds::conditions::{ConditionType, Reason};
-use zephyr_crds::status::{Phase, StageStatus};
+use zephyr_crds::status::Phase;
 
 use super::{Projection, Start, Verdict};
 
@@ -90,11 +90,8 @@ impl Projection {
 
     /// Records that no task runs, because no pod of the generation stays.
     pub(super) fn stop_tasks(&mut self) {
-        let stage = self.status.stage.take();
-        self.status.stage = stage.map(|stage| StageStatus {
-            running: 0,
-            ..stage
-        });
+        let stages = self.status.stage.iter_mut().chain(&mut self.status.stages);
+        stages.for_each(|stage| stage.running = 0);
     }
 
     /// Counts the time in which the job starts, unless a coordinator was ever ready.

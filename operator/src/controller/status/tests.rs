@@ -2,7 +2,9 @@
 
 use serde_json::json;
 use zephyr_crds::field_error::FieldError;
-use zephyr_crds::status::{Counter, MAX_COUNTER_NAME, MAX_COUNTERS, WorkerCounts};
+use zephyr_crds::status::{
+    Counter, MAX_COUNTER_NAME, MAX_COUNTERS, MAX_STAGE_NAME, MAX_STAGES, WorkerCounts,
+};
 
 use super::announce::announcements;
 use super::due::{Due, due};
@@ -81,6 +83,20 @@ fn follow(
 }
 
 fn report(phase: RunPhase) -> RunReport {
+    let running = StageReport {
+        index: 1,
+        name: "map".to_owned(),
+        done: 3,
+        total: 8,
+        running: 2,
+        failed: 1,
+    };
+    let next = StageReport {
+        index: 2,
+        name: "reduce".to_owned(),
+        total: 4,
+        ..StageReport::default()
+    };
     RunReport {
         generation: 1,
         epoch: Some(4),
@@ -90,14 +106,8 @@ fn report(phase: RunPhase) -> RunReport {
             stages: 2,
             max_shards: 8,
         }),
-        stage: Some(StageReport {
-            index: 1,
-            name: "map".to_owned(),
-            done: 3,
-            total: 8,
-            running: 2,
-            failed: 1,
-        }),
+        stage: Some(running.clone()),
+        stages: vec![running, next],
         counters: vec![("pages".to_owned(), 7)],
         tasks_done: 3,
         tasks_total: 12,
@@ -248,6 +258,13 @@ fn counters_come_from_the_report_and_the_pods() {
             .as_ref()
             .map(|stage| (stage.name.as_str(), stage.summary.as_str())),
         Some(("1/2 map", "3/8"))
+    );
+    assert_eq!(
+        status.stages,
+        [
+            StageStatus::new("1/2 map", 3, 8, 2, 1),
+            StageStatus::new("2/2 reduce", 0, 4, 0, 0),
+        ]
     );
     assert_eq!(status.progress.as_deref(), Some("25%"));
     assert_eq!(
@@ -996,8 +1013,17 @@ fn a_status_stays_below_eight_kibibytes_in_any_alphabet() {
     for generation in 2..=12 {
         job = followed_by(&job, generation, &long);
     }
+    let stage = |index| StageReport {
+        index,
+        name: "\"".repeat(MAX_STAGE_NAME),
+        done: u32::MAX,
+        total: u32::MAX,
+        running: u32::MAX,
+        failed: u32::MAX,
+    };
     let spoken = RunReport {
         generation: 12,
+        stages: (1..).map(stage).take(MAX_STAGES).collect(),
         counters: (0..MAX_COUNTERS)
             .map(|number| (format!("{number:n>MAX_COUNTER_NAME$}"), u64::MAX))
             .collect(),
@@ -1005,6 +1031,7 @@ fn a_status_stays_below_eight_kibibytes_in_any_alphabet() {
     };
     job.status = follow(&job, Some(spoken), healthy(1), None);
     assert_eq!(job.status.counters.len(), MAX_COUNTERS);
+    assert_eq!(job.status.stages.len(), MAX_STAGES);
     let finish = Finish {
         cause: GenerationEnd::Failed,
         reason: Reason::TaskFailed,
