@@ -111,7 +111,7 @@ impl Scanner<'_> {
             innermost: NO_CONTAINER,
             depth: 0,
         };
-        if self.bytes.starts_with(b"\xef\xbb\xbf") {
+        if self.bytes.first_chunk() == Some(b"\xef\xbb\xbf") {
             return Err(self.error(JsonProblem::ByteOrderMark));
         }
         self.skip_space();
@@ -354,24 +354,18 @@ impl Scanner<'_> {
 
     fn word(&mut self, nodes: &mut Vec<Node>, first: u8) -> Result<(), JsonError> {
         let rest = &self.bytes[self.position..];
-        let (word, kind): (&[u8], Kind) = match first {
-            b't' => (b"true", Kind::True),
-            b'f' => (b"false", Kind::False),
-            b'n' if !rest.starts_with(b"nan") => (b"null", Kind::Null),
-            b'N' | b'n' | b'I' => return Err(self.error(JsonProblem::NotFinite)),
-            b'+' => return Err(self.error(JsonProblem::LeadingPlus)),
-            _ => return Err(self.error(JsonProblem::NotAValue(first))),
+        // Arrays of a fixed length are compared as one number, without a call.
+        let (length, kind) = if rest.first_chunk() == Some(b"null") {
+            (4, Kind::Null)
+        } else if rest.first_chunk() == Some(b"true") {
+            (4, Kind::True)
+        } else if rest.first_chunk() == Some(b"false") {
+            (5, Kind::False)
+        } else {
+            return Err(self.error(no_word(rest, first)));
         };
-        if !rest.starts_with(word) {
-            let problem = if word.starts_with(rest) {
-                JsonProblem::UnexpectedEnd
-            } else {
-                JsonProblem::NotAValue(first)
-            };
-            return Err(self.error(problem));
-        }
         let start = self.position;
-        self.position += word.len();
+        self.position += length;
         self.push(nodes, start, kind);
         Ok(())
     }
@@ -405,6 +399,23 @@ impl Scanner<'_> {
     }
 }
 
+/// Returns why no value begins with `rest`, of which `first` is the first byte.
+fn no_word(rest: &[u8], first: u8) -> JsonProblem {
+    let word: &[u8] = match first {
+        b't' => b"true",
+        b'f' => b"false",
+        b'n' if !rest.starts_with(b"nan") => b"null",
+        b'N' | b'n' | b'I' => return JsonProblem::NotFinite,
+        b'+' => return JsonProblem::LeadingPlus,
+        _ => return JsonProblem::NotAValue(first),
+    };
+    if word.starts_with(rest) {
+        JsonProblem::UnexpectedEnd
+    } else {
+        JsonProblem::NotAValue(first)
+    }
+}
+
 fn error_at(offset: usize, problem: JsonProblem) -> JsonError {
     JsonError { offset, problem }
 }
@@ -417,16 +428,19 @@ pub(crate) fn code_unit(digits: &[u8]) -> Option<u32> {
 }
 
 /// Returns how many bytes at the start of `bytes` are neither quote, backslash nor control
-/// character.
+/// character. Most strings are short, so the first bytes are looked at in words of eight. What
+/// follows is looked at in blocks, for which the compiler uses vector instructions.
 pub(crate) fn plain_length(bytes: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
     const QUOTES: u64 = ONES * b'"' as u64;
     const BACKSLASHES: u64 = ONES * b'\\' as u64;
     const SPACES: u64 = ONES * b' ' as u64;
-    let (chunks, tail) = bytes.as_chunks::<8>();
-    for (index, chunk) in chunks.iter().enumerate() {
-        let word = u64::from_le_bytes(*chunk);
+    const WORDS_BEFORE_BLOCKS: usize = 3;
+    let (words, tail) = bytes.as_chunks::<8>();
+    let mut index = 0;
+    while let Some(&word) = words.get(index) {
+        let word = u64::from_le_bytes(word);
         let quote = word ^ QUOTES;
         let backslash = word ^ BACKSLASHES;
         // Each of the three terms marks the high bit of bytes that are zero, or below a space. The
@@ -439,12 +453,26 @@ pub(crate) fn plain_length(bytes: &[u8]) -> usize {
         if marks != 0 {
             return index * 8 + marks.trailing_zeros() as usize / 8;
         }
+        index += 1;
+        if index == WORDS_BEFORE_BLOCKS {
+            let (blocks, _) = bytes[index * 8..].as_chunks::<32>();
+            index += 4 * blocks.iter().take_while(|block| is_plain(block)).count();
+        }
     }
-    let plain = tail
+    let plain = tail.iter().take_while(|&&byte| !is_special(byte)).count();
+    words.len() * 8 + plain
+}
+
+fn is_special(byte: u8) -> bool {
+    byte < b' ' || byte == b'"' || byte == b'\\'
+}
+
+/// Returns whether no byte is special. It looks at all bytes, because a loop that ends early would
+/// not be compiled to vector instructions.
+fn is_plain(block: &[u8; 32]) -> bool {
+    !block
         .iter()
-        .take_while(|&&byte| byte >= 0x20 && byte != b'"' && byte != b'\\')
-        .count();
-    chunks.len() * 8 + plain
+        .fold(false, |any, &byte| any | is_special(byte))
 }
 
 /// Offsets fit because a text is at most [`ScanLimits::WIDEST`] long and has fewer nodes than
@@ -455,4 +483,26 @@ pub(crate) fn plain_length(bytes: &[u8]) -> usize {
 )]
 fn offset(position: usize) -> u32 {
     position as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_plain_length_is_that_of_a_search_byte_by_byte() {
+        for length in 0..160 {
+            for special in [b'"', b'\\', 0x1f, 0, b'\n'] {
+                for place in 0..=length {
+                    // The bytes after the special one are special too, or nearly so.
+                    let mut bytes = vec![0x7f; length];
+                    for (offset, byte) in bytes.iter_mut().skip(place).enumerate() {
+                        *byte = [special, 0x20, 0x21, 0xff][offset % 4];
+                    }
+                    let found = bytes.iter().position(|&byte| is_special(byte));
+                    assert_eq!(plain_length(&bytes), found.unwrap_or(length), "{bytes:?}");
+                }
+            }
+        }
+    }
 }
