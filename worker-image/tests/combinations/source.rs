@@ -81,7 +81,8 @@ enum Content {
     Records,
     /// Between the records are lines that are not records. They are skipped.
     BadLines,
-    /// gzip files have blocks, one for each line, as bgzip writes them.
+    /// Compressed files have a part for each line that can be read alone: a block of bgzip, or a
+    /// frame of a zstd file with a seek table.
     Blocks,
 }
 
@@ -362,19 +363,27 @@ impl Files {
             let records = &self.data[&name];
             let content = self.bytes(&name, records);
             let bytes = content.len();
-            let has_blocks = self.content == Content::Blocks && has_extension(&name, "gz");
-            let is_compressed = has_extension(&name, "gz") || has_extension(&name, "zst");
-            let pieces = match self.split_bytes {
+            let (is_gz, is_zst) = (has_extension(&name, "gz"), has_extension(&name, "zst"));
+            let has_blocks = self.content == Content::Blocks;
+            let is_compressed = is_gz || is_zst;
+            let mut pieces = match self.split_bytes {
                 Some(split) if split > 0 && (!is_compressed || has_blocks) => {
                     bytes.div_ceil(split).max(1)
                 }
                 _ => 1,
             };
+            let mut of_frames = Vec::new();
+            if is_zst && pieces > 1 {
+                of_frames = pieces_of_frames(records, &self.frames(records), bytes, pieces);
+                pieces = of_frames.len();
+            }
             let together = open.filter(|(_, kind)| *kind == is_compressed);
             let together = together.map(|(before, _)| before + bytes);
             if pieces > 1 {
                 open = None;
-                shards.extend(if has_blocks {
+                shards.extend(if is_zst {
+                    of_frames
+                } else if is_gz {
                     pieces_of_blocks(records, &content, pieces)
                 } else {
                     self.pieces(records, bytes, pieces)
@@ -456,6 +465,9 @@ impl Files {
             let blocks = lines.chain([String::new()]);
             return blocks.flat_map(|line| block(&line)).collect();
         }
+        if self.content == Content::Blocks && has_extension(name, "zst") {
+            return with_seek_table(records.len(), &self.frames(records));
+        }
         if self.content != Content::BadLines {
             return compressed(name, lines.collect());
         }
@@ -463,6 +475,13 @@ impl Files {
         let mixed = lines.zip(bad).map(|(line, bad)| format!("{line}{bad}\n"));
         // The last one has no end.
         compressed(name, mixed.chain(["[".to_owned()]).collect())
+    }
+
+    /// A frame of zstd for each record.
+    fn frames(&self, records: &[Value]) -> Vec<Vec<u8>> {
+        let lines = records.iter().map(|record| self.line(record));
+        let frames = lines.map(|line| zstd::encode_all(line.as_bytes(), 3).unwrap());
+        frames.collect()
     }
 
     fn line(&self, record: &Value) -> String {
@@ -503,6 +522,52 @@ fn pieces_of_blocks(records: &[Value], content: &[u8], pieces: usize) -> Vec<Vec
         }
         let length = &content[block..][LENGTH_OF_BLOCK];
         block += usize::from(u16::from_le_bytes([length[0], length[1]])) + 1;
+    }
+    cut
+}
+
+/// The frames, and behind them the table of their sizes, as the seekable format of zstd has it. The
+/// sizes of what they contain are not read.
+fn with_seek_table(count: usize, frames: &[Vec<u8>]) -> Vec<u8> {
+    let mut table = Vec::new();
+    for frame in frames {
+        table.extend(u32::try_from(frame.len()).unwrap().to_le_bytes());
+        table.extend([0; 4]);
+    }
+    table.extend(u32::try_from(count).unwrap().to_le_bytes());
+    table.push(0);
+    table.extend(0x8f92_eab1_u32.to_le_bytes());
+    let mut file = frames.concat();
+    file.extend(0x184d_2a5e_u32.to_le_bytes());
+    file.extend(u32::try_from(table.len()).unwrap().to_le_bytes());
+    file.extend(table);
+    file
+}
+
+/// A file with a frame for each record is cut where frames begin: at the first one behind each of
+/// the places where another file would be cut. A line that begins exactly at a cut belongs to the
+/// piece before it.
+fn pieces_of_frames(
+    records: &[Value],
+    frames: &[Vec<u8>],
+    bytes: usize,
+    pieces: usize,
+) -> Vec<Vec<Value>> {
+    let begin = |frame: usize| frames[..frame].iter().map(Vec::len).sum::<usize>();
+    let borders: Vec<usize> = (1..frames.len()).map(begin).collect();
+    let is_cut = |border: usize| {
+        let before = borders.iter().rev().find(|other| **other < border);
+        let wanted = (1..pieces).map(|piece| bytes * piece / pieces);
+        let is_first_behind =
+            |place: usize| place <= border && before.is_none_or(|before| place > *before);
+        pieces > borders.len() || wanted.into_iter().any(is_first_behind)
+    };
+    let cuts: Vec<usize> = borders.iter().copied().filter(|at| is_cut(*at)).collect();
+    let mut cut = vec![Vec::new(); cuts.len() + 1];
+    for (number, record) in records.iter().enumerate() {
+        let frame_before = begin(number.saturating_sub(1));
+        let piece = cuts.iter().filter(|at| **at <= frame_before).count();
+        cut[piece].push(record.clone());
     }
     cut
 }
