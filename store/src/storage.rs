@@ -57,7 +57,9 @@ pub(crate) use matching::{Match, MatchKind, Sight, list_matching};
 pub use object_writer::ObjectWriter;
 pub use pages::{Ask, Entry, ListPages, Page, list_prefix};
 pub use presence::{is_object_alone, is_write_question};
-pub use probe::{ProbeError, SIGN_OF_LIFE_INTERVAL, last_touched, probe, touch};
+pub use probe::{
+    ProbeError, SIGN_OF_LIFE_INTERVAL, Sign, is_suspended, last_touched, probe, touch,
+};
 pub(crate) use read::meta_of;
 pub use read::{ObjectReader, ReadCounter, fetch, fetch_range, fetch_range_of, size_of};
 pub use remove::{remove_chosen, remove_folder};

@@ -269,10 +269,6 @@ fn event_loop(
         let (job, retries) = (Arc::clone(&job), retries.clone());
         async move { storage_watch::watch_storage(&job, epoch, &retries).await }
     });
-    storage_watch.spawn({
-        let job = Arc::clone(&job);
-        async move { match storage_watch::show_signs_of_life(&job).await {} }
-    });
     let effects = Effects::new(
         Arc::clone(&job),
         digest.clone(),
@@ -283,10 +279,16 @@ fn event_loop(
     );
     let (inputs, received_inputs) = mpsc::channel(INPUTS_QUEUED);
     let (heartbeats, received_heartbeats) = mpsc::channel(HEARTBEATS_QUEUED);
+    let (drains, received_drains) = watch::channel(false);
+    storage_watch.spawn({
+        let (job, inputs) = (Arc::clone(&job), inputs.downgrade());
+        async move { storage_watch::show_signs_and_drain(&job, received_drains, inputs).await }
+    });
     handle.send_replace(Some(LoopHandle {
         epoch,
         inputs,
         heartbeats,
+        drains,
     }));
     Ok(EventLoop {
         job,

@@ -195,13 +195,16 @@ impl State {
     }
 
     /// While the coordinator drains: the tasks that still run, and those whose results are not
-    /// durable yet.
+    /// durable yet. It is at least 1 as long as workers of the coordinator before this one may come
+    /// back with tasks.
     fn tasks_to_drain(&self) -> Option<u32> {
         let is_result = |recorded: &&(u64, Recorded)| matches!(recorded.1, Recorded::Done(_));
         let running: u32 = self.stages.iter().map(|stage| stage.running).sum();
         let recording = self.recording.iter().filter(is_result).count();
         let recording = u32::try_from(recording).unwrap_or(u32::MAX);
-        (self.drains && self.job == JobState::Running).then(|| running.saturating_add(recording))
+        let expected = u32::from(self.last_tick < self.dispatch_from);
+        (self.drains && self.job == JobState::Running)
+            .then(|| running.saturating_add(recording).max(expected))
     }
 
     /// The stages that run. Such a stage has started, is not complete, and has a task at a worker,

@@ -440,7 +440,7 @@ fn plan_running(
         return plan_to_end(job, observed, generation, diagnosis, ending, now);
     }
     if step == LifeStep::Drain && observed.other_release(generation).is_none() {
-        return match draining(job, observed, generation, now) {
+        return match draining(job, observed, generation, &diagnosis, now) {
             Draining::IsOver { why } => plan_to_stop(job, observed, generation, diagnosis, why),
             Draining::GoesOn { deadline } => {
                 let plan = keep_up(job, observed, installation, generation, diagnosis, now);
@@ -623,17 +623,18 @@ fn no_further(
     })
 }
 
-/// Returns whether the coordinator can end the job itself: it is ready and reports, has a plan, and
-/// is not about to be collected.
+/// Returns whether the coordinator can end the job itself: it is ready and reports, and is not about
+/// to be collected. Without a plan it ends the job as soon as it has one.
 fn can_end(
     job: &ValidatedJob,
     observed: &Observed,
     generation: u32,
     diagnosis: &Diagnosis,
 ) -> bool {
-    let is_heard = observed.report.as_ref().is_some_and(|report| {
-        report.generation == generation && report.connected && report.planned.is_some()
-    });
+    let is_heard = observed
+        .report
+        .as_ref()
+        .is_some_and(|report| report.generation == generation && report.connected);
     diagnosis.coordinator.ready && is_heard && generation_lost(job, observed, generation).is_none()
 }
 

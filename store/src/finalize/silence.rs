@@ -18,7 +18,9 @@ use super::intent::Intent;
 use super::output::Output;
 use super::owner::shown;
 use crate::reclaim::read_marker;
-use crate::storage::{JobStorage, Location, SIGN_OF_LIFE_INTERVAL, Scheme, last_touched, touch};
+use crate::storage::{
+    JobStorage, Location, SIGN_OF_LIFE_INTERVAL, Scheme, Sign, is_suspended, last_touched, touch,
+};
 
 /// How old the last sign of life must be before a job counts as gone. A coordinator writes a sign
 /// every two minutes, also while it waits for the store. While a job's coordinator waits for a
@@ -61,6 +63,8 @@ enum Signs {
     Unknown(String),
     /// The job has ended. This is recorded in its storage.
     Ended,
+    /// The job is suspended. It keeps its folder, because it continues when it is resumed.
+    Suspended,
     /// The job has not ended, and this is the age of its last sign of life, if there is one.
     Silent(Option<Duration>),
 }
@@ -159,6 +163,11 @@ fn judge(signs: &Signs, watched: Duration) -> Verdict {
     let silence = match signs {
         Signs::Unknown(reason) => return Verdict::MayRun(reason.clone()),
         Signs::Ended => return Verdict::Gone("which has ended".to_owned()),
+        Signs::Suspended => {
+            return Verdict::MayRun(
+                "it is suspended, and keeps the folder until it is resumed and ends; a job that was cancelled or deleted while it was suspended keeps it too".to_owned(),
+            );
+        }
         Signs::Silent(Some(age)) if *age < SILENCE => {
             return Verdict::MayRun(format!(
                 "its last sign of life is {} min old, and {} min of silence are needed",
@@ -229,6 +238,13 @@ async fn look(
     if at.is_none() && storage.root().scheme() == Scheme::File {
         return Err("its ledger is not on this machine".to_owned());
     }
+    if at.is_some()
+        && is_suspended(&storage)
+            .await
+            .map_err(|error| cannot(&error))?
+    {
+        return Ok((Signs::Suspended, at));
+    }
     // This job's sign must be written after the other job's sign was read. Then the store's clock
     // gives it a later time.
     let age = match at {
@@ -247,7 +263,9 @@ async fn look(
 
 /// Returns the current time by the store's clock.
 async fn time_of(storage: &JobStorage) -> Result<SystemTime, String> {
-    touch(storage).await.map_err(|error| error.to_string())?;
+    touch(storage, Sign::Alive)
+        .await
+        .map_err(|error| error.to_string())?;
     let touched = last_touched(storage).await;
     let touched = touched.map_err(|error| error.to_string())?;
     touched.ok_or_else(|| "the file that this job has just written is missing".to_owned())
@@ -284,6 +302,7 @@ mod tests {
         for (signs, watched, is_gone, is_watched) in [
             (unknown.clone(), Duration::ZERO, false, false),
             (unknown, SILENCE * 100, false, false),
+            (Signs::Suspended, SILENCE * 100, false, false),
             (Signs::Ended, Duration::ZERO, true, false),
             (Signs::Silent(Some(Duration::ZERO)), SILENCE, false, false),
             (

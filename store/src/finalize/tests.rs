@@ -19,7 +19,7 @@ use super::*;
 use crate::fixtures::attempts::first_attempt;
 use crate::fixtures::tricky::{Trick, Tricks, tricky};
 use crate::reclaim::{Marker, mark};
-use crate::storage::{JobStorage, fetch, touch};
+use crate::storage::{JobStorage, Sign, fetch, touch};
 
 const PATH: &str = "s3://b/out/p-{shard}.jsonl";
 
@@ -849,7 +849,7 @@ impl Rivals {
     /// Makes a job that was deleted this long after its last sign of life.
     async fn deleted(&self, mode: SinkMode, silence: Duration) -> Output {
         let output = self.output("old", mode);
-        touch(&output.storage).await.unwrap();
+        touch(&output.storage, Sign::Alive).await.unwrap();
         claim(&output).await.unwrap();
         self.age(silence);
         output
@@ -935,7 +935,9 @@ async fn a_folder_of_a_job_that_may_be_alive_is_never_taken_over() {
     let mut watch = OwnerWatch::default();
     let error = super::claim(&new, &mut watch).await.unwrap_err();
     assert!(error.is_transient());
-    touch(&rivals.output("old", Refuse).storage).await.unwrap();
+    touch(&rivals.output("old", Refuse).storage, Sign::Alive)
+        .await
+        .unwrap();
     tokio::time::sleep(MINUTES).await;
     let error = super::claim(&new, &mut watch).await.unwrap_err();
     refused(
@@ -950,6 +952,22 @@ async fn a_folder_of_a_job_that_may_be_alive_is_never_taken_over() {
     tokio::time::sleep(MINUTES).await;
     let error = super::claim(&new, &mut watch).await.unwrap_err();
     assert!(error.is_transient());
+    // A suspended job gives no sign for as long as it is suspended.
+    let old = rivals.output("old", Refuse).storage;
+    touch(&old, Sign::Suspended).await.unwrap();
+    rivals.age(HOURS * 100);
+    for _ in 0..2 {
+        let error = super::claim(&new, &mut watch).await.unwrap_err();
+        refused(
+            error,
+            "it is suspended, and keeps the folder until it is resumed and ends; a job that was cancelled or deleted while it was suspended keeps it too",
+        );
+        tokio::time::sleep(MINUTES).await;
+    }
+    touch(&old, Sign::Alive).await.unwrap();
+    rivals.age(HOURS);
+    let error = super::claim(&new, &mut watch).await.unwrap_err();
+    assert!(error.is_transient(), "it was resumed, and is gone now");
     // The ledger of the old job is on another machine's disk.
     std::fs::remove_file(rivals.folder.path().join("old/probe")).unwrap();
     let error = claim(&new).await.unwrap_err();
@@ -981,7 +999,7 @@ async fn a_folder_of_a_job_that_may_be_alive_is_never_taken_over() {
 async fn a_job_whose_storage_cannot_be_read_keeps_its_folder() {
     let world = World::default();
     let old = world.output("old", Refuse, PATH, usize::MAX);
-    touch(&old.storage).await.unwrap();
+    touch(&old.storage, Sign::Alive).await.unwrap();
     claim(&old).await.unwrap();
     for object in ["jobs/old/probe", "jobs/old/ended.json"] {
         for is_busy in [true, false] {

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
-use crate::storage::{Cause, JobStorage, LocationError, StorageError, meta_of, persist};
+use crate::storage::{Cause, JobStorage, LocationError, StorageError, fetch, meta_of, persist};
 
 /// The time between two signs of life of a coordinator. Each sign is one small write. A clean-up
 /// does not remove a folder if the last sign is at most a quarter of an hour old, whatever the job
@@ -17,6 +17,18 @@ pub const SIGN_OF_LIFE_INTERVAL: Duration = Duration::from_mins(2);
 
 /// The content of the probe object.
 const PROBE: &[u8] = b"zephyr probe\n";
+
+/// The content of the probe object of a job that is suspended.
+const SUSPENDED: &[u8] = b"zephyr probe: suspended\n";
+
+/// What a coordinator says about its job when it writes the probe object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// The coordinator is alive. It writes this sign again after [`SIGN_OF_LIFE_INTERVAL`].
+    Alive,
+    /// The job is suspended or will be in a moment. Nobody writes a sign before it is resumed.
+    Suspended,
+}
 
 /// Why the storage cannot be used, or cannot be used now.
 #[derive(Debug, thiserror::Error)]
@@ -47,12 +59,17 @@ impl ProbeError {
     }
 }
 
-/// Rewrites the probe object, so that its time shows that a coordinator is alive.
-pub async fn touch(storage: &JobStorage) -> Result<(), ProbeError> {
+/// Rewrites the probe object, so that its time shows that a coordinator is alive, and its content
+/// whether the job is suspended.
+pub async fn touch(storage: &JobStorage, sign: Sign) -> Result<(), ProbeError> {
+    let content = match sign {
+        Sign::Alive => PROBE,
+        Sign::Suspended => SUSPENDED,
+    };
     let location = storage.at("probe").map_err(ProbeError::Address)?;
     let stores = storage.stores();
     let store = stores.open(&location).map_err(ProbeError::Store)?.durable;
-    let put = || store.put(location.path(), PutPayload::from_static(PROBE));
+    let put = || store.put(location.path(), PutPayload::from_static(content));
     persist(stores, "writing", &location, put)
         .await
         .map(drop)
@@ -69,13 +86,20 @@ pub async fn last_touched(storage: &JobStorage) -> Result<Option<SystemTime>, Pr
         .map(|meta| meta.last_modified.into()))
 }
 
+/// Returns whether the last sign of life says that the job is suspended.
+pub async fn is_suspended(storage: &JobStorage) -> Result<bool, ProbeError> {
+    let location = storage.at("probe").map_err(ProbeError::Address)?;
+    let content = fetch(storage.stores(), &location).await;
+    Ok(content.map_err(ProbeError::Store)? == SUSPENDED)
+}
+
 /// Writes a probe object into the job's folder twice. The second write must be refused, because it
 /// is a put-if-absent. The object stays, and the next probe writes it again.
 pub async fn probe(storage: &JobStorage) -> Result<(), ProbeError> {
     let location = storage.at("probe").map_err(ProbeError::Address)?;
     let stores = storage.stores();
     let store = stores.open(&location).map_err(ProbeError::Store)?.durable;
-    touch(storage).await?;
+    touch(storage, Sign::Alive).await?;
     let second = || async {
         let options = PutOptions {
             mode: PutMode::Create,

@@ -130,10 +130,20 @@ async fn listen(
                 continue;
             }
         };
-        let Some(inputs) = loop_of(&mut handle).await else {
+        let Some(handle) = loop_of(&mut handle).await else {
             return;
         };
-        if inputs.send(Input::Happened(event)).await.is_err() {
+        if let Event::Drain { drains } = event {
+            // The loop gets this event after the storage shows it.
+            (handle.drains).send_if_modified(|before| {
+                *before != drains && {
+                    *before = drains;
+                    true
+                }
+            });
+            continue;
+        }
+        if handle.inputs.send(Input::Happened(event)).await.is_err() {
             return;
         }
     }
@@ -174,11 +184,11 @@ fn event_of(message: operator_message::Message) -> Result<Option<Event>, WireErr
     Ok(Some(event))
 }
 
-/// Waits until the loop exists, and returns the channel to it. Returns `None` once it is certain
+/// Waits until the loop exists, and returns the channels to it. Returns `None` once it is certain
 /// that there will be no loop.
-async fn loop_of(handle: &mut watch::Receiver<Option<LoopHandle>>) -> Option<mpsc::Sender<Input>> {
+async fn loop_of(handle: &mut watch::Receiver<Option<LoopHandle>>) -> Option<LoopHandle> {
     let there = handle.wait_for(Option::is_some).await.ok()?;
-    there.as_ref().map(|handle| handle.inputs.clone())
+    there.clone()
 }
 
 fn pod_ended(ended: PodEnded) -> Result<Event, WireError> {
@@ -267,6 +277,7 @@ mod tests {
             epoch: zephyr_engine::id::Epoch(2),
             inputs,
             heartbeats,
+            drains: watch::Sender::new(false),
         }));
         assert!(waiting.await.is_some());
         set.send_replace(None);

@@ -75,6 +75,8 @@ pub(crate) struct LoopHandle {
     pub inputs: mpsc::Sender<Input>,
     /// Heartbeats, which are handled first.
     pub heartbeats: mpsc::Sender<ReceivedHeartbeat>,
+    /// Whether the job is to be suspended.
+    pub drains: watch::Sender<bool>,
 }
 
 /// The service.

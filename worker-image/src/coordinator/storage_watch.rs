@@ -4,11 +4,14 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
+use zephyr_engine::coordinator::Event;
 use zephyr_engine::id::Epoch;
-use zephyr_store::storage::{SIGN_OF_LIFE_INTERVAL, fetch, touch};
+use zephyr_store::storage::{SIGN_OF_LIFE_INTERVAL, Sign, fetch, touch};
 
 use super::retry::Retries;
+use super::sessions::Input;
 use crate::job::RunJob;
 
 /// How much time passes between two calls. Each call is one small read, so this costs little even
@@ -20,8 +23,55 @@ const INTERVAL: Duration = Duration::from_secs(10);
 pub(super) async fn show_signs_of_life(job: &RunJob) -> Infallible {
     loop {
         sleep(SIGN_OF_LIFE_INTERVAL).await;
-        if let Err(error) = touch(&job.storage).await {
+        if let Err(error) = touch(&job.storage, Sign::Alive).await {
             tracing::info!(%error, "no sign of life this time");
+        }
+    }
+}
+
+/// Like [`show_signs_of_life`], for a job that runs. When the operator says that the job is to be
+/// suspended, or no longer, the sign says so first, and only then `inputs` gets the event. So the
+/// pods of a suspended job are not deleted before its storage shows that it keeps its folder. The
+/// operator limits how long this may take.
+pub(super) async fn show_signs_and_drain(
+    job: &RunJob,
+    mut drains: watch::Receiver<bool>,
+    inputs: mpsc::WeakSender<Input>,
+) {
+    let mut said = false;
+    loop {
+        tokio::select! {
+            () = sleep(SIGN_OF_LIFE_INTERVAL) => {}
+            changed = drains.changed() => if changed.is_err() {
+                return;
+            },
+        }
+        let is_now = say_whether_suspended(job, &mut drains).await;
+        let event = Event::Drain { drains: is_now };
+        if said != is_now
+            && let Some(inputs) = inputs.upgrade()
+            && inputs.send(Input::Happened(event)).await.is_err()
+        {
+            return;
+        }
+        said = is_now;
+    }
+}
+
+/// Writes a sign of life until the store accepts it. Returns what it says.
+async fn say_whether_suspended(job: &RunJob, drains: &mut watch::Receiver<bool>) -> bool {
+    loop {
+        let is_now = *drains.borrow_and_update();
+        let sign = if is_now { Sign::Suspended } else { Sign::Alive };
+        match touch(&job.storage, sign).await {
+            Ok(()) => return is_now,
+            Err(error) => tracing::info!(%error, "no sign of life this time"),
+        }
+        tokio::select! {
+            () = sleep(INTERVAL) => {}
+            changed = drains.changed() => if changed.is_err() {
+                return is_now;
+            },
         }
     }
 }

@@ -71,3 +71,14 @@ fn a_drained_job_whose_last_task_ended_still_succeeds_or_fails() {
     cluster.assert_succeeded();
     assert_eq!(cluster.report().tasks_to_drain, None);
 }
+
+#[test]
+fn a_coordinator_that_took_over_waits_for_the_tasks_of_the_one_before_it() {
+    let mut cluster = TestCluster::new(&[3, 1]);
+    cluster.hello("a", 1);
+    cluster.restart();
+    cluster.event(Event::Drain { drains: true });
+    assert_eq!(cluster.report().tasks_to_drain, Some(1));
+    cluster.passes(60_000, &[]);
+    assert_eq!(cluster.report().tasks_to_drain, Some(0));
+}

@@ -6,19 +6,22 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use zephyr_crds::conditions::Reason;
+use zephyr_crds::conditions::{ConditionType, Reason};
 use zephyr_crds::life::{CancelMode, SuspendMode};
 use zephyr_crds::status::GenerationEnd;
 
 use super::turn::clear_away;
 use super::{
-    Finish, Installation, Lifecycle, Plan, Start, UNSETTLED_REQUEUE, can_end, ends_by, next_number,
-    plan_first, plan_queued, with_what_stays,
+    END_TIMEOUT, Finish, Installation, Lifecycle, Plan, Start, UNSETTLED_REQUEUE, can_end, ends_by,
+    next_number, plan_first, plan_queued, with_what_stays,
 };
 use crate::controller::action::Action;
 use crate::controller::diagnose::Diagnosis;
 use crate::controller::observed::{Depth, Observed};
+use crate::controller::plan::loss::{coordinator_lost, generation_lost};
 use crate::controller::validate::{ValidatedJob, Verdict, after};
+use crate::pods::Role;
+use crate::run_report::RunPhase;
 
 /// Plans for a job without a running generation that is suspended: its old objects are deleted.
 /// When the last pod is gone, the job counts as suspended.
@@ -97,40 +100,74 @@ pub(super) enum Draining {
     },
 }
 
+/// How long a coordinator has to write into the job's storage that the job is suspended, if its
+/// tasks may not end before. It is one small write.
+const NOTE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Returns whether the running generation may still finish tasks before it is stopped. Without a
-/// coordinator that has made a plan there are no tasks.
+/// coordinator that has made a plan there are no tasks. A coordinator whose tasks are all complete
+/// may finish the job.
 pub(super) fn draining(
     job: &ValidatedJob,
     observed: &Observed,
     generation: u32,
+    diagnosis: &Diagnosis,
     now: Timestamp,
 ) -> Draining {
     let over = |why: &str| Draining::IsOver {
         why: format!("the job was suspended; {why}"),
     };
     let policy = &job.spec.suspend_policy;
-    if policy.mode == SuspendMode::Immediate {
-        return over("running tasks were stopped, because spec.suspendPolicy.mode is Immediate");
-    }
+    let stops_tasks = policy.mode == SuspendMode::Immediate && !finishes(observed, generation);
     let since = job.status.draining_since.as_ref().map(|since| since.0);
     // A time in the future was written with a wrong clock.
     let since = since.unwrap_or(now).min(now);
-    // A timeout that cannot be read belongs to a spec that is refused.
-    let allowed = policy.drain_timeout.parse().unwrap_or_default();
+    let allowed = if stops_tasks {
+        NOTE_TIMEOUT
+    } else {
+        // A timeout that cannot be read belongs to a spec that is refused.
+        policy.drain_timeout.parse().unwrap_or_default()
+    };
     let deadline = after(since, allowed);
+    let stopped = "running tasks were stopped, because spec.suspendPolicy.mode is Immediate";
     if now >= deadline {
-        return over("running tasks were stopped after spec.suspendPolicy.drainTimeout");
+        return over(if stops_tasks {
+            stopped
+        } else {
+            "running tasks were stopped after spec.suspendPolicy.drainTimeout"
+        });
     }
     let report = observed.report.as_ref();
     let report = report.filter(|report| report.generation == generation);
-    let has_tasks = report.is_some_and(|report| report.planned.is_some());
+    // A coordinator that took over a moment ago has no plan yet. Tasks of the one before still run.
+    let is_planned = report.is_some_and(|report| report.planned.is_some());
+    let mut pods = observed.pods.iter();
+    let works =
+        pods.any(|pod| pod.role == Role::Worker && pod.generation == generation && pod.ready);
+    let has_tasks = is_planned || works;
     if !has_tasks && !observed.warming_up {
         return over("no task had begun");
     }
-    if report.is_some_and(|report| report.connected && report.tasks_to_drain == Some(0)) {
-        return over("all running tasks had ended");
+    let lost = || coordinator_lost(job, diagnosis, now).filter(|_| !observed.warming_up);
+    if let Some(lost) = generation_lost(job, observed, generation).or_else(lost) {
+        return over(&format!("running tasks were stopped: {}", lost.message));
     }
-    Draining::GoesOn { deadline }
+    // The coordinator reports this number after its storage shows that the job is suspended.
+    let to_drain = report.filter(|report| report.connected);
+    match to_drain.and_then(|report| report.tasks_to_drain) {
+        _ if finishes(observed, generation) => Draining::GoesOn { deadline },
+        Some(0) => over("all running tasks had ended"),
+        Some(_) if stops_tasks => over(stopped),
+        Some(_) | None => Draining::GoesOn { deadline },
+    }
+}
+
+/// Returns whether all tasks are complete and the coordinator writes the end of the job, so that
+/// its output may be complete at any moment.
+fn finishes(observed: &Observed, generation: u32) -> bool {
+    observed.report.as_ref().is_some_and(|report| {
+        report.generation == generation && report.connected && report.phase == RunPhase::Finishing
+    })
 }
 
 /// Plans the end of a generation whose job is suspended. The next generation gets its number now,
@@ -261,22 +298,31 @@ pub(super) fn plan_to_end(
     now: Timestamp,
 ) -> Plan {
     let is_over = ends_by(observed).is_some_and(|end| now >= end);
-    let may_wait = ending.is_graceful && !is_over;
+    // A job whose output may be complete is ended by its coordinator, which knows whether it is.
+    let may_wait = (ending.is_graceful || finishes(observed, generation)) && !is_over;
     let is_asked = observed.end_requested_at.is_some();
-    let asks = may_wait && !is_asked && can_end(job, observed, generation, &diagnosis);
+    let can_end = can_end(job, observed, generation, &diagnosis);
+    let asks = may_wait && !is_asked && can_end;
+    let comes = may_come(job, observed, generation, &diagnosis)
+        && now < after(asking_since(job, &ending).unwrap_or(now), END_TIMEOUT);
     // An operator that started a moment ago has no stream yet, and a coordinator that was asked to
     // end the job needs some time for that.
-    if asks || may_wait && (observed.warming_up || is_asked) {
+    if asks || may_wait && (observed.warming_up || is_asked || comes) {
         let end = Action::EndRun {
             generation,
             reason: ending.reason,
             message: ending.message.clone(),
         };
+        let when = if asks || is_asked {
+            ""
+        } else {
+            " as soon as the operator reaches it"
+        };
         return Plan {
             actions: if asks { vec![end] } else { Vec::new() },
             lifecycle: Lifecycle::EndByCoordinator {
                 reason: ending.meanwhile,
-                message: format!("{}; its coordinator ends it", ending.message),
+                message: format!("{}; its coordinator ends it{when}", ending.message),
             },
             diagnosis,
             requeue_after: Some(UNSETTLED_REQUEUE),
@@ -286,13 +332,43 @@ pub(super) fn plan_to_end(
     plan_ended_early(job, ending, diagnosis)
 }
 
+/// Returns whether the operator may soon reach a coordinator that it cannot reach now: its pod
+/// starts, or the stream to it is interrupted. Such a coordinator may claim the output's folder at
+/// any moment, and only a coordinator releases it.
+fn may_come(
+    job: &ValidatedJob,
+    observed: &Observed,
+    generation: u32,
+    diagnosis: &Diagnosis,
+) -> bool {
+    let coordinator = &diagnosis.coordinator;
+    coordinator.pod.is_some()
+        && coordinator.trouble.is_none()
+        && generation_lost(job, observed, generation).is_none()
+}
+
+/// Returns the time since which status says that the coordinator is to end the job.
+fn asking_since(job: &ValidatedJob, ending: &Ending) -> Option<Timestamp> {
+    let mut conditions = job.status.conditions.iter();
+    let asks = conditions.find(|condition| {
+        condition.r#type == ConditionType::Progressing && condition.reason == ending.meanwhile
+    })?;
+    Some(asks.last_transition_time.0)
+}
+
 /// Plans the end of a job without its coordinator. The end is in status before anything is deleted.
 pub(super) fn plan_ended_early(job: &ValidatedJob, ending: Ending, diagnosis: Diagnosis) -> Plan {
     let Ending {
         reason, message, ..
     } = ending;
     let message = if job.status.has_begun() {
-        with_what_stays(job, message)
+        with_what_stays(
+            job,
+            format!(
+                "{message}; no coordinator ended it, so the folder of the output may keep its _STARTED.json, and the output is \
+                 complete only if it has _SUCCESS.json"
+            ),
+        )
     } else {
         message
     };

@@ -19,6 +19,15 @@ fn suspend(world: &mut World, mode: SuspendMode) {
         drain_timeout: DurationText::new("1m"),
     };
     world.settle();
+    // The coordinator has written that the job is suspended.
+    let report = world
+        .report
+        .as_mut()
+        .filter(|report| report.planned.is_some());
+    if let Some(report) = report.filter(|_| mode == SuspendMode::Immediate) {
+        report.tasks_to_drain = Some(2);
+        world.settle();
+    }
 }
 
 fn resume(world: &mut World) {
@@ -439,6 +448,115 @@ fn an_operator_that_started_a_moment_ago_waits_for_the_stream_before_it_ends_a_c
     world.warming_up = false;
     world.settle();
     assert_eq!(reason(&world), "Cancelled");
+}
+
+/// Sets whether all tasks are complete and the coordinator writes the end of the job.
+fn finishes(world: &mut World) {
+    let report = world.report.as_mut().unwrap();
+    report.phase = RunPhase::Finishing;
+    report.tasks_to_drain = None;
+    world.settle();
+}
+
+#[test]
+fn a_coordinator_has_ten_seconds_to_write_that_a_job_is_suspended_at_once() {
+    let mut world = working();
+    world.job.spec.suspend = true;
+    world.job.spec.suspend_policy.mode = SuspendMode::Immediate;
+    world.settle();
+    assert_eq!(world.generation(), 1);
+    world.pass(9);
+    world.settle();
+    assert_eq!(world.generation(), 1);
+    assert!(world.plan().requeue_after.unwrap() <= Duration::from_secs(1));
+    world.pass(2);
+    world.settle();
+    assert_eq!(world.generation(), 2);
+    let why = &world.job.status.generations[0].message;
+    assert!(why.contains("mode is Immediate"), "{why}");
+}
+
+#[test]
+fn a_job_whose_tasks_are_all_complete_may_end_before_it_is_suspended_or_cancelled() {
+    type Stop = fn(&mut World);
+    let stops: [Stop; 3] = [
+        |world| suspend(world, SuspendMode::Drain),
+        |world| suspend(world, SuspendMode::Immediate),
+        |world| cancel(world, CancelMode::Immediate),
+    ];
+    for (position, stop) in stops.into_iter().enumerate() {
+        let mut world = working();
+        world.on_end_request = OnEndRequest::GoesOn;
+        finishes(&mut world);
+        world.job.spec.suspend_policy.drain_timeout = DurationText::new("1m");
+        stop(&mut world);
+        finishes(&mut world);
+        assert!(!world.phase().is_final(), "{position}");
+        assert_eq!(world.generation(), 1, "{position}");
+        world.ends(true, "Succeeded");
+        world.settle();
+        assert_eq!(world.phase(), Phase::Succeeded, "{position}");
+    }
+    // The wait has an end.
+    let mut world = working();
+    finishes(&mut world);
+    suspend(&mut world, SuspendMode::Immediate);
+    finishes(&mut world);
+    world.pass(61);
+    world.settle();
+    assert_eq!(world.generation(), 2);
+}
+
+#[test]
+fn a_cancelled_job_waits_for_a_coordinator_that_starts_or_whose_stream_broke() {
+    type Reach = fn() -> World;
+    let states: [Reach; 2] = [
+        || {
+            let mut world = World::new(json!({}));
+            world.settle();
+            world.coordinator_pod(|pod| pod.ready = false);
+            world.settle();
+            world
+        },
+        || {
+            let mut world = working();
+            world.coordinator_pod(|pod| pod.ready = true);
+            world.report.as_mut().unwrap().connected = false;
+            world.settle();
+            world
+        },
+    ];
+    for (position, reach) in states.into_iter().enumerate() {
+        let mut world = reach();
+        cancel(&mut world, CancelMode::Graceful);
+        assert_eq!(reason(&world), "Cancelling", "{position}");
+        let message = &world.condition(ConditionType::Progressing).message;
+        assert!(
+            message.contains("as soon as the operator reaches it"),
+            "{message}"
+        );
+        world.pass(250);
+        world.settle();
+        assert_eq!(world.phase(), Phase::Failed, "{position}");
+        let message = world.message();
+        assert!(message.contains("may keep its _STARTED.json"), "{message}");
+    }
+}
+
+#[test]
+fn a_coordinator_that_took_over_while_the_job_drains_may_still_end_its_tasks() {
+    let mut world = working();
+    suspend(&mut world, SuspendMode::Drain);
+    drains(&mut world, 1);
+    let report = world.report.as_mut().unwrap();
+    (report.planned, report.tasks_to_drain) = (None, None);
+    world.settle();
+    assert_eq!(world.generation(), 1, "its workers still run tasks");
+    world.generations.clear();
+    world.settle();
+    assert_eq!(world.generation(), 2, "nothing of the generation is left");
+    let why = &world.job.status.generations[0].message;
+    assert!(why.contains("running tasks were stopped: "), "{why}");
 }
 
 #[test]
