@@ -270,6 +270,7 @@ pub(crate) fn freeze(job: ZephyrJob, resume: Option<String>) -> Result<FrozenJob
         spec: job.spec,
         storage_options: zephyr_worker::local::storage_options_from_environment(),
         coordinator_address: "http://127.0.0.1".to_owned(),
+        restart: None,
     })
 }
 

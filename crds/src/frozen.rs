@@ -34,6 +34,18 @@ pub struct FrozenJob {
     pub storage_options: BTreeMap<String, String>,
     /// The address at which workers connect to the coordinator.
     pub coordinator_address: String,
+    /// The latest request to run the failed job again. Absent if there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<FrozenRestart>,
+}
+
+/// A request to run a failed job again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrozenRestart {
+    /// `spec.restart`.
+    pub token: String,
+    /// The first generation that ran because of this request. It identifies the request.
+    pub generation: u32,
 }
 
 /// The fields that the document has in every release.

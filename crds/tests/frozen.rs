@@ -28,6 +28,7 @@ fn frozen() -> Result<FrozenJob, serde_json::Error> {
             "http://minio:9000".to_owned(),
         )]),
         coordinator_address: "http://count-coordinator-g3.team.svc:7070".to_owned(),
+        restart: None,
     })
 }
 

@@ -116,6 +116,7 @@ pub(crate) mod tests {
             spec: serde_json::from_value(whole).expect("a spec"),
             storage_options: [("aws_region".to_owned(), "eu-1".to_owned())].into(),
             coordinator_address: "http://count-coordinator-g2.team.svc:7070".to_owned(),
+            restart: None,
         }
     }
 

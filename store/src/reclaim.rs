@@ -11,7 +11,7 @@ mod shape;
 mod survey;
 mod sweep;
 
-pub use marker::{Ended, MARKER_NAME, Marker, MarkerError, mark, read_marker};
+pub use marker::{Ended, MARKER_NAME, Marker, MarkerError, mark, read_marker, unmark};
 pub use remove::remove_job_folder;
 pub use shape::{Part, is_job_uid, part_of};
 pub use survey::{Proof, Survey, survey};

@@ -107,7 +107,8 @@ impl LedgerView {
                 LogRecord::Revoked { task } => state.revoked.push(task),
                 LogRecord::StageFinished { .. }
                 | LogRecord::Finalized { .. }
-                | LogRecord::Result(_) => {}
+                | LogRecord::Result(_)
+                | LogRecord::Restarted(_) => {}
             }
         }
         Ok(state)

@@ -127,7 +127,10 @@ impl Scene {
                     assert_eq!(class, FailureClass::Disruption, "{error}");
                 }
                 LogRecord::StageFinished { .. } => {}
-                LogRecord::Revoked { .. } | LogRecord::Finalized { .. } | LogRecord::Result(_) => {
+                LogRecord::Revoked { .. }
+                | LogRecord::Finalized { .. }
+                | LogRecord::Result(_)
+                | LogRecord::Restarted(_) => {
                     others.push(record);
                 }
             }
@@ -396,7 +399,8 @@ async fn reports_that_come_late_or_twice_are_acknowledged_and_change_nothing() {
         | LogRecord::Revoked { .. }
         | LogRecord::StageFinished { .. }
         | LogRecord::Finalized { .. }
-        | LogRecord::Result(_) => None,
+        | LogRecord::Result(_)
+        | LogRecord::Restarted(_) => None,
     };
     let committed: Vec<_> = records.iter().map(winner).collect();
     assert_eq!(committed, [Some(one), Some(attempt(two, 1, 2))]);

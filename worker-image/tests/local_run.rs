@@ -107,7 +107,8 @@ fn failures(records: &[LogRecord]) -> Vec<(FailureClass, String)> {
         | LogRecord::Revoked { .. }
         | LogRecord::StageFinished { .. }
         | LogRecord::Finalized { .. }
-        | LogRecord::Result(_) => None,
+        | LogRecord::Result(_)
+        | LogRecord::Restarted(_) => None,
     };
     records.iter().filter_map(failure).collect()
 }

@@ -48,6 +48,8 @@ pub(crate) enum Defect {
     DrainingTakesTasks,
     /// Workers are dismissed before the result is durable.
     DismissedBeforeTheEnd,
+    /// The failures before a restart still count.
+    RestartKeepsFailures,
     /// A setback that is not the task's own fault is never charged, however often it occurs.
     HeldUpForEver,
 }

@@ -46,8 +46,54 @@ pub enum LogRecord {
         /// The sink's task.
         task: TaskId,
     },
-    /// How the job ended. Nothing follows it.
+    /// How the job ended. Only [`Self::Restarted`] can follow it.
     Result(JobResult),
+    /// The job runs again: a failure that was recorded before is no result any more, and all
+    /// budgets for failures begin anew.
+    Restarted(Restart),
+}
+
+/// A request to run a failed job again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Restart {
+    /// `spec.restart`, for people.
+    pub token: String,
+    /// The first generation of the job that runs because of this request. It identifies the
+    /// request: a later request has a greater number.
+    pub generation: u32,
+}
+
+/// Returns how the job ended. `None` if it has not ended, or if it was restarted after its end.
+pub fn result_of(records: &[LogRecord]) -> Option<&JobResult> {
+    records.iter().rev().find_map(|record| match record {
+        LogRecord::Result(result) => Some(Some(result)),
+        LogRecord::Restarted(_) => Some(None),
+        LogRecord::Done { .. }
+        | LogRecord::Failed { .. }
+        | LogRecord::Revoked { .. }
+        | LogRecord::StageFinished { .. }
+        | LogRecord::Finalized { .. } => None,
+    })?
+}
+
+/// Returns the latest request to run the job again.
+pub fn restart_of(records: &[LogRecord]) -> Option<&Restart> {
+    records.iter().rev().find_map(|record| match record {
+        LogRecord::Restarted(restart) => Some(restart),
+        LogRecord::Done { .. }
+        | LogRecord::Failed { .. }
+        | LogRecord::Revoked { .. }
+        | LogRecord::StageFinished { .. }
+        | LogRecord::Finalized { .. }
+        | LogRecord::Result(_) => None,
+    })
+}
+
+/// Whether a task of the job was recorded. If not, nothing depends on the plan yet.
+pub fn has_tasks(records: &[LogRecord]) -> bool {
+    records
+        .iter()
+        .any(|record| !matches!(record, LogRecord::Result(_) | LogRecord::Restarted(_)))
 }
 
 /// The class of a failure. It decides to which budget the failure is charged.

@@ -11,8 +11,8 @@ use crate::coordinator::durations::Durations;
 use crate::coordinator::losses::FleetLosses;
 use crate::coordinator::record::{JobResult, LogRecord};
 use crate::coordinator::state::{
-    Failure, FinalFile, JobState, StageProgress, StageState, State, Task, TaskState, Totals,
-    WorkerNumber,
+    Failure, FinalFile, History, JobState, StageProgress, StageState, State, Task, TaskState,
+    Totals, WorkerNumber,
 };
 use crate::id::{Epoch, StageId, TaskAttempt, TaskId, Timestamp};
 use crate::plan::{Plan, Stage};
@@ -69,8 +69,8 @@ pub enum ReplayProblem {
     /// The job succeeded, and not all final files are complete.
     #[error("the job succeeded, but not all of its final files are complete")]
     SucceededIncomplete,
-    /// There is a record after the result.
-    #[error("it follows the job's result, which is the last record there can be")]
+    /// There is a record after the result that is no restart.
+    #[error("it follows the job's result, and only the restart of a failed job can do that")]
     AfterResult,
 }
 
@@ -137,10 +137,14 @@ impl State {
     }
 
     fn replay(&mut self, record: LogRecord) -> Result<(), ReplayProblem> {
+        if let LogRecord::Restarted(_) = &record {
+            return self.replay_restarted();
+        }
         if self.job != JobState::Running {
             return Err(ReplayProblem::AfterResult);
         }
         match record {
+            LogRecord::Restarted(_) => Ok(()),
             LogRecord::Done { task, output } => {
                 self.expect_past(task)?;
                 let state = &self
@@ -242,6 +246,28 @@ impl State {
             return Err(ReplayProblem::FinalizedNotDone(task));
         }
         self.set_final_file(task, FinalFile::Finalized);
+        Ok(())
+    }
+
+    /// The job goes on from what is committed. A job that was ended without its coordinator has no
+    /// result.
+    fn replay_restarted(&mut self) -> Result<(), ReplayProblem> {
+        match &self.job {
+            JobState::Running
+            | JobState::Ended {
+                result: JobResult::Failed { .. },
+            } => {}
+            JobState::Failing { .. }
+            | JobState::WritingManifest
+            | JobState::Concluding { .. }
+            | JobState::Ended {
+                result: JobResult::Succeeded { .. },
+            } => return Err(ReplayProblem::AfterResult),
+        }
+        self.job = JobState::Running;
+        if !defect::is(Defect::RestartKeepsFailures) {
+            self.histories.values_mut().for_each(History::forgive);
+        }
         Ok(())
     }
 

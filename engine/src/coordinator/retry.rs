@@ -323,7 +323,7 @@ impl State {
             return failed(FailureReason::TaskDisrupted, message);
         }
 
-        let lost = history.revoked.len();
+        let lost = history.revoked.len() - history.losses_forgiven;
         if lost >= MAX_LOST_OUTPUTS {
             let message = format!(
                 "{place}: its output was written {lost} times and each time found lost or damaged; storage does not keep what is written to it"

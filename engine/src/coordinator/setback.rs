@@ -248,7 +248,7 @@ impl State {
         };
         history.held_up = HeldUp::default();
         history.lost_workers = LostWorkers::default();
-        if history.failures.is_empty() && history.revoked.is_empty() {
+        if history.is_empty() {
             self.histories.remove(&task);
         }
     }

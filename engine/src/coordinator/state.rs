@@ -219,6 +219,10 @@ pub(crate) struct History {
     pub(crate) failures: Vec<Failure>,
     /// Attempts that had won and whose output was lost.
     pub(crate) revoked: Vec<Attempt>,
+    /// Attempts that failed before the job was restarted. They count against no budget.
+    pub(crate) forgiven: Vec<Attempt>,
+    /// How many of the lost outputs do not count, because the job was restarted after them.
+    pub(crate) losses_forgiven: usize,
     /// Failed attempts of this epoch, charged or not, which determine the next wait.
     pub(crate) setbacks: u32,
     /// Setbacks in this epoch, charged or not. They are forgotten when the task is done.
@@ -242,10 +246,24 @@ impl History {
     /// Whether the attempt is over for good.
     pub(crate) fn has_dealt_with(&self, attempt: Attempt) -> bool {
         self.revoked.contains(&attempt)
+            || self.forgiven.contains(&attempt)
             || self
                 .failures
                 .iter()
                 .any(|failure| failure.attempt == attempt)
+    }
+
+    /// Whether an attempt is recorded that is over for good.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.failures.is_empty() && self.revoked.is_empty() && self.forgiven.is_empty()
+    }
+
+    /// Begins all budgets anew, because the job was restarted.
+    pub(crate) fn forgive(&mut self) {
+        let failed = mem::take(&mut self.failures);
+        let failed = failed.into_iter().map(|failure| failure.attempt);
+        self.forgiven.extend(failed);
+        self.losses_forgiven = self.revoked.len();
     }
 
     /// Failures that are charged to `taskFailures`.

@@ -63,6 +63,8 @@ pub(super) enum Step {
     KeepRecord,
     /// Write the claim again, because somebody removed it.
     SayAgain,
+    /// Say in the claim that the job runs, because it was restarted after it had failed.
+    RunAgain,
     /// Remove the manifest of the output that is replaced.
     RemoveManifest,
     /// Check whether the job with another name that holds the folder may still be running.
@@ -115,6 +117,15 @@ pub async fn claim(output: &Output, watch: &mut OwnerWatch) -> Result<(), Output
                     said.await.map_err(OutputError::Store)?;
                 }
             }
+            Step::RunAgain => {
+                if let Some(stored) = stored {
+                    let running = Intent {
+                        state: IntentState::Running,
+                        ..stored.intent.clone()
+                    };
+                    say(output, &location, Some(&stored), &running).await?;
+                }
+            }
             Step::RemoveManifest => {
                 let removed = remove_object(&output.stores, &manifest);
                 removed.await.map_err(OutputError::Store)?;
@@ -160,6 +171,7 @@ pub(super) fn decide(
     match (record, intent) {
         (record, Some(intent)) if intent.job_uid == output.job.as_str() => match owner {
             _ if record.is_none() => Ok(Step::KeepRecord),
+            None if intent.state == IntentState::Failed => Ok(Step::RunAgain),
             None => Ok(Step::GoOn),
             Some(owner) if intent.replaces.manifests_of.contains(&owner.job_uid) => {
                 Ok(Step::RemoveManifest)

@@ -49,6 +49,7 @@ pub async fn preview(
         Step::GoOn
         | Step::KeepRecord
         | Step::SayAgain
+        | Step::RunAgain
         | Step::RemoveManifest
         | Step::AskOwner(_) => Ok(()),
     }

@@ -493,6 +493,26 @@ async fn files_that_appear_while_the_job_runs_are_named_and_no_manifest_is_writt
 }
 
 #[tokio::test]
+async fn a_failed_job_that_claims_its_folder_again_keeps_other_jobs_out() {
+    let world = World::default();
+    let first = world.output("a", Refuse, PATH, usize::MAX);
+    claim(&first).await.unwrap();
+    world.put("out/p-0.jsonl", "fresh").await;
+    give_up(&first).await.unwrap();
+    assert!(world.files().await["out/_STARTED.json"].contains("\"failed\""));
+    claim(&first).await.unwrap();
+    assert!(world.files().await["out/_STARTED.json"].contains("\"running\""));
+    let other = Output {
+        name: "other".to_owned(),
+        ..world.output("b", Overwrite, PATH, usize::MAX)
+    };
+    let taken = super::claim(&other, &mut OwnerWatch::default()).await;
+    assert!(taken.is_err(), "it is held by a job that runs");
+    run(&first, 1).await.unwrap();
+    assert_eq!(world.names().await, ["out/_SUCCESS.json", "out/p-0.jsonl"]);
+}
+
+#[tokio::test]
 async fn of_two_runs_of_one_name_the_later_gets_the_folder_and_the_earlier_stops_writing() {
     let world = World::default();
     let earlier = world.output("a", Refuse, PATH, usize::MAX);

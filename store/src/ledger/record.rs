@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use zephyr_engine::coordinator::counters::CounterName;
 use zephyr_engine::coordinator::record::{
     BadRecords, FailureClass, FilePlace, FinalPlace, JobResult, LogRecord, MoreOutput, OutputFile,
-    TaskOutput,
+    Restart, TaskOutput,
 };
 use zephyr_engine::id::{Attempt, Epoch, ShardId, StageId, TaskAttempt, TaskId};
 use zephyr_engine::pipeline::Origin;
@@ -52,6 +52,10 @@ pub(crate) enum StoredRecord {
     JobFailed {
         reason: String,
         message: String,
+    },
+    Restarted {
+        token: String,
+        generation: u32,
     },
 }
 
@@ -186,6 +190,10 @@ impl From<&LogRecord> for StoredRecord {
                 reason: reason.to_string(),
                 message: message.clone(),
             },
+            LogRecord::Restarted(Restart { token, generation }) => Self::Restarted {
+                token: token.clone(),
+                generation: *generation,
+            },
         }
     }
 }
@@ -242,6 +250,9 @@ impl TryFrom<StoredRecord> for LogRecord {
                 reason: reason.into(),
                 message,
             }),
+            StoredRecord::Restarted { token, generation } => {
+                Self::Restarted(Restart { token, generation })
+            }
         })
     }
 }

@@ -11,7 +11,7 @@ use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 use zephyr_engine::coordinator::FailureReason;
 use zephyr_engine::coordinator::record::{
-    FailureClass, FilePlace, FinalPlace, JobResult, LogRecord, OutputFile, TaskOutput,
+    FailureClass, FilePlace, FinalPlace, JobResult, LogRecord, OutputFile, Restart, TaskOutput,
 };
 use zephyr_engine::id::{Epoch, JobUid, StageId};
 
@@ -137,6 +137,10 @@ fn every_kind_of_record() -> Vec<LogRecord> {
         LogRecord::Result(JobResult::Failed {
             reason: FailureReason::TaskFailed,
             message: "why".to_owned(),
+        }),
+        LogRecord::Restarted(Restart {
+            token: "after more memory".to_owned(),
+            generation: 7,
         }),
     ]
 }

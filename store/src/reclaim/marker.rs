@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime};
 use object_store::{ObjectStoreExt, PutPayload};
 use serde::{Deserialize, Serialize};
 
-use crate::storage::{Cause, JobStorage, Location, LocationError, StorageError, persist};
+use crate::storage::{
+    Cause, JobStorage, Location, LocationError, StorageError, persist, remove_object,
+};
 
 /// The name of the marker in the job's folder.
 pub const MARKER_NAME: &str = "ended.json";
@@ -109,6 +111,13 @@ pub async fn mark(storage: &JobStorage, marker: &Marker) -> Result<(), MarkerErr
         .await
         .map(drop)
         .map_err(MarkerError::Store)
+}
+
+/// Removes the marker, because the job runs again. There may be none.
+pub async fn unmark(storage: &JobStorage) -> Result<(), MarkerError> {
+    let location = location(storage)?;
+    let removed = remove_object(storage.stores(), &location).await;
+    removed.map_err(MarkerError::Store)
 }
 
 /// Reads the marker. `None` if there is no marker.

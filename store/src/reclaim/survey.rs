@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use zephyr_engine::coordinator::record::LogRecord;
+use zephyr_engine::coordinator::record::result_of;
 use zephyr_engine::id::Epoch;
 
 use crate::ledger::{LedgerError, inspect, is_opened, load_plan};
@@ -87,11 +87,11 @@ impl Survey {
         Ok(Proof::Nothing)
     }
 
-    /// Whether the ledger contains a result. `None` if the ledger is not valid.
+    /// Whether the ledger contains the job's result. The result of a job that was restarted since
+    /// does not count. `None` if the ledger is not valid.
     pub async fn has_result(&self, storage: &JobStorage) -> Result<Option<bool>, StorageError> {
         let records = unless_refused(inspect(storage).await)?;
-        let is_result = |record: &LogRecord| matches!(record, LogRecord::Result(_));
-        Ok(records.map(|(_, records)| records.iter().any(is_result)))
+        Ok(records.map(|(_, records)| result_of(&records).is_some()))
     }
 }
 

@@ -289,7 +289,8 @@ async fn judge(
             | LogRecord::Revoked { .. }
             | LogRecord::StageFinished { .. }
             | LogRecord::Finalized { .. }
-            | LogRecord::Result(_) => others += 1,
+            | LogRecord::Result(_)
+            | LogRecord::Restarted(_) => others += 1,
         }
     }
     println!(

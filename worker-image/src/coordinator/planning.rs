@@ -4,6 +4,7 @@
 
 pub(super) mod places;
 pub(super) mod preview;
+mod restart;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 use zephyr_crds::pipeline::{FilesSource, SOURCE_FILES, table_files};
 use zephyr_engine::coordinator::FailureReason;
-use zephyr_engine::coordinator::record::{JobResult, LogRecord, OutputFile};
+use zephyr_engine::coordinator::record::{JobResult, LogRecord, OutputFile, has_tasks, result_of};
 use zephyr_engine::id::Epoch;
 use zephyr_engine::pipeline::Pipeline;
 use zephyr_engine::plan::{
@@ -173,7 +174,7 @@ async fn prepare_the_job(
     job: &Arc<RunJob>,
     status: &watch::Sender<Status>,
 ) -> Result<Planned, PlanningError> {
-    let taken = match hold_ledger(job, status).await? {
+    let mut taken = match hold_ledger(job, status).await? {
         ControlFlow::Continue(taken) => taken,
         ControlFlow::Break(ended) => return Ok(ended),
     };
@@ -184,10 +185,13 @@ async fn prepare_the_job(
         ..Status::planning("reading the inputs and making the plan")
     };
     show(status, planning);
+    restart::record(job, &mut taken, status).await?;
     if let Some(result) = result_of(&taken.records) {
-        return Ok(ended(epoch, result, &taken.records));
+        return Ok(ended(epoch, result.clone(), &taken.records));
     }
-    if let Some(message) = removed_ledger(job, status, epoch).await {
+    if restart::is_latest(&taken.records) {
+        restart::unmark_ended(job, status, epoch).await;
+    } else if let Some(message) = removed_ledger(job, status, epoch).await {
         tracing::error!(message, "the ledger cannot be used");
         return Ok(ended(epoch, damaged(&message), &[]));
     }
@@ -300,7 +304,7 @@ async fn make_runnable(
     let mut tries = Tries::new(job, status, epoch);
     let mut watch = OwnerWatch::default();
     loop {
-        let planned = plan_or_load(job, epoch, !records.is_empty(), &mut watch).await;
+        let planned = plan_or_load(job, epoch, has_tasks(&records), &mut watch).await;
         let why = match planned {
             Ok(Kept {
                 plan,
@@ -328,22 +332,12 @@ async fn make_runnable(
                 return Ok(ended(epoch, damaged(&message), &[]));
             }
             ControlFlow::Break(End::Result(result)) => {
-                record_result(job, &mut ledger, &result, epoch, status).await?;
+                let record = LogRecord::Result(result.clone());
+                append(job, &mut ledger, record, epoch, status).await?;
                 return Ok(ended(epoch, result, &records));
             }
         }
     }
-}
-
-fn result_of(records: &[LogRecord]) -> Option<JobResult> {
-    records.iter().find_map(|record| match record {
-        LogRecord::Result(result) => Some(result.clone()),
-        LogRecord::Done { .. }
-        | LogRecord::Failed { .. }
-        | LogRecord::Revoked { .. }
-        | LogRecord::StageFinished { .. }
-        | LogRecord::Finalized { .. } => None,
-    })
 }
 
 /// Returns the outcome of planning for a job that has ended, with the uploads that its records
@@ -372,7 +366,10 @@ fn uncompleted_files(records: &[LogRecord]) -> Vec<OutputFile> {
             LogRecord::Revoked { task } => {
                 files.remove(&task.task);
             }
-            LogRecord::Failed { .. } | LogRecord::StageFinished { .. } | LogRecord::Result(_) => {}
+            LogRecord::Failed { .. }
+            | LogRecord::StageFinished { .. }
+            | LogRecord::Result(_)
+            | LogRecord::Restarted(_) => {}
         }
     }
     files.into_values().flatten().collect()
@@ -693,15 +690,16 @@ fn expression_sentence(errors: &[ExpressionError]) -> String {
     format!("{}{rest}", named.join("; "))
 }
 
-/// Writes the result into the ledger. The result is not reported before that.
-async fn record_result(
+/// Writes a record into the ledger, such as the result, which is not reported before that. Waits
+/// for storage.
+async fn append(
     job: &RunJob,
     ledger: &mut Ledger,
-    result: &JobResult,
+    record: LogRecord,
     epoch: Epoch,
     status: &watch::Sender<Status>,
 ) -> Result<(), PlanningError> {
-    let records = [LogRecord::Result(result.clone())];
+    let records = [record];
     let mut backoff = Backoff::new(job.stores.chance());
     let mut few = 0;
     let mut shows = |error: &LedgerError| match Judge::of(job).ledger(error) {

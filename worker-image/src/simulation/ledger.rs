@@ -352,7 +352,8 @@ impl World {
             LogRecord::Done { .. }
             | LogRecord::StageFinished { .. }
             | LogRecord::Finalized { .. }
-            | LogRecord::Result(_) => false,
+            | LogRecord::Result(_)
+            | LogRecord::Restarted(_) => false,
         })
     }
 }

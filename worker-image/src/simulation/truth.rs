@@ -225,7 +225,8 @@ impl Truth {
             | LogRecord::Failed { .. }
             | LogRecord::Revoked { .. }
             | LogRecord::StageFinished { .. }
-            | LogRecord::Finalized { .. } => None,
+            | LogRecord::Finalized { .. }
+            | LogRecord::Restarted(_) => None,
         })
     }
 
@@ -266,7 +267,8 @@ impl State {
                 LogRecord::Failed { .. }
                 | LogRecord::StageFinished { .. }
                 | LogRecord::Finalized { .. }
-                | LogRecord::Result(_) => {}
+                | LogRecord::Result(_)
+                | LogRecord::Restarted(_) => {}
             }
         }
         winners
@@ -292,7 +294,9 @@ impl State {
                 *durable == task
             }
             LogRecord::Result(_) => true,
-            LogRecord::StageFinished { .. } | LogRecord::Finalized { .. } => false,
+            LogRecord::StageFinished { .. }
+            | LogRecord::Finalized { .. }
+            | LogRecord::Restarted(_) => false,
         });
         // The first of two results may not be durable yet. The worker that reported it keeps it
         // until it is durable.

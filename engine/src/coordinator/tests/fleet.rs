@@ -528,7 +528,8 @@ impl Fleet {
                 LogRecord::Revoked { .. }
                 | LogRecord::StageFinished { .. }
                 | LogRecord::Finalized { .. }
-                | LogRecord::Result(_) => {}
+                | LogRecord::Result(_)
+                | LogRecord::Restarted(_) => {}
             }
         }
         self.appended += records.len() as u64;

@@ -2,7 +2,7 @@
 //! foreign records are refused.
 
 use super::cluster::{TestCluster, attempt, done_record, plan, task};
-use crate::coordinator::record::{FailureClass, JobResult, LogRecord};
+use crate::coordinator::record::{FailureClass, JobResult, LogRecord, Restart};
 use crate::coordinator::report::Phase;
 use crate::coordinator::{Config, Effect, FailureReason, ReplayProblem, State};
 use crate::id::{Epoch, StageId, Timestamp};
@@ -139,6 +139,74 @@ fn failure_counts_survive_and_a_budget_that_is_used_up_ends_the_job_at_once() {
     assert!(cluster.failure().1.contains("failed 3 times"));
 }
 
+fn failure() -> LogRecord {
+    LogRecord::Result(JobResult::Failed {
+        reason: FailureReason::TaskFailed,
+        message: "why".to_owned(),
+    })
+}
+
+fn restarted(generation: u32) -> LogRecord {
+    LogRecord::Restarted(Restart {
+        token: format!("token {generation}"),
+        generation,
+    })
+}
+
+#[test]
+fn a_restarted_job_goes_on_from_its_committed_tasks_with_new_budgets() {
+    let before = [
+        done_record(attempt(0, 1, 1, 1), true),
+        failed("one"),
+        failed("two"),
+        failed("three"),
+    ];
+    // A job that was ended without its coordinator has no result in its ledger.
+    for end in [vec![failure()], Vec::new()] {
+        let records = [&before[..], &end, &[restarted(2)]].concat();
+        let mut cluster = resume(&records, &[2]);
+        assert_eq!(cluster.report().result, None);
+        assert_eq!(cluster.report().stage.failed, 0, "{records:?}");
+        cluster.hello("a", 2);
+        cluster.passes(1_000, &["a"]);
+        assert_eq!(cluster.held("a"), [attempt(0, 0, 9, 1)], "only the other");
+        let task = cluster.only("a");
+        cluster.fails("a", task, FailureClass::Application, "four");
+        cluster.passes(60_000, &["a"]);
+        cluster.work();
+        cluster.assert_succeeded();
+    }
+}
+
+#[test]
+fn a_restarted_job_that_fails_again_has_the_new_result_and_can_be_restarted_again() {
+    let mut records = vec![failure(), restarted(2), failure()];
+    assert_eq!(resume(&records, &[1]).report().phase, Phase::Ended);
+    records.push(restarted(3));
+    let mut cluster = resume(&records, &[1]);
+    cluster.hello("a", 1);
+    cluster.passes(1_000, &["a"]);
+    cluster.work();
+    cluster.assert_succeeded();
+}
+
+#[test]
+fn outputs_that_were_lost_before_a_restart_count_no_more_and_their_attempts_stay_over() {
+    let lost = |epoch| {
+        let task = attempt(0, 0, epoch, 1);
+        [done_record(task, false), LogRecord::Revoked { task }]
+    };
+    let mut records: Vec<LogRecord> = (1..=4).flat_map(lost).collect();
+    records.push(failure());
+    records.push(restarted(2));
+    records.extend(lost(5));
+    let mut cluster = resume(&records, &[1, 1]);
+    assert_eq!(cluster.report().result, None);
+    cluster.hello("a", 1);
+    cluster.passes(1_000, &["a"]);
+    assert_eq!(cluster.held("a"), [attempt(0, 0, 9, 1)]);
+}
+
 #[test]
 fn a_raised_budget_counts_from_the_next_take_over() {
     let records = vec![failed("one"), failed("two"), failed("three")];
@@ -264,7 +332,11 @@ fn records_that_cannot_be_this_jobs_are_refused_by_position_and_reason() {
             vec![LogRecord::Result(success)],
             ReplayProblem::SucceededIncomplete,
         ),
-        (vec![result, one], ReplayProblem::AfterResult),
+        (vec![result, one.clone()], ReplayProblem::AfterResult),
+        (
+            vec![failure(), restarted(2), failure(), one],
+            ReplayProblem::AfterResult,
+        ),
     ];
     for (records, problem) in table {
         let position = records.len() as u64 - 1;

@@ -152,6 +152,7 @@ fn freeze(job: &ValidatedJob, installation: &Installation, generation: u32) -> F
         spec,
         storage_options: installation.storage_options.clone(),
         coordinator_address,
+        restart: None,
     }
 }
 

@@ -18,6 +18,7 @@ use zephyr_store::storage::{JobStorage, Location, Stores, fetch};
 use super::*;
 use crate::fixtures::tricky::{Trick, Tricks, tricky};
 
+mod restart;
 mod sharding;
 
 const FOLDER: &str = "s3://b/jobs/uid";

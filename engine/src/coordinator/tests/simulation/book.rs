@@ -30,6 +30,9 @@ pub(super) struct Book {
     revoked: BTreeMap<TaskId, Vec<Attempt>>,
     /// Tasks that have used up a budget.
     exhausted: BTreeSet<TaskId>,
+    /// How many failures and lost outputs of each task do not count, because the job was restarted
+    /// after them.
+    forgiven: BTreeMap<TaskId, (usize, usize)>,
     result: Option<JobResult>,
 }
 
@@ -47,6 +50,7 @@ impl Book {
             failures: BTreeMap::new(),
             revoked: BTreeMap::new(),
             exhausted: BTreeSet::new(),
+            forgiven: BTreeMap::new(),
             result: None,
         };
         book.start_stages();
@@ -97,7 +101,11 @@ impl Book {
     }
 
     pub(super) fn enter(&mut self, record: &LogRecord) {
-        assert_eq!(self.result, None, "{record:?} follows the result");
+        let is_restart = matches!(record, LogRecord::Restarted(_));
+        assert!(
+            self.result.is_none() || is_restart,
+            "{record:?} follows the result"
+        );
         match record {
             LogRecord::Done { task, .. } => self.done(*task),
             LogRecord::Failed { task, class, error } => self.failed(*task, *class, error),
@@ -111,6 +119,22 @@ impl Book {
                 assert!(self.finalized.insert(*task), "{task} stands twice");
             }
             LogRecord::Result(result) => self.ended(result),
+            LogRecord::Restarted(_) => self.restarted(),
+        }
+    }
+
+    fn restarted(&mut self) {
+        assert!(
+            !matches!(self.result, Some(JobResult::Succeeded { .. })),
+            "a job that has succeeded is restarted"
+        );
+        self.result = None;
+        self.exhausted.clear();
+        for (task, failures) in &self.failures {
+            self.forgiven.entry(*task).or_default().0 = failures.len();
+        }
+        for (task, revoked) in &self.revoked {
+            self.forgiven.entry(*task).or_default().1 = revoked.len();
         }
     }
 
@@ -216,7 +240,9 @@ impl Book {
 
     /// Whether a task has used up a budget, by the documented rules.
     fn judge(&mut self, task: TaskId) {
+        let (forgiven, forgiven_losses) = self.forgiven.get(&task).copied().unwrap_or_default();
         let failures = self.failures.get(&task).map_or(&[][..], Vec::as_slice);
+        let failures = &failures[forgiven..];
         let own: Vec<_> = failures
             .iter()
             .filter(|(_, class, _)| *class != FailureClass::Disruption)
@@ -236,7 +262,7 @@ impl Book {
             .collect();
         let losses = failures.len() - own.len();
         let limit = self.config.task_disruptions as usize;
-        let lost_outputs = self.revoked.get(&task).map_or(0, Vec::len);
+        let lost_outputs = self.revoked.get(&task).map_or(0, Vec::len) - forgiven_losses;
         let is_exhausted = own.len() >= self.config.task_failures as usize
             || is_the_same(last_two.as_slice())
             || limit > 0 && losses >= limit

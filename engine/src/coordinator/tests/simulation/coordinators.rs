@@ -178,6 +178,15 @@ impl World {
         }
     }
 
+    /// All coordinators are deleted, and a new one starts.
+    pub(super) fn all_coordinators_end(&mut self) {
+        let all: Vec<u64> = self.coordinators.keys().copied().collect();
+        for epoch in all {
+            self.coordinator_dies(epoch);
+        }
+        self.successor_comes();
+    }
+
     /// A coordinator that was replaced while alive is finally deleted.
     pub(super) fn old_coordinators_die(&mut self) {
         let newest = self.ledger.newest_epoch;
@@ -389,6 +398,7 @@ impl World {
         self.ledger.put(records);
         if self.ledger.book.result().is_some() && self.ended_at.is_none() {
             self.ended_at = Some(self.now);
+            self.may_restart();
         }
     }
 

@@ -34,6 +34,7 @@ fn every_seeded_defect_is_found_by_the_random_runs() {
         Defect::LostOutputKeepsStage,
         Defect::DrainingTakesTasks,
         Defect::DismissedBeforeTheEnd,
+        Defect::RestartKeepsFailures,
         Defect::HeldUpForEver,
     ];
     let found: Vec<(Defect, Option<u64>)> = defects

@@ -24,6 +24,8 @@ pub(super) struct Settings {
     pub(super) storage_ms_max: u64,
     pub(super) trouble: Trouble,
     pub(super) task_disruptions: u32,
+    /// How often the job is restarted if it fails.
+    pub(super) restarts: u32,
     pub(super) nemeses: Vec<Nemesis>,
     /// Mean time between two faults.
     pub(super) fault_every_ms: u64,
@@ -154,6 +156,7 @@ impl Settings {
                 | Trouble::Poison(_)
                 | Trouble::HeldUp(_) => limit,
             },
+            restarts: Rng::new(seed ^ 0x4e57).pick(&[0, 0, 1, 2]).unwrap_or(0),
             fault_every_ms: rng.pick(&[300, 2_000, 10_000]).unwrap_or(300),
             unnoticed: rng.pick(&[0, 50, 100]).unwrap_or(0),
             repeats: rng.pick(&[0, 0, 5, 30]).unwrap_or(0),

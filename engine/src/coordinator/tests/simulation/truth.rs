@@ -107,7 +107,8 @@ impl Truth {
             LogRecord::Revoked { .. }
             | LogRecord::StageFinished { .. }
             | LogRecord::Finalized { .. }
-            | LogRecord::Result(_) => {}
+            | LogRecord::Result(_)
+            | LogRecord::Restarted(_) => {}
         }
     }
 

@@ -10,7 +10,7 @@ use super::storage::{Ledger, Storage};
 use super::streams::Stream;
 use super::truth::Truth;
 use super::workers::Pod;
-use crate::coordinator::record::JobResult;
+use crate::coordinator::record::{JobResult, LogRecord, Restart};
 use crate::coordinator::{Effect, Event, FailureReason, ToWorker};
 use crate::id::{SessionId, TaskAttempt};
 
@@ -68,6 +68,8 @@ pub(super) enum Happening {
         epoch: u64,
     },
     CoordinatorStarts,
+    /// The user restarts the failed job.
+    JobRestarts,
     Fault,
     Heals,
 }
@@ -100,6 +102,8 @@ pub(super) struct World {
     /// How often the output of each task was lost. The number is limited, because otherwise the job
     /// would have to fail.
     pub(super) losses: BTreeMap<crate::id::TaskId, u32>,
+    /// How often the job was restarted.
+    pub(super) restarts: u32,
 }
 
 /// How long the simulation continues after the job's end. Nothing may change in this time.
@@ -128,6 +132,7 @@ impl World {
             ends_by_ms: None,
             ended_at: None,
             losses: BTreeMap::new(),
+            restarts: 0,
             settings,
         };
         world.after(0, Happening::CoordinatorStarts);
@@ -203,8 +208,40 @@ impl World {
             Happening::Performs { epoch, effect } => self.performs(epoch, effect),
             Happening::Tick { epoch } => self.tick(epoch),
             Happening::CoordinatorStarts => self.coordinator_starts(),
+            Happening::JobRestarts => self.job_restarts(),
             Happening::Fault => self.fault(),
             Happening::Heals => self.heals(),
+        }
+    }
+
+    /// Schedules the restart of a job that has failed, if it is restarted. This is soon enough that
+    /// the run is not over yet.
+    pub(super) fn may_restart(&mut self) {
+        let has_failed = matches!(self.ledger.book.result(), Some(JobResult::Failed { .. }));
+        if has_failed && self.restarts < self.settings.restarts {
+            let delay = self.rng.between(0, AFTER_END_MS / 2);
+            self.after(delay, Happening::JobRestarts);
+        }
+    }
+
+    /// Restarts the failed job, whose trouble is over now if it was certain to fail. The
+    /// coordinator that records this ends before it does anything else, and so do all older ones.
+    fn job_restarts(&mut self) {
+        self.restarts += 1;
+        self.note("the job is restarted");
+        self.ended_at = None;
+        match self.settings.trouble {
+            Trouble::Poison(_) | Trouble::HeldUp(_) => self.settings.trouble = Trouble::Never,
+            Trouble::Never | Trouble::Often(_) | Trouble::Twice | Trouble::Scarce(_) => {}
+        }
+        self.all_coordinators_end();
+        self.ledger.newest_epoch += 1;
+        self.ledger.put(&[LogRecord::Restarted(Restart {
+            token: String::new(),
+            generation: self.restarts + 1,
+        })]);
+        if self.has_healed() {
+            self.heals();
         }
     }
 

@@ -1,0 +1,212 @@
+//! Tests what a starting coordinator does if the job has failed and is restarted.
+
+use zephyr_crds::frozen::FrozenRestart;
+use zephyr_crds::job::Retain;
+use zephyr_engine::coordinator::record::{Restart, restart_of};
+use zephyr_store::ledger::inspect;
+use zephyr_store::reclaim::{Marker, mark};
+use zephyr_store::storage::read_versioned;
+
+use super::*;
+
+fn failure() -> JobResult {
+    JobResult::Failed {
+        reason: FailureReason::TaskFailed,
+        message: "m".to_owned(),
+    }
+}
+
+/// The job in a generation that began because of a restart.
+fn restarted(job: &Arc<RunJob>, stores: &Stores, token: &str, generation: u32) -> Arc<RunJob> {
+    let mut again = RunJob::clone(job);
+    again.frozen.generation = generation;
+    again.frozen.restart = Some(FrozenRestart {
+        token: token.to_owned(),
+        generation,
+    });
+    again.stores = stores.clone();
+    let uid = job.identity.job.clone();
+    again.storage = JobStorage::new(stores.clone(), "s3://b/jobs", uid).unwrap();
+    Arc::new(again)
+}
+
+/// Ends a job as its coordinator does: with the result, the released folder and the marker.
+async fn end(job: &RunJob, ledger: &mut Ledger) {
+    ledger
+        .append(&[LogRecord::Result(failure())])
+        .await
+        .unwrap();
+    give_up(&job.output()).await.unwrap();
+    let name = "ns/name".to_owned();
+    let marker = Marker::new(&job.storage, name, "TaskFailed".to_owned(), None);
+    mark(&job.storage, &marker).await.unwrap();
+}
+
+/// A failed job with two committed tasks.
+async fn failed() -> Arc<RunJob> {
+    let job = job(Stores::in_memory());
+    let Runnable { mut ledger, .. } = *runs(&job).await;
+    ledger.append(&[fact(0), fact(1)]).await.unwrap();
+    end(&job, &mut ledger).await;
+    job
+}
+
+async fn is_claimed(stores: &Stores) -> bool {
+    let location = Location::parse("s3://o/out/_STARTED.json").unwrap();
+    let found = read_versioned(stores, &location, 1 << 20).await.unwrap();
+    let text = String::from_utf8(found.unwrap().bytes.to_vec()).unwrap();
+    text.contains("\"state\": \"running\"")
+}
+
+async fn restarts(job: &RunJob) -> Vec<Restart> {
+    let (_, records) = inspect(&job.storage).await.unwrap();
+    let restart = |record| {
+        let LogRecord::Restarted(restart) = record else {
+            return None;
+        };
+        Some(restart)
+    };
+    records.into_iter().filter_map(restart).collect()
+}
+
+#[tokio::test]
+async fn a_failed_job_runs_again_only_if_it_is_restarted() {
+    let job = failed().await;
+    assert_eq!(fails(&job).await.1, FailureReason::TaskFailed);
+    assert!(!is_claimed(&job.stores).await);
+
+    let again = restarted(&job, &job.stores, "a", 2);
+    let Runnable { records, .. } = *runs(&again).await;
+    let tasks = records
+        .iter()
+        .filter(|record| **record == fact(0) || **record == fact(1));
+    assert_eq!(tasks.count(), 2);
+    assert_eq!(read_marker(&job.storage).await.unwrap(), None);
+    assert!(is_claimed(&job.stores).await);
+
+    // The next coordinator of the same generation records nothing, and one of the generation before
+    // is not in charge of the restart.
+    runs(&again).await;
+    let Runnable { mut ledger, .. } = *runs(&job).await;
+    assert_eq!(restarts(&job).await.len(), 1);
+    end(&job, &mut ledger).await;
+    assert_eq!(fails(&again).await.1, FailureReason::TaskFailed);
+    assert_eq!(restarts(&job).await.len(), 1);
+
+    // The same word means another restart if it comes after another one.
+    for (generation, token) in [(3, "b"), (4, "a")] {
+        let Runnable { mut ledger, .. } =
+            *runs(&restarted(&job, &job.stores, token, generation)).await;
+        end(&job, &mut ledger).await;
+    }
+    assert_eq!(restarts(&job).await.len(), 3);
+    assert_eq!(
+        fails(&restarted(&job, &job.stores, "b", 3)).await.1,
+        FailureReason::TaskFailed,
+        "a coordinator of an earlier restart"
+    );
+}
+
+/// The bucket of the storage and that of the output.
+fn both(inner: &Arc<InMemory>, tricks: Tricks) -> Stores {
+    let stores = tricky(inner, tricks);
+    let bucket = Location::parse("s3://b/x").unwrap();
+    let store = stores.open(&bucket).unwrap();
+    stores.with_store("s3://o", store)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_coordinator_that_ends_after_any_write_of_a_restart_leaves_it_to_the_next_one() {
+    let mut cuts = 0;
+    for writes in 0.. {
+        let inner = Arc::new(InMemory::new());
+        let plain: Tricks = Arc::new(|_, _| Box::pin(std::future::ready(Trick::Pass)));
+        let stores = both(&inner, plain);
+        let job = job(stores.clone());
+        let Runnable { mut ledger, .. } = *runs(&job).await;
+        ledger.append(&[fact(0)]).await.unwrap();
+        end(&job, &mut ledger).await;
+
+        let done = AtomicUsize::new(0);
+        let until: Tricks = Arc::new(move |call, _| {
+            let is_write = call == "put" || call == "delete";
+            let before = done.fetch_add(usize::from(is_write), Ordering::SeqCst);
+            let trick = if before < writes {
+                Trick::Pass
+            } else {
+                Trick::Deny
+            };
+            Box::pin(std::future::ready(trick))
+        });
+        let cut = restarted(&job, &both(&inner, until), "a", 2);
+        let (status, _shown) = watch::channel(Status::default());
+        let limit = Duration::from_secs(30);
+        let first = tokio::time::timeout(limit, prepare(&cut, &status)).await;
+        let is_whole = matches!(&first, Ok(Ok(Planned::Runnable(_))));
+
+        let again = restarted(&job, &stores, "a", 2);
+        let Runnable { records, .. } = *runs(&again).await;
+        assert!(records.contains(&fact(0)), "after {writes} writes");
+        assert_eq!(
+            restart_of(&records).map(|restart| restart.generation),
+            Some(2)
+        );
+        assert_eq!(restarts(&job).await.len(), 1, "after {writes} writes");
+        assert_eq!(read_marker(&job.storage).await.unwrap(), None);
+        assert!(is_claimed(&stores).await);
+        if is_whole {
+            break;
+        }
+        cuts += 1;
+    }
+    assert!(cuts >= 5, "{cuts}");
+}
+
+#[tokio::test]
+async fn a_job_whose_data_is_gone_or_that_has_succeeded_is_not_restarted() {
+    let job = failed().await;
+    let mut never = RunJob::clone(&restarted(&job, &job.stores, "a", 2));
+    never.frozen.spec.storage.retain = Retain::Never;
+    assert_eq!(fails(&Arc::new(never)).await.1, FailureReason::TaskFailed);
+
+    let job = super::job(Stores::in_memory());
+    let Runnable { mut ledger, .. } = *runs(&job).await;
+    let success = JobResult::Succeeded {
+        files: 0,
+        rows: 0,
+        bytes: 0,
+        manifest: String::new(),
+    };
+    ledger
+        .append(&[LogRecord::Result(success.clone())])
+        .await
+        .unwrap();
+    match begin(&restarted(&job, &job.stores, "a", 2)).await {
+        Planned::Ended { result, .. } => assert_eq!(result, success),
+        Planned::Runnable(_) => panic!("it runs"),
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_could_not_be_planned_is_planned_when_it_is_restarted() {
+    let stores = Stores::in_memory();
+    let source = json!({"files": {"paths": ["s3://in/d/*.jsonl"]}});
+    let job = job_reading(stores.clone(), &source);
+    assert_eq!(fails(&job).await.1, FailureReason::PlanFailed);
+    put(&stores, "s3://in/d/a.jsonl", "1\n").await;
+    assert_eq!(fails(&job).await.1, FailureReason::PlanFailed);
+    let Runnable { plan, .. } = *runs(&restarted(&job, &stores, "a", 2)).await;
+    assert_eq!(plan.stages.len(), 1);
+}
+
+#[tokio::test]
+async fn a_job_whose_folder_another_job_has_taken_since_does_not_write_there_again() {
+    let job = failed().await;
+    runs(&job_of(&job.stores, "other", "other", SinkMode::Refuse)).await;
+    let (_, reason, message) = fails(&restarted(&job, &job.stores, "a", 2)).await;
+    assert_eq!(reason, FailureReason::PlanFailed);
+    assert!(
+        message.contains("another job has taken s3://o/out"),
+        "{message}"
+    );
+}
