@@ -1,5 +1,8 @@
-//! `kubectl zephyr suspend`, `resume` and `cancel`: set the fields of a job's spec that pause it or
-//! end it early. The operator does the rest; these commands do not wait for it.
+//! `kubectl zephyr suspend`, `resume`, `cancel` and `restart`: set the fields of a job's spec that
+//! pause it, end it early or run it again. The operator does the rest; these commands do not wait
+//! for it.
+
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
@@ -43,6 +46,16 @@ pub(crate) struct CancelOptions {
     reason: String,
 }
 
+#[derive(clap::Args)]
+pub(crate) struct RestartOptions {
+    #[command(flatten)]
+    pub(crate) target: Target,
+    /// The new value of spec.restart, which must differ from the last one; default: the time in
+    /// seconds.
+    #[arg(long)]
+    token: Option<String>,
+}
+
 /// Suspends a job.
 pub(crate) async fn suspend(options: SuspendOptions) -> Result<()> {
     let found = options.target.find().await?;
@@ -79,6 +92,45 @@ pub(crate) async fn cancel(options: CancelOptions) -> Result<()> {
 fn drain_timeout(text: &str) -> Result<String, FieldError> {
     let fault = validate::drain_timeout("--drain-timeout", &DurationText::new(text));
     fault.map_or_else(|| Ok(text.to_owned()), Err)
+}
+
+/// Restarts a failed job.
+pub(crate) async fn restart(options: RestartOptions) -> Result<()> {
+    let found = options.target.find().await?;
+    let (name, namespace) = (&found.name, &found.namespace);
+    let status = found.job.status.clone().unwrap_or_default();
+    let why = match status.phase {
+        Some(Phase::Failed) => None,
+        Some(Phase::Succeeded) => Some("has succeeded; create a new job to run its pipeline again"),
+        Some(_) | None => Some("has not ended; only a job that has failed can be restarted"),
+    };
+    if let Some(why) = why {
+        bail!("job {namespace}/{name} {why}");
+    }
+    let token = options.token.unwrap_or_else(seconds_now);
+    let last = status.restart.map(|restart| restart.token);
+    if last.as_ref() == Some(&token) {
+        bail!("--token: is the value of the last restart (got {token}); another text is needed");
+    }
+    found.change(&revival(&token)).await?;
+    say(
+        &found,
+        "is restarted",
+        "its next generation begins when its turn has come",
+    )
+}
+
+/// The time as a number of seconds since 1970.
+fn seconds_now() -> String {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since
+        .map_or(0, |since: Duration| since.as_secs())
+        .to_string()
+}
+
+/// The fields of the spec that restart a job. A cancelled job would be ended again.
+fn revival(token: &str) -> Value {
+    json!({"restart": token, "cancel": null})
 }
 
 /// The fields of the spec that suspend a job.
@@ -205,6 +257,12 @@ mod tests {
             let refused = drain_timeout(text).unwrap_err().to_string();
             assert!(refused.starts_with(words), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_restart_removes_the_cancellation() {
+        let spec = revival("again");
+        assert_eq!(spec, json!({"restart": "again", "cancel": null}));
     }
 
     fn spec() -> ZephyrJobSpec {

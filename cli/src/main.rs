@@ -110,9 +110,12 @@ enum Verb {
     /// Continue a suspended job.
     #[cfg(feature = "cluster")]
     Resume(life::ResumeOptions),
-    /// End a job early. This cannot be undone.
+    /// End a job early.
     #[cfg(feature = "cluster")]
     Cancel(life::CancelOptions),
+    /// Run a failed or cancelled job again. Tasks that are complete do not run again.
+    #[cfg(feature = "cluster")]
+    Restart(life::RestartOptions),
     /// List what no job under a storage URI needs any more, and delete it with --yes.
     #[cfg(feature = "cluster")]
     Gc(gc::Options),
@@ -140,6 +143,7 @@ impl Verb {
             Self::Suspend(options) => &mut options.target.connection,
             Self::Resume(options) => &mut options.target.connection,
             Self::Cancel(options) => &mut options.target.connection,
+            Self::Restart(options) => &mut options.target.connection,
             Self::Gc(options) => return options.inherit(before),
             Self::Run(_) | Self::Plan(_) | Self::Eval(_) | Self::Completion(_) | Self::Words(_) => {
                 return if before == cluster::Connection::default() {
@@ -224,6 +228,8 @@ fn main() -> ExitCode {
             Verb::Resume(options) => life::resume(options).await,
             #[cfg(feature = "cluster")]
             Verb::Cancel(options) => life::cancel(options).await,
+            #[cfg(feature = "cluster")]
+            Verb::Restart(options) => life::restart(options).await,
             #[cfg(feature = "cluster")]
             Verb::Gc(options) => gc::gc(options).await,
             Verb::Completion(options) => complete::script(&options),

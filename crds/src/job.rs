@@ -94,6 +94,7 @@ pub const LEDGER_TTL: DurationBounds = DurationBounds {
     validation = rules::managed_by_is_final(),
     validation = rules::cancel_is_final(),
     validation = rules::cancel_stays_after_the_end(),
+    validation = rules::restart_follows_a_failure(),
     scale(
         spec_replicas_path = ".spec.workers.replicas",
         status_replicas_path = ".status.workers.desired",
@@ -142,8 +143,8 @@ pub struct ZephyrJobSpec {
     #[serde(default, skip_serializing_if = "SuspendPolicy::is_usual")]
     pub suspend_policy: SuspendPolicy,
     /// Ends the job early, with reason `Cancelled`; not set = the job runs to its end. A change
-    /// applies at once. It cannot be removed again. Complete files of the output stay, without
-    /// `_SUCCESS.json`.
+    /// applies at once. It can be removed only in the update that changes `restart`. Complete files
+    /// of the output stay, without `_SUCCESS.json`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel: Option<CancelSpec>,
     /// Who runs the job, at most 63 characters; `zephyr.dev/operator` or not set = this operator.
@@ -160,6 +161,13 @@ pub struct ZephyrJobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 2_147_483_647))]
     pub start_deadline_seconds: Option<i32>,
+    /// Any text, at most 128 characters. Another text runs a job that has failed again: complete
+    /// tasks do not run again, and all limits of failures and of time begin anew. A change applies
+    /// at once. It is refused if the job has not failed, or if `storage.retain` is `Never`.
+    /// Removing it has no effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub restart: Option<String>,
     /// Seconds that the job may be active, 1 to 2147483647; not set = no limit. After that it fails
     /// with reason `DeadlineExceeded`. The time counts from the first ready coordinator, and not while
     /// the job is suspended or waits for its turn. A change applies at once.
@@ -181,8 +189,8 @@ impl ZephyrJobSpec {
     }
 
     /// The spec without the fields that only the operator acts on at once: whether the job is
-    /// suspended or cancelled, and for how long it may start and be active. No generation depends
-    /// on them.
+    /// suspended, cancelled or restarted, and for how long it may start and be active. No
+    /// generation depends on them.
     #[must_use]
     pub fn without_wishes(mut self) -> Self {
         self.suspend = false;
@@ -190,6 +198,7 @@ impl ZephyrJobSpec {
         self.cancel = None;
         self.managed_by = None;
         self.start_deadline_seconds = None;
+        self.restart = None;
         self.active_deadline_seconds = None;
         self
     }

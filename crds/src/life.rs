@@ -18,6 +18,9 @@ pub const DRAIN_TIMEOUT: DurationBounds = DurationBounds {
 /// the rest of its sentence.
 pub const MAX_CANCEL_REASON: usize = 256;
 
+/// The largest number of characters of `spec.restart`, so that messages can show it.
+pub const MAX_RESTART: usize = 128;
+
 /// What happens to running tasks when the job is suspended.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -69,7 +72,7 @@ pub enum SuspendMode {
     Immediate,
 }
 
-/// Ends the job early. It cannot be removed again.
+/// Ends the job early. It can be removed only in the update that restarts the job.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CancelSpec {

@@ -158,11 +158,52 @@ pub(crate) fn managed_by_is_final() -> Rule {
     .field_path(".spec")
 }
 
-/// A cancelled job stays cancelled: pods and data may be gone already.
+/// Whether an update asks for a restart; CEL.
+const IS_RESTARTED: &str = "(has(self.spec.restart) && (!has(oldSelf.spec.restart) || self.spec.restart != oldSelf.spec.restart))";
+
+/// A cancelled job stays cancelled, because pods and data may be gone already. A restart makes new
+/// pods.
 pub(crate) fn cancel_is_final() -> Rule {
-    Rule::new("!has(oldSelf.spec.cancel) || has(self.spec.cancel)")
-        .message("spec.cancel: cannot be removed; create a new job")
-        .field_path(".spec")
+    Rule::new(format!(
+        "!has(oldSelf.spec.cancel) || has(self.spec.cancel) || {IS_RESTARTED}"
+    ))
+    .message("spec.cancel: cannot be removed; only the update that changes spec.restart may remove it, after the job has failed")
+    .field_path(".spec")
+}
+
+/// Only a failed job can be restarted, and only if its data exists and nothing else ends it again.
+pub(crate) fn restart_follows_a_failure() -> Rule {
+    let phase = "has(self.status) && has(self.status.phase)";
+    let allowed = "only a job that has failed can be restarted";
+    none_of(&[
+        fault(
+            format!("{IS_RESTARTED} && {phase} && self.status.phase == 'Succeeded'"),
+            "spec.restart: the job has succeeded",
+            &Got::Text("self.spec.restart"),
+            "create a new job to run the pipeline again",
+        ),
+        fault(
+            format!("{IS_RESTARTED} && !({phase} && self.status.phase == 'Failed')"),
+            "spec.restart: the job has not ended",
+            &Got::Text("self.spec.restart"),
+            allowed,
+        ),
+        fault(
+            format!(
+                "{IS_RESTARTED} && has(self.spec.storage.retain) && self.spec.storage.retain == 'Never'"
+            ),
+            "spec.restart: intermediate data was removed, because spec.storage.retain is Never",
+            &Got::Text("self.spec.restart"),
+            "create a new job",
+        ),
+        fault(
+            format!("{IS_RESTARTED} && has(self.spec.cancel)"),
+            "spec.restart: spec.cancel would end the job again",
+            &Got::Text("self.spec.restart"),
+            "remove spec.cancel in the same update",
+        ),
+    ])
+    .field_path(".spec")
 }
 
 /// How and why a job was cancelled cannot be changed after its end, because its conditions already

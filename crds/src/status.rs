@@ -73,18 +73,23 @@ pub struct ZephyrJobStatus {
     #[serde(default, skip_serializing_if = "is_no_time")]
     #[schemars(range(min = 0))]
     pub active_seconds: i64,
-    /// How often the job was suspended while a generation ran. These generations do not count
-    /// towards maxGenerations.
+    /// The latest value of spec.restart, and the generation that began because of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<RestartStatus>,
+    /// How often the job was suspended while a generation ran, since its latest restart. These
+    /// generations do not count towards maxGenerations.
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(range(min = 0, max = 9999))]
     pub suspensions: u32,
-    /// How often the job gave its place among the starting jobs back, because no node had room for
-    /// its pods. The generations that ended in this way do not count towards maxGenerations.
+    /// How often the job gave its place among the starting jobs back since its latest restart,
+    /// because no node had room for its pods. The generations that ended in this way do not count
+    /// towards maxGenerations.
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(range(min = 0, max = 9999))]
     pub places_given_back: u32,
-    /// How many generation numbers the job left out, because objects that it did not make have the
-    /// names of these generations' objects. They do not count towards maxGenerations.
+    /// How many generation numbers the job left out since its latest restart, because objects that
+    /// it did not make have the names of these generations' objects. They do not count towards
+    /// maxGenerations.
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(range(min = 0, max = 9999))]
     pub skipped_numbers: u32,
@@ -220,6 +225,18 @@ impl ZephyrJobStatus {
                 && condition.status == ConditionStatus::False
         })
     }
+}
+
+/// The latest value of spec.restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RestartStatus {
+    /// The value.
+    #[schemars(length(max = 128))]
+    pub token: String,
+    /// The first generation that ran because of a restart. Absent if the job was not restarted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 9999))]
+    pub generation: Option<u32>,
 }
 
 /// The phase of the job as one word.

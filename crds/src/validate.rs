@@ -24,7 +24,7 @@ use crate::job::{
     IMAGE_OF_JOB, MAX_SLOTS, MAX_WORKERS, OWN_RELEASE, RetriesSpec, StorageSpec, WorkersSpec,
     ZephyrJobSpec,
 };
-use crate::life::{DRAIN_TIMEOUT, MAX_CANCEL_REASON};
+use crate::life::{DRAIN_TIMEOUT, MAX_CANCEL_REASON, MAX_RESTART};
 use crate::names::MAX_JOB_NAME;
 use crate::places;
 use crate::resources::Role;
@@ -239,8 +239,18 @@ fn life(spec: &ZephyrJobSpec) -> Vec<FieldError> {
     });
     let manager = spec.managed_by.as_deref();
     let manager = manager.and_then(|manager| text::manager("spec.managedBy", manager));
+    let restart = spec.restart.as_ref();
+    let restart = restart.filter(|token| !(1..=MAX_RESTART).contains(&token.chars().count()));
+    let restart = restart.map(|token| {
+        let allowed = format!("1 to {MAX_RESTART} characters");
+        FieldError::new("spec.restart", "is empty or too long", allowed).got(token)
+    });
     let faults = drain_timeout.into_iter().chain(deadlines);
-    faults.chain(too_long).chain(manager).collect()
+    faults
+        .chain(too_long)
+        .chain(manager)
+        .chain(restart)
+        .collect()
 }
 
 fn retries(retries: &RetriesSpec) -> Vec<FieldError> {

@@ -4,6 +4,8 @@
 //! Pure. `plan.rs` carries the steps out. docs/lifecycle.md shows the table, and a test compares
 //! both.
 
+use zephyr_crds::status::Phase;
+
 use super::validate::ValidatedJob;
 
 /// Where a job is in its life, according to status.
@@ -21,8 +23,10 @@ pub enum LifeState {
     Suspending,
     /// No generation runs, and no pod exists.
     Suspended,
-    /// The job has ended.
-    Ended,
+    /// The job has succeeded.
+    Succeeded,
+    /// The job has failed.
+    Failed,
 }
 
 /// What the spec asks for.
@@ -34,6 +38,8 @@ pub enum Wish {
     Suspend,
     /// `spec.cancel` is set. It counts more than `spec.suspend`.
     Cancel,
+    /// `spec.restart` was changed after the job had failed.
+    Restart,
 }
 
 /// What follows from a state and a wish.
@@ -54,27 +60,34 @@ pub enum LifeStep {
     EndByCoordinator,
     /// The operator ends the job.
     End,
+    /// The job gets its next generation, which waits for its turn and for the pods of the last one.
+    Restart,
     /// Nothing changes any more.
     Nothing,
 }
 
 impl LifeState {
     /// All states, in the order in which the documentation shows them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::New,
         Self::Queued,
         Self::Active,
         Self::Draining,
         Self::Suspending,
         Self::Suspended,
-        Self::Ended,
+        Self::Succeeded,
+        Self::Failed,
     ];
 
     /// Returns the state of `job`.
     pub fn of(job: &ValidatedJob) -> Self {
         let status = &job.status;
         if job.has_ended() {
-            return Self::Ended;
+            return if status.phase == Some(Phase::Failed) {
+                Self::Failed
+            } else {
+                Self::Succeeded
+            };
         }
         match status.generation {
             _ if job.is_suspended() => Self::Suspended,
@@ -89,12 +102,14 @@ impl LifeState {
 
 impl Wish {
     /// All wishes, in the order in which the documentation shows them.
-    pub const ALL: [Self; 3] = [Self::Run, Self::Suspend, Self::Cancel];
+    pub const ALL: [Self; 4] = [Self::Run, Self::Suspend, Self::Cancel, Self::Restart];
 
     /// Returns the wish in the spec of `job`.
     pub fn of(job: &ValidatedJob) -> Self {
         if job.spec.cancel.is_some() {
             Self::Cancel
+        } else if job.is_to_restart() {
+            Self::Restart
         } else if job.spec.suspend {
             Self::Suspend
         } else {
@@ -107,12 +122,19 @@ impl Wish {
 /// reported ends the job before this table is read.
 pub fn step(state: LifeState, wish: Wish) -> LifeStep {
     match (state, wish) {
-        (LifeState::Ended, Wish::Run | Wish::Suspend | Wish::Cancel) => LifeStep::Nothing,
+        (LifeState::Succeeded, Wish::Run | Wish::Suspend | Wish::Cancel | Wish::Restart) => {
+            LifeStep::Nothing
+        }
+        (LifeState::Failed, Wish::Restart) => LifeStep::Restart,
+        (LifeState::Failed, Wish::Run | Wish::Suspend | Wish::Cancel) => LifeStep::Nothing,
+        // Before a job has failed, the API server refuses a change of `spec.restart`.
         (
             LifeState::New | LifeState::Queued | LifeState::Active | LifeState::Draining,
-            Wish::Run,
+            Wish::Run | Wish::Restart,
         ) => LifeStep::Proceed,
-        (LifeState::Suspending | LifeState::Suspended, Wish::Run) => LifeStep::Resume,
+        (LifeState::Suspending | LifeState::Suspended, Wish::Run | Wish::Restart) => {
+            LifeStep::Resume
+        }
         (LifeState::New | LifeState::Queued, Wish::Suspend) => LifeStep::Hold,
         (LifeState::Active | LifeState::Draining, Wish::Suspend) => LifeStep::Drain,
         (LifeState::Suspending | LifeState::Suspended, Wish::Suspend) => LifeStep::AwaitPods,
@@ -138,15 +160,23 @@ mod tests {
             LifeStep::Resume => "waits for its turn, then the next generation begins",
             LifeStep::EndByCoordinator => "its coordinator ends it",
             LifeStep::End => "ends",
+            LifeStep::Restart => "waits for its turn, then runs again",
             LifeStep::Nothing => "no change",
         }
     }
 
     #[test]
     fn the_documentation_shows_this_table() {
-        let head = "| state | to run | `suspend: true` | `cancel` |\n| --- | --- | --- | --- |\n";
+        let head = "| state | to run | `suspend: true` | `cancel` | a new `restart` |\n| --- | --- | --- | --- | --- |\n";
         let row = |state| {
-            let cells = Wish::ALL.map(|wish| sentence(step(state, wish)));
+            let is_refused = |wish| wish == Wish::Restart && state != LifeState::Failed;
+            let cells = Wish::ALL.map(|wish| {
+                if is_refused(wish) {
+                    "is refused"
+                } else {
+                    sentence(step(state, wish))
+                }
+            });
             format!("| {state:?} | {} |\n", cells.join(" | "))
         };
         let rows: String = LifeState::ALL.into_iter().map(row).collect();
@@ -156,11 +186,13 @@ mod tests {
     }
 
     #[test]
-    fn an_ended_job_stays_ended_and_every_other_job_ends_when_it_is_cancelled() {
+    fn only_a_failed_job_leaves_its_end_and_every_other_job_ends_when_it_is_cancelled() {
         for state in LifeState::ALL {
+            let has_ended = matches!(state, LifeState::Succeeded | LifeState::Failed);
             for wish in Wish::ALL {
-                let is_ended = step(state, wish) == LifeStep::Nothing;
-                assert_eq!(is_ended, state == LifeState::Ended, "{state:?} {wish:?}");
+                let stays = step(state, wish) == LifeStep::Nothing;
+                let is_restarted = (state, wish) == (LifeState::Failed, Wish::Restart);
+                assert_eq!(stays, has_ended && !is_restarted, "{state:?} {wish:?}");
             }
             let ends = matches!(
                 step(state, Wish::Cancel),

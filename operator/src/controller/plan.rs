@@ -22,8 +22,8 @@ use zephyr_crds::status::{GenerationEnd, OutputsStatus};
 use zephyr_proto::reason::EndReason;
 
 use self::life::{
-    Draining, Ending, active_deadline, draining, plan_ended_early, plan_held, plan_to_end,
-    plan_to_resume, plan_to_stop, start_deadline,
+    Draining, Ending, active_deadline, draining, plan_ended_early, plan_held, plan_restarted,
+    plan_to_end, plan_to_restart, plan_to_resume, plan_to_stop, start_deadline,
 };
 use self::loss::{
     coordinator_deadline, coordinator_lost, generation_lost, workers_deadline, workers_lost,
@@ -122,6 +122,10 @@ pub enum Lifecycle {
         /// What still exists of its generations, in words.
         remains: Option<String>,
     },
+    /// The failed job runs again: its next generation gets its number, and waits for its turn.
+    Restart(Restart),
+    /// The restarted job waits for pods of an earlier generation, which are named here.
+    AwaitPods(String),
     /// The coordinator ends the job.
     EndByCoordinator {
         /// Why, as one word.
@@ -149,6 +153,8 @@ impl Lifecycle {
             | Self::TakeTurn
             | Self::Start(_)
             | Self::Hold { .. }
+            | Self::Restart(_)
+            | Self::AwaitPods(_)
             | Self::EndByCoordinator { .. }
             | Self::Finish(_)
             | Self::Ended
@@ -210,6 +216,17 @@ impl Start {
     }
 }
 
+/// A failed job that runs again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// `spec.restart`.
+    pub token: String,
+    /// The number of its next generation.
+    pub generation: u32,
+    /// How many committed tasks the operator knows of.
+    pub tasks_before: Option<u64>,
+}
+
 /// Why a generation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndedGeneration {
@@ -248,6 +265,7 @@ pub fn plan(
         job.status.generation,
     ) {
         (LifeStep::Nothing, _) => plan_ended(job, observed, installation, now),
+        (LifeStep::Restart, _) => plan_to_restart(job, observed, installation, now),
         (LifeStep::Hold | LifeStep::AwaitPods, _) if !is_refused_first(job, verdict) => {
             plan_held(job, observed, installation, now)
         }
@@ -256,8 +274,12 @@ pub fn plan(
         }
         (LifeStep::End, _) => plan_ended_early(job, Ending::cancelled(job), Diagnosis::default()),
         (_, None) => plan_first(job, verdict, observed),
-        (_, Some(_)) if job.status.queued_since.is_some() => {
-            plan_waiting(job, verdict, observed, installation, now)
+        (_, Some(generation)) if job.status.queued_since.is_some() => {
+            if job.is_first_again(generation) {
+                plan_restarted(job, verdict, observed, installation, generation, now)
+            } else {
+                plan_waiting(job, verdict, observed, installation, now)
+            }
         }
         (step, Some(generation)) => plan_running(
             job,
@@ -681,18 +703,7 @@ fn plan_next(
     if !observed.freshness.covers(depth) {
         return Plan::look(depth);
     }
-    let first = job
-        .status
-        .generations
-        .first()
-        .map_or(generation, |record| record.generation);
-    let used = generation
-        .saturating_sub(first)
-        .saturating_add(1)
-        .saturating_sub(job.status.places_given_back)
-        .saturating_sub(job.status.suspensions)
-        .saturating_sub(job.status.skipped_numbers)
-        .max(1);
+    let used = used_generations(job, generation);
     let record = job.status.generations.last();
     let progressed = observed
         .report
@@ -763,6 +774,23 @@ fn plan_next(
         diagnosis,
         ..Plan::default()
     }
+}
+
+/// Returns how many generations of the job count towards `maxGenerations`, up to `generation`.
+/// Those before the latest restart do not.
+fn used_generations(job: &ValidatedJob, generation: u32) -> u32 {
+    let status = &job.status;
+    let first = status.generations.first();
+    let first = first.map_or(generation, |record| record.generation);
+    let restart = status.restart.as_ref();
+    let again = restart.and_then(|restart| restart.generation);
+    generation
+        .saturating_sub(first.max(again.unwrap_or(0)))
+        .saturating_add(1)
+        .saturating_sub(status.places_given_back)
+        .saturating_sub(status.suspensions)
+        .saturating_sub(status.skipped_numbers)
+        .max(1)
 }
 
 /// Returns the largest number of committed tasks that was ever known.
@@ -887,6 +915,7 @@ impl Plan {
                 Lifecycle::Stay
                     | Lifecycle::Drain
                     | Lifecycle::Hold { .. }
+                    | Lifecycle::AwaitPods(_)
                     | Lifecycle::EndByCoordinator { .. }
                     | Lifecycle::Ended
                     | Lifecycle::Delete
@@ -923,7 +952,12 @@ impl fmt::Display for Lifecycle {
             Self::Hold {
                 remains: Some(what),
             } => write!(formatter, "suspend: {what}"),
-            Self::EndByCoordinator { message, .. } => write!(formatter, "wait: {message}"),
+            Self::EndByCoordinator { message, .. } | Self::AwaitPods(message) => {
+                write!(formatter, "wait: {message}")
+            }
+            Self::Restart(restart) => {
+                write!(formatter, "restart with generation {}", restart.generation)
+            }
             Self::Start(Start {
                 generation,
                 ended: None,

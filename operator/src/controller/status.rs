@@ -25,7 +25,7 @@ use zephyr_crds::status::{
 use self::progress::{coordinator_reason, degradation, follow_phase, progress};
 use super::diagnose::Diagnosis;
 use super::observed::Observed;
-use super::plan::{Finish, Lifecycle, Plan, Start};
+use super::plan::{Finish, Lifecycle, Plan, Restart, Start};
 use super::turns::Waiting;
 use super::validate::{ValidatedJob, Verdict};
 use crate::progress::Lost;
@@ -81,7 +81,12 @@ pub fn project(
         Lifecycle::Wait(waiting) => next.wait(waiting, verdict),
         Lifecycle::TakeTurn => next.take_turn(verdict),
         Lifecycle::Start(start) => next.start(start, verdict),
-        Lifecycle::Finish(finish) => next.finish(finish, observed, &plan.diagnosis),
+        Lifecycle::Finish(finish) => {
+            next.finish(finish, observed, &plan.diagnosis);
+            next.note_restart(job.spec.restart.as_deref());
+        }
+        Lifecycle::Restart(restart) => next.restart(restart, verdict),
+        Lifecycle::AwaitPods(message) => next.await_pods(message, verdict),
         Lifecycle::Hold { remains } => next.hold(remains.as_deref(), verdict),
         Lifecycle::Stay | Lifecycle::Drain | Lifecycle::EndByCoordinator { .. } => {
             next.follow(job, verdict, observed, plan, problem);
@@ -152,23 +157,9 @@ impl Projection {
             let skipped = start.generation.saturating_sub(before).saturating_sub(1);
             status.skipped_numbers = status.skipped_numbers.saturating_add(skipped);
         }
-        status.generations.push(GenerationRecord {
-            generation: start.generation,
-            start_time: now.clone(),
-            end_time: None,
-            cause: None,
-            message: String::new(),
-            disruptions: 0,
-            lost_pods: 0,
-            last_lost_pod: None,
-            tasks_before: start.tasks_before.map(number),
-        });
-        if status.generations.len() > MAX_GENERATIONS_SHOWN {
-            // The first entry is kept, because the number of used generations is computed from it.
-            status.generations.remove(1);
-        }
-        status.generation = Some(start.generation);
         status.start_time.get_or_insert(now);
+        self.number_generation(start.generation, start.tasks_before);
+        let status = &mut self.status;
         status.coordinator = None;
         status.all_workers_dead_since = None;
         status.backoff_until = start.not_before.map(Time);
@@ -213,6 +204,27 @@ impl Projection {
         }
         self.set_unfinished();
         self.enter(phase, reason, &message);
+    }
+
+    /// Records the number of a new generation.
+    fn number_generation(&mut self, generation: u32, tasks_before: Option<u64>) {
+        let status = &mut self.status;
+        status.generations.push(GenerationRecord {
+            generation,
+            start_time: Time(self.now),
+            end_time: None,
+            cause: None,
+            message: String::new(),
+            disruptions: 0,
+            lost_pods: 0,
+            last_lost_pod: None,
+            tasks_before: tasks_before.map(number),
+        });
+        if status.generations.len() > MAX_GENERATIONS_SHOWN {
+            // The first entry is kept, because the number of used generations is computed from it.
+            status.generations.remove(1);
+        }
+        status.generation = Some(generation);
     }
 
     /// Sets the conditions of the pods of a generation that begins.

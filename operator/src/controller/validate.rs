@@ -12,10 +12,10 @@ use kube::ResourceExt;
 use zephyr_crds::conditions::{ConditionStatus, ConditionType};
 use zephyr_crds::duration::DurationText;
 use zephyr_crds::field_error::FieldError;
-use zephyr_crds::job::{RetriesSpec, ZephyrJob, ZephyrJobSpec};
+use zephyr_crds::job::{Retain, RetriesSpec, ZephyrJob, ZephyrJobSpec};
 use zephyr_crds::pod_template::{NodeOperator, NodeSelectorRequirement, NodeSelectorTerm};
 use zephyr_crds::preemptible::SpotProvider;
-use zephyr_crds::status::ZephyrJobStatus;
+use zephyr_crds::status::{Phase, ZephyrJobStatus};
 use zephyr_crds::validate::{
     LAST_APPLIED, Place, dropped_by_apply, names_dropped_null, validate as validate_spec,
 };
@@ -259,6 +259,23 @@ impl ValidatedJob {
         let is_changed = self.spec_version != self.status.observed_generation;
         let begins_anew = self.status.refusal().is_some() && (is_changed || self.is_applied_again);
         self.status.is_final() && !begins_anew
+    }
+
+    /// Returns whether the job has failed, and `spec.restart` was changed since. If the retention
+    /// leaves no intermediate data after a failure, the API server refuses the change.
+    pub fn is_to_restart(&self) -> bool {
+        let known = self.status.restart.as_ref();
+        let asked = self.spec.restart.as_ref();
+        let is_new = asked.is_some_and(|token| known.is_none_or(|known| known.token != *token));
+        let has_failed = self.has_ended() && self.status.phase == Some(Phase::Failed);
+        let has_data = self.spec.storage.retain != Retain::Never;
+        is_new && has_failed && has_data && self.status.generation.is_some()
+    }
+
+    /// Returns whether the job was restarted, and `generation` is the first one since.
+    pub fn is_first_again(&self, generation: u32) -> bool {
+        let restart = self.status.restart.as_ref();
+        restart.is_some_and(|restart| restart.generation == Some(generation))
     }
 
     /// Returns the time until which the generation waits before its objects are created, or `None`

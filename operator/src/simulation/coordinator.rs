@@ -48,6 +48,8 @@ pub(crate) struct Run {
     pub(crate) drains: bool,
     pub(crate) is_storage_away: bool,
     pub(crate) result: Option<RunResult>,
+    /// The latest restart in the ledger, by the first generation since.
+    restarted: Option<u32>,
     newest_epoch: u64,
     /// The coordinators' incarnations, by the uids of their pods.
     incarnations: BTreeMap<String, Incarnation>,
@@ -59,6 +61,18 @@ struct Incarnation {
     generation: u32,
     epoch: u64,
     gone: Option<Instant>,
+}
+
+impl Run {
+    /// Runs the failed job again, unless the ledger has this restart or a later one.
+    fn begin(&mut self, restart: Option<u32>) {
+        let has_succeeded = self.result.as_ref().is_some_and(|result| result.succeeded);
+        if restart > self.restarted && !has_succeeded {
+            self.restarted = restart;
+            self.result = None;
+            self.drains = false;
+        }
+    }
 }
 
 impl Coordinators {
@@ -87,8 +101,9 @@ impl Coordinators {
         result
     }
 
-    /// Records that a coordinator's pod is ready: its process has opened the next epoch.
-    pub(crate) fn pod_ready(&self, pod: &Value) {
+    /// Records that a coordinator's pod is ready: its process has opened the next epoch. If its
+    /// frozen job names a restart that the ledger does not have, the failed job runs again.
+    pub(crate) fn pod_ready(&self, pod: &Value, restart: Option<u32>) {
         let Some((job_uid, generation)) = generation_of(pod) else {
             return;
         };
@@ -98,6 +113,7 @@ impl Coordinators {
             let run = runs.entry(job_uid.clone()).or_default();
             let is_new = !run.incarnations.contains_key(&uid);
             if is_new {
+                run.begin(restart);
                 run.newest_epoch += 1;
                 let epoch = run.newest_epoch;
                 run.incarnations.insert(

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// The texts of all scenarios, by name. If a scenario needs a feature that the operator does not
 /// have, its text says so and uses the closest alternative.
-pub(super) const SCENARIOS: [(&str, &str); 29] = [
+pub(super) const SCENARIOS: [(&str, &str); 32] = [
     ("create", include_str!("scenarios/create.txt")),
     ("scale", include_str!("scenarios/scale.txt")),
     ("fail", include_str!("scenarios/fail.txt")),
@@ -35,6 +35,12 @@ pub(super) const SCENARIOS: [(&str, &str); 29] = [
         "cancel-suspended",
         include_str!("scenarios/cancel-suspended.txt"),
     ),
+    ("restart", include_str!("scenarios/restart.txt")),
+    (
+        "restart-after-cancel",
+        include_str!("scenarios/restart-after-cancel.txt"),
+    ),
+    ("restart-twice", include_str!("scenarios/restart-twice.txt")),
     ("deadline", include_str!("scenarios/deadline.txt")),
     ("drain-undone", include_str!("scenarios/drain-undone.txt")),
     ("suspend-early", include_str!("scenarios/suspend-early.txt")),

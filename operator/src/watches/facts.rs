@@ -54,6 +54,9 @@ pub struct SeenJob {
     /// Whether the status says completely how the job ended, and no edit of the spec can change
     /// that.
     is_whole_end: bool,
+    /// The first generation since the latest restart. If it differs from the one before, the
+    /// operator has removed the end from the status.
+    restarted: Option<u32>,
     /// The job as JSON text, as it was when its status still contained its end. Present if somebody
     /// has removed the end from the status.
     ended: Option<Box<str>>,
@@ -151,6 +154,12 @@ impl SeenJob {
     }
 }
 
+/// Returns the first generation since the latest restart of the job.
+fn restarted(job: &ZephyrJob) -> Option<u32> {
+    let status = job.status.as_ref()?;
+    status.restart.as_ref()?.generation
+}
+
 /// Returns whether the status says completely how the job ended, and an edit of the spec cannot
 /// change that.
 fn is_kept_end(status: &ZephyrJobStatus) -> bool {
@@ -231,15 +240,18 @@ impl Facts for SeenJob {
             is_whole_end: document
                 .as_ref()
                 .is_ok_and(|job| job.status.as_ref().is_some_and(is_kept_end)),
+            restarted: document.as_ref().ok().and_then(restarted),
             ended: None,
             kept: KeptJob::of(document),
         })
     }
 
     fn follow(&mut self, before: &Self) {
-        if self.uid != before.uid || self.is_whole_end {
+        let is_restarted = self.restarted > before.restarted;
+        if self.uid != before.uid || self.is_whole_end || is_restarted {
             return;
         }
+        self.restarted = before.restarted;
         self.ended = match &before.kept {
             KeptJob::Text(text) if before.is_whole_end => Some(text.clone()),
             KeptJob::Text(_) | KeptJob::Whole(_) | KeptJob::Unreadable(_) => before.ended.clone(),

@@ -224,3 +224,54 @@ async fn a_job_that_does_not_start_in_time_fails_and_says_why() -> Result<()> {
     ensure!(failed.message.contains("node"), "{failed:?}");
     namespace.finish().await
 }
+
+/// Waits until the job has failed for this reason.
+async fn failed(job: &AppliedJob, reason: Reason) -> Result<()> {
+    let ended = job.finished(TEST_TIMEOUT).await?;
+    let failed = condition(&ended, ConditionType::Failed).context("condition Failed")?;
+    ensure!(failed.reason == reason, "{failed:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_cancelled_job_that_is_restarted_goes_on_with_what_is_complete() -> Result<()> {
+    let namespace = TestNamespace::create("restart").await?;
+    let sum = SumJob::new("sum");
+    let job = apply(&namespace, &sum.manifest(&namespace)).await?;
+    let ledger = ledger_of(&namespace, &job)?;
+    job.committed(&ledger, 4, TEST_TIMEOUT).await?;
+    let early = change(&namespace, &job, json!({"restart": "early"})).await;
+    let early = format!("{:#}", early.err().context("it runs")?);
+    let told = "spec.restart: the job has not ended (got early); only a job that has failed can be restarted";
+    ensure!(early.contains(told), "{early}");
+    let cancel = json!({"cancel": {"reason": "more memory first"}});
+    change(&namespace, &job, cancel).await?;
+    failed(&job, Reason::Cancelled).await?;
+    let before = ledger.read().await?;
+    let with_cancel = change(&namespace, &job, json!({"restart": "one"})).await;
+    let with_cancel = format!("{:#}", with_cancel.err().context("it is cancelled")?);
+    ensure!(with_cancel.contains("remove spec.cancel"), "{with_cancel}");
+    let again = json!({
+        "restart": "one", "cancel": null,
+        "workers": {"resources": {"requests": {"memory": "400Mi"}, "limits": {"memory": "400Mi"}}},
+    });
+    change(&namespace, &job, again).await?;
+    let done = job.succeeded(TEST_TIMEOUT).await?;
+    let status = done.status.context("a status")?;
+    ensure!(status.generation == Some(2), "{:?}", status.generation);
+    let restart = status.restart.context("status.restart")?;
+    ensure!(
+        (restart.token.as_str(), restart.generation) == ("one", Some(2)),
+        "{restart:?}"
+    );
+    let end = ledger.read().await?;
+    end.repeats_nothing_of(&before)?;
+    sum.check_output(&namespace).await?;
+    let late = change(&namespace, &job, json!({"restart": "two"})).await;
+    let late = format!("{:#}", late.err().context("it has succeeded")?);
+    ensure!(
+        late.contains("spec.restart: the job has succeeded"),
+        "{late}"
+    );
+    namespace.finish().await
+}

@@ -6,11 +6,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{ObjectMeta, PostParams};
-use zephyr_crds::conditions::ConditionType;
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use serde_json::json;
+use zephyr_crds::conditions::{ConditionType, Reason};
+use zephyr_crds::job::ZephyrJob;
 use zephyr_tests::bucket::{Bucket, DATA, SCRATCH};
 use zephyr_tests::cluster::{TEST_TIMEOUT, TestNamespace};
 use zephyr_tests::job::{apply, condition, is_true};
+use zephyr_tests::ledger::LedgerView;
 
 /// Doubles each number, and lists the keys of the storage that the script can read. For this it
 /// looks for variables of that name in all processes whose environment it may read.
@@ -27,6 +30,17 @@ for name in glob.glob("/proc/[0-9]*/environ"):
 keys = sorted(name for name in readable if name.startswith("AWS_"))
 for line in sys.stdin:
     print(json.dumps({"n": 2 * json.loads(line)["n"], "keys": keys}))
+"#;
+
+/// Needs 300 MiB of memory for the last number.
+const HUNGRY: &str = r#"
+import json, sys
+
+for line in sys.stdin:
+    record = json.loads(line)
+    if record["n"] == 8:
+        record["bytes"] = len(b"x" * (300 << 20))
+    print(json.dumps(record))
 "#;
 
 /// The reference of the image, as `make install` leaves it.
@@ -50,7 +64,10 @@ async fn with_script(test: &str) -> Result<TestNamespace> {
             name: Some("script".to_owned()),
             ..ObjectMeta::default()
         },
-        data: Some(BTreeMap::from([("own.py".to_owned(), SCRIPT.to_owned())])),
+        data: Some(BTreeMap::from([
+            ("own.py".to_owned(), SCRIPT.to_owned()),
+            ("hungry.py".to_owned(), HUNGRY.to_owned()),
+        ])),
         ..ConfigMap::default()
     };
     namespace
@@ -120,5 +137,41 @@ async fn a_script_that_does_not_exist_is_named_with_the_step_in_status() -> Resu
     ] {
         ensure!(failed.message.contains(words), "{}", failed.message);
     }
+    namespace.finish().await
+}
+
+#[tokio::test]
+async fn a_job_that_ran_out_of_memory_is_restarted_with_more_and_repeats_nothing() -> Result<()> {
+    let namespace = with_script("hungry").await?;
+    let text = manifest(&namespace, &python_image()?, "/scripts/hungry.py")
+        .replace("values: [{ n: 1 }, { n: 2 }, { n: 3 }], shards: 2", "values: [{ n: 1 }, { n: 2 }, { n: 3 }, { n: 4 }, { n: 5 }, { n: 6 }, { n: 7 }, { n: 8 }], shards: 8")
+        .replace("replicas: 2", "replicas: 1");
+    let job = apply(&namespace, &text).await?;
+    let ended = job.finished(TEST_TIMEOUT).await?;
+    let failed = condition(&ended, ConditionType::Failed).context("a condition")?;
+    ensure!(failed.reason == Reason::TaskFailed, "{failed:?}");
+    let uri = format!("s3://{SCRATCH}/{}", namespace.name);
+    let ledger = LedgerView::open(&namespace.environment, &uri, &job.uid)?;
+    let before = ledger.read().await?;
+    ensure!(before.done.len() == 7, "{before:?}");
+
+    let memory = json!({"requests": {"memory": "512Mi"}, "limits": {"memory": "768Mi"}});
+    let again = json!({"spec": {"restart": "more memory", "workers": {"resources": memory}}});
+    let jobs = namespace.api::<ZephyrJob>();
+    jobs.patch(&job.name, &PatchParams::default(), &Patch::Merge(again))
+        .await?;
+    job.succeeded(TEST_TIMEOUT).await?;
+    let end = ledger.read().await?;
+    end.repeats_nothing_of(&before)?;
+    let bucket = Bucket::open(&namespace.environment, DATA)?;
+    let mut lines = String::new();
+    for shard in 0..8 {
+        let name = format!("own-code/{}/{shard}.jsonl", namespace.name);
+        lines.push_str(str::from_utf8(&bucket.get(&name).await?)?);
+    }
+    let small: Vec<String> = (3..8).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+    let small = small.concat();
+    let expected = format!("{small}{{\"n\":8,\"bytes\":314572800}}\n");
+    ensure!(lines == expected, "{lines:?}");
     namespace.finish().await
 }

@@ -12,8 +12,8 @@ use zephyr_crds::status::GenerationEnd;
 
 use super::turn::clear_away;
 use super::{
-    END_TIMEOUT, Finish, Installation, Lifecycle, Plan, Start, UNSETTLED_REQUEUE, can_end, ends_by,
-    next_number, plan_first, plan_queued, with_what_stays,
+    END_TIMEOUT, Finish, Installation, Lifecycle, Plan, Restart, Start, UNSETTLED_REQUEUE, can_end,
+    ends_by, next_number, plan_ended, plan_first, plan_queued, tasks_done, with_what_stays,
 };
 use crate::controller::action::Action;
 use crate::controller::diagnose::Diagnosis;
@@ -53,8 +53,11 @@ pub(super) fn plan_to_resume(
     installation: &Installation,
     now: Timestamp,
 ) -> Plan {
-    if job.status.generation.is_none() {
+    let Some(generation) = job.status.generation else {
         return plan_first(job, verdict, observed);
+    };
+    if job.is_first_again(generation) {
+        return plan_restarted(job, verdict, observed, installation, generation, now);
     }
     let plan = plan_queued(job, observed, installation, now);
     if verdict.is_refusal() {
@@ -68,6 +71,75 @@ pub(super) fn plan_to_resume(
         };
     }
     plan
+}
+
+/// Plans the restart of a failed job. The number of the next generation is in status before
+/// anything is deleted or created because of it.
+pub(super) fn plan_to_restart(
+    job: &ValidatedJob,
+    observed: &Observed,
+    installation: &Installation,
+    now: Timestamp,
+) -> Plan {
+    if !observed.freshness.covers(Depth::Objects) {
+        return Plan::look(Depth::Objects);
+    }
+    let (token, current) = (job.spec.restart.clone(), job.status.generation);
+    let (Some(token), Some(current)) = (token, current) else {
+        return plan_ended(job, observed, installation, now);
+    };
+    let lifecycle = match next_number(job, observed, current) {
+        Err(message) => Lifecycle::Block(message),
+        Ok(generation) => Lifecycle::Restart(Restart {
+            token,
+            generation,
+            tasks_before: tasks_done(job, observed),
+        }),
+    };
+    Plan {
+        lifecycle,
+        ..Plan::default()
+    }
+}
+
+/// Plans for a restarted job whose generation has not begun: it begins when its turn has come, the
+/// spec is valid, and no coordinator of an earlier generation exists. An earlier coordinator may
+/// still remove what failed attempts left, which could be files of this generation.
+pub(super) fn plan_restarted(
+    job: &ValidatedJob,
+    verdict: &Verdict,
+    observed: &Observed,
+    installation: &Installation,
+    generation: u32,
+    now: Timestamp,
+) -> Plan {
+    let plan = plan_queued(job, observed, installation, now);
+    if verdict.is_refusal() {
+        let why = format!(
+            "the job is restarted when the spec is corrected: {}",
+            verdict.in_words()
+        );
+        return Plan {
+            lifecycle: Lifecycle::Block(why),
+            ..plan
+        };
+    }
+    if plan.lifecycle != Lifecycle::TakeTurn {
+        return plan;
+    }
+    let mut pods = observed.pods.iter();
+    let earlier = pods.find(|pod| pod.role == Role::Coordinator && pod.generation < generation);
+    match earlier {
+        Some(pod) => Plan {
+            lifecycle: Lifecycle::AwaitPods(format!(
+                "the job is restarted when pod {} of generation {} is gone",
+                pod.name, pod.generation
+            )),
+            ..plan
+        },
+        None if !observed.freshness.covers(Depth::Objects) => Plan::look(Depth::Objects),
+        None => plan,
+    }
 }
 
 /// Returns what still exists of the job's generations, in words.

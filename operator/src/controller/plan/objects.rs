@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use zephyr_crds::frozen::{FROZEN_JOB_VERSION, FrozenJob};
+use zephyr_crds::frozen::{FROZEN_JOB_VERSION, FrozenJob, FrozenRestart};
 use zephyr_crds::names;
 
 use super::Installation;
@@ -125,6 +125,16 @@ pub(super) fn scale_coordinator(
     })
 }
 
+/// Returns the latest restart of the job, if `generation` or an earlier one began because of it.
+fn restart(job: &ValidatedJob, generation: u32) -> Option<FrozenRestart> {
+    let restart = job.status.restart.as_ref()?;
+    let first = restart.generation.filter(|first| *first <= generation)?;
+    Some(FrozenRestart {
+        token: restart.token.clone(),
+        generation: first,
+    })
+}
+
 /// Returns the job as this generation will run it.
 fn freeze(job: &ValidatedJob, installation: &Installation, generation: u32) -> FrozenJob {
     let identity = &job.identity;
@@ -152,7 +162,7 @@ fn freeze(job: &ValidatedJob, installation: &Installation, generation: u32) -> F
         spec,
         storage_options: installation.storage_options.clone(),
         coordinator_address,
-        restart: None,
+        restart: restart(job, generation),
     }
 }
 

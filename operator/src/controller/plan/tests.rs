@@ -28,6 +28,7 @@ use crate::progress::Lost;
 use crate::run_report::{NoStream, Planned, RunPhase, RunReport};
 
 mod life;
+mod restart;
 mod slow;
 mod turns;
 

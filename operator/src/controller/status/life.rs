@@ -4,9 +4,9 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use zephyr_crds::conditions::{ConditionType, Reason};
-use zephyr_crds::status::Phase;
+use zephyr_crds::status::{Phase, RestartStatus};
 
-use super::{Projection, Start, Verdict};
+use super::{Projection, Restart, Start, Verdict};
 
 /// What status says while a job is suspended.
 const HELD: &str = "the job is suspended by spec.suspend";
@@ -92,6 +92,57 @@ impl Projection {
     pub(super) fn stop_tasks(&mut self) {
         let stages = self.status.stage.iter_mut().chain(&mut self.status.stages);
         stages.for_each(|stage| stage.running = 0);
+    }
+
+    /// Sets the status of a failed job that runs again. The phase `Failed` with its reason stays in
+    /// history. All limits of failures and of time begin anew.
+    pub(super) fn restart(&mut self, restart: &Restart, verdict: &Verdict) {
+        let generation = restart.generation;
+        let status = &mut self.status;
+        status.restart = Some(RestartStatus {
+            token: restart.token.clone(),
+            generation: Some(generation),
+        });
+        status.suspensions = 0;
+        status.places_given_back = 0;
+        status.skipped_numbers = 0;
+        status.generations_without_progress = None;
+        status.starting_seconds = 0;
+        status.starting_since = None;
+        status.active_seconds = 0;
+        status.active_since = None;
+        status.working_since = None;
+        status.draining_since = None;
+        status.suspended_since = None;
+        status.backoff_until = None;
+        status.all_workers_dead_since = None;
+        status.outputs = None;
+        status.coordinator = None;
+        status.queued_since = Some(Time(self.now));
+        self.number_generation(generation, restart.tasks_before);
+        self.forget_counters();
+        self.forget_workers();
+        let message =
+            format!("the job is restarted: generation {generation} begins when its turn has come");
+        self.await_pods(&message, verdict);
+    }
+
+    /// Sets the status of a restarted job that waits.
+    pub(super) fn await_pods(&mut self, message: &str, verdict: &Verdict) {
+        self.set_accepted(verdict, None);
+        self.set_queued(message);
+        self.set(ConditionType::Degraded, false, Reason::AsExpected, "");
+        self.set_not_suspended();
+        self.enter(Phase::Pending, Reason::Queued, message);
+    }
+
+    /// Records the value of `spec.restart` with which the job ended. Only another value restarts
+    /// it.
+    pub(super) fn note_restart(&mut self, token: Option<&str>) {
+        if let Some(token) = token {
+            let restart = self.status.restart.get_or_insert_default();
+            token.clone_into(&mut restart.token);
+        }
     }
 
     /// Counts the time in which the job starts, unless a coordinator was ever ready.

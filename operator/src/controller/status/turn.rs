@@ -69,7 +69,7 @@ impl Projection {
         }
     }
 
-    fn set_queued(&mut self, message: &str) {
+    pub(super) fn set_queued(&mut self, message: &str) {
         self.set(ConditionType::Progressing, false, Reason::Queued, message);
         for kind in [ConditionType::CoordinatorReady, ConditionType::WorkersReady] {
             self.set(

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use zephyr_crds::frozen::FrozenJob;
 use zephyr_crds::names::COMPONENT_COORDINATOR;
 
 use super::sets::is_ready;
 use super::{Cluster, Life};
-use crate::simulation::api::kinds::{NODES, PODS};
+use crate::simulation::api::kinds::{CONFIG_MAPS, NODES, PODS};
 use crate::simulation::api::store::{Actor, Key, whole_seconds};
-use crate::simulation::marks::component_of;
+use crate::simulation::marks::{component_of, generation_of};
 
 /// How long after the creation of a pod its containers start.
 const STARTS_AFTER: Duration = Duration::from_millis(700);
@@ -152,7 +153,7 @@ impl Cluster {
             return Due::At(ready_at);
         }
         if is_coordinator {
-            self.coordinators.pod_ready(pod);
+            self.coordinators.pod_ready(pod, self.restart_of(pod));
             return ready(pod, true, self.server.now());
         }
         let (is_connected, since) = self.coordinators.serves_workers_of(pod);
@@ -162,6 +163,17 @@ impl Cluster {
             return at_or(now, at, || ready(pod, false, self.server.now()));
         }
         ready(pod, should_be_ready, self.server.now())
+    }
+
+    /// Returns the restart in the frozen job that a coordinator's pod has mounted.
+    fn restart_of(&self, pod: &Value) -> Option<u32> {
+        let (job_uid, generation) = generation_of(pod)?;
+        let store = self.server.lock();
+        let mut roots = store.all(CONFIG_MAPS);
+        let (_, root) =
+            roots.find(|(_, root)| generation_of(root) == Some((job_uid.clone(), generation)))?;
+        let frozen = FrozenJob::from_json(root["data"]["job.json"].as_str()?).ok()?;
+        frozen.restart.map(|restart| restart.generation)
     }
 
     /// Updates the node of a pod. Each pod has its own node, which is ready as long as it answers.

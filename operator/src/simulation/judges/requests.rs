@@ -150,7 +150,7 @@ fn job_of(exchange: &Exchange) -> &str {
 }
 
 /// Returns the writes of status that follow each other too quickly. A write that begins a
-/// generation or ends the job may follow at once.
+/// generation, also after it waited for its turn, or that ends the job may follow at once.
 pub(super) fn status_too_often(record: &Record) -> Vec<String> {
     let writes: Vec<&Change> = record
         .changes
@@ -165,6 +165,7 @@ pub(super) fn status_too_often(record: &Record) -> Vec<String> {
         )
     };
     let is_held = |change: &Change| !change.object["status"]["suspendedSince"].is_null();
+    let is_queued = |change: &Change| !change.object["status"]["queuedSince"].is_null();
     let is_told = |change: &Change| {
         record.exchanges.iter().all(|one| {
             let is_lost =
@@ -185,6 +186,7 @@ pub(super) fn status_too_often(record: &Record) -> Vec<String> {
         })
         .filter(|pair| is_final(pair[0]) == is_final(pair[1]))
         .filter(|pair| is_held(pair[0]) == is_held(pair[1]))
+        .filter(|pair| is_queued(pair[1]) || !is_queued(pair[0]))
         .filter(|pair| pair[1].at.duration_since(pair[0].at) < FLOOR)
         .map(|pair| {
             let apart = pair[1].at.duration_since(pair[0].at);

@@ -430,7 +430,7 @@ fn a_job_is_cancelled_in_each_state_in_which_no_coordinator_can_end_it() {
             assert_eq!(reason(&world), "Cancelled", "{state}");
             let roots = world.generations.values().filter(|one| one.root.is_some());
             assert_eq!(roots.count(), 0, "{state}");
-            // The ended job never runs again.
+            // The ended job runs again only if it is restarted.
             world.job.spec.suspend = !world.job.spec.suspend;
             world.settle();
             assert_eq!(world.phase(), Phase::Failed, "{state}");
