@@ -44,6 +44,8 @@ pub(crate) struct Cause {
     pub(crate) reason: String,
     /// The cause as one sentence.
     pub(crate) message: String,
+    /// The words of Kubernetes in the sentence, which the operator may have repeated.
+    pub(crate) words: String,
     /// What to do; empty if there is nothing to do.
     pub(crate) action: String,
 }
@@ -159,8 +161,14 @@ fn causes(job: &ZephyrJob, pods: &[Pod], events: &[Event]) -> Vec<Cause> {
     let others = others.filter(|one| is_trouble(one));
     // After the end only the result counts: no pod has to be ready any more.
     let others = others.filter(|one| !status.is_final() || one.r#type == ConditionType::Degraded);
-    for found in main.into_iter().chain(others) {
-        push(&mut causes, of_condition(found, job));
+    causes.extend(main.map(|main| of_condition(main, job)));
+    for found in others {
+        let cause = of_condition(found, job);
+        // Pods that are not ready because the job begins are no cause.
+        let is_beginning = found.r#type != ConditionType::Degraded && cause.action.is_empty();
+        if !is_beginning {
+            push(&mut causes, cause);
+        }
     }
     if !status.is_final() {
         for cause in pods::causes(pods, events) {
@@ -187,8 +195,8 @@ fn is_trouble(condition: &Condition) -> bool {
 fn push(causes: &mut Vec<Cause>, cause: Cause) {
     let is_there = causes
         .iter()
-        .any(|other| other.message.contains(&cause.message));
-    if !is_there && !cause.message.is_empty() {
+        .any(|other| other.message.contains(&cause.words));
+    if !is_there && !cause.words.is_empty() {
         causes.push(cause);
     }
 }
@@ -199,6 +207,7 @@ fn of_condition(condition: &Condition, job: &ZephyrJob) -> Cause {
     Cause {
         reason: condition.reason.as_str().to_owned(),
         message: condition.message.clone(),
+        words: condition.message.clone(),
         action: advice(condition.reason, name, namespace),
     }
 }
@@ -207,6 +216,7 @@ fn unseen() -> Cause {
     Cause {
         reason: "NotSeen".to_owned(),
         message: "the operator has not written a status of this job".to_owned(),
+        words: String::new(),
         action: "if this lasts for more than a minute, check that an operator runs and watches this namespace: kubectl get deployment -A -l app.kubernetes.io/component=operator,app.kubernetes.io/part-of=zephyr".to_owned(),
     }
 }
@@ -249,13 +259,36 @@ mod tests {
                 condition("Progressing", "False", "WaitingForCapacity", &said),
                 condition("WorkersReady", "False", "WaitingForCapacity", &said),
                 condition("Degraded", "True", "WaitingForCapacity", &said),
-                condition("CoordinatorReady", "True", "CoordinatorReady", "it is ready"),
+                condition("CoordinatorReady", "False", "Starting", "the coordinator starts"),
             ]}),
         );
         let events = [event("Pod/a-workers-g1-0", "FailedScheduling", words, 3)];
         let causes = causes(&job, &[], &events);
         assert_eq!(reasons(&causes), ["WaitingForCapacity"]);
         assert!(causes[0].action.contains("resources"), "{causes:?}");
+    }
+
+    #[test]
+    fn a_pod_that_waits_is_not_named_again_after_the_operator_named_it() {
+        let waits = json!({"metadata": {"name": "p"}, "status": {"phase": "Pending", "containerStatuses": [{
+            "name": "zephyr", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state":
+                {"waiting": {"reason": "CreateContainerConfigError", "message": "secret \"s\" not found"}},
+        }]}});
+        let pod: Pod = serde_json::from_value(waits).expect("a pod");
+        let said = "coordinator pod p cannot start: secret \"s\" not found; create it in the job's namespace";
+        let job = job_with(
+            "a",
+            &json!({"phase": "Pending", "conditions": [
+                condition("Progressing", "False", "ReferenceNotFound", said),
+            ]}),
+        );
+        assert_eq!(
+            reasons(&causes(&job, std::slice::from_ref(&pod), &[])),
+            ["ReferenceNotFound"]
+        );
+        let other = job_with("a", &json!({"phase": "Pending"}));
+        let found = causes(&other, &[pod], &[]);
+        assert_eq!(reasons(&found), ["CreateContainerConfigError"]);
     }
 
     #[test]

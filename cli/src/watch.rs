@@ -68,7 +68,7 @@ pub(crate) async fn watch(options: Options) -> Result<()> {
             last = line;
         }
         if status.is_final() {
-            drop(screen);
+            screen.iter().for_each(Screen::keep);
             return ended(&found, &job);
         }
     }
@@ -93,6 +93,11 @@ struct Screen {
 }
 
 impl Screen {
+    /// Lets the last view stay on the terminal.
+    fn keep(&self) {
+        self.lines.iter().for_each(ProgressBar::abandon);
+    }
+
     fn show(&mut self, lines: &[String]) {
         while self.lines.len() < lines.len() {
             // The template is correct. A line that is too long for the terminal is cut.

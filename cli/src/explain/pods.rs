@@ -107,6 +107,7 @@ fn of_pod(pod: &Pod) -> Option<Cause> {
         let message = waits.message.unwrap_or_default();
         return Some(Cause {
             message: format!("pod {name} waits ({message})"),
+            words: message,
             action: action.to_owned(),
             reason,
         });
@@ -122,6 +123,7 @@ fn of_event(one: &Folded, action: &str) -> Cause {
     Cause {
         reason: one.reason.clone(),
         message: format!("{}{more}: {}", one.object, one.message),
+        words: one.message.clone(),
         action: action.to_owned(),
     }
 }

@@ -56,12 +56,12 @@ impl Pace {
         }
     }
 
-    /// Records and bytes that are read in a second; `None` if nothing was read in the last minute.
+    /// Records and bytes that are read in a second; `None` if that is less than one record.
     pub(super) fn rates(&self) -> Option<(u64, u64)> {
         let (first, last) = (self.samples.front()?, self.samples.back()?);
         let seconds = last.second - first.second;
         let records = last.records - first.records;
-        (seconds > 0 && records > 0).then(|| {
+        (seconds > 0 && records >= seconds).then(|| {
             let bytes = last.bytes - first.bytes;
             (
                 (records / seconds).unsigned_abs(),
