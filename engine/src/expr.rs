@@ -24,7 +24,7 @@ pub use value::Value;
 pub use variables::Variables;
 pub use zephyr_jq::{STACK_BYTES, on_full_stack};
 
-use crate::record::{Census, Limits, NoRoom, Record};
+use crate::record::{Census, Limits, NoRoom, Operand, Record};
 
 mod error;
 #[cfg(test)]
@@ -175,25 +175,42 @@ impl Expression {
         record: &Record,
         receive: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>,
     ) -> Result<(), EvaluationError> {
-        if !self.limits.surely_have_room(record.as_json().len()) {
-            self.find_room(record)?;
+        self.evaluate_operand(Operand::Record(record), receive)
+    }
+
+    /// [`Expression::evaluate`] for a record or a row.
+    pub(crate) fn evaluate_operand(
+        &self,
+        operand: Operand<'_>,
+        receive: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>,
+    ) -> Result<(), EvaluationError> {
+        self.check_room(operand)?;
+        let end = operand.with_value(|input| self.run(input, receive));
+        end.map_err(|end| self.placed(end, operand))
+    }
+
+    #[inline]
+    fn check_room(&self, operand: Operand<'_>) -> Result<(), EvaluationError> {
+        match operand {
+            Operand::Record(record) if !self.limits.surely_have_room(record.as_json().len()) => {
+                self.find_room(record)
+            }
+            // A string stays a value only if there is surely room for it.
+            Operand::Record(_) | Operand::String(_) => Ok(()),
         }
-        let Err(end) = record.with_value(|input| self.run(input, receive)) else {
-            return Ok(());
-        };
-        Err(match end {
-            End::Raised(message) => EvaluationError::Failed {
-                message: self.placed(message, record),
-            },
-            End::Refused(error) => error,
-        })
     }
 
     /// Adds to a message the part of the expression that raised it.
-    fn placed(&self, message: String, record: &Record) -> String {
+    fn placed(&self, end: End, operand: Operand<'_>) -> EvaluationError {
+        let message = match end {
+            End::Raised(message) => message,
+            End::Refused(error) => return error,
+        };
         let variables = self.variables();
-        let place = record.with_value(|input| self.program.located(&input, &variables));
-        message + &place
+        let place = operand.with_value(|input| self.program.located(&input, &variables));
+        EvaluationError::Failed {
+            message: message + &place,
+        }
     }
 
     fn variables(&self) -> Vec<zephyr_jq::Value<'_>> {
@@ -223,6 +240,25 @@ impl Expression {
             return Err(End::Refused(EvaluationError::TooManyOutputs));
         }
         end.map_err(|error| End::of(&error))
+    }
+
+    /// Whether the expression has exactly one result for each record, or fails.
+    #[inline]
+    pub(crate) fn is_single(&self) -> bool {
+        self.program.is_single()
+    }
+
+    fn run_single<'v, T>(
+        &'v self,
+        input: zephyr_jq::Value<'v>,
+        take: impl FnOnce(Value<'_>) -> T,
+    ) -> Result<Option<T>, End> {
+        if self.program.is_identity() {
+            return Ok(Some(take(Value::new(input, self.limits))));
+        }
+        let output = self.program.run_single(input, &self.variables());
+        let output = output.map_err(|error| End::of(&error))?;
+        Ok(output.map(|output| take(Value::new(output, self.limits))))
     }
 
     /// Fails if there is no memory for the record, for the values that the expression may make of
@@ -293,10 +329,29 @@ impl Expression {
         record: &Record,
         take: impl FnOnce(Value<'_>) -> T,
     ) -> Result<T, EvaluationError> {
+        self.evaluate_one_operand(Operand::Record(record), take)
+    }
+
+    /// [`Expression::evaluate_one`] for a record or a row. If the expression
+    /// [is single](Expression::is_single), `take` gets the result after the evaluation.
+    pub(crate) fn evaluate_one_operand<T>(
+        &self,
+        operand: Operand<'_>,
+        take: impl FnOnce(Value<'_>) -> T,
+    ) -> Result<T, EvaluationError> {
+        if self.is_single() {
+            self.check_room(operand)?;
+            let taken = operand.with_value(|input| self.run_single(input, take));
+            return match taken {
+                Ok(Some(taken)) => Ok(taken),
+                Ok(None) => Err(EvaluationError::NotOneOutput { outputs: 0 }),
+                Err(end) => Err(self.placed(end, operand)),
+            };
+        }
         let mut take = Some(take);
         let mut taken = None;
         let mut outputs = 0_u64;
-        self.evaluate(record, &mut |value| {
+        self.evaluate_operand(operand, &mut |value| {
             outputs += 1;
             if let Some(take) = take.take() {
                 taken = Some(take(value));

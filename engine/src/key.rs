@@ -72,7 +72,12 @@ impl KeyBytes {
 /// Returns the shard of a key, from 0 to below `shards`. It is the same on every machine and in
 /// every version. If `shards` is 0, it is shard 0.
 pub fn shard_of(key: &KeyBytes, shards: u32) -> u32 {
-    let hash = xxh3_64_with_seed(key.as_bytes(), SHARD_SEED);
+    shard_of_bytes(key.as_bytes(), shards)
+}
+
+/// [`shard_of`] for the bytes of a key.
+pub(crate) fn shard_of_bytes(key: &[u8], shards: u32) -> u32 {
+    let hash = xxh3_64_with_seed(key, SHARD_SEED);
     let shard = hash.checked_rem(u64::from(shards)).unwrap_or(0);
     u32::try_from(shard).unwrap_or(0)
 }
@@ -107,6 +112,16 @@ impl KeyBytes {
     }
 }
 
+/// A string shorter than this is searched without a call.
+const SHORT_BYTES: usize = 16;
+
+fn position_of_zero(bytes: &[u8]) -> Option<usize> {
+    if bytes.len() < SHORT_BYTES {
+        return bytes.iter().position(|byte| *byte == 0);
+    }
+    memchr::memchr(0, bytes)
+}
+
 /// An integer with at most this many digits is written without a copy of its digits.
 const MAX_SHORT_DIGITS: usize = 64;
 
@@ -119,6 +134,21 @@ pub(crate) struct KeyWriter {
 impl KeyWriter {
     pub(crate) fn finish(self) -> KeyBytes {
         KeyBytes(self.bytes.into_boxed_slice())
+    }
+
+    /// Replaces `bytes` by the key of a value, which may nest up to `levels` deep.
+    pub(crate) fn replace(
+        bytes: &mut Vec<u8>,
+        value: &Value<'_>,
+        levels: usize,
+    ) -> Result<(), KeyError> {
+        bytes.clear();
+        let mut writer = Self {
+            bytes: std::mem::take(bytes),
+        };
+        let written = writer.value(value, levels);
+        *bytes = writer.bytes;
+        written
     }
 
     /// Writes a value with at most `levels` arrays and objects inside each other.
@@ -209,19 +239,19 @@ impl KeyWriter {
         }
     }
 
+    #[inline]
     fn string(&mut self, value: &str) {
         // The kind and the end. The keys of most records are one string, which needs no more than
         // this.
         self.bytes.reserve(value.len() + 3);
         self.bytes.push(STRING);
-        let mut parts = value.split('\0');
-        if let Some(first) = parts.next() {
-            self.bytes.extend_from_slice(first.as_bytes());
-        }
-        for part in parts {
+        let mut rest = value.as_bytes();
+        while let Some(at) = position_of_zero(rest) {
+            self.bytes.extend_from_slice(&rest[..at]);
             self.bytes.extend_from_slice(&[0x00, 0xff]);
-            self.bytes.extend_from_slice(part.as_bytes());
+            rest = &rest[at + 1..];
         }
+        self.bytes.extend_from_slice(rest);
         self.bytes.extend_from_slice(&[0x00, 0x00]);
     }
 }

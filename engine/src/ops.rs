@@ -10,7 +10,7 @@
 use crate::expr::Variables;
 use crate::pipeline::Origin;
 use crate::plan::{Merge, RecordOperation, RecordStep, Stage, StageOutput};
-use crate::record::{Limits, Record};
+use crate::record::{Limits, Record, Row};
 
 use expression::Scope;
 
@@ -41,6 +41,7 @@ mod payload;
 mod runs;
 pub(crate) mod select;
 mod steps;
+mod stored_key;
 mod take_per_shard;
 #[cfg(test)]
 mod tests;
@@ -237,24 +238,24 @@ impl<'p> Combiner<'p> {
 
     /// Adds one more record of the task, after all others. If the step skips bad records and the
     /// key or an aggregate fails on this record, nothing of it is added, and it is returned.
-    pub fn push(&mut self, record: Record) -> Result<Option<Rejected>, OperatorError> {
+    pub fn push(&mut self, row: Row<'_>) -> Result<Option<Rejected>, OperatorError> {
         let Some(origin) = self.on_error else {
             match &mut self.buffer {
-                OperationBuffer::GroupBy(buffer) => buffer.push(&record)?,
-                OperationBuffer::Deduplicate(buffer) => buffer.push(&record)?,
-                OperationBuffer::Count(buffer) => buffer.push(&record)?,
+                OperationBuffer::GroupBy(buffer) => buffer.push(&row)?,
+                OperationBuffer::Deduplicate(buffer) => buffer.push(&row)?,
+                OperationBuffer::Count(buffer) => buffer.push(&row)?,
             }
             return Ok(None);
         };
         let added = match &mut self.buffer {
-            OperationBuffer::GroupBy(buffer) => buffer.push_whole(&record)?,
-            OperationBuffer::Deduplicate(buffer) => buffer.push_whole(&record)?,
-            OperationBuffer::Count(buffer) => buffer.push_whole(&record)?,
+            OperationBuffer::GroupBy(buffer) => buffer.push_whole(&row)?,
+            OperationBuffer::Deduplicate(buffer) => buffer.push_whole(&row)?,
+            OperationBuffer::Count(buffer) => buffer.push_whole(&row)?,
         };
         Ok(added.err().map(|error| Rejected {
             origin,
             error,
-            record,
+            record: row.into_record(),
         }))
     }
 

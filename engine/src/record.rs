@@ -28,14 +28,17 @@ pub use error::{LINE_LIMIT_FIELD, NESTING_FIELD, RecordError, RecordProblem};
 pub use limits::{
     DEFAULT_NESTING, DEFAULT_RECORD_BYTES, Limits, MAX_NESTING, MAX_RECORD_BYTES, NoRoom,
 };
+pub use row::Row;
 pub use select::{FieldPath, FieldPathError, SelectError, Selection, SelectionError};
 
 pub(crate) use census::Census;
+pub(crate) use row::Operand;
 
 mod census;
 mod compose;
 mod error;
 mod limits;
+mod row;
 mod select;
 #[cfg(test)]
 pub(crate) mod tests;

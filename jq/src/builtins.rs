@@ -11,7 +11,7 @@
     reason = "all filters are called the same way, and some keep their input"
 )]
 
-use crate::eval::flow::{Failure, Output};
+use crate::eval::flow::{Failure, Flow, Output};
 use crate::eval::operate::unfit;
 use crate::math::{self, Function};
 use crate::meter;
@@ -37,6 +37,8 @@ pub(crate) struct Native {
 #[derive(Clone, Copy)]
 enum Run {
     Values(ValuesFilter),
+    /// `split/1`, whose parts the evaluator can make one by one.
+    Split,
     Math(Function),
 }
 
@@ -134,11 +136,27 @@ impl Native {
         }
     }
 
+    /// Whether this is `split/1`.
+    pub(crate) fn is_split(self) -> bool {
+        matches!(self.run, Run::Split)
+    }
+
+    /// Passes the parts of a string to `take`, one by one: the elements of the output of `split/1`.
+    pub(crate) fn split_each<'v>(
+        input: &Value<'v>,
+        separator: &Value<'v>,
+        take: &mut dyn FnMut(Value<'v>) -> Flow<'v>,
+    ) -> Flow<'v> {
+        meter::step_bytes(input.as_str().map_or(0, str::len))?;
+        strings::split_each(input, separator, take)
+    }
+
     /// Computes the output for an input and one value for each argument.
     pub(crate) fn run<'v>(self, input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> {
         meter::step_bytes(input.as_str().map_or(0, str::len))?;
         match self.run {
             Run::Values(run) => run(input, arguments),
+            Run::Split => strings::split(input, arguments),
             Run::Math(function) => calculate(function, &input, arguments),
         }
     }
@@ -186,6 +204,7 @@ const fn types<const COUNT: usize>(types: [Type; COUNT]) -> Special {
 pub(crate) fn find(name: &str, arity: usize) -> Option<Builtin> {
     special(name, arity)
         .or_else(|| native(name, arity).map(|run| Builtin::Native(Native::values(run))))
+        .or_else(|| split(name, arity))
         .or_else(|| first_outermost(name, arity))
         .or_else(|| {
             let function = math::find(name, arity)?;
@@ -194,6 +213,14 @@ pub(crate) fn find(name: &str, arity: usize) -> Option<Builtin> {
                 outermost: Outermost::Last,
             }))
         })
+}
+
+fn split(name: &str, arity: usize) -> Option<Builtin> {
+    let native = Native {
+        run: Run::Split,
+        outermost: Outermost::Last,
+    };
+    ((name, arity) == ("split", 1)).then_some(Builtin::Native(native))
 }
 
 fn first_outermost(name: &str, arity: usize) -> Option<Builtin> {
@@ -337,7 +364,6 @@ fn native(name: &str, arity: usize) -> Option<ValuesFilter> {
         ("index", 1) => arrays::first_index,
         ("rindex", 1) => arrays::last_index,
         ("join", 1) => strings::join,
-        ("split", 1) => strings::split,
         ("startswith", 1) => strings::starts_with,
         ("endswith", 1) => strings::ends_with,
         ("ltrimstr", 1) => strings::trim_start_string,

@@ -22,6 +22,7 @@
 
 use std::cell::Cell;
 
+use crate::builtins::Native;
 use crate::program::{Constant, Function, Kind, Node, Pattern, Patterns};
 use crate::value::{Text, Type, Value};
 use crate::{Exhausted, meter, stack};
@@ -224,6 +225,17 @@ impl<'g, 'v> Machine<'g, 'v> {
         }
     }
 
+    /// Returns the output of a program that has exactly one.
+    pub(crate) fn run_single(
+        &self,
+        node: &'v Node,
+        env: &Environment<'v>,
+        input: Value<'v>,
+    ) -> flow::Output<'v> {
+        self.check()?;
+        self.one_owned(node, env, input)
+    }
+
     /// Passes the output of a part that gives exactly one new value to `out`.
     fn direct<M: Item<'v>>(
         &self,
@@ -364,6 +376,9 @@ impl<'g, 'v> Machine<'g, 'v> {
                 let bounds = (from.as_deref(), to.as_deref());
                 self.slices(base, bounds, *optional, env, &item, out)
             }
+            Kind::Each {
+                base: Some(base), ..
+            } if !M::HAS_PATHS && is_split(base) => self.split_each(base, env, &item, out),
             Kind::Each { base, optional } => {
                 self.with_base(base.as_deref(), env, item, &mut |item: M| {
                     self.each(&item, *optional, out)
@@ -695,6 +710,26 @@ impl<'g, 'v> Machine<'g, 'v> {
         }
     }
 
+    /// Runs `split(separator)[]`: passes the parts to `out` one by one, without their array.
+    fn split_each<M: Item<'v>>(
+        &self,
+        split: &'v Node,
+        env: &Environment<'v>,
+        item: &M,
+        out: Taker<'_, 'v, M>,
+    ) -> Flow<'v> {
+        let Kind::Native(_, arguments) = &split.kind else {
+            return Ok(());
+        };
+        self.check()?;
+        let input = item.value();
+        let separator = self.one(&arguments[0], env, input)?;
+        Native::split_each(input, &separator, &mut |part| {
+            meter::step(1)?;
+            out(M::plain(part))
+        })
+    }
+
     fn attempt<M: Item<'v>>(
         &self,
         body: &'v Node,
@@ -750,6 +785,11 @@ fn unless(optional: bool, failure: Failure<'_>) -> Flow<'_> {
 #[inline]
 fn is_direct<'v, M: Item<'v>>(node: &Node) -> bool {
     node.is_single && (!M::HAS_PATHS || !is_followed(&node.kind))
+}
+
+/// Whether a part is `split(separator)` with exactly one separator.
+fn is_split(node: &Node) -> bool {
+    matches!(&node.kind, Kind::Native(native, _) if node.is_single && native.is_split())
 }
 
 /// Whether jq makes a new string here, even if it equals the input.

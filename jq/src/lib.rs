@@ -181,6 +181,18 @@ impl Program {
         &self.reach
     }
 
+    /// Whether the program is `.`, which passes its input on.
+    #[inline]
+    pub fn is_identity(&self) -> bool {
+        matches!(self.root.kind, program::Kind::Identity)
+    }
+
+    /// Whether the text shows that the program has exactly one output for each input, or fails.
+    #[inline]
+    pub fn is_single(&self) -> bool {
+        self.root.is_single
+    }
+
     /// Returns the kind that every result of the program has, as far as its text shows it.
     pub fn makes(&self) -> Makes {
         self.makes
@@ -241,12 +253,40 @@ impl Program {
                     ControlFlow::Break(()) => Err(Box::new(Stop::Halted)),
                 },
             );
-        match flow.map_err(|stop| *stop) {
-            Ok(()) | Err(Stop::Halted | Stop::Enough(_)) => Ok(()),
-            Err(Stop::Error(value)) => Err(Error::Failed(value)),
-            Err(Stop::Break(_)) => Err(Error::Failed(Value::from("break"))),
-            Err(Stop::Exhausted(exhausted)) => Err(Error::Exhausted(exhausted)),
+        flow.or_else(|stop| failure(*stop).map_or(Ok(()), Err))
+    }
+
+    /// Returns the output for `input` of a program that [is single](Program::is_single): what
+    /// [`Program::run`] would pass on. `None` if the program is not single.
+    ///
+    /// # Errors
+    /// The errors of [`Program::run`].
+    pub fn run_single<'v>(
+        &'v self,
+        input: Value<'v>,
+        variables: &[Value<'v>],
+    ) -> Result<Option<Value<'v>>, Error<'v>> {
+        if !self.is_single() {
+            return Ok(None);
         }
+        let given = &variables[..variables.len().min(self.variables)];
+        let _meter = Meter::start(self.limits.for_input(input.bytes() + meter::held()));
+        let machine = Machine::new(&self.functions, given);
+        let output = machine.run_single(&self.root, &Environment::default(), input);
+        match output {
+            Ok(value) => Ok(Some(value)),
+            Err(stop) => failure(*stop).map_or(Ok(None), Err),
+        }
+    }
+}
+
+/// Returns the error for a stop of the whole program. `None` if no further output was wanted.
+fn failure(stop: Stop<'_>) -> Option<Error<'_>> {
+    match stop {
+        Stop::Halted | Stop::Enough(_) => None,
+        Stop::Error(value) => Some(Error::Failed(value)),
+        Stop::Break(_) => Some(Error::Failed(Value::from("break"))),
+        Stop::Exhausted(exhausted) => Some(Error::Exhausted(exhausted)),
     }
 }
 

@@ -115,6 +115,7 @@ impl<'a> Value<'a> {
     }
 
     /// Its type.
+    #[inline]
     pub fn kind(&self) -> Type {
         match self {
             Self::Null => Type::Null,
@@ -143,6 +144,7 @@ impl<'a> Value<'a> {
     }
 
     /// Returns the characters of a string. `None` for any other value.
+    #[inline]
     pub fn as_str(&self) -> Option<&str> {
         if let Self::String(text) = self {
             Some(text)

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use zephyr_jq::json::JsonProblem;
 
 use super::error::ValueError;
-use crate::key::{KeyBytes, KeyError};
-use crate::record::{Limits, Record};
+use crate::key::{KeyBytes, KeyError, KeyWriter};
+use crate::record::{Limits, Record, Row};
 
 /// One result of an expression. It is opaque: it can only be converted to a record, a key or a
 /// number, or tested for truth.
@@ -16,6 +16,7 @@ pub struct Value<'record> {
 }
 
 impl<'record> Value<'record> {
+    #[inline]
     pub(super) fn new(inner: zephyr_jq::Value<'record>, limits: Limits) -> Self {
         Self { inner, limits }
     }
@@ -47,6 +48,18 @@ impl<'record> Value<'record> {
         Ok(Record::trusted(text))
     }
 
+    /// The value as the input of the next step. A string is not written as text.
+    ///
+    /// # Errors
+    /// The errors of [`Value::to_record`].
+    #[inline]
+    pub(crate) fn to_row(&self) -> Result<Row<'record>, ValueError> {
+        match Row::of_string(&self.inner, &self.limits) {
+            Some(row) => Ok(row),
+            None => self.to_record().map(Row::from),
+        }
+    }
+
     fn refused(&self, problem: JsonProblem) -> ValueError {
         if let JsonProblem::TooLong { limit } = problem {
             return ValueError::TooLong { limit };
@@ -60,8 +73,20 @@ impl<'record> Value<'record> {
     /// # Errors It nests deeper than a record may, or a number in it has an exponent that is not
     /// allowed in a key.
     pub fn key(&self) -> Result<KeyBytes, ValueError> {
+        let mut bytes = Vec::new();
+        self.write_key(&mut bytes)?;
+        Ok(KeyBytes::from_encoded(bytes))
+    }
+
+    /// Replaces `bytes` by the bytes of the value's key.
+    ///
+    /// # Errors
+    /// The errors of [`Value::key`].
+    #[inline]
+    pub(crate) fn write_key(&self, bytes: &mut Vec<u8>) -> Result<(), ValueError> {
         let limit = self.limits.nesting;
-        KeyBytes::of(&self.inner, limit).map_err(|error| match error {
+        let written = KeyWriter::replace(bytes, &self.inner, limit);
+        written.map_err(|error| match error {
             KeyError::TooDeep => ValueError::TooDeep { limit },
             KeyError::Number(error) => ValueError::Number(error),
         })

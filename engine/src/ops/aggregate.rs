@@ -13,7 +13,7 @@ use crate::ops::keyed::ALLOCATION_BYTES;
 use crate::ops::payload::{PayloadReader, StateError};
 use crate::pipeline::Aggregate;
 use crate::plan::path;
-use crate::record::{Limits, Record};
+use crate::record::{Limits, Record, Row};
 
 use average::Average;
 use collect::Collected;
@@ -122,13 +122,22 @@ impl CompiledAggregate {
     }
 
     /// Adds the argument's value for one more record.
-    pub(crate) fn add(&self, partial: &mut Partial, record: &Record) -> Result<(), OperatorError> {
-        expression::one(&self.path, &self.argument, record, |value| {
+    pub(crate) fn add(&self, partial: &mut Partial, row: &Row<'_>) -> Result<(), OperatorError> {
+        if let Partial::Count(count) = partial {
+            count.add_one();
+            return Ok(());
+        }
+        expression::one(&self.path, &self.argument, row, |value| {
             partial
                 .combine()
                 .add(&value)
                 .map_err(|error| OperatorError::of_data(&self.path, error.to_string()))
         })
+    }
+
+    /// Whether the aggregate may hold more bytes on the heap after a value was added.
+    pub(crate) fn grows(&self) -> bool {
+        !matches!(self.function, Function::Count)
     }
 
     /// Adds this aggregate's path to the error of a result or a merge.

@@ -4,14 +4,29 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::key::{KeyBytes, shard_of};
+use crate::key::shard_of_bytes;
 use crate::ops::error::OperatorError;
-use crate::ops::keyed::{ALLOCATION_BYTES, Entry, Keyed};
+use crate::ops::keyed::{Entry, Keyed};
 use crate::ops::merge;
-use crate::record::Record;
+use crate::ops::stored_key::StoredKey;
+use crate::record::Row;
 
-/// An index cell that points to no slot.
-const EMPTY: u32 = u32::MAX;
+/// A cell of the index: the position of a slot, and the high half of its hash. So most other keys
+/// are passed over without a look at their slot.
+#[derive(Clone, Copy)]
+struct Cell {
+    position: u32,
+    tag: u32,
+}
+
+/// A cell that points to no slot.
+const EMPTY: Cell = Cell {
+    position: u32::MAX,
+    tag: 0,
+};
+
+/// A longer buffer of a key is not kept for the next record.
+const MAX_KEPT_KEY_BYTES: usize = 64 << 10;
 
 /// The index's first size; always a power of two.
 const FIRST_CELLS: usize = 64;
@@ -22,22 +37,28 @@ pub(crate) struct Buffer<'p, K: Keyed> {
     partitions: u32,
     slots: Vec<Slot<K::State>>,
     /// Positions in `slots`, by hash with linear probing; at most half full.
-    cells: Vec<u32>,
+    cells: Vec<Cell>,
+    /// The key of the current record. The buffer is used again for the next one.
+    key: Vec<u8>,
+    /// Whether states may grow after their first record.
+    grows: bool,
     /// Heap bytes of keys and states.
     heap_bytes: usize,
+    /// What [`Buffer::memory_bytes`] returns. It changes only with a group.
+    memory_bytes: usize,
 }
 
 struct Slot<S> {
     hash: u64,
     partition: u32,
-    key: KeyBytes,
+    key: StoredKey,
     state: S,
 }
 
-/// The partition and key of a record.
+/// The group of a record.
 enum Found<T> {
     Known { position: usize },
-    New { hash: u64, key: KeyBytes, text: T },
+    New { hash: u64, text: T },
 }
 
 impl<'p, K: Keyed> Buffer<'p, K> {
@@ -47,19 +68,29 @@ impl<'p, K: Keyed> Buffer<'p, K> {
             partitions,
             slots: Vec::new(),
             cells: Vec::new(),
+            key: Vec::new(),
+            grows: operation.grows(),
             heap_bytes: 0,
+            memory_bytes: 0,
         }
     }
 
     /// Adds a record. After an error the buffer cannot be used.
-    pub(crate) fn push(&mut self, record: &Record) -> Result<(), OperatorError> {
-        let found = self.operation.key(record, |key, text| {
-            let hash = xxh3_64(key.as_bytes());
-            Ok(match self.find(hash, &key) {
+    pub(crate) fn push(&mut self, row: &Row<'_>) -> Result<(), OperatorError> {
+        let mut bytes = std::mem::take(&mut self.key);
+        let added = self.push_with(row, &mut bytes);
+        self.keep(bytes);
+        added
+    }
+
+    /// [`Buffer::push`], with a buffer for the key.
+    fn push_with(&mut self, row: &Row<'_>, bytes: &mut Vec<u8>) -> Result<(), OperatorError> {
+        let found = self.operation.key(row, bytes, |key, text| {
+            let hash = xxh3_64(key);
+            Ok(match self.find(hash, key) {
                 Some(position) => Found::Known { position },
                 None => Found::New {
                     hash,
-                    key,
                     text: text()?,
                 },
             })
@@ -67,13 +98,17 @@ impl<'p, K: Keyed> Buffer<'p, K> {
         match found {
             Found::Known { position } => {
                 let state = &mut self.slots[position].state;
+                if !self.grows {
+                    return self.operation.add(state, row);
+                }
                 let before = K::memory_bytes(state);
-                self.operation.add(state, record)?;
+                self.operation.add(state, row)?;
                 self.heap_bytes = (self.heap_bytes + K::memory_bytes(state)).saturating_sub(before);
+                self.memory_bytes = self.counted_bytes();
             }
-            Found::New { hash, key, text } => {
-                let state = self.operation.begin(text, record)?;
-                self.begin(hash, key, state);
+            Found::New { hash, text } => {
+                let state = self.operation.begin(text, row)?;
+                self.begin(hash, bytes, state);
             }
         }
         Ok(())
@@ -84,50 +119,73 @@ impl<'p, K: Keyed> Buffer<'p, K> {
     /// buffered. The outer error is that of a group. After it the buffer cannot be used.
     pub(crate) fn push_whole(
         &mut self,
-        record: &Record,
+        row: &Row<'_>,
     ) -> Result<Result<(), OperatorError>, OperatorError> {
-        let key = self.operation.key(record, |key, text| Ok((key, text()?)));
-        let alone = key.and_then(|(key, text)| Ok((key, self.operation.begin(text, record)?)));
-        let (key, state) = match alone {
-            Ok(alone) => alone,
-            Err(error) => return Ok(Err(error)),
+        let mut bytes = std::mem::take(&mut self.key);
+        let text = self.operation.key(row, &mut bytes, |_, text| text());
+        let alone = text.and_then(|text| self.operation.begin(text, row));
+        let added = match alone {
+            Ok(state) => self.absorb(&bytes, state).map(Ok),
+            Err(error) => Ok(Err(error)),
         };
-        let hash = xxh3_64(key.as_bytes());
-        let Some(position) = self.find(hash, &key) else {
-            self.begin(hash, key, state);
-            return Ok(Ok(()));
+        self.keep(bytes);
+        added
+    }
+
+    /// Keeps the buffer of a key for the next record, unless it takes much memory.
+    fn keep(&mut self, mut key: Vec<u8>) {
+        if key.capacity() > MAX_KEPT_KEY_BYTES {
+            key = Vec::new();
+        }
+        self.key = key;
+    }
+
+    /// Adds a group of one record to the group of this key.
+    fn absorb(&mut self, key: &[u8], alone: K::State) -> Result<(), OperatorError> {
+        let hash = xxh3_64(key);
+        let Some(position) = self.find(hash, key) else {
+            self.begin(hash, key, alone);
+            return Ok(());
         };
-        let later = self.operation.encode(&state);
+        let later = self.operation.encode(&alone);
         let state = &mut self.slots[position].state;
         let before = K::memory_bytes(state);
         self.operation
             .absorb(state, &later)
             .map_err(|error| merge::failed(self.operation, &error))?;
         self.heap_bytes = (self.heap_bytes + K::memory_bytes(state)).saturating_sub(before);
-        Ok(Ok(()))
+        self.memory_bytes = self.counted_bytes();
+        Ok(())
     }
 
     /// Inserts a group that is not there yet.
-    fn begin(&mut self, hash: u64, key: KeyBytes, state: K::State) {
-        self.heap_bytes += key.as_bytes().len() + ALLOCATION_BYTES + K::memory_bytes(&state);
-        let partition = shard_of(&key, self.partitions);
+    fn begin(&mut self, hash: u64, key: &[u8], state: K::State) {
+        let partition = shard_of_bytes(key, self.partitions);
+        let key = StoredKey::new(key);
+        self.heap_bytes += key.memory_bytes() + K::memory_bytes(&state);
         self.insert(Slot {
             hash,
             partition,
             key,
             state,
         });
+        self.memory_bytes = self.counted_bytes();
     }
 
     /// How many bytes the buffer uses now, or needs for the next group: keys, states, slots and the
     /// index, with the allocator's overhead. If slots or index have to grow for that group, the old
     /// and the new ones are counted, because both are in memory during the copy.
+    #[inline]
     pub(crate) fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
+    fn counted_bytes(&self) -> usize {
         let (slots, cells) = (self.slots.capacity(), self.cells.capacity());
         let grown = |is_full: bool, size: usize| if is_full { 3 * size } else { size };
         self.heap_bytes
             + grown(self.slots.len() == slots, slots) * size_of::<Slot<K::State>>()
-            + grown(self.slots.len() * 2 >= self.cells.len(), cells) * size_of::<u32>()
+            + grown(self.slots.len() * 2 >= self.cells.len(), cells) * size_of::<Cell>()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -140,10 +198,11 @@ impl<'p, K: Keyed> Buffer<'p, K> {
         let mut slots = std::mem::take(&mut self.slots);
         self.cells = Vec::new();
         self.heap_bytes = 0;
+        self.memory_bytes = 0;
         // An unstable sort is enough, because all keys are different, and it needs no further
         // memory.
         slots.sort_unstable_by(|left, right| {
-            (left.partition, &left.key).cmp(&(right.partition, &right.key))
+            (left.partition, left.key.as_bytes()).cmp(&(right.partition, right.key.as_bytes()))
         });
         slots.into_iter().map(move |slot| Entry {
             partition: slot.partition,
@@ -152,21 +211,18 @@ impl<'p, K: Keyed> Buffer<'p, K> {
         })
     }
 
-    fn find(&self, hash: u64, key: &KeyBytes) -> Option<usize> {
-        if self.cells.is_empty() {
-            return None;
-        }
-        let mut cell = first_cell(hash, self.cells.len());
+    fn find(&self, hash: u64, key: &[u8]) -> Option<usize> {
+        let mask = self.cells.len().checked_sub(1)?;
+        let mut at = first_cell(hash, mask);
         loop {
-            let position = self.cells[cell];
-            if position == EMPTY {
+            let Cell { position, tag } = self.cells[at];
+            if position == EMPTY.position {
                 return None;
             }
-            let slot = &self.slots[position as usize];
-            if slot.hash == hash && slot.key == *key {
+            if tag == tag_of(hash) && self.slots[position as usize].key.as_bytes() == key {
                 return Some(position as usize);
             }
-            cell = (cell + 1) & (self.cells.len() - 1);
+            at = (at + 1) & mask;
         }
     }
 
@@ -189,19 +245,27 @@ impl<'p, K: Keyed> Buffer<'p, K> {
 }
 
 /// Puts a slot's position into the first free cell. The caller must have made room.
-fn place(cells: &mut [u32], hash: u64, position: usize) {
-    let mut cell = first_cell(hash, cells.len());
-    while cells[cell] != EMPTY {
-        cell = (cell + 1) & (cells.len() - 1);
+fn place(cells: &mut [Cell], hash: u64, position: usize) {
+    let mask = cells.len() - 1;
+    let mut at = first_cell(hash, mask);
+    while cells[at].position != EMPTY.position {
+        at = (at + 1) & mask;
     }
-    // A buffer of 2^32 groups would need more memory than any budget allows.
-    cells[cell] = u32::try_from(position).unwrap_or(EMPTY - 1);
+    cells[at] = Cell {
+        // A buffer of 2^32 groups would need more memory than any budget allows.
+        position: u32::try_from(position).unwrap_or(EMPTY.position - 1),
+        tag: tag_of(hash),
+    };
 }
 
 #[expect(
     clippy::cast_possible_truncation,
     reason = "only the low bits are wanted"
 )]
-fn first_cell(hash: u64, cells: usize) -> usize {
-    hash as usize & (cells - 1)
+fn first_cell(hash: u64, mask: usize) -> usize {
+    hash as usize & mask
+}
+
+fn tag_of(hash: u64) -> u32 {
+    (hash >> 32) as u32
 }

@@ -1,11 +1,10 @@
 //! `count`: makes one record with the number of all records, even if there are none. Uses no value
 //! of a record.
 
-use crate::key::KeyBytes;
 use crate::ops::error::OperatorError;
 use crate::ops::keyed::Keyed;
 use crate::ops::payload::{PayloadReader, StateError, push_number};
-use crate::record::Record;
+use crate::record::{Record, Row};
 
 /// The compiled step.
 pub(crate) struct Count {
@@ -31,20 +30,18 @@ impl Keyed for Count {
 
     fn key<T>(
         &self,
-        _record: &Record,
-        use_key: impl FnOnce(
-            KeyBytes,
-            &dyn Fn() -> Result<(), OperatorError>,
-        ) -> Result<T, OperatorError>,
+        _row: &Row<'_>,
+        _bytes: &mut Vec<u8>,
+        use_key: impl FnOnce(&[u8], &dyn Fn() -> Result<(), OperatorError>) -> Result<T, OperatorError>,
     ) -> Result<T, OperatorError> {
-        use_key(KeyBytes::from_encoded(Vec::new()), &|| Ok(()))
+        use_key(&[], &|| Ok(()))
     }
 
-    fn begin(&self, (): (), _record: &Record) -> Result<u64, OperatorError> {
+    fn begin(&self, (): (), _row: &Row<'_>) -> Result<u64, OperatorError> {
         Ok(1)
     }
 
-    fn add(&self, state: &mut u64, _record: &Record) -> Result<(), OperatorError> {
+    fn add(&self, state: &mut u64, _row: &Row<'_>) -> Result<(), OperatorError> {
         *state = state.saturating_add(1);
         Ok(())
     }
@@ -73,6 +70,10 @@ impl Keyed for Count {
 
     fn finish_empty(&self) -> Option<Record> {
         Some(Record::from_integer(0))
+    }
+
+    fn grows(&self) -> bool {
+        false
     }
 
     fn memory_bytes(_state: &u64) -> usize {

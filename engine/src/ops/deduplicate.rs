@@ -1,13 +1,12 @@
 //! `deduplicate`: keeps the first record of each key in (shard, position) order, with its text.
 
 use crate::expr::Expression;
-use crate::key::KeyBytes;
 use crate::ops::error::OperatorError;
 use crate::ops::expression::{self, Scope};
 use crate::ops::keyed::{ALLOCATION_BYTES, Keyed};
 use crate::ops::payload::StateError;
 use crate::plan::path;
-use crate::record::Record;
+use crate::record::{Record, Row};
 
 /// The compiled step.
 pub(crate) struct Deduplicate {
@@ -39,25 +38,23 @@ impl Keyed for Deduplicate {
 
     fn key<T>(
         &self,
-        record: &Record,
-        use_key: impl FnOnce(
-            KeyBytes,
-            &dyn Fn() -> Result<(), OperatorError>,
-        ) -> Result<T, OperatorError>,
+        row: &Row<'_>,
+        bytes: &mut Vec<u8>,
+        use_key: impl FnOnce(&[u8], &dyn Fn() -> Result<(), OperatorError>) -> Result<T, OperatorError>,
     ) -> Result<T, OperatorError> {
-        let bytes = expression::one(&self.key_path, &self.key, record, |value| {
+        expression::one(&self.key_path, &self.key, row, |value| {
             value
-                .key()
+                .write_key(bytes)
                 .map_err(|error| expression::unusable(&self.key_path, &error))
         })?;
         use_key(bytes, &|| Ok(()))
     }
 
-    fn begin(&self, (): (), record: &Record) -> Result<Box<[u8]>, OperatorError> {
-        Ok(record.as_json().into())
+    fn begin(&self, (): (), row: &Row<'_>) -> Result<Box<[u8]>, OperatorError> {
+        Ok(row.to_record().as_json().into())
     }
 
-    fn add(&self, _state: &mut Box<[u8]>, _record: &Record) -> Result<(), OperatorError> {
+    fn add(&self, _state: &mut Box<[u8]>, _row: &Row<'_>) -> Result<(), OperatorError> {
         Ok(())
     }
 
@@ -75,6 +72,10 @@ impl Keyed for Deduplicate {
 
     fn finish(&self, state: Box<[u8]>) -> Result<Record, StateError> {
         Record::parse_written(&state).map_err(|_| StateError::Damaged("a record is not JSON"))
+    }
+
+    fn grows(&self) -> bool {
+        false
     }
 
     fn memory_bytes(state: &Box<[u8]>) -> usize {
@@ -99,9 +100,10 @@ mod tests {
         )
         .unwrap();
         let mut state = step
-            .begin((), &record(r#"{"id":1.0, "x":"\u0061"}"#))
+            .begin((), &record(r#"{"id":1.0, "x":"\u0061"}"#).into())
             .unwrap();
-        step.add(&mut state, &record(r#"{"id":1,"x":2}"#)).unwrap();
+        step.add(&mut state, &record(r#"{"id":1,"x":2}"#).into())
+            .unwrap();
         let mut state = step.decode(&step.encode(&state)).unwrap();
         step.absorb(&mut state, br#"{"id":1,"x":3}"#).unwrap();
         assert_eq!(

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use crate::expr::{Expression, Value, ValueError, Variables};
 use crate::ops::error::OperatorError;
-use crate::record::{Limits, Record};
+use crate::record::{Limits, Row};
 
 /// The settings that all expressions of a stage share.
 pub(crate) struct Scope<'a> {
@@ -42,11 +42,11 @@ pub(crate) fn compile(
 pub(crate) fn one<T>(
     path: &str,
     expression: &Expression,
-    record: &Record,
+    row: &Row<'_>,
     take: impl FnOnce(Value<'_>) -> Result<T, OperatorError>,
 ) -> Result<T, OperatorError> {
     expression
-        .evaluate_one(record, take)
+        .evaluate_one_operand(row.operand(), take)
         .map_err(|error| OperatorError::of_data(path, error.to_string()))?
 }
 
@@ -54,11 +54,11 @@ pub(crate) fn one<T>(
 pub(crate) fn each(
     path: &str,
     expression: &Expression,
-    record: &Record,
+    row: &Row<'_>,
     receive: &mut dyn FnMut(Value<'_>) -> ControlFlow<()>,
 ) -> Result<(), OperatorError> {
     expression
-        .evaluate(record, receive)
+        .evaluate_operand(row.operand(), receive)
         .map_err(|error| OperatorError::of_data(path, error.to_string()))
 }
 

@@ -4,13 +4,13 @@
 use crate::expr::Expression;
 use crate::ops::error::OperatorError;
 use crate::ops::expression;
-use crate::record::Record;
+use crate::record::Row;
 
 /// Whether the record stays.
 pub(crate) fn keeps(
     path: &str,
     expression: &Expression,
-    record: &Record,
+    row: &Row<'_>,
 ) -> Result<bool, OperatorError> {
-    expression::one(path, expression, record, |value| Ok(value.is_truthy()))
+    expression::one(path, expression, row, |value| Ok(value.is_truthy()))
 }

@@ -6,27 +6,22 @@ use std::ops::ControlFlow;
 use crate::expr::Expression;
 use crate::ops::error::OperatorError;
 use crate::ops::expression;
-use crate::record::Record;
+use crate::record::Row;
 
 /// Passes each output to `receive` until it stops.
 pub(crate) fn each(
     path: &str,
     expression: &Expression,
-    record: &Record,
-    receive: &mut dyn FnMut(Record) -> ControlFlow<()>,
+    row: &Row<'_>,
+    receive: &mut dyn FnMut(Row<'_>) -> ControlFlow<()>,
 ) -> Result<(), OperatorError> {
     let mut refused = Ok(());
-    expression::each(
-        path,
-        expression,
-        record,
-        &mut |value| match value.to_record() {
-            Ok(record) => receive(record),
-            Err(error) => {
-                refused = Err(expression::unusable(path, &error));
-                ControlFlow::Break(())
-            }
-        },
-    )?;
+    expression::each(path, expression, row, &mut |value| match value.to_row() {
+        Ok(output) => receive(output),
+        Err(error) => {
+            refused = Err(expression::unusable(path, &error));
+            ControlFlow::Break(())
+        }
+    })?;
     refused
 }

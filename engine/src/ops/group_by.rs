@@ -4,7 +4,6 @@
 //! but it is a separate group. The aggregates compute the values.
 
 use crate::expr::Expression;
-use crate::key::KeyBytes;
 use crate::ops::aggregate::{CompiledAggregate, Partial};
 use crate::ops::error::{OperatorError, shown};
 use crate::ops::expression::{self, Scope};
@@ -12,7 +11,7 @@ use crate::ops::keyed::{ALLOCATION_BYTES, Keyed};
 use crate::ops::payload::{PayloadReader, StateError, push_bytes};
 use crate::pipeline;
 use crate::plan::path;
-use crate::record::{Limits, Record};
+use crate::record::{Limits, Record, Row};
 
 /// The output's field that holds the key; no aggregate may have this name.
 pub const KEY_FIELD: &str = "key";
@@ -29,8 +28,49 @@ pub(crate) struct GroupBy {
 /// One group while it is built.
 pub(crate) struct Group {
     key: Box<str>,
-    /// The partial results, in the order of the step's aggregates.
-    partials: Box<[Partial]>,
+    partials: Partials,
+}
+
+/// The partial results, in the order of the step's aggregates. A single one needs no allocation.
+enum Partials {
+    One(Partial),
+    Many(Box<[Partial]>),
+}
+
+impl Partials {
+    fn begin(aggregates: &[CompiledAggregate]) -> Self {
+        match aggregates {
+            [one] => Self::One(one.begin()),
+            many => Self::Many(many.iter().map(CompiledAggregate::begin).collect()),
+        }
+    }
+
+    #[inline]
+    fn as_slice(&self) -> &[Partial] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(many) => many,
+        }
+    }
+
+    #[inline]
+    fn as_mut_slice(&mut self) -> &mut [Partial] {
+        match self {
+            Self::One(one) => std::slice::from_mut(one),
+            Self::Many(many) => many,
+        }
+    }
+
+    /// Bytes on the heap, with the allocator's overhead.
+    fn memory_bytes(&self) -> usize {
+        let partials: usize = self.as_slice().iter().map(Partial::memory_bytes).sum();
+        match self {
+            Self::Many(many) if !many.is_empty() => {
+                size_of_val(&**many) + ALLOCATION_BYTES + partials
+            }
+            Self::One(_) | Self::Many(_) => partials,
+        }
+    }
 }
 
 impl GroupBy {
@@ -59,7 +99,7 @@ impl GroupBy {
         group: &mut Group,
         mut reader: PayloadReader<'_>,
     ) -> Result<(), StateError> {
-        for (aggregate, partial) in self.aggregates.iter().zip(&mut group.partials) {
+        for (aggregate, partial) in self.aggregates.iter().zip(group.partials.as_mut_slice()) {
             partial
                 .absorb(&mut reader, &self.limits)
                 .map_err(|error| in_group(aggregate.refused(error), &group.key))?;
@@ -78,36 +118,33 @@ impl Keyed for GroupBy {
 
     fn key<T>(
         &self,
-        record: &Record,
+        row: &Row<'_>,
+        bytes: &mut Vec<u8>,
         use_key: impl FnOnce(
-            KeyBytes,
+            &[u8],
             &dyn Fn() -> Result<Record, OperatorError>,
         ) -> Result<T, OperatorError>,
     ) -> Result<T, OperatorError> {
-        expression::one(&self.key_path, &self.key, record, |value| {
+        expression::one(&self.key_path, &self.key, row, |value| {
             let unusable = |error| expression::unusable(&self.key_path, &error);
-            let bytes = value.key().map_err(unusable)?;
+            value.write_key(bytes).map_err(unusable)?;
             use_key(bytes, &|| value.to_record().map_err(unusable))
         })
     }
 
-    fn begin(&self, key: Record, record: &Record) -> Result<Group, OperatorError> {
-        let partials = self
-            .aggregates
-            .iter()
-            .map(CompiledAggregate::begin)
-            .collect();
+    fn begin(&self, key: Record, row: &Row<'_>) -> Result<Group, OperatorError> {
+        let partials = Partials::begin(&self.aggregates);
         let mut group = Group {
             key: key.as_json_str().into(),
             partials,
         };
-        self.add(&mut group, record)?;
+        self.add(&mut group, row)?;
         Ok(group)
     }
 
-    fn add(&self, group: &mut Group, record: &Record) -> Result<(), OperatorError> {
-        for (aggregate, partial) in self.aggregates.iter().zip(&mut group.partials) {
-            aggregate.add(partial, record)?;
+    fn add(&self, group: &mut Group, row: &Row<'_>) -> Result<(), OperatorError> {
+        for (aggregate, partial) in self.aggregates.iter().zip(group.partials.as_mut_slice()) {
+            aggregate.add(partial, row)?;
         }
         Ok(())
     }
@@ -115,7 +152,7 @@ impl Keyed for GroupBy {
     fn encode(&self, group: &Group) -> Vec<u8> {
         let mut payload = Vec::with_capacity(group.key.len() + 16);
         push_bytes(&mut payload, group.key.as_bytes());
-        for partial in &group.partials {
+        for partial in group.partials.as_slice() {
             partial.encode(&mut payload);
         }
         payload
@@ -124,11 +161,7 @@ impl Keyed for GroupBy {
     fn decode(&self, payload: &[u8]) -> Result<Group, StateError> {
         let mut reader = PayloadReader::new(payload);
         let key = reader.text()?.into();
-        let partials = self
-            .aggregates
-            .iter()
-            .map(CompiledAggregate::begin)
-            .collect();
+        let partials = Partials::begin(&self.aggregates);
         let mut group = Group { key, partials };
         self.absorb_partials(&mut group, reader)?;
         Ok(group)
@@ -143,16 +176,16 @@ impl Keyed for GroupBy {
     fn finish(&self, group: Group) -> Result<Record, StateError> {
         let key = Record::parse_written(group.key.as_bytes())
             .map_err(|_| StateError::Damaged("a key is not JSON"))?;
-        let results = self
-            .aggregates
-            .iter()
-            .zip(&group.partials)
-            .map(|(aggregate, partial)| {
-                let result = partial
-                    .finish(&self.limits)
-                    .map_err(|error| in_group(aggregate.refused(error), &group.key))?;
-                Ok((aggregate.name.as_str(), result))
-            });
+        let results =
+            self.aggregates
+                .iter()
+                .zip(group.partials.as_slice())
+                .map(|(aggregate, partial)| {
+                    let result = partial
+                        .finish(&self.limits)
+                        .map_err(|error| in_group(aggregate.refused(error), &group.key))?;
+                    Ok((aggregate.name.as_str(), result))
+                });
         let results = results.collect::<Result<Vec<_>, StateError>>()?;
         let members = results.iter().map(|(name, result)| (*name, result));
         let members = std::iter::once((KEY_FIELD, &key)).chain(members);
@@ -160,10 +193,12 @@ impl Keyed for GroupBy {
             .map_err(|error| in_group(StateError::Refused(error.problem.to_string()), &group.key))
     }
 
+    fn grows(&self) -> bool {
+        self.aggregates.iter().any(CompiledAggregate::grows)
+    }
+
     fn memory_bytes(group: &Group) -> usize {
-        let partials: usize = group.partials.iter().map(Partial::memory_bytes).sum();
-        let pieces = if group.partials.is_empty() { 1 } else { 2 };
-        group.key.len() + size_of_val(&*group.partials) + pieces * ALLOCATION_BYTES + partials
+        group.key.len() + ALLOCATION_BYTES + group.partials.memory_bytes()
     }
 }
 
@@ -200,10 +235,11 @@ mod tests {
 
     /// Returns a group of exactly these records, even if their keys differ.
     fn group(step: &GroupBy, records: &[&str]) -> Group {
-        let key = step.key(&record(records[0]), |_, text| text()).unwrap();
-        let mut group = step.begin(key, &record(records[0])).unwrap();
+        let first = Row::from(record(records[0]));
+        let key = step.key(&first, &mut Vec::new(), |_, text| text()).unwrap();
+        let mut group = step.begin(key, &first).unwrap();
         for text in &records[1..] {
-            step.add(&mut group, &record(text)).unwrap();
+            step.add(&mut group, &record(text).into()).unwrap();
         }
         group
     }
@@ -238,9 +274,11 @@ mod tests {
     fn an_expression_that_fails_names_its_place() {
         let step = step(".k.l", Aggregate::Sum(".n".to_owned()));
         let key = |text: &str| {
-            step.key(&record(text), |key, _| Ok(key))
-                .unwrap_err()
-                .to_string()
+            step.key(&record(text).into(), &mut Vec::new(), |key, _| {
+                Ok(key.to_vec())
+            })
+            .unwrap_err()
+            .to_string()
         };
         assert!(
             key(r#"{"k":"x"}"#).starts_with("spec.pipeline.steps[3].groupBy.key: "),
@@ -248,7 +286,7 @@ mod tests {
             key(r#"{"k":"x"}"#)
         );
         let error = step
-            .begin(Record::null(), &record(r#"{"n":"7"}"#))
+            .begin(Record::null(), &record(r#"{"n":"7"}"#).into())
             .map(|_| ())
             .unwrap_err()
             .to_string();
@@ -278,7 +316,7 @@ mod tests {
         let text = format!("\"{}\"", "x".repeat(DEFAULT_RECORD_BYTES / 2));
         let mut first = group(&step, &[&text]);
         let error = step
-            .add(&mut first, &record(&text))
+            .add(&mut first, &record(&text).into())
             .unwrap_err()
             .to_string();
         assert!(

@@ -2,10 +2,9 @@
 //! a shuffle, and entries with equal keys become one record. Buffers and merges use this trait.
 //! Contains no operator.
 
-use crate::key::KeyBytes;
 use crate::ops::error::OperatorError;
 use crate::ops::payload::StateError;
-use crate::record::Record;
+use crate::record::{Record, Row};
 
 /// Approximate overhead of the allocator for each allocation.
 pub(crate) const ALLOCATION_BYTES: usize = 16;
@@ -35,22 +34,24 @@ pub(crate) trait Keyed {
     /// The step's place in the manifest.
     fn path(&self) -> &str;
 
-    /// Computes the key of a record and passes it to `use_key`. The second argument of `use_key`
-    /// creates the key's text, which only the first record of a group needs.
+    /// Computes the key of a record and passes its bytes to `use_key`. They are written to
+    /// `bytes`, so that one buffer serves all records. The second argument of `use_key` creates the
+    /// key's text, which only the first record of a group needs.
     fn key<T>(
         &self,
-        record: &Record,
+        row: &Row<'_>,
+        bytes: &mut Vec<u8>,
         use_key: impl FnOnce(
-            KeyBytes,
+            &[u8],
             &dyn Fn() -> Result<Self::KeyText, OperatorError>,
         ) -> Result<T, OperatorError>,
     ) -> Result<T, OperatorError>;
 
     /// The group that a record begins.
-    fn begin(&self, key: Self::KeyText, record: &Record) -> Result<Self::State, OperatorError>;
+    fn begin(&self, key: Self::KeyText, row: &Row<'_>) -> Result<Self::State, OperatorError>;
 
     /// Adds one more record of the group, after all others.
-    fn add(&self, state: &mut Self::State, record: &Record) -> Result<(), OperatorError>;
+    fn add(&self, state: &mut Self::State, row: &Row<'_>) -> Result<(), OperatorError>;
 
     /// The group as bytes.
     fn encode(&self, state: &Self::State) -> Vec<u8>;
@@ -68,6 +69,9 @@ pub(crate) trait Keyed {
     fn finish_empty(&self) -> Option<Record> {
         None
     }
+
+    /// Whether a state may hold more bytes on the heap after a record was added.
+    fn grows(&self) -> bool;
 
     /// Bytes that the state holds on the heap, with the allocator's overhead.
     fn memory_bytes(state: &Self::State) -> usize;

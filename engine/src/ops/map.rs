@@ -3,17 +3,30 @@
 use crate::expr::Expression;
 use crate::ops::error::OperatorError;
 use crate::ops::expression;
-use crate::record::Record;
+use crate::record::{Record, Row};
 
-/// The result of the expression for one record.
+/// The result of the expression for one record, as a record.
 pub(crate) fn apply(
     path: &str,
     expression: &Expression,
-    record: &Record,
+    row: &Row<'_>,
 ) -> Result<Record, OperatorError> {
-    expression::one(path, expression, record, |value| {
+    expression::one(path, expression, row, |value| {
         value
             .to_record()
             .map_err(|error| expression::unusable(path, &error))
+    })
+}
+
+/// Passes the result of an expression that is single to `take`, without its text if it is a string.
+pub(crate) fn then<T>(
+    path: &str,
+    expression: &Expression,
+    row: &Row<'_>,
+    take: impl FnOnce(Row<'_>) -> T,
+) -> Result<T, OperatorError> {
+    expression::one(path, expression, row, |value| match value.to_row() {
+        Ok(output) => Ok(take(output)),
+        Err(error) => Err(expression::unusable(path, &error)),
     })
 }

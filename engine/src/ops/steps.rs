@@ -11,7 +11,7 @@ use crate::ops::take_per_shard::Taken;
 use crate::ops::{expression, filter, flat_map, map, select, take_per_shard};
 use crate::pipeline::Origin;
 use crate::plan::{RecordOperation, RecordStep};
-use crate::record::{LINE_LIMIT_FIELD, Limits, NoRoom, Record, Selection};
+use crate::record::{LINE_LIMIT_FIELD, Limits, NoRoom, Record, Row, Selection};
 
 /// Whether more input can matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,13 @@ pub enum Flow {
     /// No later record of this shard can reach the output: stop reading and finish as at the end of
     /// the input.
     Stop,
+}
+
+impl Flow {
+    /// Whether more input can matter to both.
+    fn or(self, other: Self) -> Self {
+        if self == Self::Stop { self } else { other }
+    }
 }
 
 /// A record step, compiled.
@@ -43,7 +50,7 @@ enum Operation {
 /// Receives the results of the steps.
 pub trait Receiver<E> {
     /// A record that has passed all steps.
-    fn pass(&mut self, record: Record) -> Result<(), E>;
+    fn pass(&mut self, row: Row<'_>) -> Result<(), E>;
 
     /// A bad record at a step that skips bad records.
     fn reject(&mut self, rejected: Rejected) -> Result<(), E>;
@@ -65,8 +72,8 @@ pub(crate) struct Passing<F>(pub(crate) F);
 
 #[cfg(test)]
 impl<E: From<OperatorError>, F: FnMut(Record) -> Result<(), E>> Receiver<E> for Passing<F> {
-    fn pass(&mut self, record: Record) -> Result<(), E> {
-        (self.0)(record)
+    fn pass(&mut self, row: Row<'_>) -> Result<(), E> {
+        (self.0)(row.into_record())
     }
 
     fn reject(&mut self, rejected: Rejected) -> Result<(), E> {
@@ -149,18 +156,18 @@ impl<'p> StepRun<'p> {
         if self.finished {
             return Ok(Flow::Stop);
         }
-        let flow = through(self.steps, &mut self.counts, record, receiver)?;
+        let flow = through(self.steps, &mut self.counts, record.into(), receiver)?;
         self.finished = flow == Flow::Stop;
         Ok(flow)
     }
 }
 
-/// Sends one record through these steps. Recurses once for each step, and validation limits the
-/// number of steps.
+/// Sends one record through these steps. Recurses at most once for each step, and validation limits
+/// the number of steps.
 fn through<E>(
     steps: &[CompiledStep],
     counts: &mut [u64],
-    mut record: Record,
+    mut row: Row<'_>,
     receiver: &mut dyn Receiver<E>,
 ) -> Result<Flow, E>
 where
@@ -171,13 +178,13 @@ where
         let path = step.path.as_str();
         if let Some(origin) = step.on_error {
             counts[index] += 1;
-            match step.whole(&record) {
+            match step.whole(&row) {
                 Ok(Some(Whole::Same)) => continue,
-                Ok(Some(Whole::Other(next))) => record = next,
+                Ok(Some(Whole::Other(next))) => row = next.into(),
                 Ok(Some(Whole::Many(outputs))) => {
                     let (rest, rest_counts) = (&steps[index + 1..], &mut counts[index + 1..]);
                     for output in outputs {
-                        if through(rest, rest_counts, output, receiver)? == Flow::Stop {
+                        if through(rest, rest_counts, output.into(), receiver)? == Flow::Stop {
                             return Ok(Flow::Stop);
                         }
                     }
@@ -188,7 +195,7 @@ where
                     receiver.reject(Rejected {
                         origin,
                         error,
-                        record,
+                        record: row.into_record(),
                     })?;
                     return Ok(flow);
                 }
@@ -196,10 +203,18 @@ where
             continue;
         }
         match &step.operation {
-            Operation::Map(expression) => record = map::apply(path, expression, &record)?,
-            Operation::Select(selection) => record = select::apply(path, selection, &record)?,
+            Operation::Map(expression) if expression.is_single() => {
+                let (rest, rest_counts) = (&steps[index + 1..], &mut counts[index + 1..]);
+                let pass = |output: Row<'_>| through(rest, rest_counts, output, receiver);
+                let onward = map::then(path, expression, &row, pass)??;
+                return Ok(onward.or(flow));
+            }
+            Operation::Map(expression) => row = map::apply(path, expression, &row)?.into(),
+            Operation::Select(selection) => {
+                row = select::apply(path, selection, &row.to_record())?.into();
+            }
             Operation::Filter(expression) => {
-                if !filter::keeps(path, expression, &record)? {
+                if !filter::keeps(path, expression, &row)? {
                     return Ok(flow);
                 }
             }
@@ -213,7 +228,7 @@ where
             Operation::FlatMap(expression) => {
                 let (rest, rest_counts) = (&steps[index + 1..], &mut counts[index + 1..]);
                 let mut outcome = Ok(Flow::Continue);
-                flat_map::each(path, expression, &record, &mut |output| {
+                flat_map::each(path, expression, &row, &mut |output| {
                     outcome = through(rest, rest_counts, output, receiver);
                     if matches!(outcome, Ok(Flow::Continue)) {
                         ControlFlow::Continue(())
@@ -221,33 +236,31 @@ where
                         ControlFlow::Break(())
                     }
                 })?;
-                return Ok(if outcome? == Flow::Stop {
-                    Flow::Stop
-                } else {
-                    flow
-                });
+                return Ok(outcome?.or(flow));
             }
         }
     }
-    receiver.pass(record)?;
+    receiver.pass(row)?;
     Ok(flow)
 }
 
 impl CompiledStep {
     /// Applies the step to a record as a whole: if there is an error, no result of this record was
     /// passed on. Returns `None` if the step drops the record.
-    fn whole(&self, record: &Record) -> Result<Option<Whole>, OperatorError> {
+    fn whole(&self, row: &Row<'_>) -> Result<Option<Whole>, OperatorError> {
         let path = self.path.as_str();
         Ok(match &self.operation {
-            Operation::Map(expression) => Some(Whole::Other(map::apply(path, expression, record)?)),
-            Operation::Select(selection) => {
-                Some(Whole::Other(select::apply(path, selection, record)?))
-            }
+            Operation::Map(expression) => Some(Whole::Other(map::apply(path, expression, row)?)),
+            Operation::Select(selection) => Some(Whole::Other(select::apply(
+                path,
+                selection,
+                &row.to_record(),
+            )?)),
             Operation::Filter(expression) => {
-                filter::keeps(path, expression, record)?.then_some(Whole::Same)
+                filter::keeps(path, expression, row)?.then_some(Whole::Same)
             }
             Operation::FlatMap(expression) => {
-                Some(Whole::Many(self.hold_outputs(expression, record)?))
+                Some(Whole::Many(self.hold_outputs(expression, row)?))
             }
             // This step cannot fail, so validation refuses `onError` for it.
             Operation::TakePerShard(_) => Some(Whole::Same),
@@ -258,11 +271,12 @@ impl CompiledStep {
     fn hold_outputs(
         &self,
         expression: &Expression,
-        record: &Record,
+        row: &Row<'_>,
     ) -> Result<Vec<Record>, OperatorError> {
         let path = self.path.as_str();
         let (mut held, mut held_bytes, mut refused) = (Vec::new(), 0, Ok(()));
-        flat_map::each(path, expression, record, &mut |output| {
+        flat_map::each(path, expression, row, &mut |output| {
+            let output = output.into_record();
             held_bytes += output.as_json().len() + HELD_RECORD_BYTES;
             refused = self.can_hold(held_bytes);
             if refused.is_err() {
@@ -532,7 +546,8 @@ mod tests {
     }
 
     impl Receiver<OperatorError> for Kept {
-        fn pass(&mut self, record: Record) -> Result<(), OperatorError> {
+        fn pass(&mut self, row: Row<'_>) -> Result<(), OperatorError> {
+            let record = row.into_record();
             self.passed.push(record.as_json_str().to_owned());
             Ok(())
         }

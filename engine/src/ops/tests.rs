@@ -10,6 +10,8 @@ use crate::expr::Variables;
 use crate::pipeline::{self, Aggregate, Format, GroupBy, Pipeline, Sink, Source, Step, Values};
 use crate::plan::{Plan, plan};
 
+mod fused;
+
 /// Values in jq's order. All texts in one row are equal values. `"NaN"` stands for NaN, see
 /// [`AS_VALUE`].
 const VALUES: [&[&str]; 15] = [
@@ -250,8 +252,8 @@ fn execute(
         let (mut steps, mut combiner) = (map.steps(), map.combiner().unwrap());
         let mut own: Vec<Run> = Vec::new();
         for record in shard {
-            let mut passing = steps::Passing(|record| {
-                combiner.push(record)?;
+            let mut passing = steps::Passing(|record: Record| {
+                combiner.push(record.into())?;
                 if choices.below(4) == 0 {
                     own.push(combiner.drain_sorted().collect());
                     assert!(combiner.is_empty());
@@ -487,7 +489,7 @@ proptest! {
             let Programs { map, reduce, .. } = &variants[0];
             let mut combiner = map.combiner().unwrap();
             for input in &inputs {
-                combiner.push(input.record()).unwrap();
+                combiner.push(input.record().into()).unwrap();
             }
             let run: Run = combiner.drain_sorted().collect();
             let mut damaged = run.clone();
@@ -631,7 +633,7 @@ fn fault_4782_a_buffer_says_how_much_memory_it_holds() {
     for number in 0..2000 {
         let text = format!(r#"{{"k":"key {number}","n":1,"v":"{}"}}"#, "x".repeat(100));
         combiner
-            .push(Record::parse(text.as_bytes()).unwrap())
+            .push(Record::parse(text.as_bytes()).unwrap().into())
             .unwrap();
         last = combiner.memory_bytes();
         // The buffer keeps each value three times.
@@ -787,13 +789,13 @@ fn whether_a_key_can_be_written_does_not_depend_on_the_records_before_it() {
         let mut combiner = program.combiner().unwrap();
         for text in before {
             let rejected = combiner
-                .push(Record::parse(text.as_bytes()).unwrap())
+                .push(Record::parse(text.as_bytes()).unwrap().into())
                 .unwrap();
             assert!(rejected.is_none(), "{text}");
         }
         let long = format!("1.{}", "0".repeat(30));
         let rejected = combiner
-            .push(Record::parse(long.as_bytes()).unwrap())
+            .push(Record::parse(long.as_bytes()).unwrap().into())
             .unwrap();
         let rejected = rejected.expect("it is refused, whatever was before it");
         assert_eq!(rejected.record.as_json_str(), long);

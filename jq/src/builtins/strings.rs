@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::eval::flow::{Failure, Output, error};
+use crate::eval::flow::{Failure, Flow, Output, error};
 use crate::eval::operate::{SHOWN_BYTES, mismatch, unfit};
 use crate::eval::{flow, operate};
 use crate::meter;
@@ -11,6 +11,8 @@ use crate::value::{Type, Value};
 
 /// How many bytes of a part are compared in one step, at a position at which the part may occur.
 const COMPARED_BYTES: usize = 16;
+
+const NOT_SPLITTABLE: &str = "split input and separator must be strings";
 
 pub(super) fn byte_length<'v>(input: Value<'v>, _: &[Value<'v>]) -> Output<'v> {
     match input.as_str() {
@@ -90,7 +92,21 @@ fn trimmed(input: Value<'_>, kept: impl Fn(&str) -> std::ops::Range<usize>) -> O
 pub(super) fn split<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> {
     match (&input, &arguments[0]) {
         (Value::String(string), Value::String(separator)) => operate::split(string, separator),
-        _ => Err(error("split input and separator must be strings")),
+        _ => Err(error(NOT_SPLITTABLE)),
+    }
+}
+
+/// Passes the elements of [`split`] to `take`, one by one.
+pub(super) fn split_each<'v>(
+    input: &Value<'v>,
+    separator: &Value<'v>,
+    take: &mut dyn FnMut(Value<'v>) -> Flow<'v>,
+) -> Flow<'v> {
+    match (input, separator) {
+        (Value::String(string), Value::String(separator)) => {
+            operate::split_each(string, separator, take)
+        }
+        _ => Err(error(NOT_SPLITTABLE)),
     }
 }
 

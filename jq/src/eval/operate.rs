@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::rc::Rc;
 
-use super::flow::{Failure, Output, error};
+use super::flow::{Failure, Flow, Output, error};
 use crate::ast::Operator;
 use crate::value::elements::Elements;
 use crate::value::number::{Exact, calculate};
@@ -217,32 +217,41 @@ fn divide<'v>(left: Value<'v>, right: Value<'v>) -> Output<'v> {
 /// Returns the parts of a string between separators, or its characters if the separator is empty.
 pub(crate) fn split<'v>(string: &Text<'v>, separator: &str) -> Output<'v> {
     let mut parts = Elements::default();
+    split_each(string, separator, &mut |part| Ok(parts.push(part)?))?;
+    Ok(Value::Array(Rc::new(parts)))
+}
+
+/// Passes the elements of [`split`] to `take`, one by one, without the array.
+pub(crate) fn split_each<'v>(
+    string: &Text<'v>,
+    separator: &str,
+    take: &mut dyn FnMut(Value<'v>) -> Flow<'v>,
+) -> Flow<'v> {
     if separator.is_empty() {
         for (at, character) in string.char_indices() {
-            parts.push(Value::String(string.part(at..at + character.len_utf8())))?;
+            take(Value::String(string.part(at..at + character.len_utf8())))?;
         }
-        return Ok(Value::Array(Rc::new(parts)));
+        return Ok(());
     }
     if string.is_empty() {
-        return Ok(Value::Array(Rc::new(parts)));
+        return Ok(());
     }
     let mut from = 0;
-    let mut push_to = |to: usize, next: usize| {
+    let mut take_to = |to: usize, next: usize| {
         let part = Value::String(string.part(from..to));
         from = next;
-        parts.push(part)
+        take(part)
     };
     if let [separator] = separator.as_bytes() {
         for at in memchr::memchr_iter(*separator, string.as_bytes()) {
-            push_to(at, at + 1)?;
+            take_to(at, at + 1)?;
         }
     } else {
         for at in memchr::memmem::find_iter(string.as_bytes(), separator.as_bytes()) {
-            push_to(at, at + separator.len())?;
+            take_to(at, at + separator.len())?;
         }
     }
-    push_to(string.len(), string.len())?;
-    Ok(Value::Array(Rc::new(parts)))
+    take_to(string.len(), string.len())
 }
 
 fn remainder<'v>(left: Value<'v>, right: Value<'v>) -> Output<'v> {

@@ -47,6 +47,7 @@ impl From<String> for Chars {
 impl Deref for Chars {
     type Target = str;
 
+    #[inline]
     fn deref(&self) -> &str {
         &self.characters
     }
@@ -70,6 +71,7 @@ impl Chars {
 
 impl Text<'_> {
     /// Returns a part of the string. The part shares the characters of the string.
+    #[inline]
     pub(crate) fn part(&self, range: Range<usize>) -> Self {
         match self {
             Self::Borrowed(string) => Self::Borrowed(&string[range]),
@@ -117,6 +119,7 @@ impl Text<'_> {
     }
 }
 
+#[inline]
 fn part_of<'a>(string: &Rc<Chars>, range: Range<usize>) -> Text<'a> {
     match (u32::try_from(range.start), u32::try_from(range.end)) {
         (Ok(from), Ok(to)) => Text::Part(string.clone(), Bounds { from, to }),

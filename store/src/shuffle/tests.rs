@@ -118,7 +118,11 @@ impl Bench {
         );
         for (key, value) in records {
             writer
-                .push(Record::parse(format!("{{\"k\":{key},\"v\":{value}}}").as_bytes()).unwrap())
+                .push(
+                    Record::parse(format!("{{\"k\":{key},\"v\":{value}}}").as_bytes())
+                        .unwrap()
+                        .into(),
+                )
                 .unwrap();
         }
         writer
@@ -278,7 +282,7 @@ fn each_entry_that_is_spilled_merged_and_written_is_progress() {
     let mut writer = ShuffleWriter::new(combiner, folder, 0);
     for key in 0..RECORDS {
         let record = Record::parse(format!("{{\"k\":{key},\"v\":1}}").as_bytes());
-        writer.push(record.unwrap()).unwrap();
+        writer.push(record.unwrap().into()).unwrap();
     }
     let spilled = written.load(Ordering::Relaxed);
     assert_eq!(spilled, u64::from(RECORDS), "a run for each record");

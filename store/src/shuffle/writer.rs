@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use zephyr_engine::coordinator::record::{FilePlace, OutputFile};
 use zephyr_engine::id::TaskAttempt;
 use zephyr_engine::ops::{Combiner, Entry, Rejected};
-use zephyr_engine::record::Record;
+use zephyr_engine::record::Row;
 
 use crate::formats::WriteError;
 use crate::shuffle::chunk::ChunkWriter;
@@ -41,8 +41,8 @@ impl<'p> ShuffleWriter<'p> {
 
     /// Adds a record, after all earlier ones. Returns the record if the step skips it as a bad
     /// record.
-    pub fn push(&mut self, record: Record) -> Result<Option<Rejected>, ShuffleError> {
-        let rejected = self.combiner.push(record)?;
+    pub fn push(&mut self, row: Row<'_>) -> Result<Option<Rejected>, ShuffleError> {
+        let rejected = self.combiner.push(row)?;
         if self.combiner.memory_bytes() > self.memory_bytes {
             self.spill()?;
         }

@@ -25,7 +25,7 @@ use zephyr_engine::id::{StageId, TaskAttempt};
 use zephyr_engine::ops::{Flow, OperatorError, Receiver, Rejected, StageProgram, StepRun};
 use zephyr_engine::pipeline::Origin;
 use zephyr_engine::plan::Stage;
-use zephyr_engine::record::{LINE_LIMIT_FIELD, Record, RecordParser, is_blank};
+use zephyr_engine::record::{LINE_LIMIT_FIELD, Record, RecordParser, Row, is_blank};
 
 use self::counters::add_file;
 use self::error::Fault;
@@ -153,7 +153,7 @@ impl From<TooLong> for Pass {
 /// is where the record was read: in the input, or in the output of the last command.
 pub(super) trait Sink {
     /// A record that has passed all steps.
-    fn pass(&mut self, record: Record, place: Place<'_>) -> Result<(), TaskError>;
+    fn pass(&mut self, row: Row<'_>, place: Place<'_>) -> Result<(), TaskError>;
 
     /// A record on which a step failed, if that step skips bad records.
     fn reject(&mut self, rejected: Rejected, place: Place<'_>) -> Result<(), TaskError>;
@@ -170,8 +170,8 @@ struct Onward<'a, 'p> {
 }
 
 impl Receiver<Pass> for Onward<'_, '_> {
-    fn pass(&mut self, record: Record) -> Result<(), Pass> {
-        let delivered = deliver(self.links, self.shared, self.sink, record, self.place);
+    fn pass(&mut self, row: Row<'_>) -> Result<(), Pass> {
+        let delivered = deliver(self.links, self.shared, self.sink, row, self.place);
         match delivered {
             // When a command stops reading depends on time. So all of the input is read, and a
             // record on which a step fails is always found.
@@ -334,17 +334,17 @@ fn deliver(
     links: &mut [Link<'_>],
     shared: &Shared,
     sink: &mut dyn Sink,
-    record: Record,
+    row: Row<'_>,
     place: Place<'_>,
 ) -> Result<(), Pass> {
     let Some(first) = links.first_mut() else {
-        return sink.pass(record, place).map_err(Pass::Failed);
+        return sink.pass(row, place).map_err(Pass::Failed);
     };
     if !first.takes_input() {
         first.records = Records::WereRefused;
         return Err(Pass::Enough);
     }
-    first.pending.extend_from_slice(record.as_json());
+    first.pending.extend_from_slice(row.into_record().as_json());
     first.pending.push(b'\n');
     if first.pending.len() - first.sent >= WRITE_BYTES {
         pump(links, shared, sink, Until::Written)?;

@@ -8,7 +8,7 @@ use zephyr_engine::id::TaskAttempt;
 use zephyr_engine::ops::{Rejected, StageProgram};
 use zephyr_engine::pipeline::Format;
 use zephyr_engine::plan::{Stage, StageOutput};
-use zephyr_engine::record::Record;
+use zephyr_engine::record::Row;
 use zephyr_store::finalize::output_path;
 use zephyr_store::formats::{Compression, FileWriter};
 use zephyr_store::shuffle::{ShuffleWriter, SpillFolder};
@@ -25,7 +25,7 @@ pub(super) enum Output<'p> {
         writer: Box<FileWriter<PartUpload>>,
     },
     Shuffle {
-        writer: ShuffleWriter<'p>,
+        writer: Box<ShuffleWriter<'p>>,
         partitions: u32,
     },
 }
@@ -51,7 +51,7 @@ impl<'p> Output<'p> {
             (StageOutput::Shuffle { partitions, .. }, Some(combiner)) => {
                 let writer = ShuffleWriter::new(combiner, spill, context.buffer_bytes(stage));
                 Ok(Self::Shuffle {
-                    writer,
+                    writer: Box::new(writer),
                     partitions: *partitions,
                 })
             }
@@ -63,13 +63,15 @@ impl<'p> Output<'p> {
     }
 
     /// Adds a record. Returns it if the step that shuffles skips it as a bad record.
-    pub(super) fn push(&mut self, record: Record) -> Result<Option<Rejected>, TaskError> {
+    pub(super) fn push(&mut self, row: Row<'_>) -> Result<Option<Rejected>, TaskError> {
         match self {
             Self::Final { writer, .. } => {
-                writer.write(&record).map_err(TaskError::WriteOutput)?;
+                writer
+                    .write(&row.into_record())
+                    .map_err(TaskError::WriteOutput)?;
                 Ok(None)
             }
-            Self::Shuffle { writer, .. } => writer.push(record).map_err(TaskError::from),
+            Self::Shuffle { writer, .. } => writer.push(row).map_err(TaskError::from),
         }
     }
 

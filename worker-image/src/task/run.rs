@@ -11,7 +11,7 @@ use zephyr_engine::id::TaskAttempt;
 use zephyr_engine::ops::{Flow, Rejected, StageProgram};
 use zephyr_engine::pipeline::Origin;
 use zephyr_engine::plan::{Stage, StageOutput};
-use zephyr_engine::record::Record;
+use zephyr_engine::record::{Record, Row};
 use zephyr_store::storage::{CallKind, InputFile, Location, StorageError, is_object_alone};
 
 use crate::task::bad::BadBook;
@@ -336,11 +336,11 @@ impl RecordSink<'_, '_> {
 }
 
 impl Sink for RecordSink<'_, '_> {
-    fn pass(&mut self, record: Record, place: Place<'_>) -> Result<(), TaskError> {
+    fn pass(&mut self, row: Row<'_>, place: Place<'_>) -> Result<(), TaskError> {
         if let Some(origin) = self.on_error {
             self.bad.arrived(origin, 1);
         }
-        match self.output.push(record)? {
+        match self.output.push(row)? {
             None => Ok(()),
             Some(rejected) => Sink::reject(self, rejected, place),
         }

@@ -8,9 +8,17 @@ use crate::record::{Limits, Record};
 #[derive(Debug, Default)]
 pub(crate) struct Counted(u64);
 
+impl Counted {
+    /// Counts one record, whatever it contains.
+    #[inline]
+    pub(crate) fn add_one(&mut self) {
+        self.0 = self.0.saturating_add(1);
+    }
+}
+
 impl Combine for Counted {
     fn add(&mut self, _value: &Value<'_>) -> Result<(), StateError> {
-        self.0 = self.0.saturating_add(1);
+        self.add_one();
         Ok(())
     }
 

@@ -54,7 +54,7 @@ fn results(values: &[&str], cuts: &[usize]) -> Vec<String> {
                 partial = aggregate.begin();
             }
             if let Some(value) = values.get(position) {
-                aggregate.add(&mut partial, &record(value)).unwrap();
+                aggregate.add(&mut partial, &record(value).into()).unwrap();
             }
         }
         whole
@@ -136,14 +136,14 @@ fn sum_and_avg_refuse_what_is_not_a_number_and_show_it() {
             ),
         ] {
             let error = aggregate
-                .add(&mut aggregate.begin(), &record(value))
+                .add(&mut aggregate.begin(), &record(value).into())
                 .unwrap_err();
             assert_eq!(error.message, expected);
             assert!(error.path.starts_with("step.aggregate.x."), "{error}");
         }
     }
     let nan = compiled(&Aggregate::Sum("nan".to_owned()));
-    let error = nan.add(&mut nan.begin(), &record("1")).unwrap_err();
+    let error = nan.add(&mut nan.begin(), &record("1").into()).unwrap_err();
     assert_eq!(
         error.to_string(),
         "step.aggregate.x.sum: NaN is not a finite number"
@@ -154,7 +154,7 @@ fn sum_and_avg_refuse_what_is_not_a_number_and_show_it() {
 fn an_argument_must_have_one_value() {
     for aggregate in every(".[]") {
         let compiled = compiled(&aggregate);
-        let result = compiled.add(&mut compiled.begin(), &record("[1,2]"));
+        let result = compiled.add(&mut compiled.begin(), &record("[1,2]").into());
         if aggregate == Aggregate::Count {
             assert_eq!(result, Ok(()));
         } else {
@@ -175,7 +175,7 @@ fn min_and_max_order_values_of_all_kinds_as_jq_does() {
         let aggregate = compiled(&aggregate);
         let mut partial = aggregate.begin();
         for value in values {
-            aggregate.add(&mut partial, &record(value)).unwrap();
+            aggregate.add(&mut partial, &record(value).into()).unwrap();
         }
         partial
             .finish(&Limits::default())
