@@ -21,7 +21,7 @@ use std::sync::OnceLock;
 
 use zephyr_jq::Value;
 use zephyr_jq::json::{
-    JsonProblem, Node, Source, push_least_escaped, scan, unescape, without_space,
+    JsonProblem, Node, Source, compacted, push_least_escaped, scan, unescape, without_space,
 };
 
 pub use error::{LINE_LIMIT_FIELD, NESTING_FIELD, RecordError, RecordProblem};
@@ -108,10 +108,12 @@ impl RecordParser {
         if text.len() > LONG_BYTES {
             return self.parse_long(text);
         }
-        if scan(text, self.limits.of_scan(), &mut self.nodes)?.spaced {
-            return Ok(Record::trusted(without_space(text)));
-        }
-        let record = Record::trusted(text.to_owned());
+        let text = if scan(text, self.limits.of_scan(), &mut self.nodes)?.spaced {
+            compacted(text, &mut self.nodes)
+        } else {
+            text.to_owned()
+        };
+        let record = Record::trusted(text);
         // Nearly always an expression uses the record next, and needs the tape. A copy of its nodes
         // is cheaper than a second pass over the text.
         let _ = record.tape.set(self.nodes.as_slice().into());

@@ -37,7 +37,7 @@ pub mod json {
     pub(crate) mod tape;
 
     pub use error::{JsonError, JsonProblem};
-    pub use source::{ElementViews, Source, View, without_space};
+    pub use source::{ElementViews, Source, View, compacted, without_space};
     pub use string::{push_least_escaped, push_quoted, unescape};
     pub use tape::{Kind, Node, Scan, ScanLimits, scan};
 }

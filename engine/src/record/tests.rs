@@ -638,6 +638,11 @@ proptest! {
     fn json_is_accepted_and_means_the_same_without_its_white_space(json in json()) {
         prop_assert!(Record::parse(json.as_bytes()).is_ok(), "{}", json);
         agrees_with_serde_json(json.as_bytes());
+        let record = Record::parse(json.as_bytes()).unwrap();
+        prop_assert_eq!(record.as_json_str(), without_space(&json));
+        let mut nodes = Vec::new();
+        scan(record.as_json_str(), Limits::WIDEST.of_scan(), &mut nodes).unwrap();
+        prop_assert_eq!(record.tape.get().map(|tape| tape.to_vec()), Some(nodes));
     }
 
     #[test]
