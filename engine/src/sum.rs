@@ -35,6 +35,9 @@ pub struct ExactSum {
     fractional: bool,
     /// The sum of integers that is not yet in `mantissa`.
     small: i128,
+    /// The sum of short numbers with digits after the point that is not yet in `mantissa`, in units
+    /// of 10^-[`SCALE`].
+    short: i128,
     /// The rest of the sum: mantissa × 10^exponent.
     mantissa: BigInt,
     exponent: i32,
@@ -67,6 +70,9 @@ impl ExactSum {
     pub fn add(&mut self, number: &str) -> Result<(), NumberError> {
         if let Some(integer) = small_integer(number) {
             self.add_small(integer.into());
+        } else if let Some(units) = short_decimal(number) {
+            self.fractional = true;
+            self.add_short(units);
         } else {
             let decimal = Decimal::parse(number, MAX_SUM_EXPONENT)?;
             if decimal.digits.len() > MAX_SUM_DIGITS {
@@ -87,6 +93,7 @@ impl ExactSum {
         self.count = self.count.saturating_add(other.count);
         self.fractional |= other.fractional;
         self.add_small(other.small);
+        self.add_short(other.short);
         self.add_scaled(&other.mantissa, other.exponent);
     }
 
@@ -145,6 +152,7 @@ impl ExactSum {
             count: u64::from_be_bytes(*count),
             fractional: fractional == 1,
             small: 0,
+            short: 0,
             mantissa: BigInt::from_signed_bytes_be(mantissa),
             exponent,
         })
@@ -160,6 +168,14 @@ impl ExactSum {
             self.small = sum;
         } else {
             self.add_scaled(&BigInt::from(integer), 0);
+        }
+    }
+
+    fn add_short(&mut self, units: i128) {
+        if let Some(sum) = self.short.checked_add(units) {
+            self.short = sum;
+        } else {
+            self.add_scaled(&BigInt::from(units), -SCALE);
         }
     }
 
@@ -195,14 +211,40 @@ impl ExactSum {
         }
     }
 
+    /// [`Self::value`], if all numbers were short and their sum is.
+    fn short_value(&self) -> Option<(i128, i32)> {
+        if self.mantissa.sign() != Sign::NoSign {
+            return None;
+        }
+        let (mut mantissa, mut exponent) = if self.short == 0 {
+            (self.small, 0)
+        } else {
+            let small = self.small.checked_mul(10_i128.pow(SCALE.unsigned_abs()))?;
+            (small.checked_add(self.short)?, -SCALE)
+        };
+        if mantissa == 0 {
+            return Some((0, 0));
+        }
+        while mantissa % 10 == 0 {
+            mantissa /= 10;
+            exponent += 1;
+        }
+        Some((mantissa, exponent))
+    }
+
     /// The whole sum as mantissa × 10^exponent in its unique normal form: the mantissa does not end
     /// in a zero, and 0 is 0 × 10^0.
     fn value(&self) -> (BigInt, i32) {
+        if let Some((mantissa, exponent)) = self.short_value() {
+            return (BigInt::from(mantissa), exponent);
+        }
         let mut whole = Self {
             small: 0,
+            short: 0,
             ..self.clone()
         };
         whole.add_scaled(&BigInt::from(self.small), 0);
+        whole.add_scaled(&BigInt::from(self.short), -SCALE);
         if whole.mantissa.sign() == Sign::NoSign {
             return (BigInt::ZERO, 0);
         }
@@ -211,6 +253,35 @@ impl ExactSum {
         let zeros = i32::try_from(zeros).unwrap_or(0);
         (whole.mantissa / power_of_ten(zeros), whole.exponent + zeros)
     }
+}
+
+/// Adds short numbers in units of 10 to minus this power.
+const SCALE: i32 = 18;
+
+/// The value of a number with a point, at most 18 digits and no exponent, in units of
+/// 10^-[`SCALE`]. `None` for any other text.
+fn short_decimal(number: &str) -> Option<i128> {
+    const MAX_DIGITS: usize = 18;
+    let digits = number.strip_prefix('-').unwrap_or(number);
+    let (whole, fraction) = digits.split_once('.')?;
+    if whole.is_empty() || fraction.is_empty() || whole.len() + fraction.len() > MAX_DIGITS {
+        return None;
+    }
+    let mut value = 0_u64;
+    for byte in whole.bytes().chain(fraction.bytes()) {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        value = value * 10 + u64::from(digit);
+    }
+    let zeros = u32::try_from(MAX_DIGITS - fraction.len()).ok()?;
+    let units = i128::from(value).checked_mul(10_i128.pow(zeros))?;
+    Some(if digits.len() < number.len() {
+        -units
+    } else {
+        units
+    })
 }
 
 /// An integer of at most 18 digits, as nearly all are.
@@ -245,14 +316,7 @@ fn plain_integer(mantissa: &BigInt, exponent: i32) -> String {
 /// Returns a decimal text that is rounded to the same 64-bit floating point number as mantissa ×
 /// 10^exponent / count.
 fn quotient(mantissa: BigInt, exponent: i32, count: &BigInt) -> String {
-    if exponent == 0
-        && let (Ok(sum), Ok(count)) = (i64::try_from(&mantissa), i64::try_from(count))
-        && i128::from(sum).abs() <= EXACT_FLOAT
-        && i128::from(count) <= EXACT_FLOAT
-    {
-        // Both numbers are exact as floating point, so only the division rounds, and only once.
-        #[expect(clippy::cast_precision_loss, reason = "both are at most 2^53")]
-        let quotient = sum as f64 / count as f64;
+    if let Some(quotient) = exact_operands(&mantissa, exponent, count) {
         return format!("{quotient:e}");
     }
     let bits =
@@ -268,6 +332,21 @@ fn quotient(mantissa: BigInt, exponent: i32, count: &BigInt) -> String {
     // Writing to a string cannot fail.
     let _ = write!(text, "e{}", exponent - more - 1);
     text
+}
+
+/// The quotient, if dividend and divisor are integers that are exact as floating point. Then only
+/// the division rounds, and only once.
+fn exact_operands(mantissa: &BigInt, exponent: i32, count: &BigInt) -> Option<f64> {
+    let (mut sum, mut divisor) = (i128::try_from(mantissa).ok()?, i128::try_from(count).ok()?);
+    let power = 10_i128.checked_pow(exponent.unsigned_abs())?;
+    if exponent > 0 {
+        sum = sum.checked_mul(power)?;
+    } else {
+        divisor = divisor.checked_mul(power)?;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "both are at most 2^53")]
+    let quotient = sum as f64 / divisor as f64;
+    (sum.abs() <= EXACT_FLOAT && divisor <= EXACT_FLOAT).then_some(quotient)
 }
 
 fn float_record(decimal: &str) -> Result<Record, NumberError> {
@@ -318,6 +397,18 @@ mod tests {
             total(&["100000000000000000000000", "900000000000000000000000"]),
             "1000000000000000000000000"
         );
+    }
+
+    #[test]
+    fn a_sum_of_short_numbers_goes_on_beyond_128_bits() {
+        let mut sum = ExactSum::new();
+        for _ in 0..5000 {
+            sum.add("-99999999999999999.9").unwrap();
+        }
+        let expected = (BigInt::from(-4_999_999_999_999_999_995_i64), 2);
+        assert_eq!(sum.value(), expected);
+        let average = sum.average().unwrap().to_string();
+        assert_eq!(average.parse::<f64>(), Ok(-1e17));
     }
 
     #[test]
@@ -425,6 +516,11 @@ mod tests {
                 .prop_map(|(mantissa, exponent)| format!("{mantissa}e{exponent}")),
             (-1_000_000..1_000_000, 0..1000)
                 .prop_map(|(whole, fraction)| format!("{whole}.{fraction:03}")),
+            (any::<i64>(), 1..18_usize).prop_map(|(digits, point)| {
+                let digits = format!("{digits:019}");
+                let (whole, fraction) = digits.split_at(point + 1);
+                format!("{whole}.{fraction}")
+            }),
         ]
     }
 
@@ -450,6 +546,30 @@ mod tests {
         }
 
         #[test]
+        fn short_numbers_are_added_as_long_ones_are(
+            numbers in proptest::collection::vec((-1_000_000_000..1_000_000_000_i64, 1..9_u32, 1..4000_u32), 0..12),
+        ) {
+            let (mut short, mut long) = (ExactSum::new(), ExactSum::new());
+            for (value, digits, times) in numbers {
+                let unit = 10_i64.pow(digits);
+                let sign = if value < 0 { "-" } else { "" };
+                let (whole, fraction) = (value.abs() / unit, value.abs() % unit);
+                let digits = digits as usize;
+                let text = format!("{sign}{whole}.{fraction:0digits$}");
+                prop_assert!(short_decimal(&text).is_some());
+                for _ in 0..times % 7 {
+                    short.add(&text).unwrap();
+                    long.add_decimal(&Decimal::parse(&text, MAX_SUM_EXPONENT).unwrap());
+                    long.count += 1;
+                    long.fractional = true;
+                }
+            }
+            prop_assert_eq!(short.encode(), long.encode());
+            prop_assert_eq!(short.total(), long.total());
+            prop_assert_eq!(short.average(), long.average());
+        }
+
+        #[test]
         fn sums_of_integers_agree_with_integer_arithmetic(numbers in proptest::collection::vec(any::<i64>(), 0..20)) {
             let texts: Vec<String> = numbers.iter().map(ToString::to_string).collect();
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
@@ -466,7 +586,7 @@ mod tests {
             let expected = sum / numbers.iter().map(|_| 1.0).sum::<f64>();
             prop_assert_eq!(average(&texts).parse::<f64>().map(f64::to_bits), Ok(expected.to_bits()));
             let mut shifted = sum_of(&texts);
-            shifted.small = 0;
+            (shifted.small, shifted.short) = (0, 0);
             shifted.mantissa = BigInt::from(0);
             for text in &texts {
                 shifted.add_decimal(&Decimal::parse(text, MAX_SUM_EXPONENT).unwrap());
