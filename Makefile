@@ -58,7 +58,7 @@ test-gcs: ## The same through Google's client, on the cluster's S3 server behind
 demo: ## Create a cluster and count the words of a real text on it
 	@examples/demo/run
 
-bench: ## Compare kubectl-zephyr run with jq, DuckDB and Polars
+bench: ## Compare kubectl-zephyr run with jq, DuckDB, Polars and Python
 	@tests/bench/run
 
 test-large: ## Shuffling steps on 2 GB of skewed data, each in a worker of 1 GiB
