@@ -645,8 +645,8 @@ fn no_further(
     })
 }
 
-/// Returns whether the coordinator can end the job itself: it is ready and reports, and is not about
-/// to be collected. Without a plan it ends the job as soon as it has one.
+/// Returns whether the coordinator can end the job itself: it is ready and reports, and is not
+/// about to be collected. Without a plan it ends the job as soon as it has one.
 fn can_end(
     job: &ValidatedJob,
     observed: &Observed,
