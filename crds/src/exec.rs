@@ -141,8 +141,8 @@ impl StepSpec {
 }
 
 impl PipelineSpec {
-    /// The command that takes the most task slots: their number, and the path of the field that
-    /// sets it. `None` if there is no command.
+    /// The greatest number of task slots that a command takes, and the path of the field that sets
+    /// it. `None` if there is no command.
     pub fn slots_of_commands(&self) -> Option<(u32, String)> {
         let mut greatest: Option<(u32, String)> = None;
         for (index, step) in self.steps.iter().enumerate() {

@@ -5,7 +5,7 @@
 
 #![expect(
     unreachable_pub,
-    reason = "the KubeSchema derive copies each public struct into a function body, where pub cannot reach"
+    reason = "the KubeSchema derive copies each public struct into a function body, where nothing outside can use it"
 )]
 
 pub mod conditions;

@@ -79,8 +79,7 @@ pub fn workers(job: &str, n: u32) -> String {
     format!("{job}-workers-g{n}")
 }
 
-/// The labels of the pods of the workers of the job with this uid, in all generations, as a
-/// selector.
+/// The label selector that matches a job's worker pods in all generations.
 pub fn worker_selector(uid: &str) -> String {
     format!("{LABEL_JOB_UID}={uid},{LABEL_COMPONENT}={COMPONENT_WORKER}")
 }
@@ -93,8 +92,8 @@ pub fn coordinator_address(job: &str, namespace: &str, n: u32) -> String {
     )
 }
 
-/// Environment variable of a job's pods. Its value is the name of the Secret with the job's
-/// credentials. Error messages use it to say that this Secret has no credentials.
+/// Environment variable of a job's pods. Its value is the name of the Secret that should contain the
+/// job's credentials. Error messages name the Secret if it does not contain any.
 pub const CREDENTIALS_SECRET_VARIABLE: &str = "ZEPHYR_CREDENTIALS_SECRET";
 
 #[cfg(test)]

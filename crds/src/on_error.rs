@@ -12,7 +12,7 @@ use crate::rules;
 /// The greatest `maxSkipped`, which is also the greatest number of records of `takePerShard`.
 pub const MAX_SKIPPED: i64 = 1_000_000_000_000;
 
-/// Parts of a million in one percent.
+/// One percent is this many millionths.
 const PER_PERCENT: f64 = 10_000.0;
 
 /// What happens to a record that is bad: a line that is no record, or a record on which an
@@ -88,7 +88,8 @@ impl OnErrorMessages {
     }
 }
 
-/// A percentage as it is written. [`per_million`](Self::per_million) returns the amount.
+/// A percentage as the manifest has it, which may be out of range.
+/// [`per_million`](Self::per_million) checks it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Percent(f64);
 
@@ -106,12 +107,13 @@ impl Percent {
         self.0
     }
 
-    /// Parts of a million; `None` if it is not from 0 to 100 or has more than four decimal places.
+    /// The percentage in millionths. `None` if the percentage is not from 0 to 100 or has more than
+    /// four decimal places.
     pub fn per_million(self) -> Option<u32> {
         let parts = (self.0 * PER_PERCENT).round();
         #[expect(
             clippy::float_cmp,
-            reason = "both are the double that is nearest to the text"
+            reason = "the manifest's number and the quotient are both the double nearest to the same decimal"
         )]
         let is_exact = parts / PER_PERCENT == self.0;
         #[expect(

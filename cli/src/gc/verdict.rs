@@ -206,7 +206,7 @@ pub(super) fn parse_age(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(seconds))
 }
 
-/// How long ago that was, for people: `9d`, `3h`, `12m`, `5s`.
+/// How long ago that was, for people, such as `9d ago` or `12m ago`.
 pub(super) fn age_text(now: SystemTime, at: SystemTime) -> String {
     let seconds = now.duration_since(at).unwrap_or(Duration::ZERO).as_secs();
     let (count, unit) = match seconds {

@@ -181,7 +181,7 @@ fn documents(path: &str, text: &str) -> Result<Vec<Node>, ManifestError> {
         return nodes.map_err(fault);
     }
     let mut nodes = Vec::new();
-    // kubectl adds a missing line break at the end, which is visible in a block of text.
+    // kubectl adds a missing line break at the end. A block scalar that ends there contains it.
     let ended = format!("{text}\n");
     let lines = if text.ends_with('\n') { text } else { &ended };
     for chunk in chunks(path, lines)? {

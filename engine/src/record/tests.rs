@@ -485,7 +485,7 @@ fn no_text_needs_more_memory_than_the_greatest_factor() {
     }
 }
 
-/// Bytes that are more often similar to JSON than random bytes are.
+/// Makes bytes that resemble JSON: its tokens in any order.
 fn nearly_json() -> impl Strategy<Value = Vec<u8>> {
     let token = prop_oneof![
         Just("{"),

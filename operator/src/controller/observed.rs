@@ -1,5 +1,5 @@
-//! The cluster's state for one job, as plain values. It is the input of the plan. This module reads
-//! nothing itself.
+//! The cluster's state for one job, as plain values. The function `plan` decides from it what the
+//! operator does next. This module reads nothing itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::run_report::{NoStream, RunReport};
 pub struct Observed {
     /// Whether the objects were just listed, or come from the watch's cache.
     pub freshness: Freshness,
-    /// The objects of this job (by uid), by generation.
+    /// The objects that have this job's uid. The key is the generation.
     pub generations: BTreeMap<u32, GenerationObjects>,
     /// The generation numbers on all objects that carry the job's name, even if the objects belong
     /// to another job. These numbers are taken.
@@ -40,8 +40,8 @@ pub struct Observed {
     pub warming_up: bool,
     /// Why the current generation's worker pods are refused, in the API server's words.
     pub workers_refused: Option<String>,
-    /// The results for the pods of the current generation whose events were listed, by the pod's
-    /// uid: why the pod does not start, if its events explain it.
+    /// Why pods of the current generation do not start. The key is the pod's uid. A pod is in this map
+    /// if its events were listed, and its value is `None` if they do not explain it.
     pub start_events: BTreeMap<String, Option<StartEvent>>,
     /// Workers that the current generation lost to disruptions.
     pub lost: Option<Lost>,
@@ -53,7 +53,8 @@ pub struct Observed {
     pub scaled_at: Option<Timestamp>,
     /// When this operator last mended the Service.
     pub mended_at: Option<Timestamp>,
-    /// Until when deletions of earlier generations' roots pause, because the last one failed.
+    /// The roots of earlier generations are not deleted before this time, because the last deletion
+    /// failed.
     pub old_roots_held: Option<Timestamp>,
     /// The tries to delete pods by force, and what is known about their nodes.
     pub forced: ForcedDeletes,
@@ -63,9 +64,9 @@ pub struct Observed {
     pub turn: Turn,
 }
 
-/// When this operator last saw the running generation in a good state. This is kept because a
-/// status write may be delayed: a worker that is alive for less than that delay must still restart
-/// the timer of `all_workers_dead_since`.
+/// When this operator last saw the running generation in a good state. Status does not always show
+/// it, because writes of status are delayed. For example, a worker may be alive for a shorter time
+/// than that delay. It must still restart the timer that `all_workers_dead_since` begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LastWell {
     /// A worker was alive.
@@ -142,7 +143,7 @@ pub enum RootFault {
     },
 }
 
-/// The frozen job in a root. It is read once for each generation, and only for the running one.
+/// The frozen job in a root. Only that of the running generation is read, and only once.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Frozen {
     /// It was not read, because it is not needed.
@@ -241,7 +242,8 @@ impl Observed {
         self.generations.get(&generation)
     }
 
-    /// Returns why this release cannot handle the root of `generation`, or `None` if it can.
+    /// Returns why this release cannot handle the root of `generation`, if another release wrote
+    /// the root. Otherwise returns `None`, also if the root is absent, damaged or not read.
     pub fn other_release(&self, generation: u32) -> Option<&str> {
         let root = self.generation(generation)?.root.as_ref()?;
         match &root.frozen {
@@ -250,7 +252,7 @@ impl Observed {
         }
     }
 
-    /// Returns the highest generation of which the job itself has, or had, an object.
+    /// Returns the highest generation of which an object or a pod with this job's uid was seen.
     pub fn highest_generation(&self) -> u32 {
         let of_pods = self.pods.iter().map(|pod| pod.generation);
         let of_objects = self.generations.keys().next_back().copied();

@@ -61,7 +61,7 @@ impl Wire {
         let (parts, body) = request.into_parts();
         let body = body.collect_bytes().await?;
         sleep(TRAVEL).await;
-        // Every run uses the definition of this release, so no fault applies to this request.
+        // The request for the CRD. It always gets the CRD of this release, and no fault.
         if parts.uri.path() == fake::PUBLISHED_AT {
             return Ok(Response::new(Body::from(PUBLISHED.as_str())));
         }
@@ -93,8 +93,7 @@ impl Wire {
         fault: Option<Fault>,
     ) -> Result<Response<Body>, BoxError> {
         let answer = match fault {
-            // A watch is opened later, because a request for a watch changes nothing until its
-            // lines are read.
+            // A watch changes nothing, so it is opened when its first line is read.
             _ if request.verb == Verb::Watch => None,
             Some(Fault::Stale(versions)) if request.verb == Verb::List => {
                 Some(self.server.old_list(request, versions))
@@ -218,7 +217,8 @@ fn refusal(code: u16, request: &ApiRequest, retry_after: Option<u32>) -> Answer 
         .or_else(|| request.body["metadata"]["name"].as_str())
         .unwrap_or("");
     let mut answer = match code {
-        // Quota is counted in a separate object, so a creation can conflict with another one.
+        // A real API server updates the object that counts the quota. Two creations at the same
+        // time can conflict there.
         409 if request.verb == Verb::Create => Answer::fail(
             409,
             "Conflict",

@@ -19,7 +19,8 @@ fn stage_to_wire(stage: StageReport) -> wire::Stage {
     }
 }
 
-/// The snapshot of a run whose plan has this digest.
+/// Makes the message that tells the operator about the run. `plan_digest` is the digest of the
+/// plan.
 pub fn snapshot(report: Report, plan_digest: &str) -> wire::Snapshot {
     let phase = match report.phase {
         Phase::Running => wire::Phase::Running,
