@@ -66,6 +66,15 @@ impl AppliedJob {
         Ok(self.api().get(&self.name).await?)
     }
 
+    /// Waits until a failed job runs again in this generation. Until then its phase is `Failed`.
+    pub async fn runs_again(&self, generation: u32, limit: Duration) -> Result<ZephyrJob> {
+        self.wait_until(&format!("generation {generation}"), limit, |job| {
+            let status = job.status.as_ref();
+            status.is_some_and(|status| status.generation == Some(generation))
+        })
+        .await
+    }
+
     /// Watches the job until `holds` returns true for it.
     pub async fn wait_until(
         &self,

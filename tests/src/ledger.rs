@@ -42,7 +42,7 @@ impl LedgerState {
     }
 
     /// Returns an error if a task that was already committed in `before` has been committed again
-    /// since then.
+    /// since then, or if any task was committed more than once.
     pub fn repeats_nothing_of(&self, before: &Self) -> Result<()> {
         for (task, attempts) in &before.done {
             anyhow::ensure!(
@@ -63,8 +63,8 @@ impl LedgerState {
 }
 
 impl LedgerView {
-    /// Opens the ledger of the job with this uid under this storage URI, from the process of the
-    /// test.
+    /// Opens the ledger of the job with this uid under this storage URI. The address of the storage
+    /// is the one that is used outside the cluster, where the test runs.
     pub fn open(environment: &Environment, storage_uri: &str, job_uid: &str) -> Result<Self> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let options = [

@@ -256,6 +256,7 @@ async fn a_cancelled_job_that_is_restarted_goes_on_with_what_is_complete() -> Re
         "workers": {"resources": {"requests": {"memory": "400Mi"}, "limits": {"memory": "400Mi"}}},
     });
     change(&namespace, &job, again).await?;
+    job.runs_again(2, TEST_TIMEOUT).await?;
     let done = job.succeeded(TEST_TIMEOUT).await?;
     let status = done.status.context("a status")?;
     ensure!(status.generation == Some(2), "{:?}", status.generation);

@@ -160,6 +160,7 @@ async fn a_job_that_ran_out_of_memory_is_restarted_with_more_and_repeats_nothing
     let jobs = namespace.api::<ZephyrJob>();
     jobs.patch(&job.name, &PatchParams::default(), &Patch::Merge(again))
         .await?;
+    job.runs_again(2, TEST_TIMEOUT).await?;
     job.succeeded(TEST_TIMEOUT).await?;
     let end = ledger.read().await?;
     end.repeats_nothing_of(&before)?;
