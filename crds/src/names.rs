@@ -92,8 +92,8 @@ pub fn coordinator_address(job: &str, namespace: &str, n: u32) -> String {
     )
 }
 
-/// Environment variable of a job's pods. Its value is the name of the Secret that should contain the
-/// job's credentials. Error messages name the Secret if it does not contain any.
+/// Environment variable of a job's pods. Its value is the name of the Secret that should contain
+/// the job's credentials. Error messages name the Secret if it does not contain any.
 pub const CREDENTIALS_SECRET_VARIABLE: &str = "ZEPHYR_CREDENTIALS_SECRET";
 
 #[cfg(test)]

@@ -40,8 +40,8 @@ pub struct Observed {
     pub warming_up: bool,
     /// Why the current generation's worker pods are refused, in the API server's words.
     pub workers_refused: Option<String>,
-    /// Why pods of the current generation do not start. The key is the pod's uid. A pod is in this map
-    /// if its events were listed, and its value is `None` if they do not explain it.
+    /// Why pods of the current generation do not start. The key is the pod's uid. A pod is in this
+    /// map if its events were listed, and its value is `None` if they do not explain it.
     pub start_events: BTreeMap<String, Option<StartEvent>>,
     /// Workers that the current generation lost to disruptions.
     pub lost: Option<Lost>,
