@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{ListParams, Patch, PatchParams, ValidationDirective};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use serde_json::Value;
 use zephyr_crds::job::ZephyrJob;
+use zephyr_crds::names::LABEL_JOB_UID;
 
 use crate::terminal::printable;
 
@@ -24,6 +25,9 @@ const MAX_NAMES: u32 = 500;
 
 /// Objects in one page of a listing.
 const PAGE_OBJECTS: u32 = 500;
+
+/// The largest number of pods of a job that are read.
+const MAX_PODS: usize = 20_000;
 
 /// Names a cluster and a namespace. These arguments may stand before or after the verb.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
@@ -273,6 +277,15 @@ impl Found {
     /// The name of the object.
     pub(crate) fn real_name(&self) -> &str {
         self.job.metadata.name.as_deref().unwrap_or(&self.name)
+    }
+
+    /// The pods of all generations of the job.
+    pub(crate) async fn pods(&self) -> Result<Vec<Pod>> {
+        let uid = self.job.metadata.uid.as_deref().unwrap_or_default();
+        let labels = ListParams::default().labels(&format!("{LABEL_JOB_UID}={uid}"));
+        let what = format!("list the pods of job {}", self.name);
+        let api = self.cluster.api::<Pod>();
+        self.cluster.list(&what, &api, labels, MAX_PODS).await
     }
 
     /// The job as it is now; `None` if it was deleted, even if there is a new one of its name.

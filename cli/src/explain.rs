@@ -9,11 +9,9 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use k8s_openapi::api::core::v1::{Event, Pod};
-use kube::api::ListParams;
 use serde_json::json;
 use zephyr_crds::conditions::{Condition, ConditionStatus, ConditionType};
 use zephyr_crds::job::ZephyrJob;
-use zephyr_crds::names::LABEL_JOB_UID;
 
 use self::advice::advice;
 use crate::cluster::{Found, Target};
@@ -21,9 +19,6 @@ use crate::events;
 use crate::output::Data;
 use crate::status::{condition, describe_workers, reason};
 use crate::terminal::{note, print, printable};
-
-/// The largest number of pods of a job that are read.
-const MAX_PODS: usize = 20_000;
 
 /// The largest number of causes that are shown.
 const MAX_CAUSES: usize = 12;
@@ -53,7 +48,7 @@ pub(crate) struct Cause {
 /// Prints the explanation.
 pub(crate) async fn explain(options: Options) -> Result<()> {
     let found = options.target.find().await?;
-    let pods = pods_of(&found).await;
+    let pods = found.pods().await;
     let events = events::of_job(&found).await;
     // Some users may read jobs but not pods or events. What status says is shown all the same.
     for error in [pods.as_ref().err(), events.as_ref().err()]
@@ -79,14 +74,6 @@ pub(crate) async fn explain(options: Options) -> Result<()> {
         None => print(&page(&found, &doing, &causes))?,
     }
     Ok(())
-}
-
-async fn pods_of(found: &Found) -> Result<Vec<Pod>> {
-    let uid = found.job.metadata.uid.as_deref().unwrap_or_default();
-    let labels = ListParams::default().labels(&format!("{LABEL_JOB_UID}={uid}"));
-    let what = format!("list the pods of job {}", found.name);
-    let api = found.cluster.api::<Pod>();
-    found.cluster.list(&what, &api, labels, MAX_PODS).await
 }
 
 fn page(found: &Found, doing: &str, causes: &[Cause]) -> String {

@@ -8,8 +8,7 @@ mod lines;
 
 use anyhow::{Result, bail};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ListParams, LogParams};
-use zephyr_crds::names::LABEL_JOB_UID;
+use kube::api::LogParams;
 
 use self::choice::{Choice, Source, choose, nothing_chosen};
 use self::lines::Lines;
@@ -18,9 +17,6 @@ use crate::terminal::{note, print, printable};
 
 /// The name of the container with the job's process.
 const CONTAINER: &str = "zephyr";
-
-/// The largest number of pods of a job that are read.
-const MAX_PODS: usize = 20_000;
 
 #[derive(clap::Args)]
 #[expect(
@@ -71,7 +67,7 @@ pub(crate) async fn logs(options: Options) -> Result<()> {
         has_times: options.timestamps,
     };
     let found = options.target.find().await?;
-    let pods = pods_of(&found).await?;
+    let pods = found.pods().await?;
     let sources = choose(&pods, choice);
     if options.follow {
         return follow::follow(&found, choice, style).await;
@@ -102,14 +98,6 @@ pub(crate) async fn logs(options: Options) -> Result<()> {
         );
     }
     Ok(())
-}
-
-async fn pods_of(found: &Found) -> Result<Vec<Pod>> {
-    let uid = found.job.metadata.uid.as_deref().unwrap_or_default();
-    let labels = ListParams::default().labels(&format!("{LABEL_JOB_UID}={uid}"));
-    let what = format!("list the pods of job {}", found.name);
-    let api = found.cluster.api::<Pod>();
-    found.cluster.list(&what, &api, labels, MAX_PODS).await
 }
 
 fn parameters(style: Style) -> LogParams {

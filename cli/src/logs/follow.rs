@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::choice::{Choice, Source, choose, nothing_chosen};
 use super::lines::{Line, Lines};
-use super::{Style, parameters, pods_of};
+use super::{Style, parameters};
 use crate::cluster::{Cluster, Found};
 use crate::terminal::{note, print};
 
@@ -93,7 +93,7 @@ impl Follower<'_> {
         let (mut failures, mut ended_at) = (0, None);
         loop {
             turn.tick().await;
-            let looked = async { Ok((self.found.again().await?, pods_of(self.found).await?)) };
+            let looked = async { Ok((self.found.again().await?, self.found.pods().await?)) };
             let (job, pods): (_, Vec<Pod>) = match looked.await {
                 Ok(looked) => looked,
                 Err(error) => {
