@@ -32,7 +32,7 @@ use self::objects::{
     create_missing, delete_roots, force_deletes, mark_root, mend_service, scale, scale_coordinator,
     stuck_deadline,
 };
-use self::turn::{may_give_way, plan_queued, plan_to_give_way, plan_waiting};
+use self::turn::{may_give_way, plan_to_give_way, plan_waiting};
 use super::action::Action;
 use super::diagnose::{Diagnosis, diagnose};
 use super::life::{LifeState, LifeStep, Wish, step};
@@ -278,7 +278,8 @@ pub fn plan(
             if job.is_first_again(generation) {
                 plan_restarted(job, verdict, observed, installation, generation, now)
             } else {
-                plan_waiting(job, verdict, observed, installation, now)
+                let what = "the job waits for its turn, which comes";
+                plan_waiting(job, verdict, observed, installation, what, now)
             }
         }
         (step, Some(generation)) => plan_running(

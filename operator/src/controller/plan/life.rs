@@ -10,10 +10,10 @@ use zephyr_crds::conditions::{ConditionType, Reason};
 use zephyr_crds::life::{CancelMode, SuspendMode};
 use zephyr_crds::status::GenerationEnd;
 
-use super::turn::clear_away;
+use super::turn::{clear_away, plan_waiting};
 use super::{
     END_TIMEOUT, Finish, Installation, Lifecycle, Plan, Restart, Start, UNSETTLED_REQUEUE, can_end,
-    ends_by, next_number, plan_ended, plan_first, plan_queued, tasks_done, with_what_stays,
+    ends_by, next_number, plan_ended, plan_first, tasks_done, with_what_stays,
 };
 use crate::controller::action::Action;
 use crate::controller::diagnose::Diagnosis;
@@ -59,18 +59,8 @@ pub(super) fn plan_to_resume(
     if job.is_first_again(generation) {
         return plan_restarted(job, verdict, observed, installation, generation, now);
     }
-    let plan = plan_queued(job, observed, installation, now);
-    if verdict.is_refusal() {
-        let why = format!(
-            "the job was suspended, and resumes when the spec is corrected: {}",
-            verdict.in_words()
-        );
-        return Plan {
-            lifecycle: Lifecycle::Block(why),
-            ..plan
-        };
-    }
-    plan
+    let what = "the job was suspended, and resumes";
+    plan_waiting(job, verdict, observed, installation, what, now)
 }
 
 /// Plans the restart of a failed job. The number of the next generation is in status before
@@ -113,17 +103,8 @@ pub(super) fn plan_restarted(
     generation: u32,
     now: Timestamp,
 ) -> Plan {
-    let plan = plan_queued(job, observed, installation, now);
-    if verdict.is_refusal() {
-        let why = format!(
-            "the job is restarted when the spec is corrected: {}",
-            verdict.in_words()
-        );
-        return Plan {
-            lifecycle: Lifecycle::Block(why),
-            ..plan
-        };
-    }
+    let what = "the job is restarted";
+    let plan = plan_waiting(job, verdict, observed, installation, what, now);
     if plan.lifecycle != Lifecycle::TakeTurn {
         return plan;
     }

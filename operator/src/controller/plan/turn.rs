@@ -23,22 +23,21 @@ use crate::controller::validate::{ValidatedJob, Verdict};
 const SETTLES: SignedDuration = SignedDuration::from_secs(30);
 
 /// Plans for a job whose generation waits for its turn. While the spec is refused, the job takes no
-/// place, because the generation could not create its objects.
+/// place, because the generation could not create its objects. Then `what` begins the sentence that
+/// says what happens when the spec is corrected.
 pub(super) fn plan_waiting(
     job: &ValidatedJob,
     verdict: &Verdict,
     observed: &Observed,
     installation: &Installation,
+    what: &str,
     now: Timestamp,
 ) -> Plan {
     let plan = plan_queued(job, observed, installation, now);
     if !verdict.is_refusal() {
         return plan;
     }
-    let why = format!(
-        "the job waits for its turn, which comes when the spec is corrected: {}",
-        verdict.in_words()
-    );
+    let why = format!("{what} when the spec is corrected: {}", verdict.in_words());
     Plan {
         lifecycle: Lifecycle::Block(why),
         ..plan
