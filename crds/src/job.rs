@@ -89,7 +89,7 @@ pub const LEDGER_TTL: DurationBounds = DurationBounds {
     derive = "PartialEq",
     doc = "A data pipeline that runs on nodes that may vanish, and writes exactly the right output.",
     validation = rules::job_name(),
-    validation = rules::immutable_once_begun("pipeline"),
+    validation = rules::pipeline_stays_once_begun(),
     validation = rules::immutable_once_begun("storage"),
     validation = rules::managed_by_is_final(),
     validation = rules::cancel_is_final(),
@@ -113,8 +113,9 @@ pub const LEDGER_TTL: DurationBounds = DurationBounds {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::output_is_not_input(), validation = rules::output_is_not_storage(), validation = rules::input_is_not_storage())]
 pub struct ZephyrJobSpec {
-    /// What the job reads, does and writes. Immutable once the first generation has begun: create a
-    /// new job to run another pipeline.
+    /// What the job reads, does and writes. Immutable once the first generation has begun. Only the
+    /// update that changes `restart` after a failure may change it, and only in parts on which no
+    /// complete task depends.
     pub pipeline: PipelineSpec,
     /// Where intermediate data and the ledger are stored. Immutable once the first generation has
     /// begun, because the job resumes from the ledger.

@@ -122,20 +122,32 @@ pub(crate) fn job_name() -> Rule {
     ])
 }
 
+/// Whether a generation has begun; CEL.
+const HAS_BEGUN: &str = "has(self.status) && (has(self.status.generation) || has(self.status.startTime) \
+                         || (has(self.status.generations) && size(self.status.generations) > 0))";
+
 /// A field of the spec that cannot be changed after a generation has begun. Before that, a refused
 /// value can be corrected. This must be a rule of the whole object, because only such a rule sees
 /// the status. It sees the stored status; a status that the user sends is ignored.
 pub(crate) fn immutable_once_begun(field: &str) -> Rule {
-    let has_begun = "has(self.status) && (has(self.status.generation) || has(self.status.startTime) \
-                     || (has(self.status.generations) && size(self.status.generations) > 0))";
     Rule::new(format!(
-        "self.spec.{field} == oldSelf.spec.{field} || !({has_begun})"
+        "self.spec.{field} == oldSelf.spec.{field} || !({HAS_BEGUN})"
     ))
     .message(
         format!("spec.{field}: cannot be changed after the job has begun; create a new job")
             .as_str(),
     )
     .field_path(format!(".spec.{field}"))
+}
+
+/// The pipeline can be edited in the update that restarts a failed job. The coordinator refuses an
+/// edit that complete tasks do not follow.
+pub(crate) fn pipeline_stays_once_begun() -> Rule {
+    Rule::new(format!(
+        "self.spec.pipeline == oldSelf.spec.pipeline || {IS_RESTARTED} || !({HAS_BEGUN})"
+    ))
+    .message("spec.pipeline: cannot be changed after the job has begun, except in the update that changes spec.restart after a failure; create a new job")
+    .field_path(".spec.pipeline")
 }
 
 /// The value of `managedBy`: a domain, a slash and a name.

@@ -8,6 +8,7 @@ use crate::id::{SourceId, StageId};
 use crate::pipeline::{Exec, Format, GroupBy, OnErrors, Origin, Tables, Values};
 
 pub(crate) mod display;
+mod edit;
 mod expressions;
 mod graph;
 pub(crate) mod path;
@@ -15,6 +16,7 @@ mod planner;
 mod source;
 
 pub use display::counted;
+pub use edit::{EditError, check_edit};
 pub use expressions::{ExpressionError, check_expressions};
 pub use graph::GraphError;
 pub use planner::{MAX_DEFAULT_SHARDS, plan};

@@ -33,7 +33,7 @@ use crate::storage::{
     fetch_range, size_of, verify,
 };
 
-pub use claim::claim;
+pub use claim::{claim, has_claimed};
 pub use close::{close, complete_output, give_up, hold_output};
 pub use error::OutputError;
 pub use finished::finished;

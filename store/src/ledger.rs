@@ -31,5 +31,5 @@ pub use append::{Ledger, MergePolicy};
 pub use encoding::{Header, Kind, LedgerObject, Part, WriterToken, decode, decode_snapshot};
 pub use error::LedgerError;
 pub use inspect::{inspect, is_opened};
-pub use plan::{PlanFile, TableFiles, keep_plan, load_plan};
+pub use plan::{PlanFile, TableFiles, keep_plan, load_plan, replace_plan};
 pub use take_over::{OpenedEpoch, TakeOver};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Event;
-use kube::api::{ListParams, PostParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
 use zephyr_crds::conditions::{Condition, ConditionStatus, ConditionType};
@@ -64,6 +64,16 @@ impl AppliedJob {
     /// Reads the job as it is now.
     pub async fn get(&self) -> Result<ZephyrJob> {
         Ok(self.api().get(&self.name).await?)
+    }
+
+    /// Changes fields of the job's spec, as `kubectl patch` does.
+    pub async fn change(&self, spec: serde_json::Value) -> Result<()> {
+        let patch = Patch::Merge(serde_json::json!({ "spec": spec }));
+        self.api()
+            .patch(&self.name, &PatchParams::default(), &patch)
+            .await
+            .with_context(|| format!("change {spec}"))?;
+        Ok(())
     }
 
     /// Waits until a failed job runs again in this generation. Until then its phase is `Failed`.

@@ -941,7 +941,7 @@ async fn pipeline_and_storage_are_immutable_once_the_job_has_begun() -> Result<(
         .create(&PostParams::default(), &job)
         .await?;
 
-    let pipeline = "spec.pipeline: cannot be changed after the job has begun; create a new job";
+    let pipeline = "spec.pipeline: cannot be changed after the job has begun, except in the update that changes spec.restart after a failure; create a new job";
     let storage = "spec.storage: cannot be changed after the job has begun; create a new job";
     let changes = [
         (json!({"pipeline": {"steps": []}}), pipeline),

@@ -3,10 +3,13 @@
 //! Replaying the records of all epochs in order gives the state from which a coordinator resumes.
 //! Only facts are recorded, never intentions: the dispatch of a task is not recorded.
 
+use std::collections::BTreeSet;
+
 use crate::coordinator::counters::CounterName;
 use crate::coordinator::reason::FailureReason;
 use crate::id::{StageId, TaskAttempt, TaskId};
 use crate::pipeline::Origin;
+use crate::plan::Plan;
 
 /// One fact.
 #[derive(Clone, Debug, PartialEq, Hash)]
@@ -94,6 +97,42 @@ pub fn has_tasks(records: &[LogRecord]) -> bool {
     records
         .iter()
         .any(|record| !matches!(record, LogRecord::Result(_) | LogRecord::Restarted(_)))
+}
+
+/// The stages of which a task was complete at some time. Their work stays as it is.
+pub fn committed_stages(records: &[LogRecord]) -> BTreeSet<StageId> {
+    let stage = |record: &LogRecord| match record {
+        LogRecord::Done { task, .. } | LogRecord::Revoked { task } => Some(task.task.stage),
+        LogRecord::Finalized { task } => Some(task.stage),
+        LogRecord::StageFinished { stage, .. } => Some(*stage),
+        LogRecord::Failed { .. } | LogRecord::Result(_) | LogRecord::Restarted(_) => None,
+    };
+    records.iter().filter_map(stage).collect()
+}
+
+/// Leaves out the failures of tasks that `plan` does not have. The pipeline was edited since, when
+/// the job was restarted, and a restart forgives failures in any case. Failures after the latest
+/// restart all stay, because they are of this plan.
+pub fn without_forgotten_failures(records: Vec<LogRecord>, plan: &Plan) -> Vec<LogRecord> {
+    let is_restart = |record: &LogRecord| matches!(record, LogRecord::Restarted(_));
+    let forgiven = records.iter().rposition(is_restart).unwrap_or(0);
+    let has = |task: TaskId| {
+        let stage = plan.stages.get(task.stage.0 as usize);
+        stage.is_some_and(|stage| task.shard.0 < stage.shards)
+    };
+    let stays = |position: usize, record: &LogRecord| match record {
+        LogRecord::Failed { task, .. } => position > forgiven || has(task.task),
+        LogRecord::Done { .. }
+        | LogRecord::Revoked { .. }
+        | LogRecord::StageFinished { .. }
+        | LogRecord::Finalized { .. }
+        | LogRecord::Result(_)
+        | LogRecord::Restarted(_) => true,
+    };
+    let all = records.into_iter().enumerate();
+    all.filter(|(position, record)| stays(*position, record))
+        .map(|(_, record)| record)
+        .collect()
 }
 
 /// The class of a failure. It decides to which budget the failure is charged.

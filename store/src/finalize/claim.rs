@@ -584,6 +584,15 @@ async fn say(
     Ok(())
 }
 
+/// Whether this job has claimed a folder. Its claim names the paths of its files, so they cannot be
+/// changed any more.
+///
+/// # Errors
+/// The copy of the claim in the job's own storage cannot be read.
+pub async fn has_claimed(output: &Output) -> Result<bool, OutputError> {
+    Ok(read_record(output).await?.is_some())
+}
+
 /// Reads the copy of the claim that the job stored when it claimed the folder.
 pub(super) async fn read_record(output: &Output) -> Result<Option<StoredIntent>, OutputError> {
     let location = output.record()?;

@@ -393,13 +393,13 @@ async fn a_damaged_or_foreign_plan_is_refused_by_name() {
         ("a log object", sealed(1, "{}\n"), unreadable),
         (
             "another version",
-            text.replace("\"version\":2", "\"version\":7").into_bytes(),
-            "it has version 7; this program reads versions 2 to 6",
+            text.replace("\"version\":2", "\"version\":8").into_bytes(),
+            "it has version 8; this program reads versions 2 to 7",
         ),
         (
             "an older version",
             text.replace("\"version\":2", "\"version\":1").into_bytes(),
-            "it has version 1; this program reads versions 2 to 6",
+            "it has version 1; this program reads versions 2 to 7",
         ),
         (
             "an unknown field",

@@ -12,7 +12,10 @@ use zephyr_engine::plan::{FilePart, PlannedSource, check_parts};
 use crate::formats::Compression;
 use crate::ledger::LedgerError;
 use crate::ledger::append::refused;
-use crate::storage::{Cause, InputFile, JobStorage, Location, Placed, fetch, put_if_absent};
+use crate::storage::{
+    Cause, InputFile, JobStorage, Location, Placed, Replaced, fetch, put_if_absent, read_versioned,
+    replace,
+};
 
 /// The version of a plan that release 0.1.0 reads too. Version 1 did not contain the job's uid.
 const VERSION: u32 = 2;
@@ -31,6 +34,10 @@ const VERSION_WITH_GATHER: u32 = 5;
 /// The version of a plan that reads parts of compressed files, which may have everything that
 /// versions before it have. It is written only for such a plan.
 const VERSION_WITH_COMPRESSED_PARTS: u32 = 6;
+
+/// The version of a plan whose pipeline was edited when the failed job was restarted. It may have
+/// everything that versions before it have, and is written only for such a plan.
+const VERSION_OF_AN_EDIT: u32 = 7;
 
 /// The files of each table, by the table's name, in the order in which they are read.
 pub type TableFiles = BTreeMap<String, Vec<InputFile>>;
@@ -58,6 +65,9 @@ pub struct PlanFile {
     /// For each stage, the stages that it reads, in the order of its inputs. Empty if the plan is a
     /// chain.
     pub graph: Vec<Vec<StageId>>,
+    /// The generation whose restart changed the pipeline. `None` if the job has the pipeline with
+    /// which it began.
+    pub edited_in: Option<u32>,
 }
 
 impl PlanFile {
@@ -85,7 +95,9 @@ impl PlanFile {
 
     fn version(&self) -> u32 {
         let is_plain = self.parts.is_empty() && self.shuffle_shards.is_none();
-        if self.reads_compressed_parts() {
+        if self.edited_in.is_some() {
+            VERSION_OF_AN_EDIT
+        } else if self.reads_compressed_parts() {
             VERSION_WITH_COMPRESSED_PARTS
         } else if self.gather.is_some() {
             VERSION_WITH_GATHER
@@ -139,6 +151,8 @@ struct StoredPlan {
     /// For each stage, the positions of the stages that it reads. Not written for a chain.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     stages: Vec<Vec<u32>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    edited_in: Option<u32>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -187,6 +201,35 @@ pub async fn keep_plan(storage: &JobStorage, plan: PlanFile) -> Result<PlanFile,
     }
 }
 
+/// Stores the plan of an edited pipeline in place of the plan `found`. Returns the plan that is
+/// stored. This is `found` if a coordinator of a later restart has stored its plan, and then the
+/// caller's generation is over.
+///
+/// # Errors
+/// The plan cannot be read or written, or another coordinator writes it at the same time.
+pub async fn replace_plan(storage: &JobStorage, plan: PlanFile) -> Result<PlanFile, LedgerError> {
+    let location = plan_object(storage)?;
+    let unusable = |problem: String| refused(&location, problem);
+    let found = read_versioned(storage.stores(), &location, u64::MAX)
+        .await
+        .map_err(LedgerError::from_storage)?
+        .ok_or_else(|| unusable("it is missing".to_owned()))?;
+    let kept = parse(storage.job(), &found.bytes).map_err(unusable)?;
+    if kept.edited_in >= plan.edited_in {
+        return Ok(kept);
+    }
+    let bytes = print(storage.job(), &plan).map_err(|error| unusable(error.to_string()))?;
+    match replace(storage.stores(), &location, &found, Bytes::from(bytes))
+        .await
+        .map_err(LedgerError::from_storage)?
+    {
+        Replaced::Done => Ok(plan),
+        Replaced::Changed => Err(unusable(
+            "another coordinator has written it at the same time".to_owned(),
+        )),
+    }
+}
+
 fn plan_object(storage: &JobStorage) -> Result<Location, LedgerError> {
     storage.at("plan.json").map_err(LedgerError::Address)
 }
@@ -210,6 +253,7 @@ fn print(job: &JobUid, plan: &PlanFile) -> Result<Vec<u8>, serde_json::Error> {
             .iter()
             .map(|reads| reads.iter().map(|stage| stage.0).collect())
             .collect(),
+        edited_in: plan.edited_in,
     };
     let text = serde_json::value::to_raw_value(&stored)?;
     let crc32c = format!("{:08x}", crc32c::crc32c(text.get().as_bytes()));
@@ -231,9 +275,9 @@ fn passes_over_bad_records(pipeline: &serde_json::Value) -> bool {
 fn parse(job: &JobUid, bytes: &[u8]) -> Result<PlanFile, String> {
     let version: StoredVersion =
         serde_json::from_slice(bytes).map_err(|e| format!("it cannot be read: {e}"))?;
-    if !(VERSION..=VERSION_WITH_COMPRESSED_PARTS).contains(&version.version) {
+    if !(VERSION..=VERSION_OF_AN_EDIT).contains(&version.version) {
         return Err(format!(
-            "it has version {}; this program reads versions {VERSION} to {VERSION_WITH_COMPRESSED_PARTS}",
+            "it has version {}; this program reads versions {VERSION} to {VERSION_OF_AN_EDIT}",
             version.version
         ));
     }
@@ -252,7 +296,7 @@ fn parse(job: &JobUid, bytes: &[u8]) -> Result<PlanFile, String> {
     let may_gather = version.version >= VERSION_WITH_GATHER;
     if gathers && !may_gather || version.version == VERSION_WITH_GATHER && !gathers {
         return Err(format!(
-            "it has version {}; only version {VERSION_WITH_GATHER} gathers files, and version {VERSION_WITH_COMPRESSED_PARTS} may",
+            "it has version {}; only version {VERSION_WITH_GATHER} gathers files, and later versions may",
             version.version
         ));
     }
@@ -276,9 +320,17 @@ fn parse(job: &JobUid, bytes: &[u8]) -> Result<PlanFile, String> {
             .map(|(name, stored)| (name, files(stored)))
             .collect(),
         graph: read_graph(version.version, stored.stages)?,
+        edited_in: stored.edited_in,
     };
+    let is_edited = version.version == VERSION_OF_AN_EDIT;
+    if plan.edited_in.is_some() != is_edited {
+        return Err(format!(
+            "it has version {}; only version {VERSION_OF_AN_EDIT} has an edited pipeline",
+            version.version
+        ));
+    }
     let cuts_compressed = version.version == VERSION_WITH_COMPRESSED_PARTS;
-    if plan.reads_compressed_parts() != cuts_compressed {
+    if !is_edited && plan.reads_compressed_parts() != cuts_compressed {
         return Err(format!(
             "it has version {}; only version {VERSION_WITH_COMPRESSED_PARTS} reads parts of compressed files",
             version.version
@@ -289,7 +341,7 @@ fn parse(job: &JobUid, bytes: &[u8]) -> Result<PlanFile, String> {
 
 fn read_graph(version: u32, stages: Vec<Vec<u32>>) -> Result<Vec<Vec<StageId>>, String> {
     let fits = match version {
-        VERSION_WITH_GATHER | VERSION_WITH_COMPRESSED_PARTS => true,
+        VERSION_WITH_GATHER | VERSION_WITH_COMPRESSED_PARTS | VERSION_OF_AN_EDIT => true,
         VERSION_WITH_GRAPH => !stages.is_empty(),
         _ => stages.is_empty(),
     };
@@ -361,6 +413,7 @@ mod tests {
             gather: None,
             tables: [("users".to_owned(), vec![file])].into(),
             graph: Vec::new(),
+            edited_in: None,
         }
     }
 
@@ -379,7 +432,7 @@ mod tests {
             let text = text.replace("\"version\":5", &format!("\"version\":{version}"));
             let error = parse(&job, text.as_bytes()).unwrap_err();
             let expected = format!(
-                "it has version {version}; only version 5 gathers files, and version 6 may"
+                "it has version {version}; only version 5 gathers files, and later versions may"
             );
             assert_eq!(error, expected);
         }
@@ -499,11 +552,11 @@ mod tests {
         assert_eq!(error, "source shard 1 does not continue the one before it");
         let newer = String::from_utf8(print(&job, &plan("newer")).unwrap())
             .unwrap()
-            .replace("\"version\":2", "\"version\":7");
+            .replace("\"version\":2", "\"version\":8");
         let error = parse(&job, newer.as_bytes()).unwrap_err();
         assert_eq!(
             error,
-            "it has version 7; this program reads versions 2 to 6"
+            "it has version 8; this program reads versions 2 to 7"
         );
     }
 
@@ -546,6 +599,28 @@ mod tests {
             error.to_string(),
             "s3://b/jobs/u/plan.json: not a part of this job's ledger: its checksum is wrong: it is damaged"
         );
+    }
+
+    #[tokio::test]
+    async fn a_plan_is_replaced_only_by_that_of_a_later_restart() {
+        let job = JobUid::parse("u").unwrap();
+        let storage = JobStorage::new(Stores::in_memory(), "s3://b/jobs", job).unwrap();
+        let edited = |digest: &str, generation| PlanFile {
+            edited_in: Some(generation),
+            graph: vec![Vec::new(), vec![StageId(0)]],
+            gather: Some(3),
+            ..plan(digest)
+        };
+        let error = replace_plan(&storage, edited("2", 2)).await.unwrap_err();
+        assert!(error.to_string().contains("it is missing"), "{error}");
+        keep_plan(&storage, plan("1")).await.unwrap();
+        for (generation, stored) in [(3, 3), (2, 3), (3, 3), (5, 5)] {
+            let digest = format!("by {generation}");
+            let now = replace_plan(&storage, edited(&digest, generation)).await;
+            let expected = edited(&format!("by {stored}"), stored);
+            assert_eq!(now.unwrap(), expected, "{generation}");
+            assert_eq!(load_plan(&storage, true).await.unwrap(), Some(expected));
+        }
     }
 
     #[test]

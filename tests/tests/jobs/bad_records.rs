@@ -1,7 +1,8 @@
 //! Bad records on the cluster: they are counted in status, written to dead letters in the bucket,
-//! and end the job if there are too many.
+//! and end the job if there are too many. Then more can be allowed.
 
 use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
 use zephyr_crds::conditions::{ConditionType, Reason};
 use zephyr_tests::bucket::{Bucket, DATA, SCRATCH};
 use zephyr_tests::cluster::{TEST_TIMEOUT, TestNamespace};
@@ -88,7 +89,8 @@ async fn bad_records_are_counted_in_status_and_written_beside_the_output() -> Re
 }
 
 #[tokio::test]
-async fn more_bad_records_than_allowed_end_the_job() -> Result<()> {
+async fn more_bad_records_than_allowed_end_the_job_until_more_are_allowed_at_a_restart()
+-> Result<()> {
     let namespace = TestNamespace::create("bad-too-many").await?;
     let bucket = Bucket::open(&namespace.environment, DATA)?;
     let job = apply(&namespace, &manifest(&namespace, &bucket, 1).await?).await?;
@@ -98,5 +100,49 @@ async fn more_bad_records_than_allowed_end_the_job() -> Result<()> {
     ensure!(failed.reason == Reason::TooManySkipped, "{failed:?}");
     let begins = "spec.pipeline.steps[1].onError.maxSkipped: 2 of ";
     ensure!(failed.message.starts_with(begins), "{}", failed.message);
+
+    // Complete tasks depend on the filter. They do not depend on the limit, or on a later step.
+    let spec = done.spec.pipeline;
+    let pipeline = serde_json::to_value(&spec)?;
+    let alone = job.change(json!({"pipeline": lenient(&pipeline)})).await;
+    let alone = format!("{:#}", alone.err().context("it is not restarted")?);
+    ensure!(
+        alone.contains("spec.pipeline: cannot be changed"),
+        "{alone}"
+    );
+    let mut other = lenient(&pipeline);
+    other["steps"][0] = json!({"filter": ". != 1"});
+    job.change(json!({"restart": "1", "pipeline": other}))
+        .await?;
+    job.runs_again(2, TEST_TIMEOUT).await?;
+    let refused = job.finished(TEST_TIMEOUT).await?;
+    let failed = condition(&refused, ConditionType::Failed).context("a condition")?;
+    ensure!(failed.reason == Reason::PlanFailed, "{failed:?}");
+    let begins =
+        "spec.pipeline.steps[0].filter: differs from the pipeline with which the job began";
+    ensure!(failed.message.starts_with(begins), "{}", failed.message);
+
+    let mut longer = lenient(&pipeline);
+    longer["steps"][2] = json!({"map": "[.key, .ms]"});
+    job.change(json!({"restart": "2", "pipeline": longer}))
+        .await?;
+    job.runs_again(3, TEST_TIMEOUT).await?;
+    let done = job.succeeded(TEST_TIMEOUT).await?;
+    let name = format!("bad-records/{}/out/part-0.jsonl", namespace.name);
+    let output = bucket.get(&name).await?;
+    ensure!(output == "[\"ann\",24]\n", "{output:?}");
+    let records = done.status.and_then(|status| status.records);
+    let skipped = records.context("status has counts")?.skipped;
+    ensure!(
+        skipped.iter().all(|skipped| skipped.records == 2),
+        "{skipped:?}"
+    );
     namespace.finish().await
+}
+
+/// The pipeline, if more records may be skipped.
+fn lenient(pipeline: &Value) -> Value {
+    let mut pipeline = pipeline.clone();
+    pipeline["steps"][1]["onError"]["maxSkipped"] = json!(9);
+    pipeline
 }

@@ -5,23 +5,13 @@ use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{ListParams, Patch, PatchParams};
-use serde_json::{Value, json};
+use serde_json::json;
 use zephyr_crds::conditions::{ConditionType, Reason};
 use zephyr_crds::job::ZephyrJob;
 use zephyr_tests::cluster::{TEST_TIMEOUT, TestNamespace};
 use zephyr_tests::job::{AppliedJob, apply, condition, is_true};
 use zephyr_tests::ledger::LedgerView;
 use zephyr_tests::sum_job::SumJob;
-
-/// Changes fields of a job's spec.
-async fn change(namespace: &TestNamespace, job: &AppliedJob, spec: Value) -> Result<()> {
-    let patch = Patch::Merge(json!({ "spec": spec }));
-    let jobs = namespace.api::<ZephyrJob>();
-    jobs.patch(&job.name, &PatchParams::default(), &patch)
-        .await
-        .with_context(|| format!("change {spec}"))?;
-    Ok(())
-}
 
 /// Waits until the job says that it is suspended, and checks that this is true.
 async fn suspended(namespace: &TestNamespace, job: &AppliedJob) -> Result<ZephyrJob> {
@@ -51,23 +41,23 @@ async fn a_suspended_job_has_no_pods_and_continues_where_it_was() -> Result<()> 
     let job = apply(&namespace, &sum.manifest(&namespace)).await?;
     let ledger = ledger_of(&namespace, &job)?;
     job.committed(&ledger, 6, TEST_TIMEOUT).await?;
-    change(&namespace, &job, json!({"suspend": true})).await?;
+    job.change(json!({"suspend": true})).await?;
     suspended(&namespace, &job).await?;
     let drained = ledger.read().await?;
     ensure!(drained.run_again() == 0, "no attempt was lost: {drained:?}");
 
-    change(&namespace, &job, json!({"suspend": false})).await?;
+    job.change(json!({"suspend": false})).await?;
     job.committed(&ledger, drained.done.len() + 4, TEST_TIMEOUT)
         .await?;
     let policy = json!({"suspend": true, "suspendPolicy": {"mode": "Immediate"}});
-    change(&namespace, &job, policy).await?;
+    job.change(policy).await?;
     let found = suspended(&namespace, &job).await?;
     let status = found.status.context("a status")?;
     ensure!(status.generation == Some(3), "{:?}", status.generation);
     ensure!(status.suspensions == 2, "{}", status.suspensions);
     let stopped = ledger.read().await?;
 
-    change(&namespace, &job, json!({"suspend": false})).await?;
+    job.change(json!({"suspend": false})).await?;
     job.succeeded(TEST_TIMEOUT).await?;
     let end = ledger.read().await?;
     end.repeats_nothing_of(&drained)?;
@@ -87,7 +77,7 @@ async fn a_job_that_is_created_suspended_begins_when_it_is_resumed() -> Result<(
     let found = suspended(&namespace, &job).await?;
     let generation = found.status.and_then(|status| status.generation);
     ensure!(generation.is_none(), "{generation:?}");
-    change(&namespace, &job, json!({"suspend": false})).await?;
+    job.change(json!({"suspend": false})).await?;
     let done = job.succeeded(TEST_TIMEOUT).await?;
     let reason = condition(&done, ConditionType::Suspended).map(|found| found.reason);
     ensure!(reason == Some(Reason::NotSuspended), "{reason:?}");
@@ -154,18 +144,18 @@ async fn a_cancelled_job_ends_and_its_folder_is_free_for_another() -> Result<()>
     let ledger = ledger_of(&namespace, &job)?;
     job.committed(&ledger, 4, TEST_TIMEOUT).await?;
     let cancel = json!({"cancel": {"reason": "wrong input"}});
-    change(&namespace, &job, cancel).await?;
+    job.change(cancel).await?;
     let ended = job.finished(TEST_TIMEOUT).await?;
     let failed = condition(&ended, ConditionType::Failed).context("condition Failed")?;
     ensure!(failed.reason == Reason::Cancelled, "{failed:?}");
     ensure!(failed.message.ends_with("wrong input"), "{failed:?}");
-    let refused = change(&namespace, &job, json!({"cancel": null})).await;
+    let refused = job.change(json!({"cancel": null})).await;
     let refused = format!("{:#}", refused.err().context("it cannot be undone")?);
     ensure!(
         refused.contains("spec.cancel: cannot be removed"),
         "{refused}"
     );
-    let changed = change(&namespace, &job, json!({"cancel": {"reason": "other"}})).await;
+    let changed = job.change(json!({"cancel": {"reason": "other"}})).await;
     let changed = format!("{:#}", changed.err().context("its end is final")?);
     let words = "spec.cancel: cannot be changed after the job has ended";
     ensure!(changed.contains(words), "{changed}");
@@ -240,22 +230,22 @@ async fn a_cancelled_job_that_is_restarted_goes_on_with_what_is_complete() -> Re
     let job = apply(&namespace, &sum.manifest(&namespace)).await?;
     let ledger = ledger_of(&namespace, &job)?;
     job.committed(&ledger, 4, TEST_TIMEOUT).await?;
-    let early = change(&namespace, &job, json!({"restart": "early"})).await;
+    let early = job.change(json!({"restart": "early"})).await;
     let early = format!("{:#}", early.err().context("it runs")?);
     let told = "spec.restart: the job has not ended (got early); only a job that has failed can be restarted";
     ensure!(early.contains(told), "{early}");
     let cancel = json!({"cancel": {"reason": "more memory first"}});
-    change(&namespace, &job, cancel).await?;
+    job.change(cancel).await?;
     failed(&job, Reason::Cancelled).await?;
     let before = ledger.read().await?;
-    let with_cancel = change(&namespace, &job, json!({"restart": "one"})).await;
+    let with_cancel = job.change(json!({"restart": "one"})).await;
     let with_cancel = format!("{:#}", with_cancel.err().context("it is cancelled")?);
     ensure!(with_cancel.contains("remove spec.cancel"), "{with_cancel}");
     let again = json!({
         "restart": "one", "cancel": null,
         "workers": {"resources": {"requests": {"memory": "400Mi"}, "limits": {"memory": "400Mi"}}},
     });
-    change(&namespace, &job, again).await?;
+    job.change(again).await?;
     job.runs_again(2, TEST_TIMEOUT).await?;
     let done = job.succeeded(TEST_TIMEOUT).await?;
     let status = done.status.context("a status")?;
@@ -268,7 +258,7 @@ async fn a_cancelled_job_that_is_restarted_goes_on_with_what_is_complete() -> Re
     let end = ledger.read().await?;
     end.repeats_nothing_of(&before)?;
     sum.check_output(&namespace).await?;
-    let late = change(&namespace, &job, json!({"restart": "two"})).await;
+    let late = job.change(json!({"restart": "two"})).await;
     let late = format!("{:#}", late.err().context("it has succeeded")?);
     ensure!(
         late.contains("spec.restart: the job has succeeded"),

@@ -6,10 +6,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{ObjectMeta, PostParams};
 use serde_json::json;
 use zephyr_crds::conditions::{ConditionType, Reason};
-use zephyr_crds::job::ZephyrJob;
 use zephyr_tests::bucket::{Bucket, DATA, SCRATCH};
 use zephyr_tests::cluster::{TEST_TIMEOUT, TestNamespace};
 use zephyr_tests::job::{apply, condition, is_true};
@@ -156,10 +155,8 @@ async fn a_job_that_ran_out_of_memory_is_restarted_with_more_and_repeats_nothing
     ensure!(before.done.len() == 7, "{before:?}");
 
     let memory = json!({"requests": {"memory": "512Mi"}, "limits": {"memory": "768Mi"}});
-    let again = json!({"spec": {"restart": "more memory", "workers": {"resources": memory}}});
-    let jobs = namespace.api::<ZephyrJob>();
-    jobs.patch(&job.name, &PatchParams::default(), &Patch::Merge(again))
-        .await?;
+    let again = json!({"restart": "more memory", "workers": {"resources": memory}});
+    job.change(again).await?;
     job.runs_again(2, TEST_TIMEOUT).await?;
     job.succeeded(TEST_TIMEOUT).await?;
     let end = ledger.read().await?;

@@ -2,6 +2,7 @@
 //! storage without a limit of time, and status shows this. If a job cannot be planned, it ends the
 //! job with an error message.
 
+mod edit;
 pub(super) mod places;
 pub(super) mod preview;
 mod restart;
@@ -13,7 +14,10 @@ use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 use zephyr_crds::pipeline::{FilesSource, SOURCE_FILES, table_files};
 use zephyr_engine::coordinator::FailureReason;
-use zephyr_engine::coordinator::record::{JobResult, LogRecord, OutputFile, has_tasks, result_of};
+use zephyr_engine::coordinator::record::{
+    JobResult, LogRecord, OutputFile, committed_stages, has_tasks, result_of,
+    without_forgotten_failures,
+};
 use zephyr_engine::id::Epoch;
 use zephyr_engine::pipeline::Pipeline;
 use zephyr_engine::plan::{
@@ -23,7 +27,7 @@ use zephyr_store::finalize::{Output, OutputError, OwnerWatch, claim, finished};
 use zephyr_store::formats::list_readable;
 use zephyr_store::ledger::{
     Ledger, LedgerError, MergePolicy, PlanFile, TableFiles, TakeOver, WriterToken, keep_plan,
-    load_plan,
+    load_plan, replace_plan,
 };
 use zephyr_store::reclaim::{MARKER_NAME, MarkerError, read_marker};
 use zephyr_store::storage::{InputFile, ListError, ProbeError, probe};
@@ -304,7 +308,7 @@ async fn make_runnable(
     let mut tries = Tries::new(job, status, epoch);
     let mut watch = OwnerWatch::default();
     loop {
-        let planned = plan_or_load(job, epoch, has_tasks(&records), &mut watch).await;
+        let planned = plan_or_load(job, epoch, &records, &mut watch).await;
         let why = match planned {
             Ok(Kept {
                 plan,
@@ -316,7 +320,7 @@ async fn make_runnable(
                 return Ok(Planned::Runnable(Box::new(Runnable {
                     epoch,
                     ledger,
-                    records,
+                    records: without_forgotten_failures(records, &plan),
                     plan,
                     digest,
                     source,
@@ -477,27 +481,41 @@ struct Kept {
 }
 
 /// Loads the plan, or makes and stores it. A stored plan is used even if a new listing would give
-/// another plan. If tasks are completed, their plan must exist.
+/// another plan. If the ledger has records of tasks, their plan must exist. If the pipeline was
+/// edited at a restart, the plan of the edited pipeline replaces the stored one.
 async fn plan_or_load(
     job: &RunJob,
     epoch: Epoch,
-    has_begun: bool,
+    records: &[LogRecord],
     watch: &mut OwnerWatch,
 ) -> Result<Kept, NoPlan> {
-    let field = |error: &dyn std::fmt::Display| format!("spec.storage.uri: {error}");
-    let kept = load_plan(&job.storage, has_begun)
-        .await
-        .map_err(|error| ledger_error(Judge::of(job), error, Some(epoch), field))?;
-    let kept = if let Some(kept) = kept {
+    let unusable = |error| {
+        let field = |error: &dyn std::fmt::Display| format!("spec.storage.uri: {error}");
+        ledger_error(Judge::of(job), error, Some(epoch), field)
+    };
+    let committed = committed_stages(records);
+    let must_exist = has_tasks(records);
+    let kept = load_plan(&job.storage, must_exist).await;
+    let kept = if let Some(kept) = kept.map_err(unusable)? {
         kept
     } else {
-        if !has_begun {
+        if !must_exist {
             not_finished(job).await?;
         }
         let fresh = fresh_plan(job).await?;
-        let kept = keep_plan(&job.storage, fresh).await;
-        kept.map_err(|error| ledger_error(Judge::of(job), error, Some(epoch), field))?
+        keep_plan(&job.storage, fresh).await.map_err(unusable)?
     };
+    let kept = match edit::plan_of_edit(job, &kept, &committed).await? {
+        Some(edited) => replace_plan(&job.storage, edited).await.map_err(unusable)?,
+        None => kept,
+    };
+    let loaded = loaded(job, kept)?;
+    take_the_folder(job, !committed.is_empty(), watch).await?;
+    Ok(loaded)
+}
+
+/// Checks that the stored plan is the one that this release makes from this job's pipeline.
+fn loaded(job: &RunJob, kept: PlanFile) -> Result<Kept, NoPlan> {
     let pipeline = pipeline_json(job)?;
     let planned = kept.source();
     let source = SourceShards::of_items(&job.pipeline.source).unwrap_or(SourceShards::Files {
@@ -520,7 +538,6 @@ async fn plan_or_load(
             "plan.json was made {cause}; a job keeps the plan with which it began, so create a new one"
         )));
     }
-    take_the_folder(job, has_begun, watch).await?;
     Ok(Kept {
         plan,
         digest,
@@ -621,6 +638,7 @@ async fn fresh_plan(job: &RunJob) -> Result<PlanFile, NoPlan> {
         gather: source.gather,
         tables,
         graph: plan.graph(),
+        edited_in: None,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use zephyr_crds::frozen::FrozenRestart;
 use zephyr_crds::job::Retain;
-use zephyr_engine::coordinator::record::{Restart, restart_of};
+use zephyr_engine::coordinator::record::{FilePlace, Restart, TaskOutput, restart_of};
 use zephyr_store::ledger::inspect;
 use zephyr_store::reclaim::{Marker, mark};
 use zephyr_store::storage::read_versioned;
@@ -209,4 +209,186 @@ async fn a_job_whose_folder_another_job_has_taken_since_does_not_write_there_aga
         message.contains("another job has taken s3://o/out"),
         "{message}"
     );
+}
+
+/// A change of a pipeline's JSON.
+type PipelineChange = Box<dyn Fn(&mut serde_json::Value)>;
+
+/// A job that counts the values of a field: two stages, of two tasks and one task.
+fn counting(stores: &Stores) -> Arc<RunJob> {
+    let source = json!({"items": {"values": [{"a": 1}, {"a": 2}]}});
+    edited(&job_reading(stores.clone(), &source), &|pipeline| {
+        pipeline["steps"] = json!([
+            {"filter": ".a > 0"},
+            {"groupBy": {"key": ".a", "aggregate": {"n": {"count": {}}}, "shards": 1}},
+            {"map": ".n"},
+        ]);
+    })
+}
+
+/// The job with another pipeline.
+fn edited(job: &RunJob, change: &dyn Fn(&mut serde_json::Value)) -> Arc<RunJob> {
+    let mut frozen = json!(job.frozen);
+    change(&mut frozen["spec"]["pipeline"]);
+    let frozen = FrozenJob::from_json(&frozen.to_string()).unwrap();
+    Arc::new(RunJob {
+        stores: job.stores.clone(),
+        storage: job.storage.clone(),
+        ..RunJob::new(frozen).unwrap()
+    })
+}
+
+/// A record of a complete task of this stage.
+fn done(stage: u32, shard: u32) -> LogRecord {
+    let LogRecord::Failed { mut task, .. } = fact(shard) else {
+        panic!("a failure");
+    };
+    task.task.stage = StageId(stage);
+    let output = TaskOutput {
+        file: OutputFile {
+            place: FilePlace::Shuffle,
+            ..final_file(shard)
+        },
+        records_in: 1,
+        bytes_in: 1,
+        more: None,
+    };
+    LogRecord::Done { task, output }
+}
+
+/// Begins the job, records these facts, and ends it as failed.
+async fn failed_after(job: &Arc<RunJob>, facts: &[LogRecord]) {
+    let Runnable { mut ledger, .. } = *runs(job).await;
+    ledger.append(facts).await.unwrap();
+    end(job, &mut ledger).await;
+}
+
+#[tokio::test]
+async fn the_pipeline_of_stages_without_complete_tasks_can_be_edited_at_a_restart() {
+    let job = counting(&Stores::in_memory());
+    // The failure is of a task that the edited plan does not have.
+    let LogRecord::Failed {
+        mut task,
+        class,
+        error,
+    } = fact(0)
+    else {
+        panic!("a failure");
+    };
+    task.task.stage = StageId(1);
+    failed_after(
+        &job,
+        &[done(0, 0), LogRecord::Failed { task, class, error }],
+    )
+    .await;
+    let again = edited(&job, &|pipeline| {
+        pipeline["steps"][2] = json!({"map": ".key"});
+        pipeline["limits"] = json!({"lineBytes": "1Mi"});
+    });
+    let refused = fails(&again).await;
+    assert_eq!(refused.1, FailureReason::TaskFailed, "not restarted");
+    let again = restarted(&again, &job.stores, "a", 2);
+    let Runnable { plan, records, .. } = *runs(&again).await;
+    assert!(plan.to_string().contains("steps[2].map: .key"), "{plan}");
+    assert!(records.contains(&done(0, 0)));
+    // The next coordinator of the generation continues, and one of an earlier pipeline does not.
+    assert_eq!(runs(&again).await.plan, plan);
+    let earlier = restarted(&job, &job.stores, "a", 2);
+    let (_, _, message) = fails(&earlier).await;
+    assert!(message.contains("from another pipeline"), "{message}");
+}
+
+#[tokio::test]
+async fn a_job_without_a_complete_task_gets_a_new_plan_and_forgets_failures_of_the_old_one() {
+    let job = counting(&Stores::in_memory());
+    failed_after(&job, &[fact(1)]).await;
+    let shorter = |pipeline: &mut serde_json::Value| {
+        pipeline["source"] = json!({"items": {"values": [7]}});
+        pipeline["steps"] = json!([]);
+    };
+    let again = restarted(&edited(&job, &shorter), &job.stores, "a", 2);
+    let Runnable { plan, records, .. } = *runs(&again).await;
+    assert_eq!((plan.stages.len(), plan.output_shards()), (1, 1));
+    assert!(!records.contains(&fact(1)));
+}
+
+#[tokio::test]
+async fn the_sink_can_be_edited_until_the_job_has_claimed_the_folder_of_its_output() {
+    let stores = Stores::in_memory();
+    let sink = |path: &'static str| {
+        move |pipeline: &mut serde_json::Value| pipeline["sink"]["files"]["path"] = json!(path)
+    };
+    put(&stores, "s3://o/out/part-0.jsonl", "of another job").await;
+    let job = counting(&stores);
+    let (_, _, message) = fails(&job).await;
+    assert!(message.contains("s3://o/out/part-0.jsonl"), "{message}");
+    let elsewhere = edited(&job, &sink("s3://o/other/part-{shard}.jsonl"));
+    let again = restarted(&elsewhere, &stores, "a", 2);
+    let Runnable { mut ledger, .. } = *runs(&again).await;
+    end(&again, &mut ledger).await;
+
+    let third = edited(&job, &sink("s3://o/third/part-{shard}.jsonl"));
+    let (_, _, message) = fails(&restarted(&third, &stores, "b", 3)).await;
+    assert!(
+        message.starts_with("spec.pipeline.sink: differs"),
+        "{message}"
+    );
+    runs(&restarted(&elsewhere, &stores, "c", 4)).await;
+}
+
+#[tokio::test]
+async fn an_edit_that_complete_tasks_do_not_follow_is_refused_with_its_field() {
+    let step = |index: usize, step: serde_json::Value| {
+        move |pipeline: &mut serde_json::Value| pipeline["steps"][index] = step.clone()
+    };
+    let skip = json!({"filter": ".a > 0", "onError": {"action": "Skip", "maxSkipped": 1}});
+    let lenient = json!({"filter": ".a > 0", "onError": {"action": "Skip", "maxSkipped": 9}});
+    let cases: [(PipelineChange, Option<&str>); 7] = [
+        (Box::new(step(0, lenient)), None),
+        (
+            Box::new(step(0, json!({"filter": ".a > 0"}))),
+            Some("spec.pipeline.steps[0].onError: was removed"),
+        ),
+        (
+            Box::new(step(
+                0,
+                json!({"filter": ".a > 1", "onError": {"action": "Skip"}}),
+            )),
+            Some("spec.pipeline.steps[0].filter: differs"),
+        ),
+        (
+            Box::new(step(2, json!({"map": ".n +"}))),
+            Some("spec.pipeline.steps[2].map: "),
+        ),
+        (
+            Box::new(|pipeline| pipeline["limits"] = json!({"lineBytes": "1Mi"})),
+            Some("spec.pipeline.limits: differs"),
+        ),
+        (
+            Box::new(|pipeline| pipeline["source"]["items"]["values"] = json!([1])),
+            Some("spec.pipeline.source: differs"),
+        ),
+        (
+            Box::new(|pipeline| {
+                pipeline["sink"]["files"]["path"] = json!("s3://o/x/{shard}.jsonl");
+            }),
+            Some("spec.pipeline.sink: differs"),
+        ),
+    ];
+    for (change, refused) in cases {
+        let job = edited(&counting(&Stores::in_memory()), &step(0, skip.clone()));
+        failed_after(&job, &[done(0, 0), fact(1)]).await;
+        let again = restarted(&edited(&job, &change), &job.stores, "a", 2);
+        if let Some(expected) = refused {
+            let (_, reason, message) = fails(&again).await;
+            assert_eq!(reason, FailureReason::PlanFailed);
+            assert!(message.starts_with(expected), "{message}");
+        } else {
+            runs(&again).await;
+        }
+        // What was refused can be changed back.
+        if refused.is_some() {
+            runs(&restarted(&job, &job.stores, "b", 3)).await;
+        }
+    }
 }

@@ -95,6 +95,7 @@ async fn a_stored_plan_keeps_cuts_and_shuffle_shards_that_no_rule_would_give_now
         gather: None,
         tables: TableFiles::new(),
         graph: Vec::new(),
+        edited_in: None,
     };
     keep_plan(&job.storage, kept_plan).await.unwrap();
     let runnable = runs(&job).await;

@@ -1,0 +1,137 @@
+//! Makes the plan of a pipeline that was edited in the update that restarted the job. While no task
+//! is complete, the job is planned as if it were new. After that, only such changes are accepted as
+//! complete tasks follow. Stores nothing.
+
+use std::collections::BTreeSet;
+
+use zephyr_crds::pipeline::PipelineSpec;
+use zephyr_engine::id::StageId;
+use zephyr_engine::plan::{check_edit, plan};
+use zephyr_store::finalize::has_claimed;
+use zephyr_store::ledger::PlanFile;
+
+use super::{
+    NoPlan, check_on_a_thread, expression_sentence, fresh_plan, no_output, pipeline_json, places,
+};
+use crate::convert;
+use crate::job::RunJob;
+
+const DIFFERS: &str = "differs from the pipeline with which the job began";
+
+const ADVICE: &str = "change it back, or create a new job";
+
+/// Returns the plan of the edited pipeline, or `None` if the pipeline was not edited in the latest
+/// restart. `committed` are the stages with complete tasks.
+pub(super) async fn plan_of_edit(
+    job: &RunJob,
+    kept: &PlanFile,
+    committed: &BTreeSet<StageId>,
+) -> Result<Option<PlanFile>, NoPlan> {
+    let pipeline = pipeline_json(job)?;
+    let restart = job
+        .frozen
+        .restart
+        .as_ref()
+        .map(|restart| restart.generation);
+    if pipeline == kept.pipeline || restart <= kept.edited_in {
+        return Ok(None);
+    }
+    let began: PipelineSpec = serde_json::from_value(kept.pipeline.clone())
+        .map_err(|error| failed(&format!("plan.json: its pipeline cannot be read: {error}")))?;
+    let has_claimed = has_claimed(&job.output()).await;
+    if has_claimed.map_err(|error| no_output(&error))? || !committed.is_empty() {
+        check_paths(&began, &job.frozen.spec.pipeline).map_err(|error| failed(&error))?;
+    }
+    let edited = if committed.is_empty() {
+        fresh_plan(job).await?
+    } else {
+        continued(job, kept, &began, committed).await?
+    };
+    tracing::info!("the pipeline was edited before the restart");
+    Ok(Some(PlanFile {
+        edited_in: restart,
+        ..edited
+    }))
+}
+
+fn failed(error: &dyn std::fmt::Display) -> NoPlan {
+    NoPlan::Failed(error.to_string())
+}
+
+/// The plan with the inputs and the cuts of `kept`.
+async fn continued(
+    job: &RunJob,
+    kept: &PlanFile,
+    began: &PipelineSpec,
+    committed: &BTreeSet<StageId>,
+) -> Result<PlanFile, NoPlan> {
+    let spec = &job.frozen.spec.pipeline;
+    check_input(began, spec).map_err(|error| failed(&error))?;
+    let old = convert::pipeline::pipeline(began).map_err(|error| failed(&error))?;
+    let old = plan(&old, kept.source());
+    let edited = plan(&job.pipeline, kept.source());
+    check_edit(&old, &edited, committed).map_err(|error| failed(&error))?;
+    if began.limits != spec.limits && !old.on_errors.is_empty() {
+        return Err(NoPlan::Failed(format!(
+            "spec.pipeline.limits: {DIFFERS}, and complete tasks may have skipped records because of them; {ADVICE}"
+        )));
+    }
+    let errors = check_on_a_thread(job.pipeline.clone()).await?;
+    if !errors.is_empty() {
+        return Err(NoPlan::Failed(expression_sentence(&errors)));
+    }
+    let read = kept.inputs.iter().chain(kept.tables.values().flatten());
+    let uris = read.map(|input| input.uri.clone()).collect();
+    let dead_letters = places::dead_letters_of(&edited);
+    let shards = edited.output_shards();
+    places::check_places(&job.frozen.spec, shards, &dead_letters, uris)
+        .await
+        .map_err(|error| failed(&error))?;
+    Ok(PlanFile {
+        digest: edited.digest(),
+        pipeline: pipeline_json(job)?,
+        graph: edited.graph(),
+        ..kept.clone()
+    })
+}
+
+/// The claim of the output's folder names these paths.
+fn check_paths(began: &PipelineSpec, edited: &PipelineSpec) -> Result<(), String> {
+    let paths = |pipeline: &PipelineSpec| {
+        let paths = pipeline.dead_letters();
+        paths.map(|(_, path)| path.clone()).collect::<BTreeSet<_>>()
+    };
+    let field = if began.sink != edited.sink {
+        "spec.pipeline.sink".to_owned()
+    } else if paths(began) != paths(edited) {
+        let all = began.dead_letters().chain(edited.dead_letters());
+        let mut fields = all.map(|(field, _)| field);
+        fields.next().unwrap_or_default()
+    } else {
+        return Ok(());
+    };
+    Err(format!(
+        "{field}: {DIFFERS}, and the job has claimed the folder of its output; {ADVICE}"
+    ))
+}
+
+/// Complete tasks have read this input. A place that skips bad records is compared elsewhere.
+fn check_input(began: &PipelineSpec, edited: &PipelineSpec) -> Result<(), String> {
+    let source = |pipeline: &PipelineSpec| {
+        let mut source = pipeline.source.clone();
+        if let Some(files) = &mut source.files {
+            files.on_error = None;
+        }
+        source
+    };
+    let field = if source(began) != source(edited) {
+        "source"
+    } else if began.tables != edited.tables {
+        "tables"
+    } else {
+        return Ok(());
+    };
+    Err(format!(
+        "spec.pipeline.{field}: {DIFFERS}, and some tasks are complete; {ADVICE}"
+    ))
+}
