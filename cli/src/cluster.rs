@@ -47,6 +47,7 @@ pub(crate) struct Connection {
 #[derive(clap::Args)]
 pub(crate) struct Target {
     /// Name of the job.
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     name: String,
     #[command(flatten)]
     pub(crate) connection: Connection,

@@ -62,7 +62,7 @@ function __kubectl_zephyr
     set -l before (commandline -opc)
     kubectl-zephyr __complete -- $before[2..-1] (commandline -ct) 2>/dev/null | grep -v '^:'
 end
-complete -c kubectl-zephyr -a '(__kubectl_zephyr)'
+complete -c kubectl-zephyr -f -a '(__kubectl_zephyr)'
 ";
 
 const KUBECTL: &str = r#"#!/bin/sh

@@ -112,12 +112,17 @@ pub(crate) async fn restart(options: RestartOptions) -> Result<()> {
     if last.as_ref() == Some(&token) {
         bail!("--token: is the value of the last restart (got {token}); another text is needed");
     }
-    found.change(&revival(&token)).await?;
-    say(
-        &found,
-        "is restarted",
-        "its next generation begins when its turn has come",
-    )
+    let changed = found.change(&revival(&token)).await?;
+    say(&found, "is restarted", after_restart(&changed.spec))
+}
+
+/// What a restarted job does next.
+fn after_restart(spec: &ZephyrJobSpec) -> &'static str {
+    if spec.suspend {
+        "it stays suspended until it is resumed, because spec.suspend is true"
+    } else {
+        "its next generation begins when its turn has come"
+    }
 }
 
 /// The time as a number of seconds since 1970.

@@ -18,7 +18,7 @@ pub(super) fn advice(reason: Reason, name: &str, namespace: &str) -> String {
             "give the cluster more room, or lower spec.workers.resources or spec.workers.replicas"
         }
         "Blocked" => {
-            "ask the administrator of the namespace for a larger quota or for the right, or lower spec.workers.replicas and spec.workers.resources"
+            "if the sentence names a field, correct it; otherwise ask the administrator of the namespace for a larger quota or for the right, or lower spec.workers.replicas and spec.workers.resources"
         }
         "ReferenceNotFound" => {
             "create the Secret or ConfigMap in the job's namespace, or correct its name in the spec"
@@ -35,9 +35,11 @@ pub(super) fn advice(reason: Reason, name: &str, namespace: &str) -> String {
         | "GenerationsExhausted" => {
             "look at `kubectl zephyr logs NAME -n NAMESPACE` and `kubectl zephyr history NAME -n NAMESPACE`"
         }
-        "PlanFailed" => "correct the field; `kubectl zephyr plan -f FILE` repeats the check",
+        "PlanFailed" => {
+            "correct the field and change spec.restart in the same update; `kubectl zephyr plan -f FILE` repeats the check"
+        }
         "TaskFailed" => {
-            "correct the data or the step that the sentence names, or leave bad records out with onError"
+            "correct the data, or leave bad records out with onError and change spec.restart in the same update; a step with complete tasks can be corrected only in a new job"
         }
         "TaskTimedOut" => "raise spec.retries.taskTimeout, or split the input into more shards",
         "TaskDisrupted" => {
@@ -46,7 +48,9 @@ pub(super) fn advice(reason: Reason, name: &str, namespace: &str) -> String {
         "OutputLost" | "LedgerDamaged" => {
             "find out who deletes or changes objects in the bucket, and create the job again"
         }
-        "TooManySkipped" => "correct the data, or raise onError.maxSkipped",
+        "TooManySkipped" => {
+            "raise onError.maxSkipped and change spec.restart in the same update; or correct the data and create a new job"
+        }
         "StartDeadlineExceeded" => {
             "remove what the sentence names, or raise spec.startDeadlineSeconds, and create the job again"
         }

@@ -146,6 +146,96 @@ pub fn step(state: LifeState, wish: Wish) -> LifeStep {
     }
 }
 
+/// Where each step leads, and what else takes a job from one state to another. Tests compare this
+/// with what jobs do, and with the diagram in the documentation.
+#[cfg(test)]
+pub(super) mod transitions {
+    use super::*;
+
+    /// What takes a job to another state, if nobody wants a change.
+    const BY_ITSELF: [(LifeState, LifeState, &str); 19] = {
+        use LifeState::{Active, Draining, Failed, New, Queued, Succeeded, Suspended, Suspending};
+        [
+            (New, Queued, "other jobs start first"),
+            (New, Active, "its turn"),
+            (New, Failed, "the spec is refused"),
+            (Queued, Active, "its turn"),
+            (Queued, Suspending, "suspend while a pod exists"),
+            (Queued, Failed, "the spec is refused"),
+            (Active, Queued, "no coordinator starts"),
+            (Active, Suspending, "suspend while no task runs"),
+            (Active, Succeeded, "all tasks are complete"),
+            (Active, Failed, "a limit is reached"),
+            (Draining, Active, "to run"),
+            (Draining, Suspending, "no task runs"),
+            (Draining, Succeeded, "all tasks are complete"),
+            (Draining, Failed, "a limit is reached"),
+            (Suspending, Active, "to run at once"),
+            (Suspending, Suspended, "its last pod is gone"),
+            (Suspending, Failed, "a limit is reached"),
+            (Suspended, Active, "to run at once"),
+            (Suspended, Failed, "a limit is reached"),
+        ]
+    };
+
+    /// The state to which a step leads.
+    fn next(state: LifeState, step: LifeStep) -> LifeState {
+        match step {
+            LifeStep::Proceed | LifeStep::AwaitPods | LifeStep::Nothing => state,
+            LifeStep::Hold => LifeState::Suspended,
+            LifeStep::Drain => LifeState::Draining,
+            LifeStep::Resume | LifeStep::Restart => LifeState::Queued,
+            LifeStep::EndByCoordinator | LifeStep::End => LifeState::Failed,
+        }
+    }
+
+    /// All ways from one state to another, with what causes them.
+    pub(in crate::controller) fn all() -> Vec<(LifeState, LifeState, &'static str)> {
+        let wishes = [
+            (Wish::Run, "to run"),
+            (Wish::Suspend, "suspend"),
+            (Wish::Cancel, "cancel"),
+            (Wish::Restart, "restart"),
+        ];
+        let mut all = BY_ITSELF.to_vec();
+        for from in LifeState::ALL {
+            for (wish, word) in wishes {
+                let to = next(from, step(from, wish));
+                let is_refused = wish == Wish::Restart && from != LifeState::Failed;
+                if to != from && !is_refused {
+                    all.push((from, to, word));
+                }
+            }
+        }
+        all.sort_by_key(|(from, to, _)| {
+            let place = |state| LifeState::ALL.iter().position(|other| *other == state);
+            (place(*from), place(*to))
+        });
+        all
+    }
+
+    #[test]
+    fn the_documentation_shows_this_diagram() {
+        let mut lines: Vec<String> = Vec::new();
+        for (from, to, cause) in all() {
+            let way = format!("    {from:?} --> {to:?} : ");
+            match lines.last_mut().filter(|line| line.starts_with(&way)) {
+                Some(line) => line.extend([", or ", cause]),
+                None => lines.push(format!("{way}{cause}")),
+            }
+        }
+        let diagram = format!(
+            "```mermaid\nstateDiagram-v2\n    [*] --> New\n{}\n```\n",
+            lines.join("\n")
+        );
+        let page = include_str!("../../../docs/lifecycle.md");
+        assert!(
+            page.contains(&diagram),
+            "docs/lifecycle.md lacks\n{diagram}"
+        );
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

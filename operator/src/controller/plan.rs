@@ -801,7 +801,20 @@ fn tasks_done(job: &ValidatedJob, observed: &Observed) -> Option<u64> {
     let recorded = job.status.generations.last();
     let recorded = recorded.and_then(|record| record.tasks_before);
     let recorded = recorded.map(|tasks| u64::try_from(tasks).unwrap_or(0));
-    recorded.max(reported.map(|report| report.tasks_done))
+    let shown = shown_tasks(job);
+    recorded
+        .max(shown)
+        .max(reported.map(|report| report.tasks_done))
+}
+
+/// Returns the number of committed tasks in status. The report may have disappeared since the job
+/// ended.
+fn shown_tasks(job: &ValidatedJob) -> Option<u64> {
+    let stages = &job.status.stages;
+    let done = stages
+        .iter()
+        .map(|stage| u64::try_from(stage.done).unwrap_or(0));
+    (!stages.is_empty()).then(|| done.fold(0, u64::saturating_add))
 }
 
 /// Returns whether the last `count` generations, including the one that ends now, ended by `cause`.

@@ -169,6 +169,15 @@ pub(super) fn decide(
         None => taken(output, manifest, owner),
     };
     match (record, intent) {
+        // The job's own storage was removed after the job had failed. What the job left in the
+        // folder does not belong to its new run, and is handled like the files of an earlier one.
+        (None, Some(intent))
+            if intent.job_uid == output.job.as_str()
+                && intent.state == IntentState::Failed
+                && owner.is_none() =>
+        {
+            Ok(Step::Claim(Claim::of(None, Some(intent), None)))
+        }
         (record, Some(intent)) if intent.job_uid == output.job.as_str() => match owner {
             _ if record.is_none() => Ok(Step::KeepRecord),
             None if intent.state == IntentState::Failed => Ok(Step::RunAgain),

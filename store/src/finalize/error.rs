@@ -76,7 +76,7 @@ pub enum OutputError {
     },
     /// A later job with another name has taken the folder while this job ran.
     #[error(
-        "spec.pipeline.sink.files.path: another job has taken {folder} while this one ran (got {found} of {owner}); run one job at a time there, or write to another folder"
+        "spec.pipeline.sink.files.path: another job has taken {folder} since this one claimed it (got {found} of {owner}); run one job at a time there, or write to another folder"
     )]
     Superseded {
         /// Where the files go.

@@ -627,6 +627,28 @@ async fn a_job_of_another_path_clears_away_what_an_earlier_run_of_its_name_left(
 }
 
 #[tokio::test]
+async fn a_failed_job_that_begins_anew_without_its_ledger_replaces_what_it_left() {
+    let world = World::default();
+    let output = world.output("a", Refuse, PATH, usize::MAX);
+    claim(&output).await.unwrap();
+    for key in ["out/p-0.jsonl", "out/p-7.jsonl"] {
+        world.put(key, "earlier").await;
+    }
+    give_up(&output).await.unwrap();
+    for meta in world.0.list(None).try_collect::<Vec<_>>().await.unwrap() {
+        if meta.location.as_ref().starts_with("jobs/") {
+            world.0.delete(&meta.location).await.unwrap();
+        }
+    }
+    run(&output, 2).await.unwrap();
+    let files = world.files().await;
+    let names: Vec<&str> = files.keys().map(String::as_str).collect();
+    let expected = ["out/_SUCCESS.json", "out/p-0.jsonl", "out/p-1.jsonl"];
+    assert_eq!(names, expected);
+    assert_eq!(files["out/p-0.jsonl"], "fresh");
+}
+
+#[tokio::test]
 async fn a_claim_that_was_removed_while_its_job_runs_is_written_again() {
     let world = World::default();
     let output = world.output("new", Refuse, PATH, usize::MAX);
@@ -912,7 +934,7 @@ async fn the_folder_of_a_deleted_job_is_taken_over_by_a_job_that_watched_its_sil
         )
     );
     // If the old job's coordinator starts again, it writes no further file.
-    let expected = "another job has taken s3://b/out while this one ran (got s3://b/out/_STARTED.json of job ns/new, uid new)";
+    let expected = "another job has taken s3://b/out since this one claimed it (got s3://b/out/_STARTED.json of job ns/new, uid new)";
     for error in [
         claim(&old).await.unwrap_err(),
         hold_output(&old).await.unwrap_err(),

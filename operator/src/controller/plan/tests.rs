@@ -10,10 +10,12 @@ use serde_json::json;
 use zephyr_crds::conditions::{Condition, ConditionStatus, ConditionType};
 use zephyr_crds::field_error::FieldError;
 use zephyr_crds::frozen::FrozenJob;
+use zephyr_crds::life::{CancelMode, CancelSpec, SuspendMode};
 use zephyr_crds::status::{CoordinatorStatus, Phase, ZephyrJobStatus};
 
 use super::*;
 use crate::controller::forced::{ForcedDeletes, NodeView};
+use crate::controller::life::transitions;
 use crate::controller::observe::starting::{StartEvent, StartEventKind};
 use crate::controller::observed::{
     CoordinatorFacts, Frozen, GenerationObjects, LastWell, ObjectFacts, RootFacts, RootFault,
@@ -21,6 +23,7 @@ use crate::controller::observed::{
 };
 use crate::controller::status::due::{Due, due};
 use crate::controller::status::project;
+use crate::controller::turns::Waiting;
 use crate::controller::validate::validate;
 use crate::pods::tests::{at, explanation, worker};
 use crate::pods::{ContainerEnd, ContainerRun, PodEnd, PodEndCause, PodFacts, Role};
@@ -75,6 +78,8 @@ struct World {
     /// After how many further writes the operator is killed.
     fuse: Option<usize>,
     deleted: bool,
+    /// The ways from one state to another that the job took.
+    transitions: BTreeSet<(String, String)>,
 }
 
 impl World {
@@ -113,6 +118,7 @@ impl World {
             log: Vec::new(),
             fuse: None,
             deleted: false,
+            transitions: BTreeSet::new(),
         }
     }
 
@@ -209,7 +215,13 @@ impl World {
                 self.log
                     .push(format!("mint {}", status.generation.unwrap()));
             }
+            let before = LifeState::of(&self.job);
             self.job.status = status;
+            let after = LifeState::of(&self.job);
+            if before != after {
+                let way = (format!("{before:?}"), format!("{after:?}"));
+                self.transitions.insert(way);
+            }
             self.written = Some(self.now);
             self.status_writes += 1;
             if self.burn() {
@@ -2069,6 +2081,41 @@ enum Happening {
     Passes(i64),
     Succeeds,
     Fails,
+    Drained,
+    PodsGone,
+    TurnComes(bool),
+    Asked(Request),
+}
+
+/// A change of the spec.
+#[derive(Clone, Copy, Debug)]
+enum Request {
+    Suspend(SuspendMode),
+    Resume,
+    Cancel(CancelMode),
+    Restart,
+}
+
+/// Changes the spec, as far as the API server accepts it.
+fn ask(world: &mut World, request: Request) {
+    let has_ended = world.job.has_ended();
+    let spec = &mut world.job.spec;
+    match request {
+        Request::Suspend(mode) => {
+            spec.suspend = true;
+            spec.suspend_policy.mode = mode;
+        }
+        Request::Resume => spec.suspend = false,
+        Request::Cancel(mode) if !has_ended => {
+            let reason = "wrong input".to_owned();
+            spec.cancel = Some(CancelSpec { mode, reason });
+        }
+        Request::Restart if world.job.status.phase == Some(Phase::Failed) => {
+            spec.cancel = None;
+            spec.restart = Some(format!("after {:?}", world.job.status.generation));
+        }
+        Request::Cancel(_) | Request::Restart => {}
+    }
 }
 
 fn happen(world: &mut World, happening: Happening) {
@@ -2081,6 +2128,15 @@ fn happen(world: &mut World, happening: Happening) {
     match happening {
         Happening::Passes(seconds) => world.pass(seconds),
         Happening::Scaled(replicas) => world.job.spec.workers.replicas = replicas,
+        Happening::PodsGone => world.pods.clear(),
+        Happening::TurnComes(true) => world.turn = Turn::Free,
+        Happening::TurnComes(false) => {
+            world.turn = Turn::Wait(Waiting {
+                before: 1,
+                ..Waiting::default()
+            });
+        }
+        Happening::Asked(request) => ask(world, request),
         _ if !exists => {}
         Happening::CoordinatorUp => world.coordinator_is(true),
         Happening::CoordinatorAway => world.coordinator_is(false),
@@ -2109,9 +2165,25 @@ fn happen(world: &mut World, happening: Happening) {
             world.worker_pod("w-0", |pod| pod.deletion = Some(now));
         }
         Happening::RootDeleted => world.current().root = None,
+        Happening::Drained => {
+            if let Some(report) = &mut world.report {
+                report.tasks_to_drain = Some(0);
+            }
+        }
         Happening::Succeeds => world.ends(true, "Succeeded"),
         Happening::Fails => world.ends(false, "TaskFailed"),
     }
+}
+
+fn any_request() -> impl Strategy<Value = Request> {
+    let suspend = prop_oneof![Just(SuspendMode::Drain), Just(SuspendMode::Immediate)];
+    let cancel = prop_oneof![Just(CancelMode::Graceful), Just(CancelMode::Immediate)];
+    prop_oneof![
+        2 => suspend.prop_map(Request::Suspend),
+        2 => Just(Request::Resume),
+        1 => cancel.prop_map(Request::Cancel),
+        2 => Just(Request::Restart),
+    ]
 }
 
 fn any_happening() -> impl Strategy<Value = Happening> {
@@ -2129,6 +2201,10 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         4 => prop_oneof![Just(1), Just(31), Just(130), Just(2_000)].prop_map(Happening::Passes),
         1 => Just(Happening::Succeeds),
         1 => Just(Happening::Fails),
+        1 => Just(Happening::Drained),
+        1 => Just(Happening::PodsGone),
+        7 => any_request().prop_map(Happening::Asked),
+        1 => any::<bool>().prop_map(Happening::TurnComes),
     ]
 }
 
@@ -2160,10 +2236,17 @@ proptest! {
                 break;
             }
             let plan = world.plan();
-            prop_assert!(plan.is_idle(), "{happening:?}: {plan}");
+            let waits = world.turn != Turn::Free;
+            prop_assert!(waits || plan.is_idle(), "{happening:?}: {plan}");
             prop_assert!(world.generation() >= generation);
             generation = world.generation();
             prop_assert!(world.generations.len() <= 1, "one generation at rest");
+        }
+        for (from, to) in &world.transitions {
+            let is_known = |(before, after, _): &(LifeState, LifeState, &str)| {
+                format!("{before:?}") == *from && format!("{after:?}") == *to
+            };
+            prop_assert!(transitions::all().iter().any(is_known), "{from} to {to}");
         }
     }
 

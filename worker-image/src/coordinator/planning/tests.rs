@@ -319,7 +319,7 @@ async fn output_of_another_job_is_not_written_over_and_a_half_written_own_one_is
         assert_eq!(reason, FailureReason::PlanFailed);
         assert_eq!(
             message,
-            "spec.pipeline.sink.files.path: another job has taken s3://o/out while this one ran (got s3://o/out/_SUCCESS.json of job ns/nightly, uid other); run one job at a time there, or write to another folder"
+            "spec.pipeline.sink.files.path: another job has taken s3://o/out since this one claimed it (got s3://o/out/_SUCCESS.json of job ns/nightly, uid other); run one job at a time there, or write to another folder"
         );
     }
     delete(&stores, "s3://o/out/_STARTED.json").await;
@@ -367,7 +367,7 @@ async fn a_folder_that_a_job_holds_is_free_for_others_only_after_its_failure() {
     runs(&job_of(&stores, "fourth", "fourth", Overwrite)).await;
     // When a coordinator of the first job starts again, it finds that another job holds the folder.
     let (_, _, message) = fails(&first).await;
-    let told = "another job has taken s3://o/out while this one ran (got s3://o/out/_STARTED.json of job ns/fourth, uid fourth)";
+    let told = "another job has taken s3://o/out since this one claimed it (got s3://o/out/_STARTED.json of job ns/fourth, uid fourth)";
     assert!(message.contains(told), "{message}");
     // Another job of the same name continues in the folder of the earlier one.
     runs(&job_of(&stores, "fifth", "fourth", Overwrite)).await;
