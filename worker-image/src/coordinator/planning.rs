@@ -127,6 +127,8 @@ enum NoPlan {
     WaitAWhile(String),
     /// The job itself is at fault.
     Failed(String),
+    /// Data that complete tasks have written is gone.
+    Lost(String),
     /// The job finished earlier, and its ledger was removed since.
     Finished(JobResult),
     /// The contents of the ledger cannot be used.
@@ -156,6 +158,7 @@ impl NoPlan {
             other @ (Self::Wait(_)
             | Self::Watch(_)
             | Self::Failed(_)
+            | Self::Lost(_)
             | Self::Finished(_)
             | Self::Damaged { .. }
             | Self::Fatal(_)) => other,
@@ -252,9 +255,11 @@ impl<'a> Tries<'a> {
             }
             NoPlan::Failed(message) => {
                 tracing::error!(message, "the job cannot be planned");
-                let reason = FailureReason::PlanFailed;
-                let result = JobResult::Failed { reason, message };
-                return Ok(ControlFlow::Break(End::Result(result)));
+                return Ok(ends(FailureReason::PlanFailed, message));
+            }
+            NoPlan::Lost(message) => {
+                tracing::error!(message, "the job cannot go on");
+                return Ok(ends(FailureReason::OutputLost, message));
             }
             NoPlan::Watch(sentence) => self.show(Status::planning(&sentence)),
             NoPlan::Wait(sentence) | NoPlan::WaitAWhile(sentence) => {
@@ -270,6 +275,11 @@ impl<'a> Tries<'a> {
         let epoch = self.epoch;
         show(self.status, Status { epoch, ..status });
     }
+}
+
+/// The end of a job that has failed while it was planned.
+fn ends(reason: FailureReason, message: String) -> ControlFlow<End> {
+    ControlFlow::Break(End::Result(JobResult::Failed { reason, message }))
 }
 
 /// Takes over the ledger. Waits for storage without a limit of time. Ends the job if the ledger
@@ -510,6 +520,9 @@ async fn plan_or_load(
         None => kept,
     };
     let loaded = loaded(job, kept)?;
+    if restart::is_latest(records) {
+        restart::check_data(job, &loaded.plan, records).await?;
+    }
     take_the_folder(job, !committed.is_empty(), watch).await?;
     Ok(loaded)
 }

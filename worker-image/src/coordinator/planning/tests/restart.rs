@@ -392,3 +392,24 @@ async fn an_edit_that_complete_tasks_do_not_follow_is_refused_with_its_field() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_job_whose_data_was_removed_says_so_before_a_task_runs() {
+    let job = counting(&Stores::in_memory());
+    let list = "data/0/outputs-e1-0";
+    let finished = LogRecord::StageFinished {
+        stage: StageId(0),
+        outputs: list.to_owned(),
+    };
+    failed_after(&job, &[done(0, 0), done(0, 1), finished]).await;
+    let uri = format!("{FOLDER}/{list}");
+    put(&job.stores, &uri, "a list").await;
+    let again = restarted(&job, &job.stores, "a", 2);
+    let Runnable { mut ledger, .. } = *runs(&again).await;
+    end(&again, &mut ledger).await;
+    delete(&job.stores, &uri).await;
+    let (_, reason, message) = fails(&restarted(&job, &job.stores, "b", 3)).await;
+    assert_eq!(reason, FailureReason::OutputLost);
+    assert!(message.contains(&format!("there is no {uri}")), "{message}");
+    assert!(message.contains(&format!("remove {FOLDER} ")), "{message}");
+}
