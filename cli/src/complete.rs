@@ -81,8 +81,9 @@ pub(crate) fn script(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Prints the words that may follow, one a line with its description, and then what the shell may
-/// add: `:4` nothing, `:0` names of files. This is the form of the programs that kubectl calls.
+/// Prints the words that may follow, one per line with its description. The last line says what the
+/// shell may add: `:4` for nothing, `:0` for names of files. kubectl expects this format from the
+/// programs that it calls.
 pub(crate) async fn words(words: Words, command: &clap::Command) -> Result<()> {
     let line = read_line(command, &words.words);
     let is_file = line.asked == Asked::Files;

@@ -253,7 +253,7 @@ fn open(file: Option<&Path>) -> Result<Box<dyn BufRead>> {
     })
 }
 
-/// Runs on a thread with the stack that programs may use. Fails if it panics.
+/// Calls `work` on a thread with the stack that programs may use. Fails if `work` panics.
 fn on_big_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
     on_full_stack("eval", work)
         .context("start a thread")?

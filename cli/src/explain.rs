@@ -39,7 +39,7 @@ pub(crate) struct Cause {
     pub(crate) reason: String,
     /// The cause as one sentence.
     pub(crate) message: String,
-    /// The words of Kubernetes in the sentence, which the operator may have repeated.
+    /// The part of the sentence that Kubernetes wrote. A condition may repeat it.
     pub(crate) words: String,
     /// What to do; empty if there is nothing to do.
     pub(crate) action: String,

@@ -48,8 +48,8 @@ pub(crate) struct Options {
     /// such as 7d or 36h.
     #[arg(long, default_value = "7d", value_parser = verdict::parse_age)]
     older_than: Duration,
-    /// Delete without asking. If this is not given, a terminal is asked for confirmation; without a
-    /// terminal nothing is deleted.
+    /// Delete without asking. Without --yes the program asks on the terminal. If there is no
+    /// terminal, it deletes nothing.
     #[arg(short, long)]
     yes: bool,
     /// Context of the kubeconfig whose jobs own their folders; may be given several times, once for

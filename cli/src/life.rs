@@ -23,7 +23,8 @@ pub(crate) struct SuspendOptions {
     /// Stop running tasks at once. They run again after `resume`.
     #[arg(long)]
     now: bool,
-    /// How long running tasks may take to end, such as 10m; default: what the job says, or 2m.
+    /// The time that tasks get to end before they are stopped, such as 10m; default:
+    /// spec.suspendPolicy.drainTimeout, or 2m.
     #[arg(long, conflicts_with = "now", value_parser = drain_timeout, allow_hyphen_values = true)]
     drain_timeout: Option<String>,
 }
@@ -41,7 +42,7 @@ pub(crate) struct CancelOptions {
     /// End the job without its coordinator. The folder of the output stays claimed.
     #[arg(long)]
     now: bool,
-    /// Why, for people who look at the job later.
+    /// The reason, for people who look at the job later.
     #[arg(long, default_value = "")]
     reason: String,
 }
@@ -133,7 +134,8 @@ fn seconds_now() -> String {
         .to_string()
 }
 
-/// The fields of the spec that restart a job. A cancelled job would be ended again.
+/// The fields of the spec that restart a job. `spec.cancel` is removed, because it would end the
+/// job again.
 fn revival(token: &str) -> Value {
     json!({"restart": token, "cancel": null})
 }
@@ -169,7 +171,8 @@ fn after_suspend(spec: &ZephyrJobSpec, status: &ZephyrJobStatus) -> &'static str
     } else if !has_generation(status) {
         "it makes no pods until it is resumed"
     } else {
-        // An earlier `--now` may have left its mode in the spec, and the manifest may say so too.
+        // The mode may be Immediate without `--now`: the manifest may set it, or an earlier `--now`
+        // did.
         match spec.suspend_policy.mode {
             SuspendMode::Immediate => {
                 "its running tasks are stopped, because spec.suspendPolicy.mode is Immediate"

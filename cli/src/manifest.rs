@@ -191,7 +191,7 @@ fn changed_item(change: &Change) -> FieldError {
     let problem = if number::same_decimal(&change.written, &change.arrives) {
         // The operator sees only the stored value. It cannot tell whether that number lost digits.
         format!(
-            "is an integer of 2^63 or more, which the API server stores as a double ({}), as it does those whose last digits it loses",
+            "is an integer of 2^63 or more, which the API server stores as a double ({}), perhaps without its last digits",
             change.arrives
         )
     } else {

@@ -57,8 +57,8 @@ impl Data {
     }
 }
 
-/// The value as YAML in block style. Each scalar that another reader could take for something else
-/// is in JSON's quotes, which YAML has too.
+/// The value as YAML in block style. A scalar that some reader could mistake for another value is
+/// in double quotes, as in JSON.
 fn yaml(value: &Value) -> String {
     let mut text = String::new();
     write_node(value, 0, false, &mut text);
@@ -99,7 +99,8 @@ fn write_value(value: &Value, depth: usize, text: &mut String) {
     write_node(value, depth + 1, false, text);
 }
 
-/// A string without quotes, if every YAML reader takes it for this string.
+/// The string without quotes, if every YAML reader then reads this string, and otherwise in double
+/// quotes.
 fn plain(string: &str) -> String {
     const OTHERS: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
     let is_word = string.starts_with(|c: char| c.is_ascii_alphabetic())

@@ -152,7 +152,7 @@ fn assumption(files: u32) -> String {
         _ => (plan::counted(files.into(), "file"), "none is"),
     };
     format!(
-        "assumed: {count}, so small that {they} split, that each is a shard, and that a first groupBy or deduplicate without shards has one; without --files the sizes are listed"
+        "assumed: {count}, so small that {they} split, each file is a shard, and a first groupBy or deduplicate for which no shards are set has one shard; without --files the plan uses the real sizes"
     )
 }
 

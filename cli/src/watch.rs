@@ -20,7 +20,7 @@ use crate::status::{describe_workers, reason};
 use crate::table::length;
 use crate::terminal::{bytes, note, print, printable};
 
-/// How often the job is read. The operator writes its status at most that often.
+/// How often the job is read. The operator writes a job's status at most that often.
 const READ_EVERY: Duration = Duration::from_secs(2);
 /// How many reads in a row may fail, before the program gives up: about a minute.
 const MAX_FAILURES: u32 = 30;
@@ -181,7 +181,8 @@ fn details(status: &ZephyrJobStatus, pace: &Pace, now: Timestamp) -> Vec<String>
     lines
 }
 
-/// The status as one line, without times, so that an equal line is no change. Pure.
+/// The status as one line. It contains no times, so an equal line means that nothing has changed.
+/// Pure.
 fn line(status: &ZephyrJobStatus, pace: &Pace) -> String {
     let mut parts = vec![status.phase.map_or("NotSeen", Phase::as_str).to_owned()];
     parts.extend(

@@ -33,9 +33,9 @@ pub struct ExecSpec {
     #[schemars(schema_with = "schema::command")]
     #[x_kube(validation = rules::program())]
     pub command: Vec<String>,
-    /// Environment variables of the command, by name. It has `PATH`, these, and `ZEPHYR_JOB`,
-    /// `ZEPHYR_SHARD`, `ZEPHYR_TOTAL`, `ZEPHYR_ATTEMPT` and `ZEPHYR_COUNTERS`; with `reuse`, only
-    /// the first and the third of them. Immutable.
+    /// Environment variables of the command, by name. The command also has `PATH`, `ZEPHYR_JOB` and
+    /// `ZEPHYR_TOTAL`, and without `reuse` also `ZEPHYR_SHARD`, `ZEPHYR_ATTEMPT` and
+    /// `ZEPHYR_COUNTERS`. Immutable.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::command_environment")]
     #[x_kube(validation = rules::command_environment())]
@@ -70,12 +70,12 @@ pub const RESERVED_FOLDERS: [&str; 7] = [
 /// What the path of a mount may be.
 pub(crate) fn mount_paths_allowed() -> String {
     format!(
-        "an absolute path such as /scripts, with letters, digits and -_. and no part that begins with a dot, outside of {}",
+        "an absolute path outside of {}, such as /scripts: only letters, digits, dots, dashes and underscores, and no part begins with a dot",
         RESERVED_FOLDERS.join(", ")
     )
 }
 
-/// Files of the workers from an object of the job's namespace, which can only be read.
+/// A read-only folder in the workers' pods, with the files of a `ConfigMap` or a Secret.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = rules::mount())]
@@ -119,7 +119,7 @@ impl MountSpec {
 #[serde(rename_all = "lowercase")]
 #[expect(
     missing_docs,
-    reason = "in the definition, the text of a variant would replace the description of the field"
+    reason = "in the CRD, the comment of a variant would replace the description of the field"
 )]
 pub enum ExecFormat {
     // One JSON value a line.

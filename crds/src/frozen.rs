@@ -88,10 +88,10 @@ pub enum FrozenJobError {
         /// The version that the document names.
         found: u64,
     },
-    /// A field of pipeline or storage that only another release knows.
+    /// A field of the pipeline or the storage that this release does not know.
     #[error(
-        "job.json: {field}: this release does not know the field; only the coordinator of the release that wrote it may run the job: \
-         use its image"
+        "job.json: {field}: this release does not know the field; run the job with the image of the \
+         release that wrote job.json"
     )]
     Unknown {
         /// Its path, from `spec`.
@@ -121,9 +121,9 @@ impl FrozenJob {
                 found: header.version,
             });
         }
-        // An unknown field in the pipeline or the storage is an error, because to ignore it, such
-        // as an unknown step, could change the result. Unknown fields elsewhere belong to other
-        // releases and are ignored.
+        // An unknown field in the pipeline or the storage is an error. It may be a step of a newer
+        // release, and without that step the output would be wrong. Elsewhere an unknown field of
+        // another release is ignored.
         let unknown = unknown_fields(text).into_iter().find(|field| {
             ["spec.pipeline", "spec.storage"]
                 .iter()

@@ -62,7 +62,7 @@ fn drain_timeout() -> DurationText {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[expect(
     missing_docs,
-    reason = "in the definition, the text of a variant would replace the description of the field"
+    reason = "in the CRD, the comment of a variant would replace the description of the field"
 )]
 pub enum SuspendMode {
     // Running tasks may end.
@@ -91,7 +91,7 @@ pub struct CancelSpec {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[expect(
     missing_docs,
-    reason = "in the definition, the text of a variant would replace the description of the field"
+    reason = "in the CRD, the comment of a variant would replace the description of the field"
 )]
 pub enum CancelMode {
     // The coordinator ends the job.

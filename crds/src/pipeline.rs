@@ -236,8 +236,9 @@ pub struct ItemsSource {
 #[serde(rename_all = "camelCase")]
 pub struct FilesSource {
     /// Files, or patterns with `*`, `**`, `?`, `[..]` and `{a,b}`, under `s3://`, `gs://` or
-    /// `az://`, such as `s3://bucket/logs/2026-*/*.jsonl.gz`. Each file is one shard, see splitBytes
-    /// and combineBytes; .gz and .zst files are decompressed. Immutable.
+    /// `az://`, such as `s3://bucket/logs/2026-*/*.jsonl.gz`. Each file is one shard, unless
+    /// splitBytes or combineBytes changes that. Files with .gz and .zst are decompressed.
+    /// Immutable.
     #[schemars(schema_with = "schema::source_paths")]
     pub paths: Vec<String>,
     /// jsonl: one JSON value per line; text: one string per line. Not set = by each file's
@@ -247,15 +248,16 @@ pub struct FilesSource {
     /// If true, a path that matches no file is not an error; not set = false. Immutable.
     #[serde(default)]
     pub empty_ok: bool,
-    /// A file larger than this is split at line ends into shards of about equal size, such as 64Mi,
-    /// if it is not compressed, or has blocks of bgzip or a seek table of zstd; 0 = no file is split. Not set = 256Mi; no file is then split if the
-    /// steps before the first groupBy, deduplicate or count contain takePerShard or exec, or if no
-    /// such step follows and the output has a single name. Immutable.
+    /// Size in bytes, such as 64Mi. A larger file is split at line ends into shards of about equal
+    /// size, if it is not compressed, has blocks of bgzip, or has a seek table of zstd. 0 = no file
+    /// is split. Not set = 256Mi, but no file is split in two cases: a takePerShard or exec is
+    /// before the first groupBy, deduplicate or count; or the pipeline has none of these three, and
+    /// the output has a single name. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::amount_or_zero("spec.pipeline.source.files.splitBytes", FILE_BYTES))]
     pub split_bytes: Option<QuantityText>,
-    /// Neighbouring files of the same format and compression are read as one shard as long as they
-    /// are not larger together, such as 64Mi, at most 1000 files; 0 or not set = each file is a
+    /// Size in bytes, such as 64Mi. Neighbouring files of the same format and compression are read
+    /// as one shard, up to this total size and up to 1000 files. 0 or not set = each file is a
     /// shard. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::amount_or_zero("spec.pipeline.source.files.combineBytes", FILE_BYTES))]
@@ -332,8 +334,8 @@ pub struct StepSpec {
     /// Replaces all records by one, which is their number: `{}` turns it on. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<Unit>,
-    /// What happens to records on which the step fails, beside map, filter, flatMap, select,
-    /// groupBy or deduplicate. Not set = the job fails. Immutable.
+    /// What happens to records on which the step fails. Only allowed beside map, filter, flatMap,
+    /// select, groupBy or deduplicate. Not set = the job fails. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_error: Option<OnErrorSpec>,
 }
@@ -356,9 +358,9 @@ pub struct GroupBySpec {
     #[schemars(schema_with = "schema::aggregates")]
     #[x_kube(validation = rules::aggregate_names(), validation = rules::aggregate_names_are_words())]
     pub aggregate: BTreeMap<String, AggregateSpec>,
-    /// Number of shards of the result, 1 to 100000; not set = for the first such step after files,
-    /// one for each 128Mi of input, compressed bytes times 4; otherwise the number of shards before
-    /// this step; at most 256. Immutable.
+    /// Number of shards of the result, 1 to 100000. Not set = the number of shards before this step,
+    /// but at most 256. For the first groupBy or deduplicate after files, it is one shard for each
+    /// 128Mi of input, where a compressed byte counts as 4 bytes; also at most 256. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     #[x_kube(validation = rules::range("groupBy.shards", 1, MAX_SHARDS.into()))]
@@ -409,9 +411,9 @@ pub struct DeduplicateSpec {
     #[schemars(length(max = 8192))]
     #[x_kube(validation = rules::jq_expression())]
     pub key: String,
-    /// Number of shards of the result, 1 to 100000; not set = for the first such step after files,
-    /// one for each 128Mi of input, compressed bytes times 4; otherwise the number of shards before
-    /// this step; at most 256. Immutable.
+    /// Number of shards of the result, 1 to 100000. Not set = the number of shards before this step,
+    /// but at most 256. For the first groupBy or deduplicate after files, it is one shard for each
+    /// 128Mi of input, where a compressed byte counts as 4 bytes; also at most 256. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     #[x_kube(validation = rules::range("deduplicate.shards", 1, MAX_SHARDS.into()))]
@@ -478,7 +480,7 @@ impl SinkMode {
 #[serde(rename_all = "lowercase")]
 #[expect(
     missing_docs,
-    reason = "in the definition, the text of a variant would replace the description of the field"
+    reason = "in the CRD, the comment of a variant would replace the description of the field"
 )]
 pub enum FileFormat {
     // One JSON value a line.
@@ -494,7 +496,7 @@ pub enum FileFormat {
 #[serde(rename_all = "lowercase")]
 #[expect(
     missing_docs,
-    reason = "in the definition, the text of a variant would replace the description of the field"
+    reason = "in the CRD, the comment of a variant would replace the description of the field"
 )]
 pub enum Compression {
     // gzip.

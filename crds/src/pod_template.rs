@@ -289,7 +289,7 @@ pub struct Toleration {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[expect(
     missing_docs,
-    reason = "in the definition, the text of a variant would replace the description of the field"
+    reason = "in the CRD, the comment of a variant would replace the description of the field"
 )]
 pub enum TolerationOperator {
     // Any value of the taint is tolerated.
@@ -302,7 +302,7 @@ pub enum TolerationOperator {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[expect(
     missing_docs,
-    reason = "in the definition, the text of a variant would replace the description of the field"
+    reason = "in the CRD, the comment of a variant would replace the description of the field"
 )]
 pub enum TaintEffect {
     // New pods stay off the node.

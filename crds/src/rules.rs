@@ -1,8 +1,8 @@
 //! The API server's rules in CEL, each with a message of the form `<what is wrong> (got <value>);
 //! <what is allowed>`. If a rule is used in one place only, its message begins with the path of the
-//! field, although the server also prints the path in front of each message. A check is in
-//! [`crate::validate`] only if CEL cannot express it, cannot see its values, or would exceed the
-//! API server's limit of cost.
+//! field, although the server also prints the path in front of each message. [`crate::validate`]
+//! has all checks. A check is missing here only if CEL cannot express it, cannot see its values, or
+//! would exceed the API server's limit of cost.
 //!
 //! Values are put into messages by `format` and never by `+`, because the API server bounds the
 //! cost of `format` only.
@@ -160,7 +160,7 @@ pub(crate) fn manager() -> Rule {
     )])
 }
 
-/// A job never changes hands: both controllers could run it at once.
+/// The controller of a job cannot be changed, because both controllers could run the job at once.
 pub(crate) fn managed_by_is_final() -> Rule {
     let (new, old) = ("self.spec.managedBy", "oldSelf.spec.managedBy");
     Rule::new(format!(
@@ -799,7 +799,7 @@ pub(crate) fn shard_in_path() -> Rule {
     )])
 }
 
-/// Whether files may be split although only one shard may be written.
+/// If the output has one name, no size may be set at which files are split.
 pub(crate) fn split_files_have_names() -> Rule {
     none_of(&[fault(
         format!(

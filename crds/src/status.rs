@@ -87,8 +87,8 @@ pub struct ZephyrJobStatus {
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(range(min = 0, max = 9999))]
     pub places_given_back: u32,
-    /// How many generation numbers the job left out since its latest restart, because objects that
-    /// it did not make have the names of these generations' objects. They do not count towards
+    /// How many generation numbers the job left out since its latest restart, because objects of
+    /// others have the names that these generations need. These numbers do not count towards
     /// maxGenerations.
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(range(min = 0, max = 9999))]
@@ -123,8 +123,7 @@ pub struct ZephyrJobStatus {
     /// Number of workers in each state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workers: Option<WorkerCounts>,
-    /// The labels of the pods of the workers, as a selector. The scale subresource shows it to
-    /// autoscalers.
+    /// The label selector of the workers' pods. The scale subresource shows it to autoscalers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub selector: Option<String>,
@@ -245,7 +244,7 @@ pub struct RestartStatus {
 )]
 #[expect(
     missing_docs,
-    reason = "in the definition, the text of a variant would replace the description of the field"
+    reason = "in the CRD, the comment of a variant would replace the description of the field"
 )]
 pub enum Phase {
     // No generation runs.
@@ -542,7 +541,7 @@ fn is_zero(number: &u32) -> bool {
 )]
 #[expect(
     missing_docs,
-    reason = "in the definition, the text of a variant would replace the description of the field"
+    reason = "in the CRD, the comment of a variant would replace the description of the field"
 )]
 pub enum GenerationEnd {
     // Its coordinator reported success.

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use zephyr_crds::crd;
 
-/// What `kubectl apply` can keep in its annotation.
+/// The largest definition that `kubectl apply` can keep in its annotation.
 const MAX_DEFINITION_BYTES: usize = 262_144;
 
 fn definition() -> Value {

@@ -102,8 +102,8 @@ fn a_field_of_another_release_is_refused_in_what_is_read_and_written_only() {
         assert_eq!(
             said,
             format!(
-                "job.json: {field}: this release does not know the field; only the coordinator of the release that wrote it may run \
-                 the job: use its image"
+                "job.json: {field}: this release does not know the field; run the job with the \
+                 image of the release that wrote job.json"
             )
         );
     }

@@ -527,8 +527,8 @@ async fn observe_run(
     };
     // Losses are counted only from the caches: comparing two lists of different ages would show
     // changes that did not happen. A generation without its root is being collected, so nothing is
-    // counted. Nor is anything counted while the set is being deleted: pods may stay although no
-    // watch shows them, because the set may have been deleted without deleting them.
+    // counted. Nothing is counted while the set is being deleted either. If it is deleted without
+    // its pods, the pods stay, but no watch shows them.
     if observed.freshness == Freshness::Cached && is_whole && !workers.object.terminating {
         let scaled_to = context.memory.scaled_to(&identity.uid, &workers.object.uid);
         let replicas = scaled_to.map_or(workers.replicas, |to| to.min(workers.replicas));
@@ -739,8 +739,8 @@ async fn apply_all(
             let now = context.clock.now();
             context.memory.note_mend(&writer.job.uid, now);
         }
-        // Only a successful change is recorded. A failed change is already delayed by the back-off,
-        // and an earlier reconcile would end the back-off.
+        // Only a successful change is recorded, because the record delays the next change. After a
+        // failed change, the back-off delays the next try.
         if let Action::ScaleWorkers { uid, to, .. } = action
             && outcome.is_ok()
         {

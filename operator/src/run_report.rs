@@ -66,9 +66,9 @@ pub struct RunReport {
 }
 
 impl RunReport {
-    /// Returns whether tasks were committed in this generation, either since its first report or
-    /// since the start that its record in status shows. The record also covers times in which no
-    /// operator ran.
+    /// Returns whether tasks were committed in this generation, either since its first report, or
+    /// since its start according to `record`. The record also covers times in which no operator
+    /// ran.
     pub fn shows_progress(&self, record: Option<&GenerationRecord>) -> bool {
         let before = record.and_then(|record| record.tasks_before);
         let before = before.and_then(|tasks| u64::try_from(tasks).ok());

@@ -36,9 +36,9 @@ struct Known {
     /// For each job, by uid: whether it was waiting to start, or starting, when its turn was
     /// computed.
     waiting: BTreeMap<String, bool>,
-    /// Jobs by uid whose turn has come and that have not started yet according to the caches, with
-    /// the time at which their turn came. After a restart of the operator it may be empty, because
-    /// the caches then show every job that started.
+    /// The jobs, by uid, whose turn has come, and that the caches do not show as started yet. The
+    /// value is the time at which the turn came. After a restart of the operator the map may be
+    /// empty, because the caches then show every job that started.
     admitted: BTreeMap<String, Timestamp>,
     /// Jobs by uid that were reconciled after their turn changed.
     touched: BTreeSet<String>,

@@ -1,4 +1,4 @@
-//! Chooses the events of a job, and makes one of those that say the same. Pure.
+//! Chooses the events of a job, and combines events that say the same into one. Pure.
 
 use std::collections::BTreeMap;
 
@@ -115,8 +115,8 @@ fn is_child(kind: &str, name: &str, job: &str) -> bool {
     }
 }
 
-/// Makes one of the events that say the same, and orders them by the time of the last one. Messages
-/// that differ only in the name of their object say the same.
+/// Combines events that say the same, and orders the results by the time of the last event in each.
+/// Messages that differ only in the name of their object say the same.
 pub(crate) fn fold(events: Vec<Event>) -> Vec<Folded> {
     let mut folded: BTreeMap<[String; 4], (Folded, Vec<String>)> = BTreeMap::new();
     for event in events {

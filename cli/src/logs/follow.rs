@@ -1,5 +1,6 @@
-//! Follows the lines of a job's pods: one stream for each container that started, all into one
-//! channel with a limit, so that a slow terminal slows the streams and no memory grows.
+//! Follows the lines of a job's pods, with one stream for each container that started. All streams
+//! write into one channel with a limit. So a slow terminal slows the streams down, and the memory
+//! does not grow.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -38,7 +38,7 @@ impl Line {
 
     /// The line for a terminal.
     pub(super) fn shown(&self, has_time: bool) -> String {
-        // A tab moves no text that is there already.
+        // Tabs are kept, because a tab cannot overwrite text on a terminal.
         let parts = self.text.split('\t').map(printable);
         let text = parts.collect::<Vec<_>>().join("\t");
         match self.time.filter(|_| has_time) {

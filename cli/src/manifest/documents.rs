@@ -138,7 +138,7 @@ fn flatten(
         Some(field) if !field.is_null() => field
             .text()
             .map(ToOwned::to_owned)
-            .ok_or_else(|| fault(format!("has {key} that is not text; {key} is text"))),
+            .ok_or_else(|| fault(format!("has a {key} that is not text; {key} must be text"))),
         _ => of_list.map(ToOwned::to_owned).ok_or_else(|| {
             fault(format!(
                 "has no {key}; each document has apiVersion and kind"

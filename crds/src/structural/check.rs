@@ -18,7 +18,7 @@ const MAX_NAMED_FIELDS: usize = 24;
 pub(super) const UNKNOWN_FIELD: &str = "unknown field";
 /// Fields of every object, which the definition's schema does not repeat.
 pub(super) const OF_EVERY_OBJECT: [&str; 3] = ["apiVersion", "kind", "metadata"];
-/// The greatest distance from a whole number at which the server still accepts a number as whole.
+/// The greatest number for which the server accepts a notation such as `4.0` as a whole number.
 const WHOLE_NUMBER_END: f64 = 9_007_199_254_740_991.0;
 
 /// The value as the server stores it; everything that the server refuses is added to `errors`.

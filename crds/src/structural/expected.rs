@@ -200,7 +200,7 @@ const FORMATS: Words = &[
     ),
     (
         &["csv", "tsv"],
-        "there is no csv yet; text reads its lines, which split in a map step takes apart, and @csv makes such lines",
+        "there is no csv yet; read the lines as text and use split in a map step; @csv in a map step makes lines of csv",
     ),
     (
         &["parquet", "avro", "orc", "arrow", "xml", "yaml"],

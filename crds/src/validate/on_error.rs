@@ -93,7 +93,7 @@ pub(super) fn dead_letters(pipeline: &PipelineSpec, place: Place) -> Vec<FieldEr
                 Some(shown(problem, allowed))
             } else if has_hidden_folder(path, folder(output)) {
                 let problem = "has a folder whose name begins with _ or .";
-                let allowed = "a folder such as bad/, because a later run that replaces the output does not look into such folders";
+                let allowed = "a folder such as bad/; a later run that replaces the output finds no files in folders with _ or . first";
                 Some(shown(problem, allowed.to_owned()))
             } else {
                 None

@@ -457,9 +457,10 @@ fn split_without_shards(pipeline: &PipelineSpec) -> Option<FieldError> {
     })
 }
 
-/// The number of shards that is certain. A glob may match only one file, so it counts as one, and
-/// so do files that may be combined. The default number of shards after files follows from their
-/// sizes.
+/// The least number of shards, as far as the spec alone shows it. A glob counts as one shard,
+/// because it may match only one file. Files that may be combined count as one shard too. After
+/// files, the default number of shards is not known here, because it follows from the sizes of the
+/// files.
 fn known_shards(pipeline: &PipelineSpec) -> usize {
     let as_count = |shards: u32| usize::try_from(shards).unwrap_or(usize::MAX);
     let items = pipeline

@@ -1532,7 +1532,7 @@ fn dead_letters_are_in_the_folder_of_the_output_with_names_of_their_own() {
         ),
         (
             "s3://out/wordcount/_bad/{shard}.jsonl",
-            "has a folder whose name begins with _ or . (got s3://out/wordcount/_bad/{shard}.jsonl); a folder such as bad/, because a later run that replaces the output does not look into such folders",
+            "has a folder whose name begins with _ or . (got s3://out/wordcount/_bad/{shard}.jsonl); a folder such as bad/; a later run that replaces the output finds no files in folders with _ or . first",
         ),
         (
             "s3://out/wordcount/{shard}-{field}.jsonl",

@@ -64,8 +64,8 @@ pub(super) fn validate(path: &str, uri: &str, place: Place) -> Option<FieldError
         let plain = part.to_ascii_lowercase();
         part == "." || part == ".." || plain.contains("%2e") || plain.contains("%2f")
     };
-    // A key with an empty segment differs from the key without it, and this program can neither
-    // read nor write it. A local disk does not distinguish the two.
+    // In a store, a key with an empty segment differs from the key without it, and this program
+    // cannot use such a key. On a local disk both name the same file.
     if scheme != "file" && rest.contains("//") {
         return shown(
             "has an empty segment (//)",

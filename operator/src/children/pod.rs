@@ -37,7 +37,8 @@ const JOB_DIRECTORY: &str = "/etc/zephyr";
 const TOKEN_DIRECTORY: &str = "/var/run/zephyr/token";
 /// The only writable folder, for spill files.
 const SCRATCH_DIRECTORY: &str = "/tmp";
-/// Where our program is mounted in another image, and the authorities that it trusts.
+/// Where our program, and the certificate authorities that it trusts, are mounted in a container of
+/// another image.
 const PROGRAM_DIRECTORY: &str = "/zephyr";
 const PROGRAM: &str = "/zephyr/zephyr-worker";
 const CERTIFICATES: &str = "/zephyr/ca-certificates.crt";

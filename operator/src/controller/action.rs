@@ -77,8 +77,8 @@ pub enum Action {
         /// How many replicas it has.
         from: u32,
     },
-    /// Changes `replicas`, and nothing else, of the `StatefulSet` with this uid. The coordinator of
-    /// the generation is informed of the number before the change.
+    /// Changes `replicas`, and nothing else, of the `StatefulSet` with this uid. Before that, the
+    /// coordinator of the generation is informed of the new number.
     ScaleWorkers {
         /// The generation of the workers.
         generation: u32,

@@ -215,7 +215,8 @@ fn coordinator_health(
         pod: pod.map(|pod| pod.name.clone()),
         restarts: pod.map_or(0, |pod| pod.container.restarts),
         // Workers are requested only after the coordinator has planned the job. So requested
-        // workers show that it was ready, even if the operator ended before it recorded an epoch.
+        // workers show that the coordinator was ready, even if the operator ended before recording
+        // an epoch.
         was_ready: ready || before.epoch.is_some() || reported || wants_workers,
         unavailable_since,
         silent_since: silent_since.or(no_stream_since),

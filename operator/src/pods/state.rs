@@ -55,8 +55,7 @@ pub struct Sessions {
     pub connected: PodUids,
     /// The uids of pods whose workers lost their session a moment ago, and may reconnect.
     pub reconnecting: PodUids,
-    /// The time since which the operator has received reports of this incarnation of the
-    /// coordinator.
+    /// The time since which the operator has received reports of this coordinator process.
     pub since: Timestamp,
 }
 

@@ -51,7 +51,7 @@ pub(crate) struct Run {
     /// The latest restart in the ledger, by the first generation since.
     restarted: Option<u32>,
     newest_epoch: u64,
-    /// The coordinators' incarnations, by the uids of their pods.
+    /// The coordinators' processes, by the uids of their pods.
     incarnations: BTreeMap<String, Incarnation>,
 }
 

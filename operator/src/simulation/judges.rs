@@ -21,7 +21,8 @@ pub(super) enum Judge {
     EndState,
     /// Objects were created or deleted more or less often than without faults.
     Counts,
-    /// Two generations could dispatch at the same time, or a generation's number was not in status.
+    /// Two generations could start tasks at the same time, or a generation's number was not in
+    /// status.
     Generations,
     /// Two generations used the same name.
     Names,

@@ -27,7 +27,7 @@ pub trait Facts: Clone + Debug + Send + Sync + 'static {
     const METADATA_ONLY: bool;
     /// Reads the facts. Returns `None` if the object does not belong to a job.
     fn read(metadata: &Metadata, text: &str) -> Option<Self>;
-    /// Copies facts that must not be lost from `_before`, the previous version of the object.
+    /// Keeps facts of `_before`, the previous version of the object, that must not be lost.
     fn follow(&mut self, _before: &Self) {}
     /// Returns the name of the job to which the object belongs.
     fn job_name(&self) -> &str;

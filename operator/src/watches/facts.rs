@@ -54,8 +54,8 @@ pub struct SeenJob {
     /// Whether the status says completely how the job ended, and no edit of the spec can change
     /// that.
     is_whole_end: bool,
-    /// The first generation since the latest restart. If it differs from the one before, the
-    /// operator has removed the end from the status.
+    /// The first generation since the latest restart. If the job's previous version has another
+    /// one, the operator itself has removed the end from the status.
     restarted: Option<u32>,
     /// The job as JSON text, as it was when its status still contained its end. Present if somebody
     /// has removed the end from the status.

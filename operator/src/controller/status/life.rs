@@ -158,12 +158,12 @@ impl Projection {
         self.status.active_since.get_or_insert(Time(self.now));
     }
 
-    /// Adds the time since which the job starts or is active to the time before, because the job is
-    /// no longer in that state.
+    /// Ends the period in which the job starts or is active, and adds its length to the earlier
+    /// periods.
     pub(super) fn stop_counting(&mut self) {
         self.stop_counting_start();
         if let Some(since) = self.status.active_since.take() {
-            // A job that was active has at least a second, which shows that it has started.
+            // At least one second is counted, because 0 means that the job was never active.
             let seconds = self.seconds_since(&since).max(1);
             self.status.active_seconds = self.status.active_seconds.saturating_add(seconds);
         }

@@ -28,8 +28,8 @@ pub(super) fn names_used_twice(record: &Record) -> Vec<String> {
     all
 }
 
-/// Returns the generations that could dispatch at the same time as another, or whose number was not
-/// in status when their objects were created.
+/// Returns the generations that could start tasks at the same time as another generation, and those
+/// whose number was not in status when their objects were created.
 pub(super) fn wrong_generations(record: &Record) -> Vec<String> {
     let mut all = Vec::new();
     let mut in_status: BTreeMap<String, u32> = BTreeMap::new();
