@@ -76,8 +76,8 @@ number! {
     Generation(u32)
 }
 number! {
-    /// A number for each incarnation of the coordinator, from 1. The coordinator assigns it with a
-    /// put-if-absent in the ledger.
+    /// A number for each coordinator process, from 1. The process assigns it with a put-if-absent
+    /// in the ledger.
     Epoch(u64)
 }
 /// A stage's position in the plan, 0-based. Paths and records contain this number. People count

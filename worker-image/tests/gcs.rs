@@ -25,7 +25,7 @@ fn google() -> Server {
         bucket: "zephyrgcs",
         options: vec![
             ("google_base_url", endpoint),
-            // For a user who is accepted without a signature.
+            // With these credentials, requests need no signature.
             (
                 "google_service_account_key",
                 r#"{"private_key":"","private_key_id":"","client_email":"","disable_oauth":true}"#

@@ -302,8 +302,8 @@ impl State {
         files
     }
 
-    /// The final files of all committed tasks except those that contain the sink's records. They
-    /// are, for example, dead letters, and are in the order of the tasks.
+    /// The final files of all committed tasks, in the order of the tasks, without the files that
+    /// contain the sink's records. Dead letters are such files.
     pub(crate) fn more_files(&self) -> Vec<(TaskAttempt, OutputFile)> {
         let stages = (0..).map(StageId).zip(&self.stages);
         let tasks = stages.flat_map(|(stage, known)| {

@@ -26,9 +26,9 @@ pub struct Config {
 /// their first reconnect delays (0.1 s, 0.2 s, 0.4 s); [`ADOPTION_PREFERENCE_MS`] covers the rest.
 pub const ADOPTION_GRACE_MS: u64 = 1_000;
 
-/// An attempt that a returning worker still runs is preferred to another attempt of the same task
-/// that was dispatched less than this long ago and has read nothing. This is twice the longest
-/// reconnect delay of a worker (5 s).
+/// A returning worker may still run an attempt of a task that was dispatched again in the meantime.
+/// The returning attempt is preferred if the other one was dispatched less than this long ago and
+/// has read nothing. This is twice the longest reconnect delay of a worker (5 s).
 pub const ADOPTION_PREFERENCE_MS: u64 = 10_000;
 
 /// How long a job that fails waits until the final files of its committed tasks are complete. One

@@ -37,7 +37,7 @@ pub enum ReplayProblem {
     #[error("the plan has no stage {0}")]
     NoSuchStage(StageId),
     /// Its attempt has the epoch of the coordinator that replays the records, or a later one.
-    #[error("{task} is of epoch {own} or later, which is only beginning")]
+    #[error("{task} is of epoch {own} or later, and epoch {own} has no attempts yet")]
     NotOfThePast {
         /// The attempt.
         task: TaskAttempt,

@@ -115,7 +115,7 @@ impl State {
         self.put(task, TaskState::Running { attempts });
         let task = TaskAttempt { task, attempt };
         self.with_worker(number, |worker| worker.running.insert(task));
-        let trace_records = self.has_taken_its_process_along(task.task);
+        let trace_records = self.ended_with_its_process(task.task);
         out.run(
             session,
             Dispatch {
@@ -128,7 +128,7 @@ impl State {
 
     /// Whether an earlier attempt of the task ended together with its process. Such an attempt
     /// could not report its last record.
-    fn has_taken_its_process_along(&self, task: TaskId) -> bool {
+    fn ended_with_its_process(&self, task: TaskId) -> bool {
         self.histories.get(&task).is_some_and(|history| {
             history
                 .failures

@@ -1,6 +1,6 @@
-//! Counts setbacks, which are causes for which a task is given back although it is not at fault.
-//! Each cause is free for a number of times in a row. After that it is charged to `taskFailures`,
-//! so that no task is retried forever. Causes that affect every worker are never charged.
+//! Counts setbacks: failures of attempts that the task did not cause. Each cause of setbacks is
+//! free for a number of times in a row. After that it is charged to `taskFailures`, so that no task
+//! is retried forever. Causes that affect every worker are never charged.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -309,8 +309,8 @@ fn ends(file: &ListedFile, pieces: u64, split_bytes: Option<u64>) -> Vec<u64> {
     ends
 }
 
-/// The allowed cuts that make pieces of about this size: the first one at or after each cut that a
-/// file without borders would have.
+/// The allowed cuts that make pieces of about this size. For each byte at which a file that may be
+/// cut anywhere would be cut, this is the first allowed cut at or after that byte.
 fn chosen_cuts(file_bytes: u64, allowed: &[u64], split_bytes: u64) -> Vec<u64> {
     let pieces = file_bytes.div_ceil(split_bytes).max(1);
     if pieces > allowed.len() as u64 {
@@ -323,14 +323,15 @@ fn chosen_cuts(file_bytes: u64, allowed: &[u64], split_bytes: u64) -> Vec<u64> {
     chosen
 }
 
-/// The compressed files that would be split if they can be: their positions in the listing. Whoever
-/// plans looks into these files before [`plan_source`], and into no other.
+/// The positions in the listing of the compressed files that are large enough to be split. Before
+/// [`plan_source`], the caller must find out where these files may be cut. It opens no other file.
 pub fn files_to_look_into(
     pipeline: &Pipeline,
     files: &[ListedFile],
     sharding: Sharding,
 ) -> Vec<usize> {
-    // By default, a damaged file that has a dead letter becomes one. A file in parts does not.
+    // A damaged compressed file can become a dead letter as a whole. A file in parts cannot, so by
+    // default no file is split if there are dead letters.
     let has_dead_letters = pipeline
         .on_errors
         .get(&Origin::Source)

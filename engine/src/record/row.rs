@@ -3,8 +3,9 @@
 //! a sink, in front of a command, or when it is reported as a bad record. It is opaque like a
 //! record.
 //!
-//! Only strings stay values. Text would change some other values: a computed number has a text of
-//! its own, which is read again as an exact decimal, and NaN becomes null.
+//! Only strings stay values, because only the text of a string has exactly the same value as the
+//! string. The text of a computed number is read again as an exact decimal, and the text of NaN is
+//! null.
 
 use std::borrow::Cow;
 

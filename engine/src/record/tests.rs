@@ -103,8 +103,14 @@ const REFUSED: &[(&[u8], &str)] = &[
         b"{a:1}",
         "byte 1: a key in double quotes is expected (got 'a')",
     ),
-    (b"[1,]", "byte 3: nothing follows the comma before it"),
-    (b"{\"a\":1,}", "byte 7: nothing follows the comma before it"),
+    (
+        b"[1,]",
+        "byte 3: a value or a key is expected after the comma",
+    ),
+    (
+        b"{\"a\":1,}",
+        "byte 7: a value or a key is expected after the comma",
+    ),
     (
         b"\"a\nb\"",
         "byte 2: control character U+000A in a string must be written as an escape",
@@ -135,11 +141,11 @@ const REFUSED: &[(&[u8], &str)] = &[
     ),
     (
         b"{} {}",
-        "byte 3: only one JSON value is allowed (got '{' behind it)",
+        "byte 3: only one JSON value is allowed (got '{' after it)",
     ),
     (
         b"1]",
-        "byte 1: only one JSON value is allowed (got ']' behind it)",
+        "byte 1: only one JSON value is allowed (got ']' after it)",
     ),
 ];
 

@@ -111,7 +111,7 @@ impl fmt::Display for JsonProblem {
             Self::ExpectedKey(byte) => {
                 write!(f, "a key in double quotes is expected (got {})", got(byte))
             }
-            Self::TrailingComma => f.write_str("nothing follows the comma before it"),
+            Self::TrailingComma => f.write_str("a value or a key is expected after the comma"),
             Self::ControlCharacter(byte) => write!(
                 f,
                 "control character U+{byte:04X} in a string must be written as an escape"
@@ -125,7 +125,7 @@ impl fmt::Display for JsonProblem {
             Self::LoneSurrogate => f.write_str("half of a \\u surrogate pair is not a character"),
             Self::TrailingText(byte) => write!(
                 f,
-                "only one JSON value is allowed (got {} behind it)",
+                "only one JSON value is allowed (got {} after it)",
                 got(byte)
             ),
         }

@@ -85,12 +85,12 @@ pub(crate) enum CompressedError {
     WindowRoom { window: u64, room: u64 },
     /// A file is read in parts, and no block of bgzip begins where one has to.
     #[error(
-        "no block of bgzip begins here or soon after, and the file is read in parts; set spec.pipeline.source.files.splitBytes to 0, or write the file again with bgzip"
+        "the file is read in parts, and no block of bgzip begins here or soon after; set spec.pipeline.source.files.splitBytes to 0, or write the file again with bgzip"
     )]
     NoBlock,
     /// A file is read in parts, and the first block of a part is not where the part before it ends.
     #[error(
-        "bytes in the middle of the file look like a block of bgzip and are none, and the file is read in parts; set spec.pipeline.source.files.splitBytes to 0"
+        "the file is read in parts, and bytes in the middle of it look like a block of bgzip but are not one; set spec.pipeline.source.files.splitBytes to 0"
     )]
     OtherBlock,
     /// A block of bgzip is longer or shorter than its header says.

@@ -296,7 +296,7 @@ fn parse(job: &JobUid, bytes: &[u8]) -> Result<PlanFile, String> {
     let may_gather = version.version >= VERSION_WITH_GATHER;
     if gathers && !may_gather || version.version == VERSION_WITH_GATHER && !gathers {
         return Err(format!(
-            "it has version {}; only version {VERSION_WITH_GATHER} gathers files, and later versions may",
+            "it has version {}; a plan of version {VERSION_WITH_GATHER} gathers files, a later one may do so, and an earlier one does not",
             version.version
         ));
     }
@@ -347,7 +347,7 @@ fn read_graph(version: u32, stages: Vec<Vec<u32>>) -> Result<Vec<Vec<StageId>>, 
     };
     if !fits {
         return Err(format!(
-            "it has version {version} and a graph of {} stages; only version {VERSION_WITH_GRAPH} has one, and later versions may",
+            "it has version {version} and a graph of {} stages; a plan of version {VERSION_WITH_GRAPH} has a graph, a later one may have one, and an earlier one has none",
             stages.len()
         ));
     }
@@ -432,7 +432,7 @@ mod tests {
             let text = text.replace("\"version\":5", &format!("\"version\":{version}"));
             let error = parse(&job, text.as_bytes()).unwrap_err();
             let expected = format!(
-                "it has version {version}; only version 5 gathers files, and later versions may"
+                "it has version {version}; a plan of version 5 gathers files, a later one may do so, and an earlier one does not"
             );
             assert_eq!(error, expected);
         }
@@ -459,7 +459,7 @@ mod tests {
             assert_eq!(
                 error,
                 format!(
-                    "it has version {older} and a graph of 3 stages; only version 4 has one, and later versions may"
+                    "it has version {older} and a graph of 3 stages; a plan of version 4 has a graph, a later one may have one, and an earlier one has none"
                 )
             );
         }

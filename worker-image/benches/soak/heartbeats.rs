@@ -17,8 +17,7 @@ const MAX_WAIT_SECONDS: f64 = 0.05;
 /// Returns a sentence for every error.
 pub(crate) async fn soak(workers: usize, minutes: u32) -> Vec<String> {
     let length = Duration::from_mins(minutes.into());
-    // In their first rounds all of them begin at the same time, and a round that would not fit is
-    // not started.
+    // Two rounds more than fit into the time, so that no worker runs out of tasks.
     let rounds = minutes / 2 + 2;
     let tasks = u32::try_from(workers).unwrap() * rounds;
     println!(

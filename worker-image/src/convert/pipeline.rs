@@ -23,7 +23,9 @@ use zephyr_store::formats::{self, ReadLimits};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PipelineError {
     /// Exactly one of several fields must be set, and none or more than one is.
-    #[error("{path}: {count} of its fields are set (got {got:?}); exactly one of {allowed} is")]
+    #[error(
+        "{path}: {count} of its fields are set (got {got:?}); exactly one of {allowed} must be set"
+    )]
     NotOne {
         /// The path in the manifest.
         path: String,

@@ -50,8 +50,8 @@ const TICK: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 200_000_000,
 };
-/// The longest wait if a command has to read the rest of its input before it gets more. No pipe
-/// shows that it was read.
+/// The longest wait while a command has to read the rest of its input before it gets more. No pipe
+/// signals that the rest was read.
 const DRAIN_TICK: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 2_000_000,
@@ -173,8 +173,8 @@ impl Receiver<Pass> for Onward<'_, '_> {
     fn pass(&mut self, row: Row<'_>) -> Result<(), Pass> {
         let delivered = deliver(self.links, self.shared, self.sink, row, self.place);
         match delivered {
-            // When a command stops reading depends on time. So all of the input is read, and a
-            // record on which a step fails is always found.
+            // The moment at which a command stops reading depends on timing. So all of the input is
+            // read in any case. Then a record on which a step fails is found in every run.
             Err(Pass::Enough) if self.is_input => Ok(()),
             other => other,
         }
@@ -640,7 +640,7 @@ impl Link<'_> {
         self.left_open.is_some_and(is_late) || is_from_another && is_late(ended)
     }
 
-    /// Adds what the command has counted, after nothing is left that could still write.
+    /// Adds what the command has counted. Called when no process is left that could still count.
     fn take_counts(&mut self, shared: &Shared) -> Result<(), Pass> {
         self.process.end_all();
         let file = environment::counters_file(self.process.directory());

@@ -243,7 +243,7 @@ fn execute(
     }
 }
 
-/// Where the records of an attempt end.
+/// Receives the records of an attempt that have passed all steps, and its bad records.
 struct RecordSink<'c, 'p> {
     context: &'c TaskContext,
     stage: &'c Stage,

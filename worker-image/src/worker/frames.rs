@@ -25,7 +25,7 @@ pub(super) enum FrameError {
     },
     /// The length is too large, so another writer wrote into the pipe.
     #[error(
-        "read a frame of the task's process: its length is {length}; at most {MAX_FRAME_BYTES} bytes are"
+        "read a frame of the task's process: its length is {length}; at most {MAX_FRAME_BYTES} bytes are allowed"
     )]
     Length {
         /// The bytes that were read.

@@ -57,7 +57,7 @@ pub(super) fn draw(dice: &mut Dice, source: &Source, flow: &Flow) -> Sink {
         dice.pick(&[".jsonl", ".jsonl.gz", ".jsonl.zst"])
     };
     let extension = match (folder, source.extension()) {
-        // So that the names can equal those of the input.
+        // With these templates the names can equal those of the input.
         (Folder::Input, Some(extension)) if extension.contains("jsonl") => extension,
         _ => extension,
     };

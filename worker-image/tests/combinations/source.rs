@@ -473,7 +473,7 @@ impl Files {
         }
         let bad = BAD_LINES.iter().cycle().skip(records.len());
         let mixed = lines.zip(bad).map(|(line, bad)| format!("{line}{bad}\n"));
-        // The last one has no end.
+        // The last bad line has no line end.
         compressed(name, mixed.chain(["[".to_owned()]).collect())
     }
 

@@ -36,7 +36,7 @@ struct Shared {
 }
 
 impl Bucket {
-    /// Empty, and as fast as it can be.
+    /// Opens an empty bucket that answers as fast as it can.
     pub(crate) async fn open() -> Self {
         let shared = Arc::new(Shared {
             objects: Mutex::default(),
@@ -58,7 +58,7 @@ impl Bucket {
         }
     }
 
-    /// From now on each answer is delayed by this much.
+    /// Delays each answer from now on.
     pub(crate) fn set_delay(&self, delay: Duration) {
         self.shared.delay.send_replace(delay);
     }
@@ -96,7 +96,8 @@ impl Shared {
     }
 }
 
-/// The keys under a prefix, in one answer; keys that continue after the delimiter only up to there.
+/// Answers with all keys under a prefix at once. A key that contains the delimiter after the prefix
+/// is cut there.
 async fn list(
     State(shared): State<Arc<Shared>>,
     Query(asked): Query<BTreeMap<String, String>>,

@@ -50,8 +50,8 @@ pub(crate) struct Coordinator {
 }
 
 impl Coordinator {
-    /// For a job whose first stage has this number of tasks, with storage in its folder; not
-    /// started.
+    /// Makes a coordinator for a job whose first stage has this number of tasks, with storage in
+    /// its own folder. Does not start it.
     pub(crate) fn of(tasks: u32) -> Self {
         Self::with_storage(tasks, None)
     }
@@ -110,8 +110,8 @@ impl Coordinator {
             .append(true)
             .open(self.log_path())
             .unwrap();
-        // As in a container with systemd's default limit of open files, which the process has to
-        // raise itself.
+        // The process begins with systemd's default limit of open files, as in a container, and has
+        // to raise the limit itself.
         let mut command = Command::new("sh");
         command
             .args(["-c", "ulimit -S -n 1024; exec \"$0\" \"$@\""])
@@ -236,7 +236,7 @@ impl Drop for Coordinator {
     }
 }
 
-/// A worker's process. It ends with this.
+/// A worker's process. It ends when this value is dropped.
 pub(crate) struct WorkerProcess(Child);
 
 impl Drop for WorkerProcess {

@@ -52,7 +52,7 @@ impl Fleet {
     }
 
     /// `witness` is called with worker and attempt whenever a commit is acknowledged to a worker.
-    /// Only while the fleet is empty.
+    /// This must be called while the fleet is empty.
     pub(crate) fn with_acknowledged(
         mut self,
         witness: impl Fn(usize, TaskAttempt) + Send + Sync + 'static,
@@ -142,8 +142,8 @@ impl Fleet {
         self.members[place].view.connected.load(Ordering::Relaxed)
     }
 
-    /// Sessions that workers opened after an earlier one in the same life, because something had
-    /// broken it.
+    /// Sessions that workers opened again, because something had broken an earlier session of the
+    /// same process.
     pub(crate) fn sessions_again(&self) -> u64 {
         self.shared.sessions_again.load(Ordering::Relaxed)
     }
@@ -164,7 +164,7 @@ impl Fleet {
         self.members.iter().filter(ended).count()
     }
 
-    /// Workers that were accepted this often.
+    /// The number of workers that were accepted exactly `times` times.
     pub(crate) fn welcomed(&self, times: u32) -> usize {
         self.count(|view| view.welcomes.load(Ordering::Relaxed) == times)
     }

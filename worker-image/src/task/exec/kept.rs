@@ -4,9 +4,9 @@
 //! a fault is never kept. Moves no bytes.
 //!
 //! An empty line on its standard input ends a shard. The process answers with an empty line after
-//! its last record. The empty line is sent to the process only after it has read all records. So if
-//! a process reads on only after it has handled what it has read, an answer that is too early is
-//! always noticed.
+//! its last record. The empty line is sent to the process only after it has read all records. So an
+//! answer that is too early is always noticed, provided that the process handles what it has read
+//! before it reads more.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -91,7 +91,7 @@ pub(super) enum ReuseFault {
 }
 
 /// What a command with `reuse` has to do.
-const RULE: &str = "with reuse it writes the records of a shard, and one empty line after it has read the empty line that ends the shard, and nothing else";
+const RULE: &str = "with reuse it writes only the records of a shard, and then one empty line, after it has read the empty line that ends the shard";
 
 impl ReuseFault {
     /// What the program did, and what is allowed.

@@ -253,7 +253,7 @@ fn an_error_in_a_part_of_a_compressed_file_says_from_where_on_it_is_found() {
         "s3://in/a.jsonl.gz: the line that begins at byte 2 of what is compressed from byte {first} on: spec.pipeline.steps[0].map: "
     );
     assert!(error.starts_with(&expected), "{error}");
-    // Which is where anybody finds it.
+    // The block that the message names begins at this byte.
     let rest = &file[usize::try_from(first).unwrap()..];
     let mut plain = String::new();
     std::io::Read::read_to_string(&mut flate2::read::MultiGzDecoder::new(rest), &mut plain)

@@ -7,7 +7,7 @@
 //!
 //! | step | code |
 //! | --- | --- |
-//! | `Lists` | `take_over.rs`, `newest_listed`: what a listing leaves out is anything |
+//! | `Lists` | `take_over.rs`, `newest_listed`: a listing may leave out any object |
 //! | put of `Open` | `take_over.rs`, `open_epoch`: `Mine` is the epoch, `Theirs` means the next number |
 //! | `LooksForBase` | `take_over.rs`, `find_base`: any snapshot of the newest older epoch that has
 //! a snapshot, or the beginning if none has |

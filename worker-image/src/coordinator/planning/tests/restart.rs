@@ -84,8 +84,8 @@ async fn a_failed_job_runs_again_only_if_it_is_restarted() {
     assert_eq!(read_marker(&job.storage).await.unwrap(), None);
     assert!(is_claimed(&job.stores).await);
 
-    // The next coordinator of the same generation records nothing, and one of the generation before
-    // is not in charge of the restart.
+    // The next coordinator of the same generation records nothing. A coordinator of the previous
+    // generation does not carry out the restart.
     runs(&again).await;
     let Runnable { mut ledger, .. } = *runs(&job).await;
     assert_eq!(restarts(&job).await.len(), 1);
