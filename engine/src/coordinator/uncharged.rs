@@ -131,7 +131,7 @@ impl Uncharged {
         let words = match self {
             Self::WorkerLost => {
                 return format!(
-                    "none if Kubernetes says that the pod was preempted, evicted, deleted or lost with its node, however often (`taskDisruptions` sets one). A task counts as the cause if all of this holds: {} workers in a row were lost while they ran it; Kubernetes gave no reason; they were in {MIN_LOST_AT_PODS} pods or more; on average they ran it for at most {} min; and workers with it were lost {LOST_OFTENER} times as often as other workers, and as the same workers at other times",
+                    "no limit if Kubernetes says that the pod was preempted, evicted, deleted or lost with its node, unless `taskDisruptions` sets one. A task counts as the cause if all of this holds: {} workers in a row were lost while they ran it; Kubernetes gave no reason; they were in {MIN_LOST_AT_PODS} pods or more; on average they ran it for at most {} min; and workers that ran it were lost {LOST_OFTENER} times as often as other workers, and as the same workers without it",
                     LOST_WORKERS_FREE + 1,
                     LOST_WITHIN_MS / 60_000
                 );
@@ -139,7 +139,7 @@ impl Uncharged {
             Self::GivenBack(Setback::ObjectUnavailable) => return few_times(),
             Self::GivenBack(Setback::DiskFull | Setback::WorkerUnhealthy) => {
                 return format!(
-                    "{}. A try does not count if the worker also runs a task that makes progress, because that task may be the cause; this holds for up to {FEW_WORKERS_FREE_TRIES} such tasks",
+                    "{}. A try does not count if the worker also runs a task that makes progress, because that task may be the cause; at most {FEW_WORKERS_FREE_TRIES} attempts of other tasks count as the cause",
                     few_times()
                 );
             }
@@ -147,14 +147,16 @@ impl Uncharged {
                 return format!("{LOST_INPUTS_FREE_TRIES} times in a row");
             }
             Self::OutputLost => return format!("{MAX_LOST_OUTPUTS} times for a task"),
-            Self::GivenBack(Setback::StoreAway) => "none: every task that makes such a call waits",
-            Self::HandedBack => "none: each time costs the cluster a worker",
-            Self::NeverTaken => "none: it can happen again only after the worker reconnects",
+            Self::GivenBack(Setback::StoreAway) => {
+                "no limit: every task that makes such a call waits"
+            }
+            Self::HandedBack => "no limit: each time costs the cluster a worker",
+            Self::NeverTaken => "no limit: it can happen again only after the worker reconnects",
             Self::TaskCall => "2 min from its first failure",
-            Self::CoordinatorCall => "none: somebody may repair the bucket or the credentials",
-            Self::Planning => "none",
+            Self::CoordinatorCall => "no limit: somebody may repair the bucket or the credentials",
+            Self::Planning => "no limit",
             Self::CoordinatorDisk => "8 tries, some 40 s",
-            Self::Session => "none, at most 5 s between two tries",
+            Self::Session => "no limit; at most 5 s between two tries",
             Self::ForeignReport => "3 times for a process",
             Self::CleanUp => "5 tries for an attempt's file, 1 min for the intermediate data",
         };
@@ -222,7 +224,7 @@ impl Uncharged {
 
 fn few_times() -> String {
     format!(
-        "{SAME_CAUSE_FREE_TRIES} times in a row; {FEW_WORKERS_FREE_TRIES} while fewer than {MIN_WORKERS_TRIED} of several workers have tried it. A try that reads twice as much as any before resets the count"
+        "{SAME_CAUSE_FREE_TRIES} times in a row, or {FEW_WORKERS_FREE_TRIES} times if there are other workers and fewer than {MIN_WORKERS_TRIED} have tried it. A try that reads twice as much as any before resets the count"
     )
 }
 
