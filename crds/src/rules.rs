@@ -141,7 +141,7 @@ pub(crate) fn immutable_once_begun(field: &str) -> Rule {
 }
 
 /// The pipeline can be edited in the update that restarts a failed job. The coordinator refuses an
-/// edit that complete tasks do not follow.
+/// edit that would change the work of complete tasks.
 pub(crate) fn pipeline_stays_once_begun() -> Rule {
     Rule::new(format!(
         "self.spec.pipeline == oldSelf.spec.pipeline || {IS_RESTARTED} || !({HAS_BEGUN})"

@@ -13,7 +13,7 @@ use crate::pipeline::{OnError, Origin};
 pub enum EditError {
     /// A stage with complete tasks, or a stage that such a stage reads, does other work.
     #[error(
-        "{path}: differs from the pipeline with which the job began, and stage {stage} has complete tasks or made the input of some; change it back, or create a new job"
+        "{path}: differs from the pipeline with which the job began, and complete tasks belong to stage {stage} or have read its output; change it back, or create a new job"
     )]
     Stage {
         /// The path in the manifest of the first difference.
@@ -26,7 +26,7 @@ pub enum EditError {
         "spec.pipeline.values: differs from the pipeline with which the job began, and some tasks are complete; change it back, or create a new job"
     )]
     Values,
-    /// `onError` of a place differs in a way that complete tasks do not follow.
+    /// `onError` of a place differs in a way that would change the work of complete tasks.
     #[error("{origin}.onError: {problem}, and some tasks are complete; {allowed}")]
     OnError {
         /// The place.
@@ -42,7 +42,7 @@ pub enum EditError {
 /// `new` instead of `old`. Both plans read the same source.
 ///
 /// # Errors
-/// The first difference that complete tasks do not follow.
+/// The first difference that would change the work of complete tasks.
 pub fn check_edit(old: &Plan, new: &Plan, committed: &BTreeSet<StageId>) -> Result<(), EditError> {
     let kept = with_sources(old, committed);
     if kept.is_empty() {
@@ -244,7 +244,7 @@ mod tests {
     fn stages_with_complete_tasks_and_those_that_they_read_do_the_same_work() {
         let refused = |path: &str, stage: u32| {
             Err(format!(
-                "{path}: differs from the pipeline with which the job began, and stage {stage} has complete tasks or made the input of some; change it back, or create a new job"
+                "{path}: differs from the pipeline with which the job began, and complete tasks belong to stage {stage} or have read its output; change it back, or create a new job"
             ))
         };
         let first = |pipeline: &mut Pipeline| pipeline.steps[0] = Step::Filter(".b".to_owned());

@@ -1,6 +1,6 @@
 //! Makes the plan of a pipeline that was edited in the update that restarted the job. While no task
-//! is complete, the job is planned as if it were new. After that, only such changes are accepted as
-//! complete tasks follow. Stores nothing.
+//! is complete, the job is planned as if it were new. After that, only changes are accepted that
+//! leave the work of complete tasks as it was. Stores nothing.
 
 use std::collections::BTreeSet;
 
