@@ -84,8 +84,9 @@ impl Expression {
     /// [`MAX_EXPRESSION_BYTES`] overflows. So the result does not depend on the stack of the
     /// caller's thread.
     ///
-    /// # Errors The text is not an expression, or uses something that is not allowed. The error
-    /// says where and why, in words for the person who wrote the expression.
+    /// # Errors
+    /// The text is not an expression, or uses something that is not allowed. The error says where
+    /// and why, in words for the person who wrote the expression.
     pub fn compile_with(source: &str, variables: &Variables) -> Result<Self, CompileError> {
         if source.len() > MAX_EXPRESSION_BYTES {
             return Err(CompileError::too_long(source));

@@ -70,8 +70,9 @@ impl<'record> Value<'record> {
 
     /// The value as a key.
     ///
-    /// # Errors It nests deeper than a record may, or a number in it has an exponent that is not
-    /// allowed in a key.
+    /// # Errors
+    /// It nests deeper than a record may, or a number in it has an exponent that is not allowed in
+    /// a key.
     pub fn key(&self) -> Result<KeyBytes, ValueError> {
         let mut bytes = Vec::new();
         self.write_key(&mut bytes)?;

@@ -10,8 +10,9 @@ impl Record {
     /// Makes an object with these members in this order. No two keys may be equal; they are names
     /// that the engine chooses.
     ///
-    /// # Errors The object would be longer or nest deeper than is allowed for a record. The offset
-    /// in the error is 0.
+    /// # Errors
+    /// The object would be longer or nest deeper than is allowed for a record. The offset in the
+    /// error is 0.
     pub fn object<'a>(
         limits: &Limits,
         members: impl IntoIterator<Item = (&'a str, &'a Record)>,
