@@ -15,9 +15,10 @@
 //!
 //! ```text
 //! null 01 | false 02 | true 03
-//! number 04, then NaN 00 | negative 01 | zero 02 | positive 03; for the signed two the exponent e
-//!   of 0.DIGITS × 10^e as big-endian u32 (offset 2^31) and the digits in pairs, a byte 01..64
-//!   each, closed by 00; negative: all inverted
+//! number 04, then NaN 00 | negative 01 | zero 02 | positive 03
+//!   After 01 and 03: the exponent e of 0.DIGITS × 10^e, as a big-endian u32 of e + 2^31. Then the
+//!   digits in pairs, with one byte 01..64 for each pair. Then 00. After 01, all these bytes are
+//!   inverted.
 //! string 05, UTF-8 with 00 written as 00 FF, closed by 00 00
 //! array 06, elements, 00
 //! object 07, the sorted keys as strings, 00, the values in that order
@@ -194,7 +195,7 @@ impl KeyWriter {
         self.number(&value.number_text().unwrap_or_default())
     }
 
-    /// Writes the number of a text.
+    /// Writes the number that this text represents.
     pub(crate) fn number(&mut self, text: &str) -> Result<(), NumberError> {
         let (negative, digits) = match text.strip_prefix('-') {
             Some(digits) => (true, digits),
