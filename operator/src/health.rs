@@ -147,7 +147,11 @@ mod tests {
         health.watch_failed("Pods", "pods is forbidden".to_owned());
         for _ in 0..3 {
             tokio::time::advance(Duration::from_secs(30)).await;
-            assert_eq!(health.readiness(), Ok(()), "one that is quiet works");
+            assert_eq!(
+                health.readiness(),
+                Ok(()),
+                "a watch without a further failure works"
+            );
         }
         for _ in 0..2 {
             health.watch_failed("Pods", "pods is forbidden".to_owned());

@@ -625,7 +625,7 @@ mod tests {
         assert_eq!(
             told(),
             drain(false),
-            "what an earlier operator said is undone"
+            "the message of an earlier operator is undone"
         );
         state.drain.wanted = true;
         state.send_drain();
@@ -642,14 +642,22 @@ mod tests {
         let mut state = StreamState::default();
         state.note_replicas(4);
         take_report(&mut state, report(1, 0), &outbox, Timestamp::UNIX_EPOCH).unwrap();
-        assert_eq!(kept(&mut messages), [4], "from before the stream");
+        assert_eq!(
+            kept(&mut messages),
+            [4],
+            "the number from before the stream is sent"
+        );
         state.keep_workers(2);
         // The watch still shows the old number.
         state.note_replicas(4);
         state.note_replicas(2);
         assert_eq!(kept(&mut messages), [2]);
         state.note_replicas(1);
-        assert_eq!(kept(&mut messages), [1], "somebody scaled by hand");
+        assert_eq!(
+            kept(&mut messages),
+            [1],
+            "a number that somebody set by hand is sent too"
+        );
         end_stream(&mut state, &Error::Closed, Timestamp::UNIX_EPOCH);
         take_report(&mut state, report(1, 0), &outbox, Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(kept(&mut messages), [1]);

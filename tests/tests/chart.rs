@@ -139,13 +139,13 @@ fn the_operator_gets_the_rights_it_uses_and_no_others() -> Result<()> {
     everywhere.as_array_mut().context("a list")?.push(nodes);
     ensure!(
         object(&rendered(&[])?, "ClusterRole")?["rules"] == everywhere,
-        "the rights are others than this list says"
+        "the rights differ from this list"
     );
     let in_one_namespace = rendered(&["watchNamespace=team"])?;
     let role = object(&in_one_namespace, "Role")?;
     ensure!(
         role["rules"] == expected && role["metadata"]["namespace"] == "team",
-        "the same rights, in that namespace only"
+        "the Role has other rights, or is in another namespace"
     );
     ensure!(
         object(&in_one_namespace, "ClusterRole").is_err(),
@@ -154,7 +154,7 @@ fn the_operator_gets_the_rights_it_uses_and_no_others() -> Result<()> {
     expected[7]["verbs"] = json!(["list", "watch"]);
     ensure!(
         object(&rendered(&["forceDeletePods=false"])?, "ClusterRole")?["rules"] == expected,
-        "who deletes no pod has no right to"
+        "without deletions by force, the operator has no right to delete pods"
     );
     Ok(())
 }
@@ -164,7 +164,7 @@ fn the_operator_has_one_pod_without_rights_on_its_node() -> Result<()> {
     let deployment = object(&rendered(&[])?, "Deployment")?["spec"].clone();
     ensure!(
         deployment["replicas"] == 1 && deployment["strategy"]["type"] == "Recreate",
-        "never two at a time"
+        "two pods of the operator may run at the same time"
     );
     let pod = &deployment["template"]["spec"];
     ensure!(
@@ -246,7 +246,7 @@ fn the_operator_leaves_a_lost_node_soon_and_does_not_block_a_drain() -> Result<(
     ensure!(pod["priorityClassName"] == "urgent", "{pod}");
     ensure!(
         budget.is_none(),
-        "one replica has no budget unless asked for"
+        "a budget exists although the values do not enable it"
     );
     let more = [
         "tolerations[0].key=mine",
@@ -274,7 +274,10 @@ fn objects_that_must_outlive_a_release_are_kept() -> Result<()> {
     for kind in ["CustomResourceDefinition", "Secret"] {
         let kept =
             object(&objects, kind)?["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep";
-        ensure!(kept, "{kind} goes with the release, and the jobs with it");
+        ensure!(
+            kept,
+            "{kind} is deleted with the release, and the jobs with it"
+        );
     }
     ensure!(
         object(

@@ -269,7 +269,7 @@ fn tests_request_no_features_of_a_package_that_the_programs_do_not() -> Result<(
         .collect();
     ensure!(
         twice.is_empty() && known.len() > 100,
-        "compiled twice, with other features for tests: {twice:?}; ask for them in tests/Cargo.toml"
+        "these packages are compiled twice, because tests need other features of them: {twice:?}; request these features in tests/Cargo.toml"
     );
     Ok(())
 }

@@ -186,7 +186,7 @@ async fn after_a_storm_and_a_wave_of_deaths_every_task_is_committed_exactly_once
     assert_eq!(
         second.count(),
         DEAD,
-        "what the dead held and nothing else ran again"
+        "only the tasks of the dead workers ran again"
     );
     assert_eq!(scene.all_runs() as usize, TASKS as usize + DEAD);
     let counts = scene.counts().await.unwrap();
@@ -379,7 +379,7 @@ async fn reports_that_come_late_or_twice_are_acknowledged_and_change_nothing() {
         assert_eq!(
             receive_acks(&mut third).await,
             [late],
-            "of the epoch before"
+            "a result of the epoch before is acknowledged"
         );
     }
     // Messages for the first coordinator are ignored.
@@ -388,7 +388,7 @@ async fn reports_that_come_late_or_twice_are_acknowledged_and_change_nothing() {
     let from_the_future = Dialogue::open(&link, Epoch(3), hello(&[])).await;
     assert!(
         from_the_future.is_err(),
-        "a coordinator of the past took a worker"
+        "an older coordinator accepted a worker that has seen a newer epoch"
     );
 
     let (epoch, records) = scene.coordinator.ledger().await;

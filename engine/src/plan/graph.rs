@@ -250,7 +250,11 @@ mod tests {
         assert_eq!(plan.width(), u32::MAX);
         plan.stages[0].shards = 4;
         plan.stages[1].shards = 6;
-        assert_eq!(plan.width(), 6, "of a chain the largest stage");
+        assert_eq!(
+            plan.width(),
+            6,
+            "the width of a chain is that of its largest stage"
+        );
     }
 
     #[test]

@@ -288,7 +288,11 @@ mod tests {
         let deletes = run(stuck(100), 10, |_| true);
         assert_eq!(deletes.len(), 100);
         let deletes = run(stuck(100), 10, |pod| pod.name != "w-001");
-        assert_eq!(deletes.len(), 100, "the one that stays rests");
+        assert_eq!(
+            deletes.len(),
+            100,
+            "the pod that stays is not deleted again so soon"
+        );
     }
 
     #[test]
@@ -333,7 +337,7 @@ mod tests {
         let pods = stuck(1);
         let mut forced = ForcedDeletes::default();
         forced.note_try("w-000", "uid-w-000", None, at(0));
-        assert_eq!(forced.problem(), None, "it may be on its way");
+        assert_eq!(forced.problem(), None, "the pod may be about to disappear");
         forced.note_try("w-000", "uid-w-000", None, at(15));
         let message = forced.problem().unwrap().message;
         assert!(message.starts_with("pod w-000 still exists"), "{message}");

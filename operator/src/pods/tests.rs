@@ -257,14 +257,14 @@ fn a_worker_is_alive_as_long_as_it_has_a_session() {
     assert_eq!(
         state(&unready, 60, &all, &[]),
         WorkerState::Ready,
-        "a probe that was late is no death"
+        "a late probe does not mean that the worker is dead"
     );
     assert_eq!(state(&ready, 60, &[], &all), WorkerState::Reconnecting);
     assert_eq!(state(&ready, 60, &[], &[]), WorkerState::Dead);
     assert_eq!(
         state(&unready, 60, &[], &[]),
         WorkerState::Dead,
-        "the kubelet's late word does not make it alive again"
+        "a late report of the kubelet does not make the worker alive again"
     );
     assert_eq!(state(&never, 60, &[], &[]), WorkerState::Init);
     // The coordinator sent its first report a moment ago, and the worker is new.

@@ -280,7 +280,7 @@ mod tests {
         let mut again = worker("w-1");
         again.uid = "another".to_owned();
         assert_eq!(look(&[pods[0].clone(), again], 3), 0);
-        assert_eq!(look(&pods[..1], 3), 1, "the new one is lost");
+        assert_eq!(look(&pods[..1], 3), 1, "the new pod of this name is lost");
     }
 
     #[test]

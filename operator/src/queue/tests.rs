@@ -28,9 +28,17 @@ fn a_thousand_changes_cause_one_reconcile_and_a_change_during_it_causes_another(
     }
     assert_eq!(take_all(&mut queue, now), [key(0, 0)]);
     queue.touch(&key(0, 0), now);
-    assert_eq!(take_all(&mut queue, now), [], "never two at once");
+    assert_eq!(
+        take_all(&mut queue, now),
+        [],
+        "two reconciles of one job never run at the same time"
+    );
     queue.finish(&key(0, 0), Outcome::Settled, now);
-    assert_eq!(take_all(&mut queue, now), [], "not before its spacing");
+    assert_eq!(
+        take_all(&mut queue, now),
+        [],
+        "the next reconcile waits for the spacing"
+    );
     assert_eq!(queue.next_due(), Some(now + SPACING));
     assert_eq!(take_all(&mut queue, now + SPACING), [key(0, 0)]);
     queue.finish(&key(0, 0), Outcome::Settled, now + SPACING);

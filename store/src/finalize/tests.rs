@@ -1268,7 +1268,7 @@ async fn dead_letters_that_a_killed_run_had_staged_are_removed_although_the_next
     assert!(!at("bad/.d-0.jsonl.killed.e1a1").exists());
     assert!(
         at("bad/.d-0.jsonl.other.e1a1").exists(),
-        "of a job that was never here"
+        "the file belongs to a job that never wrote to this folder"
     );
 }
 

@@ -441,7 +441,11 @@ mod tests {
         let Err(LineError::NoRoom(no_room)) = lines.next(|_| 10 << 20) else {
             panic!("it fits");
         };
-        assert_eq!(no_room.needed_bytes, 12 << 20, "as far as it was read");
+        assert_eq!(
+            no_room.needed_bytes,
+            12 << 20,
+            "only the part that was read is counted"
+        );
     }
 
     /// The lines of each part between neighbouring cuts, with the positions at which they begin.
@@ -459,7 +463,7 @@ mod tests {
             assert_eq!(
                 lines.next(|_| usize::MAX).unwrap(),
                 None,
-                "it stays at its end"
+                "after its end a part has no further line"
             );
         }
         found
@@ -534,7 +538,10 @@ mod tests {
                         last,
                         "{length} {step} {end:?}"
                     );
-                    assert!(lines.buffer.len() <= KEPT_BYTES, "it was held in memory");
+                    assert!(
+                        lines.buffer.len() <= KEPT_BYTES,
+                        "a skipped line was held in memory"
+                    );
                 }
             }
         }

@@ -260,7 +260,7 @@ async fn row_93_ten_thousand_registrations_of_one_worker_delay_no_other() {
     let known = counts.idle + counts.busy + counts.reconnecting;
     assert_eq!(
         known, 2,
-        "the other one and the last of the storm: {counts:?}"
+        "only the other worker and the last session of the storm are known: {counts:?}"
     );
     still_serves(&link, "the storm").await;
 }

@@ -99,7 +99,11 @@ fn a_lost_output_takes_its_skipped_records_along_until_the_task_is_done_again() 
     assert_eq!(cluster.held("a"), [second]);
     cluster.done_with("a", second, skipping(second, 4));
     cluster.work();
-    assert_eq!(skipped(&cluster).unwrap().0, 4, "not 8, which is too many");
+    assert_eq!(
+        skipped(&cluster).unwrap().0,
+        4,
+        "the records of the repeated attempt are counted once"
+    );
     cluster.assert_succeeded();
 }
 
@@ -225,7 +229,11 @@ fn a_dead_letter_is_completed_after_its_commit_is_durable_and_before_the_manifes
     assert_eq!(completions(&cluster), [(first, 1)]);
     cluster.done_with("a", second, skipping(second, 0));
     cluster.durable();
-    assert_eq!(completions(&cluster), [(first, 1)], "the other has none");
+    assert_eq!(
+        completions(&cluster),
+        [(first, 1)],
+        "the other task has no dead letter"
+    );
     let files = cluster.state.more_files();
     assert_eq!(files.len(), 1);
     cluster.settle();

@@ -61,7 +61,7 @@ fn stages_without_a_common_input_run_at_the_same_time_and_status_says_so() {
     assert_eq!(
         tasks(&cluster, "a"),
         [task(1, 0), task(3, 0)],
-        "stage 4 reads only the first"
+        "stage 4 reads only stage 1"
     );
     assert_eq!(cluster.report().stage.index, 2);
     cluster.work();
@@ -100,7 +100,7 @@ fn a_lost_output_makes_only_its_producer_run_again_and_holds_up_only_its_readers
     assert_eq!(
         cluster.held("a"),
         [attempt(0, 1, 1, 2), attempt(1, 0, 1, 1)],
-        "the producer, and the stage that has nothing to do with it"
+        "the producer runs again, and the stage that does not read it continues"
     );
     complete(&mut cluster, "a", 1);
     assert_eq!(

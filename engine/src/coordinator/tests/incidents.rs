@@ -51,7 +51,7 @@ fn fault_8186_four_thousand_files_are_completed_one_by_one_and_none_is_read() {
     assert_eq!(
         asked.len(),
         shards as usize,
-        "and nothing else is asked of the storage"
+        "the storage gets no other request"
     );
 }
 

@@ -15,12 +15,12 @@ fn a_silent_worker_is_lost_after_the_timeout_and_not_before() {
     assert_eq!(
         cluster.held("b"),
         [attempt(0, 0, 1, 2)],
-        "requeued and running elsewhere"
+        "the task was queued again and runs on b"
     );
     assert_eq!(
         cluster.closed,
         [session],
-        "so that it says Hello again if it is alive"
+        "the session is closed, so a worker that is alive sends Hello again"
     );
     assert_eq!(cluster.report().workers.disruptions, 1);
 }
@@ -85,7 +85,11 @@ fn promise_e15_a_paused_coordinator_expires_no_worker_until_it_has_watched_a_per
         cluster.passes(29_500, &["a"]);
         assert_eq!(cluster.report().workers.disruptions, 0);
         cluster.passes(500, &["a"]);
-        assert_eq!(cluster.report().workers.disruptions, 1, "b really is gone");
+        assert_eq!(
+            cluster.report().workers.disruptions,
+            1,
+            "b is silent for longer than the coordinator was paused"
+        );
         assert_eq!(cluster.report().workers.busy, 1);
     }
 }
@@ -119,7 +123,7 @@ fn fault_5050_with_many_workers_the_interval_and_the_silence_grow() {
     assert_eq!(
         cluster.report().workers.disruptions,
         15,
-        "those with an interval of 15 s or less"
+        "the workers with an interval of 15 s or less are lost"
     );
     cluster.passes(500, &[]);
     assert_eq!(cluster.report().workers.disruptions, 16);

@@ -234,7 +234,7 @@ fn a_revoked_output_makes_its_stage_unfinished_until_it_is_finished_again() {
     assert_eq!(
         cluster.held("a"),
         [attempt(0, 1, 9, 1)],
-        "and no reader yet"
+        "only the lost output is made, and no reader of it runs yet"
     );
     let again = [
         &records[..],
@@ -247,7 +247,7 @@ fn a_revoked_output_makes_its_stage_unfinished_until_it_is_finished_again() {
     assert_eq!(
         cluster.held("a"),
         [attempt(1, 1, 9, 1)],
-        "the reader that is not done"
+        "only the reader that is not done runs"
     );
     cluster.work();
     cluster.assert_succeeded();

@@ -201,7 +201,7 @@ fn fault_2961_a_restarted_process_of_the_same_pod_between_two_heartbeats_loses_n
     assert_eq!(
         cluster.report().workers.disruptions,
         0,
-        "a restart is no preemption (3367)"
+        "a restart does not count as a preemption (3367)"
     );
     cluster.work();
     cluster.assert_succeeded();
@@ -391,7 +391,7 @@ fn a_worker_that_missed_an_acknowledgement_gets_it_again_after_hello() {
     assert_eq!(
         acked(&cluster.received("a")),
         [only],
-        "by the next coordinator, from the ledger"
+        "the next coordinator acknowledges what is in the ledger"
     );
 }
 

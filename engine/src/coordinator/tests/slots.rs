@@ -31,12 +31,16 @@ fn a_worker_gets_only_as_many_tasks_as_their_slots_fit_into_its_own() {
     cluster.hello("four", 4);
     assert_eq!(cluster.held("four").len(), 2);
     cluster.hello("five", 5);
-    assert_eq!(cluster.held("five").len(), 2, "half of a task does not fit");
+    assert_eq!(
+        cluster.held("five").len(),
+        2,
+        "a task of two slots does not fit into the fifth slot"
+    );
     cluster.done("four", attempt(0, 0, 1, 1));
     let held = cluster.held("four");
     assert!(
         held.contains(&attempt(0, 4, 1, 1)),
-        "the next one took its place: {held:?}"
+        "the next task took the place of the complete one: {held:?}"
     );
 }
 

@@ -247,7 +247,7 @@ fn promise_e11_after_a_lost_output_its_task_and_then_its_readers_run_again() {
     assert_eq!(
         cluster.held("a"),
         [attempt(0, 1, 1, 2), attempt(1, 1, 1, 1)],
-        "the producer, no reader"
+        "the producer runs again, and no other reader is started"
     );
     assert_eq!(cluster.report().stage.done, 1);
     // The other reader reports that the same output is lost. The mapper is not run a third time.
@@ -410,7 +410,7 @@ fn fault_3409_progress_counts_committed_and_running_tasks() {
     );
     assert_eq!(
         report.records.records_in, 7,
-        "only of attempts that run there"
+        "only records of attempts that run on that worker are counted"
     );
     assert_eq!((report.planned.stages, report.planned.max_shards), (2, 3));
     assert_eq!((report.tasks_done, report.tasks_total), (0, 4));

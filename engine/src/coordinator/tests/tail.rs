@@ -50,7 +50,7 @@ fn a_straggler_gets_one_second_attempt_at_another_worker_and_the_first_commit_wi
         assert_eq!(
             cluster.report().speculations,
             1,
-            "one, however long it takes"
+            "a straggler gets only one second attempt, however long it takes"
         );
         assert!(cluster.held("w2").is_empty() && cluster.held("w3").is_empty());
 
@@ -109,7 +109,11 @@ fn no_task_runs_twice_before_the_usual_time_is_known_and_has_passed() {
     // Two tasks of eight are left, but they have not run for long enough.
     let mut cluster = tail(2);
     cluster.passes(1_000, &ALL);
-    assert_eq!(cluster.report().speculations, 0, "five seconds at least");
+    assert_eq!(
+        cluster.report().speculations,
+        0,
+        "no second attempt starts within five seconds"
+    );
     // Less than three quarters are done.
     let mut cluster = tail(3);
     cluster.passes(60_000, &ALL);
@@ -169,7 +173,7 @@ fn fault_4200_two_workers_stay_for_every_open_task_and_no_busy_worker_is_release
     assert_eq!(
         cluster.report().useful_workers,
         Some(16),
-        "before any is there"
+        "no worker is connected yet"
     );
     for name in ALL {
         cluster.hello(name, 1);
@@ -177,7 +181,7 @@ fn fault_4200_two_workers_stay_for_every_open_task_and_no_busy_worker_is_release
     assert_eq!(
         cluster.report().useful_workers,
         Some(16),
-        "four are there, twelve more would be of use"
+        "four workers are connected, and twelve more would be useful"
     );
     let cluster = tail(1);
     assert_eq!(cluster.report().useful_workers, Some(2));
@@ -265,7 +269,11 @@ fn workers_that_the_operator_releases_are_not_disruptions() {
     cluster.pod_ended("w2", PodEndCause::Disruption, "deleted");
     assert_eq!(cluster.report().workers.disruptions, 0);
     cluster.pod_ended("w1", PodEndCause::Disruption, "node gone");
-    assert_eq!(cluster.report().workers.disruptions, 1, "this one was kept");
+    assert_eq!(
+        cluster.report().workers.disruptions,
+        1,
+        "only w1 was kept, so only its loss is a disruption"
+    );
 }
 
 #[test]

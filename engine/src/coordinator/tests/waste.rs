@@ -62,7 +62,10 @@ fn fault_2977_two_waves_of_deaths_lose_less_than_two_percent_of_the_worker_secon
         percent(time.idle_beside_work),
         percent(time.died_with_workers)
     );
-    assert!(time.died_with_workers > 0, "the waves hit nobody at work");
+    assert!(
+        time.died_with_workers > 0,
+        "no worker was lost while it ran a task"
+    );
     assert!(
         lost * 50 <= time.lived,
         "{} are lost: {time:?}",

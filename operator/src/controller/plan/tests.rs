@@ -617,7 +617,7 @@ fn the_coordinator_avoids_the_spot_nodes_that_the_installation_names() {
         };
         assert_eq!(
             frozen.spec, world.job.spec,
-            "the user's terms stay the user's"
+            "the frozen job has only the user's own terms"
         );
         let provider = installation.spot_provider;
         let built = crate::children::coordinator_deployment::build(frozen, "uid", provider);
@@ -739,7 +739,7 @@ fn fault_4199_an_absent_coordinator_is_replaced_by_a_generation_after_the_backof
     assert_eq!(
         world.log[logged..],
         ["mint 2", "delete root count-g1"],
-        "the number first, then the old root"
+        "the number is written before the old root is deleted"
     );
     assert_eq!(world.phase(), Phase::Restarting);
     assert!(
@@ -1024,7 +1024,10 @@ fn after_an_absence_of_the_operator_the_coordinator_reports_before_timers_act() 
     later.settle();
     assert!(!later.phase().is_final());
     let soonest = later.plan().requeue_after.unwrap();
-    assert!(soonest >= Duration::from_secs(1), "it asks all the time");
+    assert!(
+        soonest >= Duration::from_secs(1),
+        "the operator must not reconcile without a pause"
+    );
     // In the meantime the coordinator came back, finished the job and released its workers.
     world.coordinator_is(true);
     world.worker_pod("w-0", |pod| {
@@ -1350,7 +1353,11 @@ fn a_new_generation_and_an_end_are_written_at_once() {
     world.written = Some(world.now);
     world.current().root = None;
     world.reconcile();
-    assert_eq!(world.generation(), 2, "the number waits for nothing");
+    assert_eq!(
+        world.generation(),
+        2,
+        "the number of a generation is written without a delay"
+    );
 
     let mut world = World::running(json!({}));
     world.written = Some(world.now);
@@ -1474,7 +1481,11 @@ fn workers_whose_deleted_pods_do_not_end_are_named_and_end_the_generation() {
         world.pass(60);
         world.settle();
     }
-    assert_eq!(world.generation(), 1, "slow is not held");
+    assert_eq!(
+        world.generation(),
+        1,
+        "a pod that ends slowly does not count as held"
+    );
     for _ in 0..26 {
         world.pass(60);
         world.settle();
@@ -2029,13 +2040,21 @@ fn newer_rules_apply_to_a_running_job_while_its_spec_is_changed() {
         ConditionStatus::False
     );
     lose_coordinator(&mut world);
-    assert_eq!(world.generation(), 1, "no generation of a refused spec");
+    assert_eq!(
+        world.generation(),
+        1,
+        "no generation begins while the spec is refused"
+    );
     world.job.spec = began;
     world.job.spec_version = Some(3);
     world.settle();
     world.pass(5);
     world.settle();
-    assert_eq!(world.generation(), 2, "what is frozen is what is asked for");
+    assert_eq!(
+        world.generation(),
+        2,
+        "the spec is again the one that is frozen, so the next generation begins"
+    );
 }
 
 #[test]

@@ -67,8 +67,8 @@ pub(super) fn plan_queued(
     }
 }
 
-/// Deletes what is left of the generations before the one that has not begun. Returns also after
-/// how long to look again: after `usual`, or earlier if something is left.
+/// Deletes what is left of the generations before the one that has not begun. Also returns the time
+/// until the next look: `usual`, or less if something is left.
 pub(super) fn clear_away(
     job: &ValidatedJob,
     observed: &Observed,

@@ -85,7 +85,7 @@ mod tests {
         assert!(condition.message.ends_with("index out of range"));
         let later = Timestamp::from_second(60).unwrap();
         let again = set_aside(first.clone(), Some(7), "index out of range", later);
-        assert_eq!(again, first, "the same fault is no second write");
+        assert_eq!(again, first, "the same fault is not written a second time");
         let mut next = Projection {
             status: again,
             spec_version: Some(7),

@@ -90,7 +90,7 @@ fn as_many_jobs_start_at_once_as_are_allowed_and_the_others_wait_in_order() {
             ],
         ),
         (
-            "one that starts takes a place, with room or without",
+            "a job that starts takes a place, whether it has room or not",
             2,
             vec![
                 (starts("a", 60, 20, true), "goes"),
@@ -99,7 +99,7 @@ fn as_many_jobs_start_at_once_as_are_allowed_and_the_others_wait_in_order() {
             ],
         ),
         (
-            "one that has made no step for five minutes blocks nobody",
+            "a job that has made no step for five minutes blocks no other job",
             1,
             vec![
                 (starts("a", 600, 300, true), "goes"),
@@ -108,7 +108,7 @@ fn as_many_jobs_start_at_once_as_are_allowed_and_the_others_wait_in_order() {
             ],
         ),
         (
-            "nor does the only one that finds no room",
+            "a job blocks no other job if it alone finds no room",
             1,
             vec![
                 (starts("a", 600, 300, false), "goes"),
@@ -116,12 +116,12 @@ fn as_many_jobs_start_at_once_as_are_allowed_and_the_others_wait_in_order() {
             ],
         ),
         (
-            "a turn that has come is kept, whoever comes later",
+            "a job whose turn has come keeps it, even if older jobs appear",
             1,
             vec![(admitted("z", 1), "goes"), (new("a", 9_000), "0")],
         ),
         (
-            "one that cannot start although its turn has come blocks nobody",
+            "a job blocks no other job if it does not start although its turn has come",
             1,
             vec![(admitted("z", 120), "goes"), (new("a", 10), "goes")],
         ),
@@ -138,7 +138,7 @@ fn as_many_jobs_start_at_once_as_are_allowed_and_the_others_wait_in_order() {
             ],
         ),
         (
-            "the next place is that of the namespace in which the fewest start",
+            "the namespace in which the fewest jobs start gets the next place",
             3,
             vec![
                 (starts("one/a", 60, 20, true), "goes"),
@@ -158,7 +158,7 @@ fn as_many_jobs_start_at_once_as_are_allowed_and_the_others_wait_in_order() {
 fn jobs_that_block_each_other_give_their_places_to_the_oldest_of_them() {
     let cases: Vec<(&str, Vec<(Candidate, &str)>)> = vec![
         (
-            "all but the oldest, and nobody starts",
+            "all blocked jobs except the oldest give their places back, and no job starts",
             vec![
                 (new("w", 9_000), "0"),
                 (starts("b", 500, 400, false), "gives way"),
@@ -169,21 +169,21 @@ fn jobs_that_block_each_other_give_their_places_to_the_oldest_of_them() {
             ],
         ),
         (
-            "nobody, while the one that is stuck may be so for itself",
+            "no job gives its place back while only one is stuck, which may have its own cause",
             vec![
                 (starts("a", 600, 300, false), "goes"),
                 (starts("b", 600, 299, false), "goes"),
             ],
         ),
         (
-            "the oldest too, after half an hour",
+            "after half an hour the oldest job gives its place back too",
             vec![
                 (starts("a", 3_000, 1_800, false), "gives way"),
                 (starts("b", 500, 400, false), "goes"),
             ],
         ),
         (
-            "all of them, if each had half an hour",
+            "all jobs give their places back if each of them had half an hour",
             vec![
                 (starts("a", 3_000, 1_800, false), "gives way"),
                 (starts("b", 2_000, 1_900, false), "gives way"),
@@ -200,7 +200,7 @@ fn jobs_that_block_each_other_give_their_places_to_the_oldest_of_them() {
 fn after_a_job_gave_its_place_back_fewer_jobs_start_and_this_job_is_last() {
     let cases: Vec<(&str, Vec<(Candidate, &str)>)> = vec![
         (
-            "it rests for a minute, in which nobody starts",
+            "the job rests for a minute, and no other job starts in this minute",
             vec![
                 (gave_way("a", 59, 1), "rests"),
                 (new("other/b", 10), "0"),
@@ -208,7 +208,7 @@ fn after_a_job_gave_its_place_back_fewer_jobs_start_and_this_job_is_last() {
             ],
         ),
         (
-            "then it takes its turn behind those that are older",
+            "after the minute the job takes its turn after the older jobs",
             vec![
                 (gave_way("a", 60, 1), "2"),
                 (new("b", 10), "goes"),
@@ -216,7 +216,7 @@ fn after_a_job_gave_its_place_back_fewer_jobs_start_and_this_job_is_last() {
             ],
         ),
         (
-            "the fewer, the more gave their places back",
+            "if more jobs gave their places back, fewer jobs start",
             vec![
                 (gave_way("a", 60, 1), "1"),
                 (gave_way("a2", 60, 1), "2"),
@@ -225,11 +225,11 @@ fn after_a_job_gave_its_place_back_fewer_jobs_start_and_this_job_is_last() {
             ],
         ),
         (
-            "the longer, the more often it gave way",
+            "if a job gave its place back more often, it rests for longer",
             vec![(gave_way("a", 479, 4), "rests"), (new("b", 10), "goes")],
         ),
         (
-            "at most ten minutes, and then many start at once again",
+            "a job rests for at most ten minutes, and then many jobs start at once again",
             vec![
                 (gave_way("a", 600, 30), "goes"),
                 (new("b", 10), "goes"),
@@ -367,7 +367,7 @@ fn a_resumed_job_waits_from_its_resumption_and_starts_like_a_new_job() {
     };
     let cases = [
         (
-            "it is resumed just now, after days",
+            "it was suspended for days, and is resumed now",
             json!({"generation": 2, "suspensions": 1, "suspendedSince": "1970-01-01T00:02:00Z"}),
             waits(None, 0),
         ),
@@ -380,7 +380,7 @@ fn a_resumed_job_waits_from_its_resumption_and_starts_like_a_new_job() {
             waits(None, 0),
         ),
         (
-            "so it did, and it waits for its turn",
+            "the same, and it waits for its turn after the suspension",
             json!({
                 "generation": 2, "generations": ended("Suspended"), "suspensions": 1, "placesGivenBack": 3,
                 "queuedSince": "1970-01-01T00:05:00Z",

@@ -125,7 +125,7 @@ fn add_line(counts: &mut Counts, line: &[u8]) -> Result<(), String> {
         let name = CounterName::parse(&text).map_err(|error| format!("{text:.64?} {error}"))?;
         let wrong = |got: &dyn fmt::Display| {
             format!(
-                "{name} is not a number of this kind (got {got:.64}); an integer from 0 to {MAX_COUNT}, without point and exponent"
+                "{name} is not a count (got {got:.64}); an integer from 0 to {MAX_COUNT}, without point and exponent"
             )
         };
         let number = value.as_u64().filter(|number| *number <= MAX_COUNT);
@@ -180,7 +180,7 @@ mod tests {
             ("{\"a\":1}\n[1]\n", 2, "is not a JSON object (got [1])"),
             ("{\"a\":1", 1, "is not a JSON object (got {\"a\":1)"),
             ("{\"a\":1}{\"a\":1}\n", 1, "is not a JSON object"),
-            ("{\"a\":-1}", 1, "a is not a number of this kind (got -1)"),
+            ("{\"a\":-1}", 1, "a is not a count (got -1)"),
             ("{\"a\":1.0}", 1, "an integer from 0 to 9007199254740991"),
             ("{\"a\":1e3}", 1, "without point and exponent"),
             ("{\"a\":null}", 1, "(got null)"),

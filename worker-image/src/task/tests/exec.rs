@@ -404,7 +404,7 @@ fn a_wrong_file_of_counters_fails_the_attempt_with_its_line() {
     assert_eq!(class, FailureClass::Deterministic);
     assert_eq!(
         text,
-        "line 1 of the file ZEPHYR_COUNTERS of \"sh\": a is not a number of this kind (got 1.5); an integer from 0 to 9007199254740991, without point and exponent"
+        "line 1 of the file ZEPHYR_COUNTERS of \"sh\": a is not a count (got 1.5); an integer from 0 to 9007199254740991, without point and exponent"
     );
     let (class, text) = failure(sh("mkfifo \"$ZEPHYR_COUNTERS\"; cat"));
     assert_eq!(class, FailureClass::Deterministic);
