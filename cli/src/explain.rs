@@ -124,6 +124,7 @@ fn doing(job: &ZephyrJob) -> String {
     }
     let workers = status.workers.as_ref();
     parts.extend(workers.map(|workers| format!("workers: {}", describe_workers(workers))));
+    parts.extend(workers.and_then(|workers| workers.why.clone()));
     parts.join("; ")
 }
 

@@ -131,6 +131,7 @@ pub struct ZephyrJobSpec {
     #[serde(default)]
     pub coordinator: CoordinatorSpec,
     /// The workers: pods that may vanish at any time.
+    #[x_kube(validation = rules::number_of_workers())]
     pub workers: WorkersSpec,
     /// How often and for how long the job retries.
     #[serde(default)]
@@ -274,10 +275,24 @@ pub struct CoordinatorSpec {
 #[serde(rename_all = "camelCase")]
 pub struct WorkersSpec {
     /// Number of worker pods, 1 to 10000. If the job has fewer shards than that, one pod for each
-    /// shard. `kubectl scale` and autoscalers set this field. A change applies at once.
+    /// shard. `kubectl scale` and autoscalers set this field. A change applies at once. Either this
+    /// field or maxReplicas is required.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000))]
     #[x_kube(validation = rules::range("spec.workers.replicas", 1, MAX_WORKERS.into()))]
-    pub replicas: u32,
+    pub replicas: Option<u32>,
+    /// With maxReplicas: the least number of worker pods, 1 to maxReplicas; not set = 1. The job may
+    /// have fewer if it has fewer shards, or fewer open tasks at its end. A change applies at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    #[x_kube(validation = rules::range("spec.workers.minReplicas", 1, MAX_WORKERS.into()))]
+    pub min_replicas: Option<u32>,
+    /// Instead of replicas: the greatest number of worker pods, 1 to 10000. The operator chooses a
+    /// number up to this one, by the open tasks and the slots of a worker. A change applies at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    #[x_kube(validation = rules::range("spec.workers.maxReplicas", 1, MAX_WORKERS.into()))]
+    pub max_replicas: Option<u32>,
     /// Number of tasks that a worker runs at the same time, 1 to 256; 0 or not set = the number of
     /// its CPUs, at least one. A change applies to the next generation.
     #[serde(default)]

@@ -29,6 +29,7 @@ mod schema;
 pub mod status;
 pub mod structural;
 pub mod validate;
+pub mod workers;
 
 pub use job::{ZephyrJob, ZephyrJobSpec};
 pub use status::ZephyrJobStatus;

@@ -17,6 +17,7 @@ use crate::pod_template::{CONTROL_PLANE_TAINTS, RESERVED_ENV_NAMES, RESERVED_ENV
 use crate::preemptible::SPOT_LABELS;
 use crate::resources::MINIMUM_MEMORY_MEBIBYTES;
 use crate::validate::uri::FOLDER_ALLOWED;
+use crate::workers;
 
 /// Scheme and bucket of an object store.
 const BUCKET: &str = "^(s3|gs|az)://[a-z0-9][a-z0-9._-]*[a-z0-9](/|$)";
@@ -504,6 +505,30 @@ pub(crate) fn exactly_one(fields: &[&str]) -> Rule {
         &Got::Number(&count),
         &format!("exactly one of {}", fields.join(", ")),
     )])
+}
+
+/// The number of workers is either fixed or between two bounds.
+pub(crate) fn number_of_workers() -> Rule {
+    none_of(&[
+        fault(
+            "has(self.replicas) && (has(self.minReplicas) || has(self.maxReplicas))",
+            &format!("spec.workers: {}", workers::BOTH),
+            &Got::Nothing,
+            workers::ALLOWED,
+        ),
+        fault(
+            "!has(self.replicas) && !has(self.maxReplicas)",
+            &format!("spec.workers: {}", workers::NEITHER),
+            &Got::Nothing,
+            workers::ALLOWED,
+        ),
+        fault(
+            "has(self.minReplicas) && has(self.maxReplicas) && self.minReplicas > self.maxReplicas",
+            &format!("spec.workers: {}", workers::LEAST_ABOVE_GREATEST),
+            &Got::Number("self.minReplicas"),
+            workers::LEAST_ALLOWED,
+        ),
+    ])
 }
 
 /// The first word of a command.

@@ -401,9 +401,13 @@ pub struct Counter {
 #[serde(rename_all = "camelCase")]
 pub struct WorkerCounts {
     /// Number of workers that the operator requests: the smaller of replicas and shards. Near the
-    /// end of the job it requests fewer.
+    /// end of the job it requests fewer. With maxReplicas, `why` says how the number is chosen.
     #[schemars(range(min = 0, max = 10000))]
     pub desired: i32,
+    /// With maxReplicas: how the operator chooses the number of workers now, in one sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub why: Option<String>,
     /// Workers without a pod, pending, or not yet ready for the first time.
     #[schemars(range(min = 0, max = 20000))]
     pub init: i32,

@@ -181,12 +181,16 @@ fn storage(storage: &StorageSpec, place: Place) -> Vec<FieldError> {
 
 fn workers(workers: &WorkersSpec) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    errors.extend(numbers::range(
-        "spec.workers.replicas",
-        workers.replicas.into(),
-        1,
-        MAX_WORKERS.into(),
-    ));
+    for (path, number) in [
+        ("spec.workers.replicas", workers.replicas),
+        ("spec.workers.minReplicas", workers.min_replicas),
+        ("spec.workers.maxReplicas", workers.max_replicas),
+    ] {
+        let number = number.map(i64::from);
+        errors
+            .extend(number.and_then(|number| numbers::range(path, number, 1, MAX_WORKERS.into())));
+    }
+    errors.extend(crate::workers::numbers(workers));
     errors.extend(numbers::range(
         "spec.workers.slots",
         workers.slots.into(),

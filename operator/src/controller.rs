@@ -4,6 +4,7 @@
 pub mod action;
 pub mod apply;
 pub mod diagnose;
+mod elastic;
 pub mod failure;
 pub mod forced;
 pub mod life;

@@ -30,6 +30,8 @@ pub struct SumJob {
     pub last_rounds: u64,
     /// How many workers the job has.
     pub workers: u32,
+    /// The least number of workers, if the operator chooses it. Then `workers` is the greatest.
+    pub least_workers: Option<u32>,
     /// The CPU limit of a worker, as a quantity.
     pub worker_cpu: String,
     /// Additional limits of a worker, in YAML, each after a comma.
@@ -53,6 +55,7 @@ impl SumJob {
             rounds: 100_000,
             last_rounds: 0,
             workers: 3,
+            least_workers: None,
             worker_cpu: "250m".to_owned(),
             worker_limits: String::new(),
             preferred_node: None,
@@ -98,7 +101,7 @@ spec:
   coordinator:
     resources: {{ requests: {{ cpu: 50m, memory: 128Mi }}, limits: {{ cpu: "1", memory: 256Mi }} }}
   workers:
-    replicas: {workers}
+    {workers}
     slots: 1
     preemptible: {{ provider: none }}
     resources: {{ requests: {{ cpu: 50m, memory: 128Mi }}, limits: {{ cpu: "{worker_cpu}", memory: 256Mi{worker_limits} }} }}
@@ -111,7 +114,7 @@ spec:
             last_key = GROUPS - 1,
             last_rounds = self.last_rounds,
             mode = self.mode,
-            workers = self.workers,
+            workers = self.number_of_workers(),
             worker_cpu = self.worker_cpu,
             worker_limits = self.worker_limits,
             affinity = self
@@ -121,6 +124,14 @@ spec:
                 .unwrap_or_default(),
             more = self.more,
         )
+    }
+
+    fn number_of_workers(&self) -> String {
+        let workers = self.workers;
+        match self.least_workers {
+            None => format!("replicas: {workers}"),
+            Some(least) => format!("minReplicas: {least}\n    maxReplicas: {workers}"),
+        }
     }
 
     /// Returns an error unless the output is exactly the expected result, in four files.

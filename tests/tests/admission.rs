@@ -279,7 +279,22 @@ async fn numbers_of_workers_and_retries_are_whole_and_bounded() -> Result<()> {
             "7",
             "spec/workers/replicas",
             json!(null),
-            "spec.workers.replicas: Required value",
+            "spec.workers: has neither replicas nor maxReplicas; either replicas, a fixed number, or maxReplicas with or without \
+             minReplicas",
+        ),
+        (
+            "7",
+            "spec/workers/maxReplicas",
+            json!(3),
+            "spec.workers: has replicas beside minReplicas or maxReplicas; either replicas, a fixed number, or maxReplicas with or \
+             without minReplicas",
+        ),
+        (
+            "7",
+            "spec/workers/minReplicas",
+            json!(3),
+            "spec.workers: has replicas beside minReplicas or maxReplicas; either replicas, a fixed number, or maxReplicas with or \
+             without minReplicas",
         ),
         (
             "7",

@@ -15,10 +15,10 @@ pub(super) fn advice(reason: Reason, name: &str, namespace: &str) -> String {
             "nothing, if this lasts for less than a minute; otherwise look at `kubectl zephyr events NAME -n NAMESPACE`"
         }
         "WaitingForCapacity" => {
-            "give the cluster more room, or lower spec.workers.resources or spec.workers.replicas"
+            "give the cluster more room, or lower spec.workers.resources, spec.workers.replicas or maxReplicas"
         }
         "Blocked" => {
-            "if the sentence names a field, correct it; otherwise ask the administrator of the namespace for a larger quota or for the right, or lower spec.workers.replicas and spec.workers.resources"
+            "if the sentence names a field, correct it; otherwise ask the administrator of the namespace for a larger quota or for the right, or lower spec.workers.replicas (or maxReplicas) and spec.workers.resources"
         }
         "ReferenceNotFound" => {
             "create the Secret or ConfigMap in the job's namespace, or correct its name in the spec"

@@ -9,11 +9,11 @@ use crate::events::fold::{Folded, fold, seen_at};
 const REASONS: [(&str, &str); 6] = [
     (
         "FailedScheduling",
-        "give the cluster more room, or lower spec.workers.resources or spec.workers.replicas",
+        "give the cluster more room, or lower spec.workers.resources, spec.workers.replicas or maxReplicas",
     ),
     (
         "FailedCreate",
-        "ask the administrator of the namespace for a larger quota or for the right, or lower spec.workers.replicas and spec.workers.resources",
+        "ask the administrator of the namespace for a larger quota or for the right, or lower spec.workers.replicas (or maxReplicas) and spec.workers.resources",
     ),
     (
         "FailedMount",

@@ -80,14 +80,16 @@ fn a_null_counts_as_a_field_that_is_not_there() {
     let optional = admit(&with("/spec/image", json!(null)));
     assert_eq!(optional.errors, []);
     assert_eq!(optional.object, good());
-    let required = admit(&with("/spec/workers/replicas", json!(null)));
+    let required = admit(&with("/spec/pipeline/sink/files/path", json!(null)));
     assert_eq!(
         required
             .errors
             .iter()
             .map(ToString::to_string)
             .collect::<Vec<_>>(),
-        ["spec.workers.replicas: is missing; required: a whole number without quotes"]
+        [
+            "spec.pipeline.sink.files.path: is missing; required: text, in quotes if YAML would read it as another type"
+        ]
     );
 }
 

@@ -11,6 +11,7 @@ use zephyr_crds::conditions::Reason;
 use zephyr_crds::preemptible::SpotLabel;
 use zephyr_crds::status::WorkerCounts;
 
+use super::elastic::Needs;
 use super::observed::{Observed, WorkersFacts};
 use super::validate::ValidatedJob;
 use crate::children::token_secret;
@@ -253,6 +254,8 @@ fn workers_health(
     };
     let mut counts = count_workers(observed.workers(generation), replicas, &sessions, now);
     counts.disruptions = disruptions(job, observed);
+    let needs = report.and_then(|report| Needs::of(&job.spec, observed, report));
+    counts.why = needs.map(|needs| needs.in_words());
     let dead_since = (replicas > 0 && counts.alive() == 0).then(|| {
         let since = job.status.all_workers_dead_since.as_ref();
         since_last_well(since, observed.last_well.worker_alive, now)

@@ -340,13 +340,13 @@ mod tests {
         job.metadata.generation = Some(1);
         assert_eq!(memory.errors(&job), []);
         // A version never changes its spec, so this changed spec is not checked.
-        job.spec.workers.replicas = 0;
+        job.spec.workers.replicas = Some(0);
         assert_eq!(memory.errors(&job), []);
         job.metadata.generation = Some(2);
         let found = memory.errors(&job);
         assert_eq!(found, errors(&job));
         assert_eq!(found[0].path, "spec.workers.replicas");
-        job.spec.workers.replicas = 2;
+        job.spec.workers.replicas = Some(2);
         job.annotations_mut()
             .insert(LAST_APPLIED.to_owned(), "{}".to_owned());
         assert_eq!(memory.errors(&job), []);

@@ -347,7 +347,11 @@ fn changed_fields(frozen: &ZephyrJobSpec, spec: &ZephyrJobSpec) -> Vec<String> {
         )
     };
     let (mut before, mut now) = (frozen.workers.clone(), filled.workers.clone());
-    (before.replicas, now.replicas) = (0, 0);
+    for workers in [&mut before, &mut now] {
+        workers.replicas = None;
+        workers.min_replicas = None;
+        workers.max_replicas = None;
+    }
     let fields = [
         ("spec.image", frozen.image != filled.image),
         (
@@ -560,7 +564,7 @@ mod tests {
             assert!(is_frozen_from(&frozen, &spec));
             keep_off_spot(&mut frozen, provider);
             assert!(is_frozen_from(&frozen, &spec), "{provider:?}");
-            frozen.workers.replicas = 2;
+            frozen.workers.replicas = Some(2);
             assert!(!is_frozen_from(&frozen, &spec), "{provider:?}");
         }
     }
@@ -574,7 +578,8 @@ mod tests {
             changed_fields(&frozen, &spec)
         };
         let in_place: fn(&mut ZephyrJobSpec) = |spec| {
-            spec.workers.replicas += 1;
+            spec.workers.replicas = None;
+            spec.workers.max_replicas = Some(9);
             spec.retries.max_generations += 1;
             spec.retries.coordinator_timeout = DurationText::new("7m");
             spec.ttl_seconds_after_finished = Some(7);

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// The texts of all scenarios, by name. If a scenario needs a feature that the operator does not
 /// have, its text says so and uses the closest alternative.
-pub(super) const SCENARIOS: [(&str, &str); 32] = [
+pub(super) const SCENARIOS: [(&str, &str); 33] = [
     ("create", include_str!("scenarios/create.txt")),
     ("scale", include_str!("scenarios/scale.txt")),
     ("fail", include_str!("scenarios/fail.txt")),
@@ -52,6 +52,7 @@ pub(super) const SCENARIOS: [(&str, &str); 32] = [
     ("worker-lost", include_str!("scenarios/worker-lost.txt")),
     ("progress", include_str!("scenarios/progress.txt")),
     ("tail", include_str!("scenarios/tail.txt")),
+    ("elastic", include_str!("scenarios/elastic.txt")),
     ("ttl-changed", include_str!("scenarios/ttl-changed.txt")),
     (
         "unlabelled-root",

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use zephyr_crds::frozen::{FROZEN_JOB_VERSION, FrozenJob, FrozenRestart};
 use zephyr_crds::names;
+use zephyr_crds::workers::WorkersAsked;
 
 use super::Installation;
 use crate::controller::action::Action;
+use crate::controller::elastic::{Needs, busy_below};
 use crate::controller::observe::made::Part;
 use crate::controller::observed::{Frozen, GenerationObjects, Observed};
 use crate::controller::validate::{ValidatedJob, Verdict};
-use crate::run_report::RunPhase;
+use crate::run_report::{RunPhase, RunReport};
 
 /// Creates the missing objects: first only the root, because the other objects refer to its uid;
 /// then all others, from the frozen job in the root. An object that a silent watch may hide does
@@ -79,14 +81,46 @@ pub(super) fn create_missing(
     actions
 }
 
-/// Returns the number of workers: as many as the spec requests, but not more than are useful, and
-/// not more than there are shards. Returns `None` before the plan is known.
+/// Returns the number of workers of a new set, or `None` before the plan is known.
 fn wanted_workers(job: &ValidatedJob, observed: &Observed, generation: u32) -> Option<u32> {
     let report = observed.report.as_ref();
     let report = report.filter(|report| report.generation == generation)?;
     let shards = report.planned.as_ref()?.max_shards;
-    let useful = report.useful_workers.unwrap_or(u32::MAX);
-    Some(job.spec.workers.replicas.min(shards).min(useful))
+    Some(Wanted::of(job, observed, report, shards, 0).useful)
+}
+
+/// How many workers a generation with a plan should have.
+struct Wanted {
+    /// The greatest number: what the spec allows, but not more than there are shards.
+    greatest: u32,
+    /// As many of them as are useful.
+    useful: u32,
+}
+
+impl Wanted {
+    /// Returns the numbers of a generation that has `present` workers.
+    fn of(
+        job: &ValidatedJob,
+        observed: &Observed,
+        report: &RunReport,
+        shards: u32,
+        present: u32,
+    ) -> Self {
+        let (greatest, chosen) = match job.spec.workers.asked() {
+            WorkersAsked::Fixed(replicas) => (replicas, replicas),
+            WorkersAsked::Elastic { greatest, .. } => {
+                let needs = Needs::of(&job.spec, observed, report);
+                let choose = |needs: Needs| needs.choose(present, busy_below(observed, report));
+                (greatest, needs.map_or(present, choose))
+            }
+        };
+        let greatest = greatest.min(shards);
+        let useful = report.useful_workers.unwrap_or(u32::MAX);
+        Self {
+            greatest,
+            useful: chosen.min(greatest).min(useful),
+        }
+    }
 }
 
 /// Makes the Service of `generation` select the coordinator again, if somebody edited it.
@@ -167,8 +201,8 @@ fn freeze(job: &ValidatedJob, installation: &Installation, generation: u32) -> F
 }
 
 /// Scales the workers to the requested number, but never to more than there are shards, and to none
-/// before the plan is known. Near the end of the job, workers that can no longer be useful are
-/// released.
+/// before the plan is known. Workers that can no longer be useful are released: near the end of the
+/// job, and with `maxReplicas` at the end of each stage.
 pub(super) fn scale(job: &ValidatedJob, observed: &Observed, generation: u32) -> Option<Action> {
     let report = observed
         .report
@@ -177,9 +211,10 @@ pub(super) fn scale(job: &ValidatedJob, observed: &Observed, generation: u32) ->
     let workers = observed.generation(generation)?.workers.as_ref()?;
     let to = match &report.planned {
         Some(planned) => {
-            let asked_for = job.spec.workers.replicas.min(planned.max_shards);
-            let useful = asked_for.min(report.useful_workers.unwrap_or(u32::MAX));
-            released(workers.replicas.min(asked_for), useful)
+            let present = workers.replicas;
+            let Wanted { greatest, useful } =
+                Wanted::of(job, observed, report, planned.max_shards, present);
+            released(present.min(greatest), useful)
         }
         // The number of useful workers is not known yet. If somebody set another number by hand, it
         // is reset to the number that the operator set.

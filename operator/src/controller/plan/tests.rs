@@ -28,8 +28,9 @@ use crate::controller::validate::validate;
 use crate::pods::tests::{at, explanation, worker};
 use crate::pods::{ContainerEnd, ContainerRun, PodEnd, PodEndCause, PodFacts, Role};
 use crate::progress::Lost;
-use crate::run_report::{NoStream, Planned, RunPhase, RunReport};
+use crate::run_report::{NoStream, Planned, RunPhase, RunReport, StageReport};
 
+mod elastic;
 mod life;
 mod restart;
 mod slow;
@@ -680,9 +681,9 @@ fn fault_seed_a_number_that_any_object_of_the_name_carries_is_not_used_again() {
 #[test]
 fn fault_4079_replicas_follow_the_spec_in_place_and_never_exceed_the_shards() {
     let mut world = World::running(json!({}));
-    world.job.spec.workers.replicas = 2;
+    world.job.spec.workers.replicas = Some(2);
     world.settle();
-    world.job.spec.workers.replicas = 100;
+    world.job.spec.workers.replicas = Some(100);
     world.settle();
     assert_eq!(
         world.log[6..],
@@ -704,7 +705,7 @@ fn fault_4079_replicas_follow_the_spec_in_place_and_never_exceed_the_shards() {
 #[test]
 fn fault_2978_workers_that_are_no_longer_useful_are_released_a_quarter_at_a_time() {
     let mut world = World::running(json!({}));
-    world.job.spec.workers.replicas = 100;
+    world.job.spec.workers.replicas = Some(100);
     for (useful, scaled) in [
         (None, Some("scale count-workers-g1 from 4 to 8")),
         (Some(200), None),
@@ -2060,7 +2061,7 @@ fn newer_rules_apply_to_a_running_job_while_its_spec_is_changed() {
 #[test]
 fn changing_reports_of_useful_workers_cost_at_most_one_scaling_in_five_seconds() {
     let mut world = World::running(json!({}));
-    world.job.spec.workers.replicas = 100;
+    world.job.spec.workers.replicas = Some(100);
     world.settle();
     let logged = world.log.len();
     for tick in 0..1_200 {
@@ -2077,7 +2078,7 @@ fn a_plan_is_one_line() {
     let world = World::new(json!({}));
     assert_eq!(world.plan().to_string(), "start generation 1");
     let mut world = World::running(json!({}));
-    world.job.spec.workers.replicas = 2;
+    world.job.spec.workers.replicas = Some(2);
     assert_eq!(
         world.plan().to_string(),
         "stay; scale count-workers-g1 from 4 to 2; look again in 15000 ms"
@@ -2097,6 +2098,8 @@ enum Happening {
     WorkerDisrupted,
     RootDeleted,
     Scaled(u32),
+    Bounded(u32),
+    Open(u32),
     Passes(i64),
     Succeeds,
     Fails,
@@ -2146,7 +2149,14 @@ fn happen(world: &mut World, happening: Happening) {
     });
     match happening {
         Happening::Passes(seconds) => world.pass(seconds),
-        Happening::Scaled(replicas) => world.job.spec.workers.replicas = replicas,
+        Happening::Scaled(replicas) => {
+            world.job.spec.workers.replicas = Some(replicas);
+            world.job.spec.workers.max_replicas = None;
+        }
+        Happening::Bounded(greatest) => {
+            world.job.spec.workers.replicas = None;
+            world.job.spec.workers.max_replicas = Some(greatest);
+        }
         Happening::PodsGone => world.pods.clear(),
         Happening::TurnComes(true) => world.turn = Turn::Free,
         Happening::TurnComes(false) => {
@@ -2164,6 +2174,15 @@ fn happen(world: &mut World, happening: Happening) {
             world.coordinator_pod(|pod| pod.unschedulable = Some("no node".to_owned()));
         }
         Happening::Planned(shards) => world.says(RunPhase::Running, shards),
+        Happening::Open(tasks) => {
+            if let Some(report) = &mut world.report {
+                report.tasks_total = tasks.into();
+                report.stages = vec![StageReport {
+                    total: tasks,
+                    ..StageReport::default()
+                }];
+            }
+        }
         Happening::Progressed => {
             if let Some(report) = &mut world.report {
                 report.progressed = true;
@@ -2217,6 +2236,8 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::WorkerDisrupted),
         1 => Just(Happening::RootDeleted),
         1 => (1..9_u32).prop_map(Happening::Scaled),
+        1 => (1..9_u32).prop_map(Happening::Bounded),
+        1 => (0..9_u32).prop_map(Happening::Open),
         4 => prop_oneof![Just(1), Just(31), Just(130), Just(2_000)].prop_map(Happening::Passes),
         1 => Just(Happening::Succeeds),
         1 => Just(Happening::Fails),

@@ -287,7 +287,7 @@ fn a_change_of_replicas_applies_when_the_job_no_longer_drains() {
     let mut world = working();
     suspend(&mut world, SuspendMode::Drain);
     drains(&mut world, 2);
-    world.job.spec.workers.replicas = 2;
+    world.job.spec.workers.replicas = Some(2);
     world.settle();
     assert_eq!(world.workers().replicas, 4, "running tasks may end");
     resume(&mut world);

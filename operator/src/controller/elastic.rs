@@ -1,0 +1,291 @@
+//! Chooses the number of workers of a job with `maxReplicas`, by the tasks that are open.
+//!
+//! Pure, and without a memory: the number depends on the report, the spec and the present number.
+//! It grows to what the open tasks need now, and it falls only to what the widest stage that is left
+//! needs. So the change from one stage to the next causes no fall that is followed by a rise.
+
+use zephyr_crds::job::ZephyrJobSpec;
+use zephyr_crds::workers::WorkersAsked;
+
+use super::observed::Observed;
+use crate::run_report::RunReport;
+
+/// The open tasks of a run: those that are not committed, whether they run or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct OpenTasks {
+    /// The open tasks that can run now.
+    now: u64,
+    /// The greatest number of open tasks that can run at the same time, now or in a later stage.
+    /// This is an estimate if the coordinator does not list all stages, and then not too small.
+    later: u64,
+}
+
+/// The workers that a generation needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Needs {
+    open: OpenTasks,
+    /// How many tasks run on a worker at the same time.
+    tasks_per_worker: u32,
+    /// `minReplicas` and `maxReplicas`.
+    bounds: (u32, u32),
+}
+
+impl Needs {
+    /// Returns what the job with this spec needs, or `None` if its number of workers is fixed or
+    /// the plan is not known. The slots of a worker are those of the running generation, if its
+    /// spec is known.
+    pub(super) fn of(
+        spec: &ZephyrJobSpec,
+        observed: &Observed,
+        report: &RunReport,
+    ) -> Option<Self> {
+        let WorkersAsked::Elastic { least, greatest } = spec.workers.asked() else {
+            return None;
+        };
+        let root = observed
+            .generation(report.generation)
+            .and_then(|objects| objects.root.as_ref());
+        let frozen = root.and_then(|root| root.frozen.job());
+        Some(Self {
+            open: OpenTasks::of(report)?,
+            tasks_per_worker: tasks_per_worker(frozen.map_or(spec, |frozen| &frozen.spec)),
+            bounds: (least, greatest),
+        })
+    }
+
+    /// Returns the number of workers for the tasks that can run now.
+    fn now(&self) -> u32 {
+        self.workers_for(self.open.now)
+    }
+
+    /// Returns the number of workers for the widest stage that is left.
+    fn later(&self) -> u32 {
+        self.workers_for(self.open.later)
+    }
+
+    fn workers_for(&self, tasks: u64) -> u32 {
+        let (least, greatest) = self.bounds;
+        let workers = tasks.div_ceil(u64::from(self.tasks_per_worker.max(1)));
+        u32::try_from(workers)
+            .unwrap_or(u32::MAX)
+            .clamp(least, greatest)
+    }
+
+    /// Returns the number of workers, if there are `present` workers now and all ordinals from
+    /// `busy_below` on have no task. A worker that has a task is not released.
+    pub(super) fn choose(&self, present: u32, busy_below: u32) -> u32 {
+        let (now, later) = (self.now(), self.later());
+        if present < now {
+            now
+        } else if present > later {
+            later.max(busy_below.min(present))
+        } else {
+            present
+        }
+    }
+
+    /// Returns why there are as many workers as there are, in one sentence.
+    pub(super) fn in_words(&self) -> String {
+        let OpenTasks { now, later } = self.open;
+        let (least, greatest) = self.bounds;
+        let at_once = self.tasks_per_worker;
+        let stays = if self.later() > self.now() {
+            format!(
+                "; a later stage has {later} tasks, so up to {} workers stay",
+                self.later()
+            )
+        } else {
+            String::new()
+        };
+        format!(
+            "the number of open tasks is {now} and a worker runs {at_once} at a time, so the number of workers that the job \
+             needs is {} (minReplicas {least}, maxReplicas {greatest}){stays}",
+            self.now()
+        )
+    }
+}
+
+impl OpenTasks {
+    fn of(report: &RunReport) -> Option<Self> {
+        report.planned.as_ref()?;
+        let all = report.tasks_total.saturating_sub(report.tasks_done);
+        // A coordinator of an earlier release reports only the running stage.
+        let stages = if report.stages.is_empty() {
+            report.stage.as_slice()
+        } else {
+            &report.stages
+        };
+        let (mut now, mut widest, mut listed) = (0, 0, 0_u64);
+        for stage in stages {
+            let open = u64::from(stage.total.saturating_sub(stage.done));
+            // The first stage that is not complete can run. A later one can if a task of it runs.
+            if listed == 0 || stage.running > 0 {
+                now += open;
+            }
+            widest = open.max(widest);
+            listed += open;
+        }
+        let unlisted = all.saturating_sub(listed);
+        Some(Self {
+            now,
+            later: now.max(widest).max(unlisted),
+        })
+    }
+}
+
+/// Returns how many tasks a worker runs at the same time. A command may take several slots.
+fn tasks_per_worker(spec: &ZephyrJobSpec) -> u32 {
+    let slots = spec.workers.effective_slots().unwrap_or(1);
+    let of_command = spec.pipeline.slots_of_commands();
+    let of_command = of_command.map_or(1, |(slots, _)| slots.max(1));
+    (slots / of_command).max(1)
+}
+
+/// Returns the ordinal after the highest one whose worker has a task, according to the report.
+pub(super) fn busy_below(observed: &Observed, report: &RunReport) -> u32 {
+    observed
+        .workers(report.generation)
+        .filter(|pod| report.busy_pods.contains(&pod.uid))
+        .filter_map(|pod| pod.ordinal())
+        .map(|ordinal| ordinal.saturating_add(1))
+        .max()
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run_report::{Planned, StageReport};
+
+    /// A report with these stages: (done, total, running).
+    fn report(stages: &[(u32, u32, u32)]) -> RunReport {
+        let stages = stages.iter().map(|(done, total, running)| StageReport {
+            done: *done,
+            total: *total,
+            running: *running,
+            ..StageReport::default()
+        });
+        let stages: Vec<_> = stages.collect();
+        RunReport {
+            planned: Some(Planned::default()),
+            tasks_done: stages.iter().map(|stage| u64::from(stage.done)).sum(),
+            tasks_total: stages.iter().map(|stage| u64::from(stage.total)).sum(),
+            stages,
+            ..RunReport::default()
+        }
+    }
+
+    fn open(report: &RunReport) -> (u64, u64) {
+        let open = OpenTasks::of(report).expect("a plan");
+        (open.now, open.later)
+    }
+
+    fn needs(now: u64, later: u64, tasks_per_worker: u32, bounds: (u32, u32)) -> Needs {
+        Needs {
+            open: OpenTasks { now, later },
+            tasks_per_worker,
+            bounds,
+        }
+    }
+
+    #[test]
+    fn the_open_tasks_are_those_of_the_stages_that_run_and_of_the_widest_that_is_left() {
+        for (stages, expected) in [
+            (&[(0, 8, 0), (0, 2, 0)][..], (8, 8)),
+            (&[(6, 8, 2), (0, 5, 0)], (2, 5)),
+            (&[(8, 8, 0), (0, 5, 0)], (5, 5)),
+            (&[(8, 8, 0), (4, 5, 1)], (1, 1)),
+            (&[(8, 8, 0), (5, 5, 0)], (0, 0)),
+            // An output of the first stage was lost while the second runs.
+            (&[(7, 8, 1), (1, 5, 3)], (5, 5)),
+        ] {
+            assert_eq!(open(&report(stages)), expected, "{stages:?}");
+        }
+        let mut unplanned = report(&[(0, 8, 0)]);
+        unplanned.planned = None;
+        assert_eq!(OpenTasks::of(&unplanned), None);
+    }
+
+    #[test]
+    fn stages_that_are_not_listed_count_as_one_later_stage() {
+        let mut older = report(&[(2, 8, 4)]);
+        older.stage = older.stages.pop();
+        older.tasks_total += 100;
+        assert_eq!(open(&older), (6, 100));
+        let mut none = report(&[]);
+        none.tasks_total = 3;
+        assert_eq!(open(&none), (0, 3));
+    }
+
+    #[test]
+    fn the_number_grows_to_the_open_tasks_and_falls_to_the_widest_stage_that_is_left() {
+        for (now, later, present, expected) in [
+            (8, 8, 0, 4),
+            (3, 3, 0, 3),
+            (3, 3, 4, 3),
+            (0, 0, 4, 1),
+            // The next stage needs what the last tasks of this one do not.
+            (1, 8, 4, 4),
+            (1, 3, 4, 3),
+            // The next stage is wider, but it does not run yet.
+            (1, 8, 1, 1),
+            (u64::MAX, u64::MAX, 2, 4),
+        ] {
+            let chosen = needs(now, later, 1, (1, 4)).choose(present, 0);
+            assert_eq!(chosen, expected, "{now} {later} {present}");
+        }
+        assert_eq!(needs(9, 9, 4, (1, 100)).choose(0, 0), 3, "four at a time");
+        assert_eq!(needs(0, 0, 4, (5, 100)).choose(9, 0), 5, "minReplicas");
+    }
+
+    #[test]
+    fn a_worker_with_a_task_stays_and_so_do_those_below_it() {
+        let needs = needs(1, 1, 1, (1, 4));
+        for (busy_below, expected) in [(0, 1), (1, 1), (3, 3), (4, 4), (9, 4)] {
+            assert_eq!(needs.choose(4, busy_below), expected, "{busy_below}");
+        }
+    }
+
+    /// Every way in which two stages can go forward, from any present number: a number that falls
+    /// never rises again, because no output is lost here.
+    #[test]
+    fn the_number_never_rises_again_after_it_fell_as_long_as_no_output_is_lost() {
+        for (first, second) in (0..12_u32).flat_map(|a| (0..12_u32).map(move |b| (a, b))) {
+            for start in 0..=6 {
+                let (mut present, mut has_fallen) = (start, false);
+                for done in 0..=first + second {
+                    let (one, two) = (done.min(first), done.saturating_sub(first));
+                    let report = report(&[(one, first, 0), (two, second, 0)]);
+                    let open = OpenTasks::of(&report).expect("a plan");
+                    let needs = Needs {
+                        open,
+                        tasks_per_worker: 1,
+                        bounds: (1, 6),
+                    };
+                    let chosen = needs.choose(present, 0);
+                    assert!(
+                        !(has_fallen && chosen > present),
+                        "{first} {second} {start}: from {present} to {chosen} at {done}"
+                    );
+                    has_fallen |= chosen < present;
+                    present = chosen;
+                }
+                assert_eq!(present, 1, "{first} {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_reason_names_the_tasks_and_both_bounds() {
+        assert_eq!(
+            needs(2, 8, 1, (1, 4)).in_words(),
+            "the number of open tasks is 2 and a worker runs 1 at a time, so the number of workers that the job needs is 2 \
+             (minReplicas 1, maxReplicas 4); a later stage has 8 tasks, so up to 4 workers stay"
+        );
+        assert_eq!(
+            needs(8, 8, 2, (1, 3)).in_words(),
+            "the number of open tasks is 8 and a worker runs 2 at a time, so the number of workers that the job needs is 3 \
+             (minReplicas 1, maxReplicas 3)"
+        );
+    }
+}
