@@ -237,6 +237,46 @@ async fn check(rows: Vec<Row>) -> Result<()> {
 }
 
 #[tokio::test]
+async fn workers_have_a_fixed_number_or_two_bounds() -> Result<()> {
+    check(vec![
+        (
+            "7",
+            "spec/workers/replicas",
+            json!(null),
+            "spec.workers: has neither replicas nor maxReplicas; either replicas, a fixed number, or maxReplicas with or without \
+             minReplicas",
+        ),
+        (
+            "7",
+            "spec/workers/maxReplicas",
+            json!(3),
+            "spec.workers: has replicas beside minReplicas or maxReplicas; either replicas, a fixed number, or maxReplicas with or \
+             without minReplicas",
+        ),
+        (
+            "7",
+            "spec/workers/minReplicas",
+            json!(3),
+            "spec.workers: has replicas beside minReplicas or maxReplicas; either replicas, a fixed number, or maxReplicas with or \
+             without minReplicas",
+        ),
+    ])
+    .await?;
+    let elastic = json!({"minReplicas": 4, "maxReplicas": 3});
+    let words = "spec.workers: has a minReplicas above maxReplicas (got 4); at most maxReplicas";
+    check(vec![("7", "spec/workers", elastic, words)]).await?;
+    let client = client().await?;
+    for bounds in [
+        json!({"maxReplicas": 3}),
+        json!({"minReplicas": 3, "maxReplicas": 3}),
+    ] {
+        let accepted = create(&client, &with(good(), "spec/workers", bounds)).await?;
+        accepted.map_err(anyhow::Error::msg)?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn numbers_of_workers_and_retries_are_whole_and_bounded() -> Result<()> {
     check(vec![
         (
@@ -274,27 +314,6 @@ async fn numbers_of_workers_and_retries_are_whole_and_bounded() -> Result<()> {
             "spec/workers/replicas",
             json!(9_223_372_036_854_775_808_u64),
             "spec.workers.replicas in body should be less than or equal to 10000",
-        ),
-        (
-            "7",
-            "spec/workers/replicas",
-            json!(null),
-            "spec.workers: has neither replicas nor maxReplicas; either replicas, a fixed number, or maxReplicas with or without \
-             minReplicas",
-        ),
-        (
-            "7",
-            "spec/workers/maxReplicas",
-            json!(3),
-            "spec.workers: has replicas beside minReplicas or maxReplicas; either replicas, a fixed number, or maxReplicas with or \
-             without minReplicas",
-        ),
-        (
-            "7",
-            "spec/workers/minReplicas",
-            json!(3),
-            "spec.workers: has replicas beside minReplicas or maxReplicas; either replicas, a fixed number, or maxReplicas with or \
-             without minReplicas",
         ),
         (
             "7",

@@ -8,6 +8,7 @@ use zephyr_crds::job::ZephyrJobSpec;
 use zephyr_crds::workers::WorkersAsked;
 
 use super::observed::Observed;
+use crate::pods::PodFacts;
 use crate::run_report::RunReport;
 
 /// The open tasks of a run: those that are not committed, whether they run or not.
@@ -146,7 +147,7 @@ pub(super) fn busy_below(observed: &Observed, report: &RunReport) -> u32 {
     observed
         .workers(report.generation)
         .filter(|pod| report.busy_pods.contains(&pod.uid))
-        .filter_map(|pod| pod.ordinal())
+        .filter_map(PodFacts::ordinal)
         .map(|ordinal| ordinal.saturating_add(1))
         .max()
         .unwrap_or(0)
