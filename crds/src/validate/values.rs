@@ -147,7 +147,7 @@ fn replaced(
 fn unknown(field: &str, name: &str, values: &BTreeMap<String, Value>) -> FieldError {
     let names: Vec<&str> = values.keys().map(String::as_str).collect();
     let allowed = if names.is_empty() {
-        format!("{VALUES} has no value; give it one of this name")
+        format!("{VALUES} is empty; add a value of this name")
     } else {
         format!("{VALUES} has {}", names.join(", "))
     };

@@ -60,7 +60,7 @@ where
     }
 }
 
-/// Returns after how many seconds an answer asks the client to retry.
+/// Returns the number of seconds that the client must wait, if the answer names it.
 fn seconds(response: &Response<Body>) -> Option<u32> {
     let asks = [
         StatusCode::TOO_MANY_REQUESTS,

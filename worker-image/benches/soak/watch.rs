@@ -98,7 +98,7 @@ impl Watch {
             .map(|(time, kib)| (*time, kib - self.plan_kib))
             .collect();
         println!(
-            "soak: {:.0} KiB were the plan's before the first worker came; of the rest the growth is {:+.2} %/h (not judged)",
+            "soak: the plan took {:.0} KiB before the first worker came; the rest grew by {:+.2} %/h (not judged)",
             self.plan_kib,
             slope::percent_per_hour(&beyond)
         );

@@ -253,7 +253,7 @@ impl Table<'_> {
             .map_err(|error| error.to_string())?;
         let text = key.as_string().ok_or_else(|| {
             format!(
-                "is no string (got {}); a string, because it becomes the key of an object: tostring makes one of a number",
+                "is not a string (got {}); a string, because it becomes the key of an object; tostring makes a string of a number",
                 shown(&key)
             )
         })?;

@@ -75,7 +75,7 @@ fn each_fault_of_a_table_is_named_with_its_field() {
         ),
         (
             json!({"tables": {"users": table("s3://tab/{value:day}.jsonl")}}),
-            "spec.pipeline.tables.users.files.paths[0]: contains {value:day}, which has no value (got s3://tab/{value:day}.jsonl); spec.pipeline.values has no value; give it one of this name",
+            "spec.pipeline.tables.users.files.paths[0]: contains {value:day}, which has no value (got s3://tab/{value:day}.jsonl); spec.pipeline.values is empty; add a value of this name",
         ),
     ] {
         assert_eq!(errors(&pipeline), [expected]);

@@ -111,7 +111,7 @@ fn a_value_that_no_path_can_take_is_named_with_the_path() {
     );
     let found = errors(&json!({}), "s3://logs/x/*.jsonl", SINK);
     assert!(
-        found[0].contains("spec.pipeline.values has no value"),
+        found[0].contains("spec.pipeline.values is empty"),
         "{found:?}"
     );
 }

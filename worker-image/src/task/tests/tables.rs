@@ -92,12 +92,12 @@ fn a_record_without_a_key_of_its_own_is_refused_with_its_line() {
         (
             ".id",
             vec![("a.jsonl", "{\"id\":7}")],
-            "spec.pipeline.tables.users.key: s3://in/a.jsonl: line 1: is no string (got 7); a string, because it becomes the key of an object: tostring makes one of a number",
+            "spec.pipeline.tables.users.key: s3://in/a.jsonl: line 1: is not a string (got 7); a string, because it becomes the key of an object; tostring makes a string of a number",
         ),
         (
             ".id",
             vec![("a.jsonl", "{}")],
-            "spec.pipeline.tables.users.key: s3://in/a.jsonl: line 1: is no string (got null); a string, because it becomes the key of an object: tostring makes one of a number",
+            "spec.pipeline.tables.users.key: s3://in/a.jsonl: line 1: is not a string (got null); a string, because it becomes the key of an object; tostring makes a string of a number",
         ),
     ] {
         let failure = job(lookup(), key, &files).fail();

@@ -220,7 +220,7 @@ impl Truth {
             });
             assert!(
                 !(was_out && in_time && was_open) || book.is_charged(*task),
-                "{task} went with the container of {process:?} at {end:?} and is not charged"
+                "{task} ended with the container of {process:?} at {end:?}, and is not charged"
             );
         }
     }
