@@ -12,12 +12,13 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use serde_json::json;
 use zephyr_crds::conditions::{Condition, ConditionStatus, ConditionType};
 use zephyr_crds::job::ZephyrJob;
+use zephyr_crds::status::FailureStatus;
 
 use self::advice::advice;
 use crate::cluster::{Found, Target};
 use crate::events;
 use crate::output::Data;
-use crate::status::{condition, describe_workers, reason};
+use crate::status::{condition, describe_workers, failed_task, reason};
 use crate::terminal::{note, print, printable};
 
 /// The largest number of causes that are shown.
@@ -69,11 +70,37 @@ pub(crate) async fn explain(options: Options) -> Result<()> {
                 "name": found.real_name(),
                 "doing": doing,
                 "causes": causes.collect::<Vec<_>>(),
+                "failure": failure_of(&found),
             })))?;
         }
-        None => print(&page(&found, &doing, &causes))?,
+        None => print(&format!(
+            "{}{}",
+            page(&found, &doing, &causes),
+            failure_of(&found).map_or(String::new(), last_lines)
+        ))?,
     }
     Ok(())
+}
+
+/// The attempt that ended the job, if status has one.
+fn failure_of(found: &Found) -> Option<&FailureStatus> {
+    found.job.status.as_ref()?.failure.as_ref()
+}
+
+/// What the attempt that ended the job logged last. Pure.
+fn last_lines(failure: &FailureStatus) -> String {
+    let task = printable(&failed_task(failure));
+    if failure.log.is_empty() {
+        return format!("- failed last: {task}; it logged nothing\n");
+    }
+    let lines = failure.log.lines();
+    let lines: Vec<_> = lines
+        .map(|line| format!("  | {}\n", printable(line)))
+        .collect();
+    format!(
+        "- failed last: {task}; it logged at its end:\n{}",
+        lines.concat()
+    )
 }
 
 fn page(found: &Found, doing: &str, causes: &[Cause]) -> String {

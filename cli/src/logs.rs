@@ -13,6 +13,7 @@ use kube::api::LogParams;
 use self::choice::{Choice, Source, choose, nothing_chosen};
 use self::lines::Lines;
 use crate::cluster::{Found, Target};
+use crate::status::failed_task;
 use crate::terminal::{note, print, printable};
 
 /// The name of the container with the job's process.
@@ -35,6 +36,10 @@ pub(crate) struct Options {
     /// Only the worker with this number, from 0.
     #[arg(long, value_name = "N")]
     worker: Option<u32>,
+    /// Print the last lines of the failed attempt that ended the job, at most 2 KiB, from the
+    /// status of the job. They stay after its pods are gone.
+    #[arg(long, value_name = "WHICH", conflicts_with_all = ["coordinator", "workers", "worker", "follow", "tail", "timestamps"])]
+    task: Option<Task>,
     /// Follow the lines until the job ends, over restarts and generations.
     #[arg(short, long)]
     follow: bool,
@@ -44,6 +49,13 @@ pub(crate) struct Options {
     /// Print the time of each line.
     #[arg(long)]
     timestamps: bool,
+}
+
+/// The task whose lines are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Task {
+    /// The one whose failure ended the job.
+    Failed,
 }
 
 /// How lines are read and printed.
@@ -67,6 +79,10 @@ pub(crate) async fn logs(options: Options) -> Result<()> {
         has_times: options.timestamps,
     };
     let found = options.target.find().await?;
+    if options.task == Some(Task::Failed) {
+        print(&failed_lines(&found)?)?;
+        return Ok(());
+    }
     let pods = found.pods().await?;
     let sources = choose(&pods, choice);
     if options.follow {
@@ -98,6 +114,24 @@ pub(crate) async fn logs(options: Options) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// The last lines of the attempt that ended the job.
+fn failed_lines(found: &Found) -> Result<String> {
+    let (namespace, name) = (&found.namespace, &found.name);
+    let status = found.job.status.as_ref();
+    let Some(failure) = status.and_then(|status| status.failure.as_ref()) else {
+        bail!(
+            "--task failed: job {namespace}/{name} has not failed because of a task, or its coordinator ended since; `kubectl zephyr explain {name} -n {namespace}` says why it does not run"
+        );
+    };
+    let task = printable(&failed_task(failure));
+    if failure.log.is_empty() {
+        bail!("--task failed: the attempt logged nothing: {task}");
+    }
+    note(&format!("the last lines of {task}"));
+    let lines: Vec<_> = failure.log.lines().map(printable).collect();
+    Ok(format!("{}\n", lines.join("\n")))
 }
 
 fn parameters(style: Style) -> LogParams {

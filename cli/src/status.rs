@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use zephyr_crds::ZephyrJobStatus;
 use zephyr_crds::conditions::{Condition, ConditionStatus, ConditionType};
 use zephyr_crds::job::ZephyrJob;
-use zephyr_crds::status::{Counter, WorkerCounts};
+use zephyr_crds::status::{Counter, FailureStatus, WorkerCounts};
 use zephyr_engine::plan::counted;
 
 use crate::cluster::Target;
@@ -164,8 +164,26 @@ fn describe(name: &str, namespace: &str, status: &ZephyrJobStatus) -> String {
         "Generation",
         status.generation.map(|n| n.to_string()).unwrap_or_default(),
     );
+    if let Some(failure) = &status.failure {
+        line("Failed task", failed_task(failure));
+        for logged in failure.log.lines() {
+            line("", format!("| {logged}"));
+        }
+    }
     describe_records(&mut line, status);
     page.0
+}
+
+/// The attempt that ended the job, in words.
+pub(crate) fn failed_task(failure: &FailureStatus) -> String {
+    let pod = failure
+        .pod
+        .as_ref()
+        .map_or(String::new(), |pod| format!(", of pod {pod}"));
+    format!(
+        "stage {}, shard {}, attempt {}{pod}",
+        failure.stage, failure.shard, failure.attempt
+    )
 }
 
 /// What the job has read, skipped, counted and written, and what happened to it.
@@ -297,6 +315,27 @@ pub(crate) mod tests {
                         Progress     40%\n\
                         Workers      2/3 alive (2 busy, 1 starting), 4 disruptions so far\n\
                         Generation   2\n";
+        assert_eq!(describe("count", "team", &status), expected);
+    }
+
+    #[test]
+    fn a_failed_job_shows_the_last_lines_of_its_failed_task() {
+        let status = ZephyrJobStatus {
+            phase: Some(Phase::Failed),
+            failure: Some(FailureStatus {
+                stage: "1/2 map".to_owned(),
+                shard: 3,
+                attempt: "e1a4".to_owned(),
+                pod: Some("count-workers-g1-0".to_owned()),
+                log: "Traceback:\nValueError: \u{1b}[31mx".to_owned(),
+            }),
+            ..ZephyrJobStatus::default()
+        };
+        let expected = "Job          team/count\n\
+                        Phase        Failed\n\
+                        Failed task  stage 1/2 map, shard 3, attempt e1a4, of pod count-workers-g1-0\n\
+                        \x20            | Traceback:\n\
+                        \x20            | ValueError: \\u{1b}[31mx\n";
         assert_eq!(describe("count", "team", &status), expected);
     }
 

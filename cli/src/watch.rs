@@ -12,7 +12,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use zephyr_crds::ZephyrJobStatus;
 use zephyr_crds::job::ZephyrJob;
-use zephyr_crds::status::Phase;
+use zephyr_crds::status::{Phase, StageStatus};
 
 use self::pace::Pace;
 use crate::cluster::{Found, Target};
@@ -140,23 +140,7 @@ fn details(status: &ZephyrJobStatus, pace: &Pace, now: Timestamp) -> Vec<String>
             why.message
         ));
     }
-    if let Some(stage) = &status.stage {
-        let done = if stage.total == 0 {
-            BAR
-        } else {
-            BAR * stage.done / stage.total
-        };
-        let bar: String = (0..BAR)
-            .map(|at| if at < done { '█' } else { '░' })
-            .collect();
-        let rest = pace.stage_rest().map_or(String::new(), |rest| {
-            format!(", the stage ends in about {}", length(rest))
-        });
-        lines.push(format!(
-            "Stage       {} {bar} {}, {} run{rest}",
-            stage.name, stage.summary, stage.running
-        ));
-    }
+    lines.extend(stage_lines(status, pace));
     if let Some(progress) = &status.progress {
         lines.push(format!("All stages  {progress}"));
     }
@@ -181,16 +165,51 @@ fn details(status: &ZephyrJobStatus, pace: &Pace, now: Timestamp) -> Vec<String>
     lines
 }
 
+/// One line for each stage, with a bar. The estimate is that of the stage that runs.
+fn stage_lines(status: &ZephyrJobStatus, pace: &Pace) -> Vec<String> {
+    let stages = if status.stages.is_empty() {
+        status.stage.as_slice()
+    } else {
+        &status.stages
+    };
+    let line = |stage: &StageStatus| {
+        let done = if stage.total == 0 {
+            BAR
+        } else {
+            BAR * stage.done / stage.total
+        };
+        let bar: String = (0..BAR)
+            .map(|at| if at < done { '█' } else { '░' })
+            .collect();
+        let is_current = (status.stage.as_ref()).is_some_and(|current| current.name == stage.name);
+        let rest = pace.stage_rest().filter(|_| is_current);
+        let rest = rest.map_or(String::new(), |rest| {
+            format!(", the stage ends in about {}", length(rest))
+        });
+        format!(
+            "Stage       {} {bar} {}, {} run{rest}",
+            stage.name, stage.summary, stage.running
+        )
+    };
+    stages.iter().map(line).collect()
+}
+
+/// The stages that are shown in one line: the current one, or all if there are several.
+fn stages_in_a_line(status: &ZephyrJobStatus) -> String {
+    let stages = if status.stages.len() > 1 {
+        &status.stages
+    } else {
+        status.stage.as_slice()
+    };
+    let stage = |stage: &StageStatus| format!("{} {}", stage.name, stage.summary);
+    stages.iter().map(stage).collect::<Vec<_>>().join(", ")
+}
+
 /// The status as one line. It contains no times, so an equal line means that nothing has changed.
 /// Pure.
 fn line(status: &ZephyrJobStatus, pace: &Pace) -> String {
     let mut parts = vec![status.phase.map_or("NotSeen", Phase::as_str).to_owned()];
-    parts.extend(
-        status
-            .stage
-            .as_ref()
-            .map(|stage| format!("{} {}", stage.name, stage.summary)),
-    );
+    parts.extend(Some(stages_in_a_line(status)).filter(|stages| !stages.is_empty()));
     parts.extend(status.progress.clone());
     let workers = status.workers.as_ref();
     parts.extend(workers.map(|workers| {
@@ -240,6 +259,28 @@ mod tests {
         );
         let plain = line(&status(4, 1_100), &pace);
         assert_eq!(plain, "Running; 1/2 map 4/10; 40%; 100 records/s");
+    }
+
+    #[test]
+    fn each_stage_of_a_job_is_shown() {
+        let stage = |name: &str, done, running| StageStatus::new(name, done, 10, running, 0);
+        let both = ZephyrJobStatus {
+            stages: vec![stage("1/2 map", 10, 0), stage("2/2 reduce", 5, 3)],
+            stage: Some(stage("2/2 reduce", 5, 3)),
+            ..ZephyrJobStatus::default()
+        };
+        let pace = Pace::default();
+        assert_eq!(
+            stage_lines(&both, &pace),
+            [
+                "Stage       1/2 map ██████████████████████████████ 10/10, 0 run",
+                "Stage       2/2 reduce ███████████████░░░░░░░░░░░░░░░ 5/10, 3 run",
+            ]
+        );
+        assert_eq!(
+            line(&both, &pace),
+            "NotSeen; 1/2 map 10/10, 2/2 reduce 5/10"
+        );
     }
 
     #[test]

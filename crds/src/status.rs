@@ -157,6 +157,9 @@ pub struct ZephyrJobStatus {
     /// What the job wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<OutputsStatus>,
+    /// If the job failed because of a task: the attempt that failed last, and what it logged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<FailureStatus>,
 }
 
 /// Reads a list and leaves out each entry that this release does not understand, so that the rest
@@ -604,6 +607,35 @@ pub struct TransitionRecord {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 160))]
     pub message: String,
+}
+
+/// The largest number of bytes of `failure.log`.
+pub const MAX_FAILURE_LOG: usize = 2048;
+/// The largest number of characters of `failure.attempt`.
+pub const MAX_FAILURE_ATTEMPT: usize = 32;
+
+/// The attempt of a task whose failure ended the job.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FailureStatus {
+    /// Position, number of stages and kind of the stage, such as 2/4 reduce.
+    #[schemars(length(max = 64))]
+    pub stage: String,
+    /// Number of the shard, from 0.
+    #[schemars(range(min = 0))]
+    pub shard: i64,
+    /// The attempt. e1a3 is the third one since epoch 1 of the coordinator began.
+    #[schemars(length(max = 32))]
+    pub attempt: String,
+    /// Name of the pod of the worker that ran it, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub pod: Option<String>,
+    /// The last lines that the attempt logged, at most 2 KiB: the standard error of its command, or
+    /// that of the worker's process. Empty if it logged nothing, or if the coordinator ended since.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 2048))]
+    pub log: String,
 }
 
 /// What the job wrote.

@@ -9,6 +9,7 @@ pub mod config;
 pub mod counters;
 pub mod effect;
 pub mod event;
+pub mod failed_task;
 pub mod reason;
 pub mod record;
 pub mod replay;

@@ -31,6 +31,7 @@ use self::disruptions::Disruptions;
 pub use self::disruptions::Lost;
 use self::pod_ends::PodEnds;
 use self::token::Token;
+pub(crate) use self::wire::last_bytes;
 use crate::clock::Clock;
 use crate::driver::Jobs;
 use crate::identity::JobIdentity;

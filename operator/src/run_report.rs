@@ -172,4 +172,23 @@ pub struct RunResult {
     pub rows: u64,
     /// URI of the output's `_SUCCESS.json`.
     pub manifest: String,
+    /// If a task ended the job, and the coordinator saw it: the attempt that failed last.
+    pub failed_task: Option<FailedTask>,
+}
+
+/// The attempt whose failure ended a job.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FailedTask {
+    /// The number of its stage, from 1.
+    pub stage: u32,
+    /// Name of the stage.
+    pub stage_name: String,
+    /// Number of the shard, from 0.
+    pub shard: u32,
+    /// The attempt, for people.
+    pub attempt: String,
+    /// The ordinal of the worker that ran it, if it is known.
+    pub worker: Option<u32>,
+    /// The last lines that it logged; may be empty.
+    pub log: String,
 }

@@ -61,6 +61,8 @@ pub enum Event {
         error: String,
         /// If the cause is a lost or damaged output of an earlier stage: that output.
         lost_input: Option<TaskAttempt>,
+        /// The end of what the attempt logged; may be empty.
+        log: String,
     },
     /// The worker was asked to terminate. It accepts no new task, and has stopped the attempts that
     /// it hands back here.
@@ -184,6 +186,7 @@ impl fmt::Display for Event {
                 setback: _,
                 error,
                 lost_input,
+                log: _,
             } => {
                 write!(f, "session {session}: {task} failed ({class:?}): {error}")?;
                 lost_input.map_or(Ok(()), |lost| write!(f, "; lost input: {lost}"))

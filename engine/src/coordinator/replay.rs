@@ -103,6 +103,8 @@ impl State {
             bad: bad_records::of_plan(plan),
             counters: BTreeMap::new(),
             histories: BTreeMap::new(),
+            last_failed: None,
+            ended_by: None,
             workers: BTreeMap::new(),
             sessions: BTreeMap::new(),
             pods: BTreeMap::new(),

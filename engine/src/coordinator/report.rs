@@ -3,6 +3,7 @@
 
 use crate::coordinator::config::{LOST_WORKERS_REPORTED, MAX_POD_UIDS};
 use crate::coordinator::counters::CounterName;
+use crate::coordinator::failed_task::FailedTask;
 use crate::coordinator::record::JobResult;
 use crate::coordinator::state::{
     JobState, Recorded, StageProgress, StageState, State, TaskState, Totals,
@@ -42,6 +43,8 @@ pub struct Report {
     pub workers: WorkerCounts,
     /// How the job ended, once that is durable.
     pub result: Option<JobResult>,
+    /// If the job failed because of a task, as this coordinator saw: the attempt that failed last.
+    pub failed_task: Option<FailedTaskReport>,
     /// Tasks of all stages whose commit is durable.
     pub tasks_done: u64,
     /// Tasks of all stages.
@@ -76,6 +79,17 @@ pub struct Planned {
     pub stages: u32,
     /// The most tasks that can run at the same time, see [`Plan::width`](crate::plan::Plan::width).
     pub max_shards: u32,
+}
+
+/// The attempt whose failure ended the job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedTaskReport {
+    /// The position of its stage, 1 being the first.
+    pub stage: u32,
+    /// The name of the stage.
+    pub stage_name: String,
+    /// The attempt.
+    pub failed: FailedTask,
 }
 
 /// One stage in numbers.
@@ -166,6 +180,7 @@ impl State {
                 | JobState::WritingManifest
                 | JobState::Concluding { .. } => None,
             },
+            failed_task: self.failed_task_report(),
             tasks_done: self
                 .stages
                 .iter()
@@ -181,6 +196,17 @@ impl State {
             tasks_to_drain: self.tasks_to_drain(),
             speculations: self.speculations,
         }
+    }
+
+    fn failed_task_report(&self) -> Option<FailedTaskReport> {
+        let is_durable = matches!(self.job, JobState::Ended { .. });
+        let failed = self.ended_by.as_ref().filter(|_| is_durable)?;
+        let stage = failed.task.task.stage;
+        Some(FailedTaskReport {
+            stage: stage.0.saturating_add(1),
+            stage_name: self.stages.get(stage.0 as usize)?.name.clone(),
+            failed: failed.clone(),
+        })
     }
 
     /// The result, once it is durable.

@@ -40,6 +40,8 @@ pub(crate) struct FailedAttempt<'a> {
     /// For a disruption: the cause, if the worker reported it.
     pub(crate) setback: Option<Setback>,
     pub(crate) error: &'a str,
+    /// The end of what the attempt logged; may be empty.
+    pub(crate) log: &'a str,
 }
 
 impl FailedAttempt<'_> {
@@ -123,6 +125,11 @@ impl State {
         }
         self.end_attempt(now, number, failed.task);
         let (task, class) = (failed.task, failed.class);
+        if class != FailureClass::Disruption {
+            let worker = self.workers.get(&number);
+            let ordinal = worker.and_then(|worker| worker.ordinal);
+            self.note_failed(task, ordinal, failed.log);
+        }
         self.charge(out, task, class, failed.error, Some(number));
         self.judge(out, [task.task]);
     }
@@ -261,8 +268,11 @@ impl State {
         if self.job != JobState::Running {
             return;
         }
-        let verdict = tasks.into_iter().find_map(|task| self.verdict(task));
-        if let Some(result) = verdict {
+        let verdict = tasks
+            .into_iter()
+            .find_map(|task| Some((task, self.verdict(task)?)));
+        if let Some((task, result)) = verdict {
+            self.ended_by = self.failed_task(task);
             self.fail_job(out, result);
         }
     }

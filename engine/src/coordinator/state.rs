@@ -10,6 +10,7 @@ use crate::coordinator::config::Config;
 use crate::coordinator::counters::{CounterName, CounterTotal};
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::durations::Durations;
+use crate::coordinator::failed_task::FailedTask;
 use crate::coordinator::losses::{FleetLosses, LostWorkers};
 use crate::coordinator::outbox::Outbox;
 use crate::coordinator::record::{FailureClass, JobResult, LogRecord, OutputFile, TaskOutput};
@@ -36,6 +37,10 @@ pub struct State {
     pub(crate) counters: BTreeMap<CounterName, CounterTotal>,
     /// Only tasks with problems have an entry.
     pub(crate) histories: BTreeMap<TaskId, History>,
+    /// The attempt that failed last, of those that this coordinator saw.
+    pub(crate) last_failed: Option<FailedTask>,
+    /// The attempt whose failure ended the job.
+    pub(crate) ended_by: Option<FailedTask>,
     pub(crate) workers: BTreeMap<WorkerNumber, Worker>,
     pub(crate) sessions: BTreeMap<SessionId, WorkerNumber>,
     pub(crate) pods: BTreeMap<String, WorkerNumber>,

@@ -38,12 +38,14 @@ pub fn step(state: &mut State, event: Event, now: Timestamp) -> Vec<Effect> {
             setback,
             error,
             lost_input,
+            log,
         } => {
             let failed = FailedAttempt {
                 task,
                 class,
                 setback,
                 error: &error,
+                log: &log,
             };
             state.on_failed(&mut out, now, session, failed, lost_input);
         }

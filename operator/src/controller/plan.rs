@@ -39,7 +39,7 @@ use super::life::{LifeState, LifeStep, Wish, step};
 use super::observed::{Depth, Freshness, Observed};
 use super::turns::{Turn, Waiting};
 use super::validate::{ValidatedJob, Verdict, after};
-use crate::run_report::RunResult;
+use crate::run_report::{FailedTask, RunResult};
 
 /// How many consecutive generations may end in the same way without a committed task between them.
 /// The cluster may be the cause of two such ends; the third shows that the job itself is the cause.
@@ -247,6 +247,8 @@ pub struct Finish {
     pub message: String,
     /// The files that were written, if the job succeeded.
     pub outputs: Option<OutputsStatus>,
+    /// The attempt that ended the job, if the coordinator reports one.
+    pub failed_task: Option<FailedTask>,
 }
 
 /// Plans the next step of `job`.
@@ -722,6 +724,7 @@ fn plan_next(
             reason,
             message,
             outputs: None,
+            failed_task: None,
         };
         Plan {
             lifecycle: Lifecycle::Finish(finish),
@@ -866,6 +869,7 @@ fn finish_by(result: &RunResult) -> Finish {
             rows: number(result.rows),
             manifest: result.manifest.clone(),
         }),
+        failed_task: result.failed_task.clone(),
     }
 }
 

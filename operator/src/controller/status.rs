@@ -17,9 +17,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use zephyr_crds::conditions::{Condition, ConditionStatus, ConditionType, Reason};
 use zephyr_crds::names;
 use zephyr_crds::status::{
-    CoordinatorStatus, Counter, GenerationEnd, GenerationRecord, MAX_GENERATIONS_SHOWN,
-    MAX_HISTORY_MESSAGE, MAX_HISTORY_SHOWN, MAX_SKIPPED_MESSAGE, Phase, RecordCounts,
-    SkippedRecords, StageStatus, TransitionRecord, WorkerCounts, ZephyrJobStatus,
+    CoordinatorStatus, Counter, FailureStatus, GenerationEnd, GenerationRecord,
+    MAX_GENERATIONS_SHOWN, MAX_HISTORY_MESSAGE, MAX_HISTORY_SHOWN, MAX_SKIPPED_MESSAGE,
+    MAX_STAGE_NAME, Phase, RecordCounts, SkippedRecords, StageStatus, TransitionRecord,
+    WorkerCounts, ZephyrJobStatus,
 };
 
 use self::progress::{coordinator_reason, degradation, follow_phase, progress};
@@ -29,7 +30,8 @@ use super::plan::{Finish, Lifecycle, Plan, Restart, Start};
 use super::turns::Waiting;
 use super::validate::{ValidatedJob, Verdict};
 use crate::progress::Lost;
-use crate::run_report::{RunReport, SkippedReport, StageReport};
+use crate::progress::last_bytes;
+use crate::run_report::{FailedTask, RunReport, SkippedReport, StageReport};
 
 /// How many bytes a status has at most. Objects in etcd should be small, and the output of
 /// `kubectl get -o yaml` should be short.
@@ -82,7 +84,7 @@ pub fn project(
         Lifecycle::TakeTurn => next.take_turn(verdict),
         Lifecycle::Start(start) => next.start(start, verdict),
         Lifecycle::Finish(finish) => {
-            next.finish(finish, observed, &plan.diagnosis);
+            next.finish(job, finish, observed, &plan.diagnosis);
             next.note_restart(job.spec.restart.as_deref());
         }
         Lifecycle::Restart(restart) => next.restart(restart, verdict),
@@ -243,7 +245,13 @@ impl Projection {
         );
     }
 
-    fn finish(&mut self, finish: &Finish, observed: &Observed, diagnosis: &Diagnosis) {
+    fn finish(
+        &mut self,
+        job: &ValidatedJob,
+        finish: &Finish,
+        observed: &Observed,
+        diagnosis: &Diagnosis,
+    ) {
         let succeeded = finish.cause == GenerationEnd::Succeeded;
         let phase = if succeeded {
             Phase::Succeeded
@@ -268,6 +276,11 @@ impl Projection {
         }
         status.completion_time = Some(now);
         status.outputs.clone_from(&finish.outputs);
+        let name = &job.identity.name;
+        status.failure = finish
+            .failed_task
+            .as_ref()
+            .map(|failed| failure(failed, report, name));
         status.backoff_until = None;
         status.queued_since = None;
         status.draining_since = None;
@@ -731,6 +744,13 @@ fn bound(status: &mut ZephyrJobStatus) {
             history.for_each(|record| record.message = cut(&record.message, limit));
         }
     }
+    for limit in [1024, 256] {
+        if is_large(status)
+            && let Some(failure) = &mut status.failure
+        {
+            failure.log = last_bytes(&failure.log, limit).to_owned();
+        }
+    }
     for limit in [80, 1] {
         if is_large(status) {
             let records = status.records.iter_mut();
@@ -764,6 +784,25 @@ fn cut(text: &str, limit: usize) -> String {
         .map(one_line)
         .chain(['…'])
         .collect()
+}
+
+/// The attempt that ended the job, as status has it.
+fn failure(failed: &FailedTask, report: Option<&RunReport>, job: &str) -> FailureStatus {
+    let stages = report.and_then(|report| report.planned.as_ref());
+    let stages = stages.map_or(failed.stage, |planned| planned.stages);
+    let stage = format!("{}/{stages} {}", failed.stage, failed.stage_name);
+    let pod = failed.worker.zip(report).map(|(worker, report)| {
+        let workers = names::workers(job, report.generation);
+        format!("{workers}-{worker}")
+    });
+    let is_shown = |character: &char| !character.is_control() || matches!(character, '\n' | '\t');
+    FailureStatus {
+        stage: cut(&stage, MAX_STAGE_NAME),
+        shard: failed.shard.into(),
+        attempt: failed.attempt.clone(),
+        pod,
+        log: failed.log.chars().filter(is_shown).collect(),
+    }
 }
 
 fn number(value: u64) -> i64 {

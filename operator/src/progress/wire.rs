@@ -5,14 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use zephyr_crds::job::MAX_WORKERS;
 use zephyr_crds::status::{
-    MAX_COUNTER_NAME, MAX_COUNTERS, MAX_SKIPPED_ENTRIES, MAX_SKIPPED_STEP, MAX_STAGES,
+    MAX_COUNTER_NAME, MAX_COUNTERS, MAX_FAILURE_ATTEMPT, MAX_FAILURE_LOG, MAX_SKIPPED_ENTRIES,
+    MAX_SKIPPED_STEP, MAX_STAGES,
 };
 use zephyr_proto::run as proto;
 use zephyr_proto::run::operator_message::Message;
 
 use crate::pods::{PodEnd, PodEndCause};
 use crate::run_report::{
-    Planned, PodUids, RecordsReport, RunPhase, RunReport, RunResult, SkippedReport, StageReport,
+    FailedTask, Planned, PodUids, RecordsReport, RunPhase, RunReport, RunResult, SkippedReport,
+    StageReport,
 };
 
 use super::dial;
@@ -203,7 +205,26 @@ fn read_result(result: proto::Result) -> Result<RunResult, Error> {
         bytes: countable(result.bytes),
         rows: countable(result.rows),
         manifest: result.manifest,
+        failed_task: result.failed_task.map(failed_task),
     })
+}
+
+fn failed_task(failed: proto::FailedTask) -> FailedTask {
+    FailedTask {
+        stage: failed.stage,
+        stage_name: cut(failed.stage_name, MAX_NAME),
+        shard: failed.shard,
+        attempt: cut(failed.attempt, MAX_FAILURE_ATTEMPT),
+        worker: failed.worker.filter(|worker| *worker < MAX_WORKERS),
+        log: last_bytes(&failed.log, MAX_FAILURE_LOG).to_owned(),
+    }
+}
+
+/// Returns the end of the text, with at most `limit` bytes.
+pub(crate) fn last_bytes(text: &str, limit: usize) -> &str {
+    let excess = text.len().saturating_sub(limit);
+    let begin = (excess..=text.len()).find(|at| text.is_char_boundary(*at));
+    &text[begin.unwrap_or(excess)..]
 }
 
 /// Returns the first `limit` characters. They are copied, so that the memory of the rest is
@@ -340,6 +361,13 @@ mod tests {
             message: long.clone(),
             reason: long.clone(),
             rows: u64::MAX,
+            failed_task: Some(proto::FailedTask {
+                stage_name: long.clone(),
+                attempt: long.clone(),
+                worker: Some(u32::MAX),
+                log: format!("{long}x"),
+                ..proto::FailedTask::default()
+            }),
             ..proto::Result::default()
         });
         let read = read_report(hostile.clone(), "uid", 2).unwrap();
@@ -352,6 +380,10 @@ mod tests {
         ]
         .map(|text| text.chars().count());
         assert_eq!(lengths, [1024, 64, 1024, 64]);
+        let failed = result.failed_task.unwrap();
+        assert_eq!(failed.worker, None);
+        assert_eq!(failed.attempt.chars().count(), 32);
+        assert!(failed.log.len() <= 2048 && failed.log.ends_with("éx"));
         assert_eq!(read.stages.len(), MAX_STAGES);
         assert_eq!(stages([1, 2, 2, 3].map(numbered).into()).len(), 2);
         let is_bounded = |(name, count): &(String, u64)| {

@@ -2,8 +2,9 @@
 //! nothing.
 
 use zephyr_engine::coordinator::FailureReason;
+use zephyr_engine::coordinator::failed_task::FailedTask;
 use zephyr_engine::coordinator::record::JobResult;
-use zephyr_engine::coordinator::report::{Phase, Report, StageReport};
+use zephyr_engine::coordinator::report::{FailedTaskReport, Phase, Report, StageReport};
 
 use zephyr_proto::reason::EndReason;
 use zephyr_proto::run as wire;
@@ -64,11 +65,26 @@ pub fn snapshot(report: Report, plan_digest: &str) -> wire::Snapshot {
             connected_pod_uids: report.workers.connected_pod_uids,
             reconnecting_pod_uids: report.workers.reconnecting_pod_uids,
         }),
-        result: report.result.as_ref().map(result),
+        result: report.result.as_ref().map(|ended| wire::Result {
+            failed_task: report.failed_task.map(failed_task),
+            ..result(ended)
+        }),
         tasks_done: report.tasks_done,
         tasks_total: report.tasks_total,
         useful_workers: report.useful_workers,
         tasks_to_drain: report.tasks_to_drain,
+    }
+}
+
+fn failed_task(report: FailedTaskReport) -> wire::FailedTask {
+    let FailedTask { task, worker, log } = report.failed;
+    wire::FailedTask {
+        stage: report.stage,
+        stage_name: report.stage_name,
+        shard: task.task.shard.0,
+        attempt: task.attempt.to_string(),
+        worker,
+        log,
     }
 }
 

@@ -10,6 +10,7 @@ use zephyr_engine::coordinator::counters::{
     CounterName, MAX_COUNT, MAX_COUNTER_NAME, MAX_COUNTERS,
 };
 use zephyr_engine::coordinator::event::Event;
+use zephyr_engine::coordinator::failed_task::last_lines;
 use zephyr_engine::coordinator::record::{
     BadRecords, FailureClass, FilePlace, FinalPlace, MoreOutput, OutputFile, TaskOutput,
 };
@@ -140,6 +141,7 @@ pub fn event(
                     setback,
                     error,
                     lost_input,
+                    log,
                 },
             ) = failure(failed)?;
             Event::Failed {
@@ -149,6 +151,7 @@ pub fn event(
                 setback,
                 error,
                 lost_input,
+                log,
             }
         }
         Message::Draining(draining) => Event::Draining {
@@ -370,6 +373,7 @@ pub fn failure(failed: wire::Failed) -> Result<(TaskAttempt, TaskFailure), WireE
             setback: setback(failed.setback),
             error: failed.error,
             lost_input,
+            log: last_lines(&failed.log),
         },
     ))
 }
@@ -388,6 +392,7 @@ pub fn to_failed(task: TaskAttempt, failure: TaskFailure) -> wire::Failed {
         error: failure.error,
         lost_input: failure.lost_input.map(to_wire),
         setback: to_setback(failure.setback).into(),
+        log: failure.log,
     }
 }
 
@@ -717,6 +722,7 @@ mod tests {
                         setback,
                         error: "e".into(),
                         lost_input,
+                        log: "l".into(),
                     };
                     let message = to_failed(attempt(), failed.clone());
                     assert_eq!(failure(message).unwrap(), (attempt(), failed));

@@ -264,6 +264,10 @@ impl EventLoop {
         }
         if !had_result && let Some(result) = self.state.result() {
             tracing::info!(?result, "the job has ended");
+            if let Some(report) = self.state.report().failed_task {
+                let (task, worker) = (report.failed.task, report.failed.worker);
+                tracing::warn!(%task, ?worker, log = report.failed.log, "this attempt failed last");
+            }
             let (job, result) = (Arc::clone(&self.job), result.clone());
             let uploads = self.state.uncompleted_files();
             let shards = self.plan.stages.last().map_or(0, |stage| stage.shards);

@@ -90,5 +90,6 @@ pub(super) fn own_failure() -> TaskFailure {
         setback: None,
         error: "it failed by itself".to_owned(),
         lost_input: None,
+        log: String::new(),
     }
 }

@@ -2,6 +2,7 @@
 //! coordinator decides what the failure is charged to.
 
 use zephyr_engine::coordinator::Setback;
+use zephyr_engine::coordinator::failed_task::last_lines;
 use zephyr_engine::coordinator::record::FailureClass;
 use zephyr_engine::id::TaskAttempt;
 use zephyr_engine::ops::OperatorError;
@@ -31,6 +32,8 @@ pub struct TaskFailure {
     pub error: String,
     /// If the cause is a lost output of an earlier stage: that output.
     pub lost_input: Option<TaskAttempt>,
+    /// The end of what the attempt logged; may be empty.
+    pub log: String,
 }
 
 /// Why an attempt failed, as it was found.
@@ -107,6 +110,7 @@ impl From<TaskError> for TaskFailure {
             setback: is_disruption.then(|| setback(&error)),
             error: error.to_string().chars().take(most).collect(),
             lost_input,
+            log: error.log(),
         }
     }
 }
@@ -141,6 +145,15 @@ fn class(error: &TaskError) -> FailureClass {
 }
 
 impl TaskError {
+    /// The end of what a command wrote to its standard error, if one failed.
+    fn log(&self) -> String {
+        if let Self::Exec(error) = self {
+            last_lines(error.stderr())
+        } else {
+            String::new()
+        }
+    }
+
     /// The error of a store or a disk, if that is the cause.
     pub(super) fn of_storage(&self) -> Option<&StorageError> {
         match self {

@@ -14,6 +14,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
+use zephyr_engine::coordinator::failed_task::last_lines;
 use zephyr_proto::task::{FromChild, Setup, ToChild, from_child, to_child};
 
 use super::child_main::CHILD_ARGUMENT;
@@ -175,6 +176,16 @@ impl ChildProcess {
         self.process.id()
     }
 
+    /// Forgets what the child logged so far, because another task begins.
+    pub(super) fn forget_log(&self) {
+        self.tail.clear();
+    }
+
+    /// Returns the end of what the child logged since then.
+    pub(super) fn log(&self) -> String {
+        last_lines(&self.tail.text())
+    }
+
     /// Kills the child, and waits until it has exited.
     pub(super) async fn kill(mut self) {
         if let Err(error) = self.process.kill().await {
@@ -246,6 +257,13 @@ impl Tail {
         kept.extend(bytes);
         let excess = kept.len().saturating_sub(STDERR_TAIL_BYTES);
         kept.drain(..excess);
+    }
+
+    fn clear(&self) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 
     fn text(&self) -> String {

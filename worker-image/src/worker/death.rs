@@ -51,6 +51,8 @@ pub(super) struct Death {
     pub is_mostly_commands: bool,
     /// The last lines of its stderr.
     pub stderr_tail: String,
+    /// The end of what it logged during the task.
+    pub log: String,
     /// The position of its task.
     pub place: Place,
 }
@@ -80,6 +82,7 @@ impl Death {
             setback: None,
             error,
             lost_input: None,
+            log: self.log.clone(),
         }
     }
 
@@ -182,6 +185,7 @@ mod tests {
             memory_limit_bytes: 512 << 20,
             is_mostly_commands: false,
             stderr_tail: String::new(),
+            log: String::new(),
             place,
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use zephyr_engine::coordinator::Setback;
+use zephyr_engine::coordinator::failed_task::last_lines;
 use zephyr_engine::coordinator::record::FailureClass;
 use zephyr_engine::id::TaskAttempt;
 use zephyr_proto::task::{Setup, from_child, to_child};
@@ -213,6 +214,7 @@ impl Slot {
             }
         };
         tracing::debug!(slot = self.number, %task, process = child.id(), "begins");
+        child.forget_log();
         if child.send(to_child::Message::Run(run)).await.is_err() {
             return self.died(child, task, None, place).await;
         }
@@ -266,7 +268,10 @@ impl Slot {
                 Some(Ok(from_child::Message::Done(done))) => {
                     return Outcome::Finished(Box::new(SlotEvent::Done(done)), Some(child));
                 }
-                Some(Ok(from_child::Message::Failed(failed))) => {
+                Some(Ok(from_child::Message::Failed(mut failed))) => {
+                    if failed.log.is_empty() {
+                        failed.log = child.log();
+                    }
                     return Outcome::Finished(Box::new(SlotEvent::Failed(failed)), Some(child));
                 }
                 Some(
@@ -305,12 +310,14 @@ impl Slot {
         cause: Option<Cause>,
         place: Place,
     ) -> Outcome {
-        let (cause, stderr_tail) = match cause {
-            Some(cause) => {
-                child.kill().await;
-                (cause, String::new())
-            }
-            None => child.end().await,
+        let (cause, stderr_tail, log) = if let Some(cause) = cause {
+            let log = child.log();
+            child.kill().await;
+            (cause, String::new(), log)
+        } else {
+            let (cause, tail) = child.end().await;
+            let log = last_lines(&tail);
+            (cause, tail, log)
         };
         let oom_killed = self.options.oom.read() > self.oom_kills_before;
         let memory_limit_bytes = self.options.memory_limit_bytes;
@@ -320,6 +327,7 @@ impl Slot {
             memory_limit_bytes,
             is_mostly_commands: self.options.memory.is_mostly_commands(self.number),
             stderr_tail,
+            log,
             place,
         };
         let failure = death.failure();
@@ -359,6 +367,7 @@ async fn start_failed(task: TaskAttempt, error: &ChildError) -> SlotEvent {
             setback: (class == FailureClass::Disruption).then_some(Setback::WorkerUnhealthy),
             error: error.to_string(),
             lost_input: None,
+            log: String::new(),
         },
     ))
 }

@@ -374,6 +374,7 @@ impl Supervisor {
                     setback: None,
                     error: error.clone(),
                     lost_input: None,
+                    log: String::new(),
                 };
                 self.forget(state, task);
                 self.metrics.tasks_failed.inc();
@@ -474,6 +475,7 @@ impl State {
                     setback: Some(Setback::WorkerUnhealthy),
                     error,
                     lost_input: None,
+                    log: String::new(),
                 };
                 self.finish(task, ReportMessage::Failed(to_failed(task, failure)));
                 continue;

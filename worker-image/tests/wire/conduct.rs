@@ -54,6 +54,7 @@ async fn rows_88_91_absurd_numbers_and_claims_of_others_tasks_are_ignored() {
         error: "e".repeat(1 << 20),
         lost_input: None,
         setback: 0,
+        log: "l".repeat(1 << 20),
     };
     for message in [
         progress(u64::MAX),

@@ -2,8 +2,9 @@
 //! when a job ends because of failures.
 
 use super::cluster::{TestCluster, attempt};
+use crate::coordinator::failed_task::{FailedTask, MAX_LOG_BYTES};
 use crate::coordinator::record::{FailureClass, LogRecord};
-use crate::coordinator::{Config, Effect, FailureReason, PodEndCause, ToWorker};
+use crate::coordinator::{Config, Effect, Event, FailureReason, PodEndCause, ToWorker};
 use crate::id::TaskAttempt;
 
 /// Lets time pass until a worker has the first shard again, or the job has ended.
@@ -51,6 +52,52 @@ fn fault_4575_promise_e8_a_poison_shard_fails_the_job_and_is_named_and_other_wor
         "the other shard's commit stands"
     );
     assert_eq!(cluster.received("a").last(), Some(&ToWorker::Shutdown));
+}
+
+/// Fails an attempt of worker `name`, which logged this.
+fn fails_with_log(cluster: &mut TestCluster, name: &'static str, task: TaskAttempt, log: &str) {
+    cluster.forgets(name, task);
+    let session = cluster.session(name);
+    cluster.event(Event::Failed {
+        session,
+        task,
+        class: FailureClass::Application,
+        setback: None,
+        error: "exit code 1".to_owned(),
+        lost_input: None,
+        log: log.to_owned(),
+    });
+}
+
+#[test]
+fn the_last_lines_of_the_attempt_that_ended_the_job_are_in_the_report() {
+    let mut cluster = TestCluster::with(Config::new(1, 0), &[2]);
+    cluster.hello("w7", 1);
+    let task = cluster.only("w7");
+    fails_with_log(&mut cluster, "w7", task, &"a line\n".repeat(1_000));
+    assert_eq!(cluster.report().failed_task, None, "it is not durable");
+    cluster.settle();
+    let found = cluster.report().failed_task.unwrap();
+    assert_eq!((found.stage, found.stage_name.as_str()), (1, "map"));
+    let FailedTask {
+        task: failed,
+        worker,
+        log,
+    } = found.failed;
+    assert_eq!((failed, worker), (task, Some(7)));
+    assert!(log.len() <= MAX_LOG_BYTES && log.ends_with("line\na line"));
+    // A job that ends for another reason has none, although an attempt has failed.
+    let mut cluster = TestCluster::new(&[1]);
+    cluster.hello("w7", 1);
+    let task = cluster.only("w7");
+    fails_with_log(&mut cluster, "w7", task, "a line");
+    cluster.event(Event::EndedByOperator {
+        reason: FailureReason::Cancelled,
+        message: "no longer wanted".to_owned(),
+    });
+    cluster.settle();
+    assert_eq!(cluster.failure().0, FailureReason::Cancelled);
+    assert_eq!(cluster.report().failed_task, None);
 }
 
 #[test]

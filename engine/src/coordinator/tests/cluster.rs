@@ -396,6 +396,7 @@ impl TestCluster {
             setback,
             error,
             lost_input: None,
+            log: String::new(),
         })
     }
 
@@ -416,6 +417,7 @@ impl TestCluster {
             setback: None,
             error,
             lost_input: Some(lost),
+            log: String::new(),
         })
     }
 

@@ -190,6 +190,7 @@ fn fault_4117_5484_nothing_that_ends_after_the_result_changes_it() {
         setback: None,
         error: "late".to_owned(),
         lost_input: None,
+        log: String::new(),
     };
     assert!(!appended(&cluster.event(late)));
     cluster.passes(120_000, &[]);

@@ -474,6 +474,7 @@ fn messages_through_a_session_that_never_said_hello_mean_nothing() {
             setback: None,
             error: String::new(),
             lost_input: None,
+            log: String::new(),
         },
         Event::Draining {
             session,

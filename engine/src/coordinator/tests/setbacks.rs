@@ -286,6 +286,7 @@ fn a_worker_that_names_no_cause_of_a_disruption_counts_as_unhealthy() {
             setback: None,
             error: "who knows".to_owned(),
             lost_input: None,
+            log: String::new(),
         });
     }
     assert_eq!(tries, SAME_CAUSE_FREE_TRIES + 1);

@@ -430,6 +430,7 @@ pub(super) fn plan_ended_early(job: &ValidatedJob, ending: Ending, diagnosis: Di
         reason,
         message,
         outputs: None,
+        failed_task: None,
     };
     Plan {
         lifecycle: Lifecycle::Finish(finish),

@@ -117,6 +117,7 @@ impl Projection {
         status.backoff_until = None;
         status.all_workers_dead_since = None;
         status.outputs = None;
+        status.failure = None;
         status.coordinator = None;
         status.queued_since = Some(Time(self.now));
         self.number_generation(generation, restart.tasks_before);

@@ -448,6 +448,7 @@ fn an_end_sets_finished_and_says_how_the_job_ended() {
         reason,
         message: "because".to_owned(),
         outputs: None,
+        failed_task: None,
     };
     for (cause, reason, phase) in [
         (
@@ -503,6 +504,7 @@ fn a_job_that_has_ended_has_no_workers_and_remembers_how_many_were_lost() {
         reason: Reason::OutputComplete,
         message: String::new(),
         outputs: None,
+        failed_task: None,
     };
     let plan = Plan {
         lifecycle: Lifecycle::Finish(finish),
@@ -532,6 +534,7 @@ fn an_end_that_somebody_partly_removed_is_written_again_once() {
         reason: Reason::PlanFailed,
         message: "no file matches".to_owned(),
         outputs: None,
+        failed_task: None,
     };
     let failed = after_step(&started(), Lifecycle::Finish(finish), 300);
     let refused = ValidatedJob {
@@ -594,6 +597,7 @@ fn an_end_that_is_found_in_the_ledger_removes_the_earlier_counters() {
             reason: Reason::OutputComplete,
             message: String::new(),
             outputs: None,
+            failed_task: None,
         };
         let finish = if succeeded {
             finish
@@ -1037,8 +1041,74 @@ fn a_status_stays_below_eight_kibibytes_in_any_alphabet() {
         reason: Reason::TaskFailed,
         message: long,
         outputs: None,
+        failed_task: None,
     };
     let job = after_step(&job, Lifecycle::Finish(finish), 50_000);
     let bytes = serde_json::to_vec(&job.status).unwrap().len();
     assert!(bytes <= MAX_STATUS_BYTES, "{bytes} bytes");
+}
+
+#[test]
+fn the_attempt_that_ended_the_job_is_in_status_with_its_last_lines_and_status_stays_small() {
+    let failed = FailedTask {
+        stage: 1,
+        stage_name: "map".to_owned(),
+        shard: 5,
+        attempt: "e4a3".to_owned(),
+        worker: Some(2),
+        log: "Traceback:\n\u{1b}[31mValueError\ttwo".to_owned(),
+    };
+    let end = |failed_task| {
+        Lifecycle::Finish(Finish {
+            cause: GenerationEnd::Failed,
+            reason: Reason::TaskFailed,
+            message: "stage 1/2 map, shard 5: failed".to_owned(),
+            outputs: None,
+            failed_task,
+        })
+    };
+    let ended = |job: &ValidatedJob, failed_task| {
+        let observed = Observed {
+            report: Some(report(RunPhase::Ended)),
+            ..Observed::default()
+        };
+        let plan = Plan {
+            lifecycle: end(failed_task),
+            ..Plan::default()
+        };
+        project(job, &Verdict::Accepted, &observed, &plan, None, at(200))
+    };
+    let status = ended(&started(), Some(failed.clone()));
+    let expected = FailureStatus {
+        stage: "1/2 map".to_owned(),
+        shard: 5,
+        attempt: "e4a3".to_owned(),
+        pod: Some("count-workers-g1-2".to_owned()),
+        log: "Traceback:\n[31mValueError\ttwo".to_owned(),
+    };
+    assert_eq!(status.failure, Some(expected));
+    assert_eq!(ended(&started(), None).failure, None);
+    let mut job = started();
+    for second in 0..20 {
+        job.status.history.push(TransitionRecord {
+            time: Time(at(second)),
+            generation: Some(1),
+            epoch: None,
+            from: None,
+            to: Phase::Running,
+            reason: "R".repeat(64),
+            message: "m".repeat(160),
+        });
+    }
+    let long = FailedTask {
+        log: "\"\n".repeat(1024),
+        ..failed
+    };
+    let status = ended(&job, Some(long));
+    assert!(serde_json::to_vec(&status).unwrap().len() <= MAX_STATUS_BYTES);
+    assert!(
+        status
+            .failure
+            .is_some_and(|failure| failure.log.len() > 1000)
+    );
 }

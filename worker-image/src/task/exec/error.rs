@@ -179,6 +179,11 @@ impl ExecError {
         }
     }
 
+    /// The end of its standard error.
+    pub(in crate::task) fn stderr(&self) -> &str {
+        &self.stderr
+    }
+
     fn start_text(&self) -> String {
         let Fault::Start(number) = self.fault else {
             return String::new();

@@ -208,6 +208,7 @@ impl World {
                 setback,
                 error,
                 lost_input,
+                log: String::new(),
             },
         };
         self.say(session, event);
