@@ -170,6 +170,10 @@ fn describe(name: &str, namespace: &str, status: &ZephyrJobStatus) -> String {
             line("", format!("| {logged}"));
         }
     }
+    if let Some(until) = &status.pods_kept_until {
+        let text = "the coordinator's pod stays until";
+        line("Log", format!("{text} {}", until.0));
+    }
     describe_records(&mut line, status);
     page.0
 }

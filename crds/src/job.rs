@@ -74,6 +74,13 @@ pub const LEDGER_TTL: DurationBounds = DurationBounds {
     greatest: "8760h",
 };
 
+/// Bounds of failedPodsTTL. Greatest: the coordinator of a failed job holds its CPU and memory, so
+/// it should not stay for longer than a day.
+pub const FAILED_PODS_TTL: DurationBounds = DurationBounds {
+    least: "0s",
+    greatest: "24h",
+};
+
 /// A data pipeline that runs on nodes that may vanish, and writes exactly the right output.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -176,6 +183,16 @@ pub struct ZephyrJobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 2_147_483_647))]
     pub active_deadline_seconds: Option<i32>,
+    /// How long the coordinator's pod of a job that failed while it ran stays after the job's end,
+    /// 0s to 24h, such as 1h; not set = 15m. In this time `kubectl logs` shows its lines. The
+    /// workers' pods are deleted at once. A change applies at once.
+    #[serde(
+        default,
+        rename = "failedPodsTTL",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[x_kube(validation = rules::duration("spec.failedPodsTTL", FAILED_PODS_TTL))]
+    pub failed_pods_ttl: Option<DurationText>,
     /// Seconds after the job's end until the job is deleted with all its objects; not set = never.
     /// Output files stay. A change applies at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -191,8 +208,8 @@ impl ZephyrJobSpec {
     }
 
     /// The spec without the fields that only the operator acts on at once: whether the job is
-    /// suspended, cancelled or restarted, and for how long it may start and be active. No
-    /// generation depends on them.
+    /// suspended, cancelled or restarted, for how long it may start and be active, and for how long
+    /// its coordinator stays after a failure. No generation depends on them.
     #[must_use]
     pub fn without_wishes(mut self) -> Self {
         self.suspend = false;
@@ -202,6 +219,7 @@ impl ZephyrJobSpec {
         self.start_deadline_seconds = None;
         self.restart = None;
         self.active_deadline_seconds = None;
+        self.failed_pods_ttl = None;
         self
     }
 }

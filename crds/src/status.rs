@@ -154,6 +154,10 @@ pub struct ZephyrJobStatus {
     )]
     #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "atomic"))]
     pub history: Vec<TransitionRecord>,
+    /// Until this time the coordinator's pod of the failed job stays, so that its log can be read;
+    /// see spec.failedPodsTTL. Absent if no pod stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pods_kept_until: Option<Time>,
     /// What the job wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<OutputsStatus>,

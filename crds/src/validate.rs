@@ -249,7 +249,10 @@ fn life(spec: &ZephyrJobSpec) -> Vec<FieldError> {
         let allowed = format!("1 to {MAX_RESTART} characters");
         FieldError::new("spec.restart", "is empty or too long", allowed).got(token)
     });
-    let faults = drain_timeout.into_iter().chain(deadlines);
+    let ttl = spec.failed_pods_ttl.as_ref();
+    let ttl = ttl
+        .and_then(|ttl| numbers::duration("spec.failedPodsTTL", ttl, crate::job::FAILED_PODS_TTL));
+    let faults = drain_timeout.into_iter().chain(deadlines).chain(ttl);
     faults
         .chain(too_long)
         .chain(manager)

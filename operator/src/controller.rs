@@ -7,6 +7,7 @@ pub mod diagnose;
 mod elastic;
 pub mod failure;
 pub mod forced;
+pub mod kept;
 pub mod life;
 pub mod memory;
 pub mod observe;

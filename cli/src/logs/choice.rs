@@ -141,8 +141,11 @@ pub(super) fn nothing_chosen(job: &ZephyrJob, pods: &[Pod], choice: Choice) -> S
         Some(Phase::Succeeded) => format!(
             "job {namespace}/{name} has succeeded, and its pods are gone with their lines; `kubectl zephyr result {name} -n {namespace}` shows what it wrote"
         ),
+        Some(Phase::Failed) if has_coordinator => format!(
+            "job {namespace}/{name} has failed{why}; its workers' pods are gone with their lines; --coordinator shows the coordinator, and --task failed the last lines of a failed attempt"
+        ),
         Some(Phase::Failed) => format!(
-            "job {namespace}/{name} has failed{why}; its pods are gone with their lines; `kubectl zephyr history {name} -n {namespace} --ledger` shows each failed attempt; to keep the lines of the next run, start `kubectl zephyr logs -f` while it runs"
+            "job {namespace}/{name} has failed{why}; its pods are gone with their lines; --task failed shows the last lines of a failed attempt, and `kubectl zephyr history {name} -n {namespace} --ledger` each failed attempt; to keep the lines of the next run, start `kubectl zephyr logs -f` while it runs"
         ),
         _ if has_coordinator => format!(
             "job {namespace}/{name} has no worker pods now{why}; --coordinator shows the coordinator"

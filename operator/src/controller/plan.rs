@@ -4,6 +4,7 @@
 //! none. Decisions that must survive a crash are [`Lifecycle`] steps: each becomes one status
 //! write, and the objects follow from status.
 
+mod ended;
 mod life;
 mod loss;
 mod objects;
@@ -21,6 +22,7 @@ use zephyr_crds::preemptible::SpotProvider;
 use zephyr_crds::status::{GenerationEnd, OutputsStatus};
 use zephyr_proto::reason::EndReason;
 
+use self::ended::plan_ended;
 use self::life::{
     Draining, Ending, active_deadline, draining, plan_ended_early, plan_held, plan_restarted,
     plan_to_end, plan_to_restart, plan_to_resume, plan_to_stop, start_deadline,
@@ -365,61 +367,6 @@ fn plan_deleted(job: &ValidatedJob, observed: &Observed) -> Plan {
     Plan {
         actions: roots.filter(|_| !job.orphans).collect(),
         lifecycle: Lifecycle::Delete,
-        ..Plan::default()
-    }
-}
-
-/// Plans for a job that has ended according to status: deletes the generation, and later the job
-/// itself.
-fn plan_ended(
-    job: &ValidatedJob,
-    observed: &Observed,
-    installation: &Installation,
-    now: Timestamp,
-) -> Plan {
-    let mut actions = Vec::new();
-    if let Some(report) = observed
-        .report
-        .as_ref()
-        .filter(|report| report.connected && report.result.is_some())
-        && let Some(epoch) = report.epoch
-    {
-        let root = observed
-            .generation(report.generation)
-            .and_then(|objects| objects.root.as_ref());
-        if root.is_some_and(|root| !root.object.terminating) {
-            actions.push(Action::AcknowledgeResult {
-                generation: report.generation,
-                epoch,
-            });
-        }
-    }
-    actions.extend(delete_roots(job, observed, u32::MAX));
-    actions.extend(force_deletes(observed, installation, now));
-    let mut requeue_after =
-        stuck_deadline(observed, installation, now).map(|look| until(look, now).max(STUCK_REQUEUE));
-    let expires = job
-        .spec
-        .ttl_seconds_after_finished
-        .and_then(|seconds| u64::try_from(seconds).ok())
-        .zip(job.status.completion_time.as_ref())
-        .map(|(seconds, ended)| after(ended.0, Duration::from_secs(seconds)));
-    if let Some(expires) = expires {
-        if now >= expires {
-            actions.push(Action::DeleteJob {
-                name: job.identity.name.clone(),
-                uid: job.identity.uid.clone(),
-                resource_version: job.resource_version.clone(),
-            });
-        } else {
-            let wait = until(expires, now);
-            requeue_after = Some(requeue_after.map_or(wait, |soon: Duration| soon.min(wait)));
-        }
-    }
-    Plan {
-        actions,
-        lifecycle: Lifecycle::Ended,
-        requeue_after,
         ..Plan::default()
     }
 }

@@ -76,6 +76,7 @@ pub fn project(
             next.end_set_aside();
             next.restore_end();
             next.end_now_at_the_latest();
+            next.keep_pods(job);
         }
         Lifecycle::Delete => next.delete(job),
         Lifecycle::Reject => next.reject(verdict),
@@ -86,6 +87,7 @@ pub fn project(
         Lifecycle::Finish(finish) => {
             next.finish(job, finish, observed, &plan.diagnosis);
             next.note_restart(job.spec.restart.as_deref());
+            next.keep_pods(job);
         }
         Lifecycle::Restart(restart) => next.restart(restart, verdict),
         Lifecycle::AwaitPods(message) => next.await_pods(message, verdict),

@@ -7,10 +7,14 @@ use serde_json::Value;
 
 /// The texts of all scenarios, by name. If a scenario needs a feature that the operator does not
 /// have, its text says so and uses the closest alternative.
-pub(super) const SCENARIOS: [(&str, &str); 33] = [
+pub(super) const SCENARIOS: [(&str, &str); 34] = [
     ("create", include_str!("scenarios/create.txt")),
     ("scale", include_str!("scenarios/scale.txt")),
     ("fail", include_str!("scenarios/fail.txt")),
+    (
+        "fail-early-end",
+        include_str!("scenarios/fail-early-end.txt"),
+    ),
     (
         "managed-elsewhere",
         include_str!("scenarios/managed-elsewhere.txt"),

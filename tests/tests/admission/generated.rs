@@ -68,6 +68,7 @@ fn good() -> Value {
                 "noWorkersTimeout": "30m", "coordinatorTimeout": "2m", "taskStallTimeout": "10m",
                 "taskTimeout": "1h",
             },
+            "failedPodsTTL": "1h",
             "ttlSecondsAfterFinished": 60,
         },
     })

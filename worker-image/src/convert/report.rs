@@ -105,6 +105,7 @@ pub fn result(result: &JobResult) -> wire::Result {
             bytes: *bytes,
             rows: *rows,
             manifest: manifest.clone(),
+            failed_task: None,
         },
         JobResult::Failed { message, .. } => wire::Result {
             succeeded: false,

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tonic::Status as CallStatus;
+use zephyr_engine::coordinator::record::LogRecord;
 use zephyr_engine::coordinator::{Dispatch, Effect, Event, State, ToWorker, step};
 use zephyr_engine::id::{Epoch, SessionId, Timestamp};
 use zephyr_engine::plan::{Plan, PlannedSource};
@@ -290,7 +291,10 @@ impl EventLoop {
                 Effect::Append {
                     first_index: _,
                     records,
-                } => self.effects.append(records),
+                } => {
+                    log_failures(&records);
+                    self.effects.append(records);
+                }
                 Effect::PublishStage {
                     stage,
                     version,
@@ -420,6 +424,15 @@ impl EventLoop {
                 result,
             },
         );
+    }
+}
+
+/// Logs the failures that are charged to a task. `taskFailures` limits their number.
+fn log_failures(records: &[LogRecord]) {
+    for record in records {
+        if let LogRecord::Failed { task, class, error } = record {
+            tracing::warn!(%task, ?class, error, "an attempt has failed");
+        }
     }
 }
 

@@ -31,6 +31,7 @@ use crate::progress::Lost;
 use crate::run_report::{NoStream, Planned, RunPhase, RunReport, StageReport};
 
 mod elastic;
+mod kept;
 mod life;
 mod restart;
 mod slow;
@@ -1623,7 +1624,7 @@ fn fault_4913_4117_5484_a_result_is_in_status_before_it_is_acknowledged_or_anyth
         (false, "OutputLost", Phase::Failed),
         (false, "LedgerDamaged", Phase::Failed),
     ] {
-        let mut world = World::running(json!({}));
+        let mut world = World::running(json!({"failedPodsTTL": "0s"}));
         world.ends(succeeded, reason);
         let logged = world.log.len();
         assert!(world.plan().actions.is_empty(), "first the status");

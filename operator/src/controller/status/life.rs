@@ -6,6 +6,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use zephyr_crds::conditions::{ConditionType, Reason};
 use zephyr_crds::status::{Phase, RestartStatus};
 
+use crate::controller::kept::kept_until;
+use crate::controller::validate::ValidatedJob;
+
 use super::{Projection, Restart, Start, Verdict};
 
 /// What status says while a job is suspended.
@@ -118,6 +121,7 @@ impl Projection {
         status.all_workers_dead_since = None;
         status.outputs = None;
         status.failure = None;
+        status.pods_kept_until = None;
         status.coordinator = None;
         status.queued_since = Some(Time(self.now));
         self.number_generation(generation, restart.tasks_before);
@@ -144,6 +148,12 @@ impl Projection {
             let restart = self.status.restart.get_or_insert_default();
             token.clone_into(&mut restart.token);
         }
+    }
+
+    /// Records until when the coordinator's pod of the failed job stays.
+    pub(super) fn keep_pods(&mut self, job: &ValidatedJob) {
+        let until = kept_until(&job.spec, &self.status, self.now);
+        self.status.pods_kept_until = until.map(Time);
     }
 
     /// Counts the time in which the job starts, unless a coordinator was ever ready.

@@ -1,5 +1,6 @@
 //! Tests of failed jobs that are restarted, and of restarts in every other state.
 
+use zephyr_crds::duration::DurationText;
 use zephyr_crds::life::CancelSpec;
 
 use super::*;
@@ -143,6 +144,7 @@ fn a_job_in_any_other_state_is_not_restarted() {
 #[test]
 fn a_restarted_job_waits_for_its_turn_the_last_coordinator_and_a_valid_spec() {
     let mut world = running();
+    world.job.spec.failed_pods_ttl = Some(DurationText::new("0s"));
     end(&mut world, false);
     world.coordinator_pod(|pod| pod.name = "last-coordinator".to_owned());
     world.turn = Turn::Wait(Waiting::default());
