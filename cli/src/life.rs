@@ -42,6 +42,10 @@ pub(crate) struct CancelOptions {
     /// End the job without its coordinator. The folder of the output stays claimed.
     #[arg(long)]
     now: bool,
+    /// Remove the files of the output that the job has completed, and its dead letters. The job
+    /// cannot be restarted after that.
+    #[arg(long, conflicts_with = "now")]
+    remove_output: bool,
     /// The reason, for people who look at the job later.
     #[arg(long, default_value = "")]
     reason: String,
@@ -83,7 +87,10 @@ pub(crate) async fn resume(options: ResumeOptions) -> Result<()> {
 pub(crate) async fn cancel(options: CancelOptions) -> Result<()> {
     let found = options.target.find().await?;
     refuse_ended(&found, "cancelled")?;
-    let spec = cancellation(&found.job.spec, options.now, &options.reason);
+    let mut spec = cancellation(&found.job.spec, options.now, &options.reason);
+    if options.remove_output {
+        spec["cancel"]["keepOutput"] = json!(false);
+    }
     found.change(&spec).await?;
     let status = found.job.status.clone().unwrap_or_default();
     say(&found, "is cancelled", after_cancel(options.now, &status))

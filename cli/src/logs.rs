@@ -54,7 +54,7 @@ pub(crate) struct Options {
 /// The task whose lines are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Task {
-    /// The one whose failure ended the job.
+    // The one whose failure ended the job.
     Failed,
 }
 

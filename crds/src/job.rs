@@ -153,7 +153,7 @@ pub struct ZephyrJobSpec {
     pub suspend_policy: SuspendPolicy,
     /// Ends the job early, with reason `Cancelled`; not set = the job runs to its end. A change
     /// applies at once. It can be removed only in the update that changes `restart`. Complete files
-    /// of the output stay, without `_SUCCESS.json`.
+    /// of the output stay, without `_SUCCESS.json`, unless `keepOutput` is `false`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel: Option<CancelSpec>,
     /// Who runs the job, at most 63 characters; `zephyr.dev/operator` or not set = this operator.

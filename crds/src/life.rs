@@ -73,8 +73,9 @@ pub enum SuspendMode {
 }
 
 /// Ends the job early. It can be removed only in the update that restarts the job.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = rules::removal_is_graceful(), validation = rules::removal_is_final())]
 pub struct CancelSpec {
     /// `Graceful`: the coordinator ends the job, which releases the folder of the output and
     /// removes intermediate data as spec.storage.retain says; after 4 minutes the job ends without
@@ -85,6 +86,25 @@ pub struct CancelSpec {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 256))]
     pub reason: String,
+    /// Whether the complete files of the output stay: `true` or not set = they stay, without
+    /// `_SUCCESS.json`; `false` = the coordinator removes those that the job has written, and its
+    /// dead letters. `false` needs `mode: Graceful`, and such a job cannot be restarted. Immutable.
+    #[serde(default = "keep_output")]
+    pub keep_output: bool,
+}
+
+impl Default for CancelSpec {
+    fn default() -> Self {
+        Self {
+            mode: CancelMode::default(),
+            reason: String::new(),
+            keep_output: keep_output(),
+        }
+    }
+}
+
+fn keep_output() -> bool {
+    true
 }
 
 /// Who ends a cancelled job.

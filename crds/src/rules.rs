@@ -210,6 +210,12 @@ pub(crate) fn restart_follows_a_failure() -> Rule {
             "create a new job",
         ),
         fault(
+            format!("{IS_RESTARTED} && has(oldSelf.spec.cancel) && !oldSelf.spec.cancel.keepOutput"),
+            "spec.restart: files of the output may be removed, because spec.cancel.keepOutput was false",
+            &Got::Text("self.spec.restart"),
+            "create a new job",
+        ),
+        fault(
             format!("{IS_RESTARTED} && has(self.spec.cancel)"),
             "spec.restart: spec.cancel would end the job again",
             &Got::Text("self.spec.restart"),
@@ -231,6 +237,20 @@ pub(crate) fn cancel_stays_after_the_end() -> Rule {
         "spec.cancel: cannot be changed after the job has ended; its conditions say why it ended",
     )
     .field_path(".spec.cancel")
+}
+
+/// Only a coordinator knows which files of the output are the job's.
+pub(crate) fn removal_is_graceful() -> Rule {
+    Rule::new("self.keepOutput || self.mode == 'Graceful'")
+        .message("spec.cancel.keepOutput: is false, and mode is Immediate; only the coordinator can remove files, so mode must be Graceful")
+        .field_path(".keepOutput")
+}
+
+/// The coordinator may have removed the files already.
+pub(crate) fn removal_is_final() -> Rule {
+    Rule::new("self.keepOutput == oldSelf.keepOutput")
+        .message("spec.cancel.keepOutput: cannot be changed after the job was cancelled")
+        .field_path(".keepOutput")
 }
 
 /// A whole number between two bounds.

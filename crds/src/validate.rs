@@ -24,7 +24,7 @@ use crate::job::{
     IMAGE_OF_JOB, MAX_SLOTS, MAX_WORKERS, OWN_RELEASE, RetriesSpec, StorageSpec, WorkersSpec,
     ZephyrJobSpec,
 };
-use crate::life::{DRAIN_TIMEOUT, MAX_CANCEL_REASON, MAX_RESTART};
+use crate::life::{CancelMode, DRAIN_TIMEOUT, MAX_CANCEL_REASON, MAX_RESTART};
 use crate::names::MAX_JOB_NAME;
 use crate::places;
 use crate::resources::Role;
@@ -241,6 +241,16 @@ fn life(spec: &ZephyrJobSpec) -> Vec<FieldError> {
         )
         .got(reason)
     });
+    let cancel = spec.cancel.as_ref();
+    let removes = cancel
+        .filter(|cancel| !cancel.keep_output && cancel.mode == CancelMode::Immediate)
+        .map(|_| {
+            FieldError::new(
+                "spec.cancel.keepOutput",
+                "is false, and mode is Immediate",
+                "only the coordinator can remove files, so mode must be Graceful",
+            )
+        });
     let manager = spec.managed_by.as_deref();
     let manager = manager.and_then(|manager| text::manager("spec.managedBy", manager));
     let restart = spec.restart.as_ref();
@@ -255,6 +265,7 @@ fn life(spec: &ZephyrJobSpec) -> Vec<FieldError> {
     let faults = drain_timeout.into_iter().chain(deadlines).chain(ttl);
     faults
         .chain(too_long)
+        .chain(removes)
         .chain(manager)
         .chain(restart)
         .collect()

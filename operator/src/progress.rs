@@ -303,12 +303,19 @@ impl RunStreams {
     }
 
     /// Asks the coordinator to end the job; after a reconnect the coordinator is asked again.
-    pub fn end_run(&self, job_uid: &str, generation: u32, reason: &str, message: &str) {
+    pub fn end_run(
+        &self,
+        job_uid: &str,
+        generation: u32,
+        (reason, message): (&str, &str),
+        removes_output: bool,
+    ) {
         let now = self.dialler.clock.now();
         self.with(job_uid, generation, |state| {
             let end = Message::EndRun {
                 reason: reason.to_owned(),
                 message: message.to_owned(),
+                removes_output,
             };
             state.end = Some((end, now));
             state.send_end();

@@ -185,7 +185,7 @@ pub(crate) async fn work(
             uploads,
         } => {
             let shards = cleanup::files_of(&result);
-            cleanup::clean_up(&job, &result, &uploads, shards).await;
+            cleanup::clean_up(&job, &result, &uploads, None, shards).await;
             show_for_ever(&job, &status, epoch, result).await
         }
         Planned::Runnable(runnable) => {
@@ -295,6 +295,8 @@ fn event_loop(
         _storage_watch: storage_watch,
         runtime: Handle::current(),
         cleanup: JoinSet::new(),
+        removes_output: false,
+        removed: None,
         is_clean: false,
         identity,
         epoch,

@@ -1065,6 +1065,11 @@ fn numbers_and_durations_have_bounds() {
             "is longer than max (got 6m); at most spec.retries.backoff.max",
         ),
         (
+            "failedPodsTTL",
+            json!("25h"),
+            "is out of range (got 25h); must be 0s..24h",
+        ),
+        (
             "ttlSecondsAfterFinished",
             json!(-1),
             "is out of range (got -1); must be 0..2147483647",
@@ -1076,6 +1081,13 @@ fn numbers_and_durations_have_bounds() {
             &format!("spec.{}: {fault}", pointer.replace('/', ".")),
         );
     }
+}
+
+#[test]
+fn only_a_graceful_cancel_removes_the_output() {
+    let message = "spec.cancel.keepOutput: is false, and mode is Immediate; only the coordinator can remove files, so mode must be Graceful";
+    let cancel = json!({"mode": "Immediate", "keepOutput": false});
+    check("cancel", cancel, message);
 }
 
 #[test]

@@ -249,6 +249,28 @@ impl State {
         }
     }
 
+    /// Final files that are complete under their names, according to the ledger or the store. Empty
+    /// while the job runs.
+    pub fn completed_files(&self) -> Vec<OutputFile> {
+        let JobState::Ended { .. } = &self.job else {
+            return Vec::new();
+        };
+        let tasks = self.stages.iter().flat_map(|stage| &stage.tasks);
+        let files = tasks.filter_map(|task| match &task.state {
+            TaskState::Done {
+                output,
+                file: FinalFile::Recording { .. } | FinalFile::Finalized,
+                ..
+            } => Some(output.final_files().cloned()),
+            TaskState::Waiting
+            | TaskState::Queued { .. }
+            | TaskState::Running { .. }
+            | TaskState::Committing { .. }
+            | TaskState::Done { .. } => None,
+        });
+        files.flatten().collect()
+    }
+
     /// Final files of committed attempts whose uploads were not completed when the job ended, in
     /// shard order. These uploads are never completed. Empty while the job runs.
     pub fn uncompleted_files(&self) -> Vec<OutputFile> {

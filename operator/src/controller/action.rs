@@ -120,6 +120,8 @@ pub enum Action {
         reason: Reason,
         /// The sentence that the job's result gets.
         message: String,
+        /// Whether the coordinator removes the files of the output that are complete.
+        removes_output: bool,
     },
     /// Deletes a generation with everything it owns.
     DeleteRoot {

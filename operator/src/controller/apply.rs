@@ -281,6 +281,21 @@ impl<'a> Writer<'a> {
 }
 
 impl Writer<'_> {
+    /// Lets the coordinator end the job.
+    fn end_run(&self, action: &Action) {
+        if let Action::EndRun {
+            generation,
+            reason,
+            message,
+            removes_output,
+        } = action
+        {
+            let why = (reason.as_str(), message.as_str());
+            let streams = &self.streams;
+            streams.end_run(&self.job.uid, *generation, why, *removes_output);
+        }
+    }
+
     /// Executes one action.
     pub async fn apply(&self, action: &Action) -> Result<(), Error> {
         match action {
@@ -348,13 +363,8 @@ impl Writer<'_> {
                     .acknowledge_result(&self.job.uid, *generation, *epoch);
                 Ok(())
             }
-            Action::EndRun {
-                generation,
-                reason,
-                message,
-            } => {
-                self.streams
-                    .end_run(&self.job.uid, *generation, reason.as_str(), message);
+            Action::EndRun { .. } => {
+                self.end_run(action);
                 Ok(())
             }
             Action::DeleteRoot { name, uid } => {

@@ -685,6 +685,7 @@ fn plan_next(
                 generation,
                 reason,
                 message,
+                removes_output: false,
             };
             return Plan {
                 actions: vec![end],

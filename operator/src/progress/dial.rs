@@ -65,6 +65,8 @@ pub enum Message {
         reason: String,
         /// The sentence of the result.
         message: String,
+        /// Whether the coordinator removes the files of the output that are complete.
+        removes_output: bool,
     },
 }
 

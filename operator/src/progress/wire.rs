@@ -69,9 +69,11 @@ pub(super) fn message_of(said: &dial::Message) -> proto::OperatorMessage {
         dial::Message::EndRun {
             reason,
             message: why,
+            removes_output,
         } => message(Message::EndRun(proto::EndRun {
             reason: reason.clone(),
             message: why.clone(),
+            remove_output: *removes_output,
         })),
     }
 }

@@ -247,7 +247,9 @@ impl Coordinators {
         let mut runs = self.lock();
         let run = runs.entry(job_uid.to_owned()).or_default();
         match message {
-            Message::EndRun { reason, message } => {
+            Message::EndRun {
+                reason, message, ..
+            } => {
                 run.result.get_or_insert_with(|| RunResult {
                     reason: reason.into(),
                     message,

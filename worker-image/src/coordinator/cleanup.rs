@@ -4,15 +4,17 @@
 //! coordinator that is started again must find the result. This module decides nothing about the
 //! job; failures of the clean-up are only logged.
 
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
 use tokio::time::timeout;
 use zephyr_crds::job::Retain;
-use zephyr_engine::coordinator::record::{JobResult, OutputFile};
+use zephyr_engine::coordinator::record::{FilePlace, JobResult, OutputFile};
 use zephyr_store::finalize::{self, give_up, throw_away_leftovers};
 use zephyr_store::reclaim::{Marker, mark, sweep};
-use zephyr_store::storage::remove_folder;
+use zephyr_store::storage::{Location, remove_folder, remove_object};
 
 use crate::convert;
 use crate::job::RunJob;
@@ -36,6 +38,10 @@ const MARKER_TIMEOUT: Duration = Duration::from_secs(10);
 /// does not need that removal.
 const SWEEP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long the removal of a cancelled job's files may delay the result. It is short, because the
+/// operator waits for 4 minutes in all.
+const OUTPUT_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// The message in status while the clean-up runs.
 pub(super) const MESSAGE: &str = "removing intermediate data";
 
@@ -43,16 +49,22 @@ pub(super) const MESSAGE: &str = "removing intermediate data";
 /// `spec.storage.retain` does not keep. Data that cannot be removed in time is kept, and this is
 /// logged.
 ///
-/// `shards` is the number of output files, 0 if that is not known.
+/// `unwanted` are the complete files of a cancelled job that does not keep them. `shards` is the
+/// number of output files, 0 if that is not known.
 pub(super) async fn clean_up(
     job: &RunJob,
     result: &JobResult,
     uploads: &[OutputFile],
+    unwanted: Option<&[OutputFile]>,
     shards: u32,
-) {
+) -> Option<Removed> {
     // This must happen while the job still holds the folder: after that, a later job may upload to
     // the folder.
     throw_away(job, shards).await;
+    let removed = match unwanted {
+        Some(files) => Some(remove_output(job, files).await),
+        None => None,
+    };
     if let JobResult::Failed { .. } = result {
         let_go(job).await;
     }
@@ -62,6 +74,67 @@ pub(super) async fn clean_up(
     }
     if mark_as_ended(job, result).await {
         sweep_others(job).await;
+    }
+    removed
+}
+
+/// How many files of a cancelled job's output were removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Removed {
+    files: usize,
+    of: usize,
+}
+
+impl fmt::Display for Removed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} of {} complete files of the output were removed",
+            self.files, self.of
+        )
+    }
+}
+
+/// Removes the complete files of the job, if its folder still belongs to it. The ledger names them.
+async fn remove_output(job: &RunJob, files: &[OutputFile]) -> Removed {
+    let removed = AtomicUsize::new(0);
+    let all = async {
+        if let Err(error) = finalize::hold_output(&job.output()).await {
+            tracing::warn!(%error, "the files of the output stay");
+            return;
+        }
+        let one = |file| remove_file(job, file, &removed);
+        let files = futures::stream::iter(files);
+        files.for_each_concurrent(UPLOADS_AT_ONCE, one).await;
+    };
+    if timeout(OUTPUT_TIMEOUT, all).await.is_err() {
+        tracing::warn!(?OUTPUT_TIMEOUT, "some files of the output stay");
+    }
+    let removed = Removed {
+        files: removed.into_inner(),
+        of: files.len(),
+    };
+    tracing::info!(%removed, "the job was cancelled and does not keep its output");
+    removed
+}
+
+async fn remove_file(job: &RunJob, file: &OutputFile, removed: &AtomicUsize) {
+    let FilePlace::Final(place) = &file.place else {
+        return;
+    };
+    let uri = place.uri();
+    let location = match Location::parse(uri) {
+        Ok(location) => location,
+        Err(error) => {
+            tracing::warn!(uri, %error, "a file of the output stays");
+            return;
+        }
+    };
+    match remove_object(&job.stores, &location).await {
+        Ok(()) => {
+            removed.fetch_add(1, Ordering::Relaxed);
+        }
+        Err(error) => tracing::warn!(%error, "a file of the output stays"),
     }
 }
 
@@ -184,14 +257,15 @@ fn is_due(retain: Retain, result: &JobResult) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use object_store::PutPayload;
+    use object_store::{ObjectStoreExt as _, PutPayload};
     use serde_json::json;
     use zephyr_crds::frozen::FrozenJob;
     use zephyr_engine::coordinator::FailureReason;
     use zephyr_engine::coordinator::record::FinalPlace;
+    use zephyr_engine::id::JobUid;
     use zephyr_store::finalize::Finalized;
     use zephyr_store::reclaim::{Ended, read_marker};
-    use zephyr_store::storage::{JobStorage, Location, Stores};
+    use zephyr_store::storage::{JobStorage, Stores, size_of};
 
     use super::*;
 
@@ -250,7 +324,8 @@ mod tests {
             reason: FailureReason::TaskFailed,
             message: "m".to_owned(),
         };
-        clean_up(&job, &result, &[stands.clone(), left.clone()], 2).await;
+        let files = [stands.clone(), left.clone()];
+        assert_eq!(clean_up(&job, &result, &files, None, 2).await, None);
         assert_eq!(finalize(&left).await, Finalized::Lost);
         assert_eq!(finalize(&stands).await, Finalized::Stands);
         let Ended { marker, .. } = read_marker(&job.storage).await.unwrap().unwrap();
@@ -262,6 +337,47 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_cancelled_job_removes_its_complete_files_and_no_others_while_it_holds_the_folder() {
+        let job = job(&json!({"uri": "s3://b/jobs"}));
+        let mut watch = finalize::OwnerWatch::default();
+        finalize::claim(&job.output(), &mut watch).await.unwrap();
+        let complete = upload(&job, "s3://o/part-0.jsonl").await;
+        finalize::finalize(&job.stores, &complete).await.unwrap();
+        let foreign = Location::parse("s3://o/notes.txt").unwrap();
+        let store = job.stores.open(&foreign).unwrap().objects;
+        let text = PutPayload::from_static(b"x");
+        store.put(foreign.path(), text).await.unwrap();
+        let result = JobResult::Failed {
+            reason: FailureReason::Cancelled,
+            message: "m".to_owned(),
+        };
+        let removed = clean_up(&job, &result, &[], Some(std::slice::from_ref(&complete)), 1).await;
+        let words = removed.map(|removed| removed.to_string());
+        let expected = "1 of 1 complete files of the output were removed";
+        assert_eq!(words.as_deref(), Some(expected));
+        let here = |uri| {
+            let (stores, location) = (&job.stores, Location::parse(uri).unwrap());
+            async move { size_of(stores, &location).await.unwrap() }
+        };
+        assert_eq!(here("s3://o/part-0.jsonl").await, None);
+        assert_eq!(here("s3://o/notes.txt").await, Some(1));
+        // The folder was released. A file under the same name may be another job's now.
+        let other = "0e5c9d0a-6a0b-4a6e-9a63-5a8f1df2a1d8";
+        let mut next = job.clone();
+        next.identity.job = JobUid::parse(other).unwrap();
+        next.frozen.name = "other".to_owned();
+        next.storage =
+            JobStorage::new(job.stores.clone(), "s3://b/jobs", next.identity.job.clone()).unwrap();
+        remove_object(&job.stores, &foreign).await.unwrap();
+        finalize::claim(&next.output(), &mut watch).await.unwrap();
+        let theirs = upload(&next, "s3://o/part-0.jsonl").await;
+        finalize::finalize(&job.stores, &theirs).await.unwrap();
+        let removed = clean_up(&job, &result, &[], Some(&[complete]), 1).await;
+        assert_eq!(removed, Some(Removed { files: 0, of: 1 }));
+        assert_eq!(here("s3://o/part-0.jsonl").await, Some(1));
+    }
+
+    #[tokio::test]
     async fn a_ledger_without_a_time_to_live_is_also_marked() {
         let job = job(&json!({"uri": "s3://b/jobs"}));
         let result = JobResult::Succeeded {
@@ -270,7 +386,7 @@ mod tests {
             bytes: 1,
             manifest: "s3://o/_SUCCESS.json".to_owned(),
         };
-        clean_up(&job, &result, &[], 1).await;
+        clean_up(&job, &result, &[], None, 1).await;
         let Ended { marker, .. } = read_marker(&job.storage).await.unwrap().unwrap();
         assert_eq!(
             (marker.outcome.as_str(), marker.ledger_ttl()),

@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tonic::Status as CallStatus;
-use zephyr_engine::coordinator::record::LogRecord;
-use zephyr_engine::coordinator::{Dispatch, Effect, Event, State, ToWorker, step};
+use zephyr_engine::coordinator::record::{JobResult, LogRecord, OutputFile};
+use zephyr_engine::coordinator::{Dispatch, Effect, Event, FailureReason, State, ToWorker, step};
 use zephyr_engine::id::{Epoch, SessionId, Timestamp};
 use zephyr_engine::plan::{Plan, PlannedSource};
 use zephyr_proto::run::Phase;
@@ -23,7 +23,7 @@ use zephyr_proto::worker::{
 use zephyr_store::ledger::TableFiles;
 use zephyr_store::ownership;
 
-use super::cleanup;
+use super::cleanup::{self, Removed};
 use super::dispatch::{DispatchError, SourceShards, in_messages, run_task};
 use super::effects::{Call, EffectError, Effects, readers};
 use super::offenders::Offenders;
@@ -72,7 +72,11 @@ pub(crate) struct EventLoop {
     /// Asynchronous tasks that are cancelled when the loop ends.
     pub(super) _storage_watch: JoinSet<()>,
     /// The removal of intermediate data after the job's end.
-    pub(super) cleanup: JoinSet<()>,
+    pub(super) cleanup: JoinSet<Option<Removed>>,
+    /// Whether the complete files of a cancelled job are removed.
+    pub(super) removes_output: bool,
+    /// How many files were removed, if they had to be.
+    pub(super) removed: Option<Removed>,
     /// Whether the removal is done. The result is shown only after the removal, because the reader
     /// of the result may stop this process.
     pub(super) is_clean: bool,
@@ -149,8 +153,11 @@ impl EventLoop {
                 Some(heartbeat) = self.heartbeats.recv() => Some(self.heartbeat_event(&heartbeat)),
                 _ = tick.tick() => None,
                 Some(ended) = self.cleanup.join_next() => {
-                    if let Err(error) = ended {
-                        tracing::warn!(%error, "the removal of intermediate data died");
+                    match ended {
+                        Ok(removed) => self.removed = removed,
+                        Err(error) => {
+                            tracing::warn!(%error, "the removal of intermediate data died");
+                        }
                     }
                     self.is_clean = true;
                     self.show();
@@ -160,6 +167,10 @@ impl EventLoop {
                 input = self.inputs.recv() => match input.ok_or(LoopError::NoInput)? {
                     Input::ForeignFile(session) => {
                         self.close_offender(session, &mut senders);
+                        continue;
+                    }
+                    Input::RemoveOutput => {
+                        self.removes_output = true;
                         continue;
                     }
                     Input::Happened(event) => Some(self.without_foreign_files(event, &mut senders)),
@@ -271,12 +282,25 @@ impl EventLoop {
             }
             let (job, result) = (Arc::clone(&self.job), result.clone());
             let uploads = self.state.uncompleted_files();
+            let unwanted = self.unwanted_files(&result);
             let shards = self.plan.stages.last().map_or(0, |stage| stage.shards);
-            let clean_up = async move { cleanup::clean_up(&job, &result, &uploads, shards).await };
+            let clean_up = async move {
+                cleanup::clean_up(&job, &result, &uploads, unwanted.as_deref(), shards).await
+            };
             self.cleanup.spawn_on(clean_up, &self.runtime);
             self.show();
         }
         Ok(())
+    }
+
+    /// Returns the complete files that are removed, if the operator has ended the job and wants
+    /// that.
+    fn unwanted_files(&self, result: &JobResult) -> Option<Vec<OutputFile>> {
+        let JobResult::Failed { reason, message: _ } = result else {
+            return None;
+        };
+        let is_due = self.removes_output && *reason == FailureReason::Cancelled;
+        is_due.then(|| self.state.completed_files())
     }
 
     fn carry_out(
@@ -405,6 +429,9 @@ impl EventLoop {
             .records_skipped
             .set(i64::try_from(skipped).unwrap_or(i64::MAX));
         let mut snapshot = report::snapshot(report, &self.digest);
+        if let (Some(result), Some(removed)) = (&mut snapshot.result, &self.removed) {
+            result.message = format!("{}; {removed}", result.message);
+        }
         let result = self.state.result().filter(|_| self.is_clean).cloned();
         if self.state.result().is_some() && !self.is_clean {
             snapshot.phase = Phase::Finishing.into();

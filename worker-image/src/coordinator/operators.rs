@@ -122,6 +122,8 @@ async fn listen(
                 return;
             }
         };
+        let removes_output =
+            matches!(&message, operator_message::Message::EndRun(end) if end.remove_output);
         let event = match event_of(message) {
             Ok(Some(event)) => event,
             Ok(None) => continue,
@@ -133,6 +135,9 @@ async fn listen(
         let Some(handle) = loop_of(&mut handle).await else {
             return;
         };
+        if removes_output && handle.inputs.send(Input::RemoveOutput).await.is_err() {
+            return;
+        }
         if let Event::Drain { drains } = event {
             // The loop gets this event after the storage shows it.
             (handle.drains).send_if_modified(|before| {
@@ -160,7 +165,11 @@ fn event_of(message: operator_message::Message) -> Result<Option<Event>, WireErr
             tracing::info!(epoch = stored.epoch, "the operator has stored the result");
             return Ok(None);
         }
-        operator_message::Message::EndRun(EndRun { reason, message }) => {
+        operator_message::Message::EndRun(EndRun {
+            reason,
+            message,
+            remove_output: _,
+        }) => {
             tracing::warn!(reason, message, "the operator ends the job");
             Event::EndedByOperator {
                 reason: FailureReason::from(reason),

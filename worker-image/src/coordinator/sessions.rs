@@ -36,6 +36,8 @@ pub(crate) enum Input {
     Opened(Event, SessionId, WorkerSender),
     /// A worker reported a file of another attempt.
     ForeignFile(SessionId),
+    /// If the operator ends the job now, its complete files are removed.
+    RemoveOutput,
     /// An event.
     Happened(Event),
 }

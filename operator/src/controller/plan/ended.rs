@@ -1,5 +1,5 @@
-//! Plans for a job that has ended: deletes its generation, and later the job itself. The coordinator
-//! of a failed job may stay for a while.
+//! Plans for a job that has ended: deletes its generation, and later the job itself. The
+//! coordinator of a failed job may stay for a while.
 //!
 //! Pure.
 

@@ -255,6 +255,8 @@ pub(super) struct Ending {
     message: String,
     /// Whether the coordinator ends the job, if it can.
     is_graceful: bool,
+    /// Whether the coordinator removes the files of the output that are complete.
+    removes_output: bool,
     /// The reason while it does so.
     meanwhile: Reason,
 }
@@ -273,6 +275,7 @@ impl Ending {
             reason: Reason::Cancelled,
             message: format!("the job was cancelled by spec.cancel{why}"),
             is_graceful: cancel.is_none_or(|cancel| cancel.mode == CancelMode::Graceful),
+            removes_output: cancel.is_some_and(|cancel| !cancel.keep_output),
             meanwhile: Reason::Cancelling,
         }
     }
@@ -303,6 +306,7 @@ impl Ending {
                 "no coordinator was ready within spec.startDeadlineSeconds ({allowed} s): {why}"
             ),
             is_graceful: false,
+            removes_output: false,
             meanwhile: Reason::StartDeadlineExceeded,
         })
     }
@@ -317,6 +321,7 @@ impl Ending {
                 "the job was active for longer than spec.activeDeadlineSeconds allows ({allowed} s)"
             ),
             is_graceful: true,
+            removes_output: false,
             meanwhile: Reason::DeadlineExceeded,
         })
     }
@@ -365,6 +370,7 @@ pub(super) fn plan_to_end(
             generation,
             reason: ending.reason,
             message: ending.message.clone(),
+            removes_output: ending.removes_output,
         };
         let when = if asks || is_asked {
             ""
@@ -412,13 +418,21 @@ fn asking_since(job: &ValidatedJob, ending: &Ending) -> Option<Timestamp> {
 /// Plans the end of a job without its coordinator. The end is in status before anything is deleted.
 pub(super) fn plan_ended_early(job: &ValidatedJob, ending: Ending, diagnosis: Diagnosis) -> Plan {
     let Ending {
-        reason, message, ..
+        reason,
+        message,
+        removes_output,
+        ..
     } = ending;
+    let kept = if removes_output {
+        "its files were not removed, and it"
+    } else {
+        "it"
+    };
     let message = if job.status.has_begun() {
         with_what_stays(
             job,
             format!(
-                "{message}; no coordinator ended it, so the folder of the output may keep its _STARTED.json, and the output is \
+                "{message}; no coordinator ended it, so the folder of the output may keep its _STARTED.json, and the output: {kept} is \
                  complete only if it has _SUCCESS.json"
             ),
         )

@@ -2131,7 +2131,11 @@ fn ask(world: &mut World, request: Request) {
         Request::Resume => spec.suspend = false,
         Request::Cancel(mode) if !has_ended => {
             let reason = "wrong input".to_owned();
-            spec.cancel = Some(CancelSpec { mode, reason });
+            spec.cancel = Some(CancelSpec {
+                mode,
+                reason,
+                ..CancelSpec::default()
+            });
         }
         Request::Restart if world.job.status.phase == Some(Phase::Failed) => {
             spec.cancel = None;

@@ -39,6 +39,7 @@ fn cancel(world: &mut World, mode: CancelMode) {
     world.job.spec.cancel = Some(CancelSpec {
         mode,
         reason: "wrong input".to_owned(),
+        ..CancelSpec::default()
     });
     world.settle();
 }
@@ -762,4 +763,30 @@ fn a_resumed_job_that_has_worked_counts_as_starting_until_it_works_again() {
     world.says(RunPhase::Running, 0);
     world.settle();
     assert_eq!(progress(&world), StartProgress::Aside);
+}
+
+#[test]
+fn a_graceful_cancel_may_remove_the_output_and_says_so_if_no_coordinator_can() {
+    for keep_output in [true, false] {
+        let mut world = World::running(json!({}));
+        world.worker_pod("w-0", |pod| pod.ready = true);
+        world.settle();
+        world.job.spec.cancel = Some(CancelSpec {
+            keep_output,
+            ..CancelSpec::default()
+        });
+        let plan = world.plan();
+        let [Action::EndRun { removes_output, .. }] = plan.actions.as_slice() else {
+            panic!("{plan}");
+        };
+        assert_eq!(*removes_output, !keep_output);
+        world.coordinator_is(false);
+        world.report = None;
+        world.settle();
+        world.pass(300);
+        world.settle();
+        assert_eq!(world.phase(), Phase::Failed);
+        let says = world.message().contains("its files were not removed");
+        assert_eq!(says, !keep_output, "{}", world.message());
+    }
 }
