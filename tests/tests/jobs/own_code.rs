@@ -13,6 +13,7 @@ use zephyr_tests::bucket::{Bucket, DATA, SCRATCH};
 use zephyr_tests::cluster::{TEST_TIMEOUT, TestNamespace};
 use zephyr_tests::job::{apply, condition, is_true};
 use zephyr_tests::ledger::LedgerView;
+use zephyr_tests::plugin;
 
 /// Doubles each number, and lists the keys of the storage that the script can read. For this it
 /// looks for variables of that name in all processes whose environment it may read.
@@ -42,6 +43,17 @@ for line in sys.stdin:
     print(json.dumps(record))
 "#;
 
+/// Doubles each number, and never ends the last one.
+const ENDLESS: &str = r#"
+import json, sys, time
+
+for line in sys.stdin:
+    n = 2 * json.loads(line)["n"]
+    while n == 6:
+        time.sleep(1)
+    print(json.dumps({"n": n}))
+"#;
+
 /// The reference of the image, as `make install` leaves it.
 fn python_image() -> Result<String> {
     let cache = match std::env::var_os("ZEPHYR_CACHE") {
@@ -66,6 +78,7 @@ async fn with_script(test: &str) -> Result<TestNamespace> {
         data: Some(BTreeMap::from([
             ("own.py".to_owned(), SCRIPT.to_owned()),
             ("hungry.py".to_owned(), HUNGRY.to_owned()),
+            ("endless.py".to_owned(), ENDLESS.to_owned()),
         ])),
         ..ConfigMap::default()
     };
@@ -125,8 +138,8 @@ async fn a_script_of_a_config_map_runs_in_a_plain_image_and_sees_no_storage_key(
 async fn a_script_that_does_not_exist_is_named_with_the_step_in_status() -> Result<()> {
     let namespace = with_script("own-missing").await?;
     let text = manifest(&namespace, &python_image()?, "/scripts/other.py");
-    let job = apply(&namespace, &text).await?;
-    let job = job.finished(TEST_TIMEOUT).await?;
+    let applied = apply(&namespace, &text).await?;
+    let job = applied.finished(TEST_TIMEOUT).await?;
     ensure!(is_true(&job, ConditionType::Failed), "{:?}", job.status);
     let failed = condition(&job, ConditionType::Failed).context("a condition")?;
     for words in [
@@ -136,6 +149,76 @@ async fn a_script_that_does_not_exist_is_named_with_the_step_in_status() -> Resu
     ] {
         ensure!(failed.message.contains(words), "{}", failed.message);
     }
+    // The last lines of the failed attempt are in status, with the pod that ran it.
+    let status = job.status.context("a status")?;
+    let failure = status.failure.context("status.failure")?;
+    let says = "No such file or directory";
+    ensure!(failure.log.contains(says), "{failure:?}");
+    let pod = failure.pod.clone().unwrap_or_default();
+    ensure!(pod.starts_with("own-code-workers-g1-"), "{failure:?}");
+    let printed = plugin::result_of(&namespace, &["logs", "own-code", "--task", "failed"]).await?;
+    ensure!(printed.contains(says), "{printed}");
+    // The coordinator's pod stays with its log, without workers, as long as the job wants.
+    ensure!(status.pods_kept_until.is_some(), "it stays");
+    let printed = plugin::result_of(&namespace, &["logs", "own-code", "--coordinator"]).await?;
+    let lines = ["an attempt has failed", "this attempt failed last", says];
+    ensure!(lines.iter().all(|line| printed.contains(line)), "{printed}");
+    namespace
+        .eventually("no worker", TEST_TIMEOUT, || async {
+            let workers = namespace.pods("own-code", "worker").await?;
+            Ok(workers.is_empty().then_some(()))
+        })
+        .await?;
+    let coordinators = namespace.pods("own-code", "coordinator").await?;
+    ensure!(coordinators.len() == 1, "{}", coordinators.len());
+    applied.change(json!({"failedPodsTTL": "0s"})).await?;
+    namespace
+        .eventually("no coordinator", TEST_TIMEOUT, || async {
+            let coordinators = namespace.pods("own-code", "coordinator").await?;
+            Ok(coordinators.is_empty().then_some(()))
+        })
+        .await?;
+    namespace.finish().await
+}
+
+#[tokio::test]
+async fn a_cancel_without_the_output_removes_the_complete_files() -> Result<()> {
+    let namespace = with_script("own-removed").await?;
+    let bucket = Bucket::open(&namespace.environment, DATA)?;
+    let text = manifest(&namespace, &python_image()?, "/scripts/endless.py");
+    let job = apply(&namespace, &text).await?;
+    let folder = format!("own-code/{}/", namespace.name);
+    let files = || async {
+        let keys = bucket.keys(&folder).await?;
+        let is_file = |key: &String| key.ends_with(".jsonl");
+        Ok::<_, anyhow::Error>(keys.into_iter().filter(is_file).count())
+    };
+    namespace
+        .eventually("a complete file", TEST_TIMEOUT, || async {
+            Ok((files().await? == 1).then_some(()))
+        })
+        .await?;
+    let refused = job.change(json!({"cancel": {"keepOutput": false, "mode": "Immediate"}}));
+    let refused = format!(
+        "{:#}",
+        refused.await.err().context("nobody would remove it")?
+    );
+    ensure!(refused.contains("mode must be Graceful"), "{refused}");
+    job.change(json!({"cancel": {"keepOutput": false}})).await?;
+    let ended = job.finished(TEST_TIMEOUT).await?;
+    let failed = condition(&ended, ConditionType::Failed).context("a condition")?;
+    ensure!(failed.reason == Reason::Cancelled, "{failed:?}");
+    let says = "1 of 1 complete files of the output were removed";
+    ensure!(failed.message.contains(says), "{failed:?}");
+    ensure!(files().await? == 0, "no file stays");
+    let again = json!({"restart": "again", "cancel": null});
+    let refused = job
+        .change(again)
+        .await
+        .err()
+        .context("its files are gone")?;
+    let refused = format!("{refused:#}");
+    ensure!(refused.contains("spec.cancel.keepOutput"), "{refused}");
     namespace.finish().await
 }
 
