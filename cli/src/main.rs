@@ -202,7 +202,7 @@ fn main() -> ExitCode {
     };
     let result = runtime.block_on(async {
         match arguments.verb {
-            Verb::Run(options) => run::run(options).await,
+            Verb::Run(options) => Box::pin(run::run(options)).await,
             Verb::Plan(options) => plan::plan(options).await,
             Verb::Validate(options) => validate::validate(options).await,
             Verb::Eval(options) => eval::eval(&options),

@@ -190,7 +190,7 @@ async fn a_cancel_without_the_output_removes_the_complete_files() -> Result<()> 
     let folder = format!("own-code/{}/", namespace.name);
     let files = || async {
         let keys = bucket.keys(&folder).await?;
-        let is_file = |key: &String| key.ends_with(".jsonl");
+        let is_file = |key: &String| key.rsplit('.').next() == Some("jsonl");
         Ok::<_, anyhow::Error>(keys.into_iter().filter(is_file).count())
     };
     namespace
