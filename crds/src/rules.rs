@@ -141,11 +141,17 @@ pub(crate) fn immutable_once_begun(field: &str) -> Rule {
     .field_path(format!(".spec.{field}"))
 }
 
-/// The pipeline can be edited in the update that restarts a failed job. The coordinator refuses an
-/// edit that would change the work of complete tasks.
+/// Whether the generation that restarts the job has not begun; CEL. It may wait because the spec is
+/// refused.
+const RESTART_WAITS: &str = "(has(self.status) && has(self.status.queuedSince) && has(self.status.generation) \
+                             && has(self.status.restart) && has(self.status.restart.generation) \
+                             && self.status.restart.generation == self.status.generation)";
+
+/// The pipeline can be edited in the update that restarts a failed job, and corrected until the
+/// next generation begins. The coordinator refuses an edit that would change the work of complete tasks.
 pub(crate) fn pipeline_stays_once_begun() -> Rule {
     Rule::new(format!(
-        "self.spec.pipeline == oldSelf.spec.pipeline || {IS_RESTARTED} || !({HAS_BEGUN})"
+        "self.spec.pipeline == oldSelf.spec.pipeline || {IS_RESTARTED} || {RESTART_WAITS} || !({HAS_BEGUN})"
     ))
     .message("spec.pipeline: cannot be changed after the job has begun, except in the update that changes spec.restart after a failure; create a new job")
     .field_path(".spec.pipeline")

@@ -1023,6 +1023,19 @@ async fn pipeline_and_storage_are_immutable_once_the_job_has_begun() -> Result<(
             .map_err(anyhow::Error::msg)
             .with_context(|| format!("must be changeable: {patch}"))?;
     }
+    let jobs = Api::<ZephyrJob>::namespaced(client.clone(), &namespace);
+    let edit = json!({"spec": {"pipeline": {"steps": []}}});
+    for (since, is_accepted) in [(json!(null), false), (json!("2026-01-01T00:00:00Z"), true)] {
+        let restart = json!({"token": "again", "generation": 1});
+        let status = json!({"status": {"restart": restart, "queuedSince": since}});
+        jobs.patch_status("wordcount", &PatchParams::default(), &Patch::Merge(&status))
+            .await?;
+        let answer = change(&client, &namespace, "wordcount", &edit).await?;
+        ensure!(
+            answer.is_ok() == is_accepted,
+            "a restarted job that waits since {since}: {answer:?}"
+        );
+    }
     let status = change(
         &client,
         &namespace,

@@ -39,7 +39,7 @@ pub(super) fn advice(reason: Reason, name: &str, namespace: &str) -> String {
             "correct the field and change spec.restart in the same update; `kubectl zephyr plan -f FILE` repeats the check"
         }
         "TaskFailed" => {
-            "correct the data, or leave bad records out with onError and change spec.restart in the same update; a step with complete tasks can be corrected only in a new job"
+            "if the sentence speaks of memory, raise spec.workers.resources, and for bad records add onError; change spec.restart in the same update. Corrected data, or a corrected step of which tasks are complete, need a new job"
         }
         "TaskTimedOut" => "raise spec.retries.taskTimeout, or split the input into more shards",
         "TaskDisrupted" => {

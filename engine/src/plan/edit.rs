@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Plan, Stage, StageOutput};
+use super::{Merge, Plan, RecordOperation, Stage, StageOutput};
 use crate::id::StageId;
 use crate::pipeline::{OnError, Origin};
 
@@ -72,11 +72,15 @@ pub fn check_edit(old: &Plan, new: &Plan, committed: &BTreeSet<StageId>) -> Resu
             .flatten()
             .collect();
         for origin in origins {
-            check_place(
-                origin,
-                old.on_errors.get(&origin),
-                new.on_errors.get(&origin),
-            )?;
+            let (old, new) = (old.on_errors.get(&origin), new.on_errors.get(&origin));
+            if old.is_none() && !finds_each_bad_record(began, origin) {
+                return Err(EditError::OnError {
+                    origin,
+                    problem: "was added to a step whose complete tasks may have met bad records without failing",
+                    allowed: "it can be added to the source, and to map, filter, select and deduplicate",
+                });
+            }
+            check_place(origin, old, new)?;
         }
     }
     Ok(())
@@ -131,6 +135,25 @@ fn first_difference(began: &Stage, now: Option<&Stage>) -> String {
     different.map_or_else(|| "spec.pipeline.steps".to_owned(), |(_, (path, _))| path)
 }
 
+/// Whether a task without `onError` fails at each record that a task with it skips. A `flatMap`
+/// writes the first results of a record before a later one fails, so a later step can end the task
+/// before the failure. An aggregate looks at a value only if it needs it.
+fn finds_each_bad_record(stage: &Stage, origin: Origin) -> bool {
+    let Origin::Step(index) = origin else {
+        return true;
+    };
+    let is_here = |path: &str| path.starts_with(&format!("spec.pipeline.steps[{index}]."));
+    let mut steps = stage.steps.iter().filter(|step| is_here(&step.path));
+    let is_flat_map = steps.any(|step| matches!(step.operation, RecordOperation::FlatMap(_)));
+    let is_group = match &stage.output {
+        StageOutput::Shuffle { path, merge, .. } => {
+            is_here(path) && matches!(merge, Merge::GroupBy(_))
+        }
+        StageOutput::Sink { .. } => false,
+    };
+    !is_flat_map && !is_group
+}
+
 /// Complete tasks have skipped and written what the old setting said.
 fn check_place(
     origin: Origin,
@@ -166,6 +189,15 @@ fn check_place(
             refused(
                 "a percentage was added",
                 "complete tasks may not have counted their records, so set maxSkipped",
+            )
+        }
+        (Some(old), Some(new))
+            if new.max_skipped_per_million < old.max_skipped_per_million
+                && new.max_skipped_per_million.is_some() =>
+        {
+            refused(
+                "the percentage is lower than before",
+                "a complete stage is not judged again, so the percentage can only be raised or removed",
             )
         }
         (None, None | Some(_)) | (Some(_), Some(_)) => Ok(()),
@@ -330,11 +362,31 @@ mod tests {
             check_from(&skips, with(letters), &[0]),
             "dead letters differs",
         );
+        let group = |pipeline: &mut Pipeline| {
+            pipeline.on_errors.insert(Origin::Step(1), skip(None));
+        };
+        let error = check(group, &[0]).unwrap_err();
+        assert!(
+            error.starts_with("spec.pipeline.steps[1].onError: was added"),
+            "{error}"
+        );
+        let mut flat = pipeline();
+        flat.steps[0] = Step::FlatMap(".a[]".to_owned());
+        refused(
+            check_from(&flat, with(skip(None)), &[0]),
+            "was added to a step",
+        );
+        assert_eq!(check_from(&flat, with(skip(None)), &[]), Ok(()));
         let strict = |pipeline: &mut Pipeline| pipeline.on_errors.clear();
         refused(check_from(&skips, strict, &[0]), "was removed");
         assert_eq!(check_from(&skips, strict, &[]), Ok(()));
         let mut shares = pipeline();
         shares.on_errors.insert(place, share);
         assert_eq!(check_from(&shares, with(skip(None)), &[0]), Ok(()));
+        let lower = OnError {
+            max_skipped_per_million: Some(0),
+            ..skip(None)
+        };
+        refused(check_from(&shares, with(lower), &[0]), "lower than before");
     }
 }

@@ -176,7 +176,7 @@ pub(super) fn decide(
                 && intent.state == IntentState::Failed
                 && owner.is_none() =>
         {
-            Ok(Step::Claim(Claim::of(None, Some(intent), None)))
+            decide_after(output, manifest, intent, facts)
         }
         (record, Some(intent)) if intent.job_uid == output.job.as_str() => match owner {
             _ if record.is_none() => Ok(Step::KeepRecord),

@@ -103,6 +103,16 @@ pub enum PlanningError {
     /// The thread that compiled expressions died.
     #[error("compile the expressions: the thread died")]
     Compile,
+    /// The job was restarted, so a later generation runs it.
+    #[error(
+        "generation {own} is over: generation {restarted} has begun because of a restart, and only it and later ones run the job"
+    )]
+    Over {
+        /// The generation of this coordinator.
+        own: u32,
+        /// The generation that began because of the latest restart.
+        restarted: u32,
+    },
     /// In a local run: the disk is full, or the storage refuses a call permanently.
     #[error("{0}")]
     Permanent(String),
@@ -516,9 +526,12 @@ async fn plan_or_load(
         keep_plan(&job.storage, fresh).await.map_err(unusable)?
     };
     let kept = match edit::plan_of_edit(job, &kept, &committed).await? {
-        Some(edited) => replace_plan(&job.storage, edited).await.map_err(unusable)?,
+        Some(planned) => replace_plan(&job.storage, planned)
+            .await
+            .map_err(unusable)?,
         None => kept,
     };
+    restart::check_is_latest(job, kept.edited_in).map_err(NoPlan::Fatal)?;
     let loaded = loaded(job, kept)?;
     if restart::is_latest(records) {
         restart::check_data(job, &loaded.plan, records).await?;

@@ -1,8 +1,9 @@
-//! Makes the plan of a pipeline that was edited in the update that restarted the job. While no task
-//! is complete, the job is planned as if it were new. After that, only changes are accepted that
-//! leave the work of complete tasks as it was. Stores nothing.
+//! Makes the plan of a job that is restarted. While no task is complete, the job is planned as if it
+//! were new. After that, only a pipeline that was edited in the update that restarted the job gives
+//! another plan, and only changes are accepted that leave the work of complete tasks as it was. Stores
+//! nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use zephyr_crds::pipeline::PipelineSpec;
 use zephyr_engine::id::StageId;
@@ -20,8 +21,8 @@ const DIFFERS: &str = "differs from the pipeline with which the job began";
 
 const ADVICE: &str = "change it back, or create a new job";
 
-/// Returns the plan of the edited pipeline, or `None` if the pipeline was not edited in the latest
-/// restart. `committed` are the stages with complete tasks.
+/// Returns the plan that replaces `kept` because of the latest restart, or `None` if `kept` stays.
+/// `committed` are the stages with complete tasks.
 pub(super) async fn plan_of_edit(
     job: &RunJob,
     kept: &PlanFile,
@@ -33,7 +34,8 @@ pub(super) async fn plan_of_edit(
         .restart
         .as_ref()
         .map(|restart| restart.generation);
-    if pipeline == kept.pipeline || restart <= kept.edited_in {
+    let is_edited = pipeline != kept.pipeline;
+    if restart <= kept.edited_in || !is_edited && !committed.is_empty() {
         return Ok(None);
     }
     let began: PipelineSpec = serde_json::from_value(kept.pipeline.clone())
@@ -42,15 +44,15 @@ pub(super) async fn plan_of_edit(
     if has_claimed.map_err(|error| no_output(&error))? || !committed.is_empty() {
         check_paths(&began, &job.frozen.spec.pipeline).map_err(|error| failed(&error))?;
     }
-    let edited = if committed.is_empty() {
+    let planned = if committed.is_empty() {
         fresh_plan(job).await?
     } else {
         continued(job, kept, &began, committed).await?
     };
-    tracing::info!("the pipeline was edited before the restart");
+    tracing::info!(is_edited, "the restarted job has got another plan");
     Ok(Some(PlanFile {
         edited_in: restart,
-        ..edited
+        ..planned
     }))
 }
 
@@ -69,13 +71,16 @@ async fn continued(
     check_input(began, spec).map_err(|error| failed(&error))?;
     let old = convert::pipeline::pipeline(began).map_err(|error| failed(&error))?;
     let old = plan(&old, kept.source());
+    if old.digest() != kept.digest || old.graph() != kept.graph {
+        return Err(NoPlan::Failed(
+            "plan.json was made by another release; set spec.image to its worker image, or change the pipeline back"
+                .to_owned(),
+        ));
+    }
     let edited = plan(&job.pipeline, kept.source());
     check_edit(&old, &edited, committed).map_err(|error| failed(&error))?;
-    if began.limits != spec.limits && !old.on_errors.is_empty() {
-        return Err(NoPlan::Failed(format!(
-            "spec.pipeline.limits: {DIFFERS}, and complete tasks may have skipped records because of them; {ADVICE}"
-        )));
-    }
+    let skips = !old.on_errors.is_empty();
+    check_limits(began, spec, skips).map_err(|error| failed(&error))?;
     let errors = check_on_a_thread(job.pipeline.clone()).await?;
     if !errors.is_empty() {
         return Err(NoPlan::Failed(expression_sentence(&errors)));
@@ -95,24 +100,54 @@ async fn continued(
     })
 }
 
+/// Complete tasks have met no record beyond the limits, unless they could skip it. If limits were
+/// lowered, further tasks could skip records that complete tasks have kept.
+fn check_limits(began: &PipelineSpec, edited: &PipelineSpec, skips: bool) -> Result<(), String> {
+    if began.limits == edited.limits {
+        return Ok(());
+    }
+    let limits = |pipeline: &PipelineSpec| {
+        let limits = convert::pipeline::limits(pipeline).map_err(|error| error.to_string())?;
+        let record = limits.record;
+        Ok::<_, String>([
+            record.bytes as u64,
+            record.nesting as u64,
+            limits.zstd_window_bytes,
+        ])
+    };
+    let (began, edited) = (limits(began)?, limits(edited)?);
+    let is_lowered = began
+        .iter()
+        .zip(&edited)
+        .any(|(began, edited)| edited < began);
+    match (skips, is_lowered) {
+        (false, false) => Ok(()),
+        (true, _) => Err(format!(
+            "spec.pipeline.limits: {DIFFERS}, and complete tasks may have skipped records because of them; {ADVICE}"
+        )),
+        (false, true) => Err(
+            "spec.pipeline.limits: a limit is lower than before, and some tasks are complete; only greater limits are allowed".to_owned(),
+        ),
+    }
+}
+
 /// The claim of the output's folder names these paths.
 fn check_paths(began: &PipelineSpec, edited: &PipelineSpec) -> Result<(), String> {
-    let paths = |pipeline: &PipelineSpec| {
+    let paths = |pipeline: &PipelineSpec| -> BTreeMap<String, String> {
         let paths = pipeline.dead_letters();
-        paths.map(|(_, path)| path.clone()).collect::<BTreeSet<_>>()
+        paths.map(|(field, path)| (path.clone(), field)).collect()
     };
-    let field = if began.sink != edited.sink {
-        "spec.pipeline.sink".to_owned()
-    } else if paths(began) != paths(edited) {
-        let all = began.dead_letters().chain(edited.dead_letters());
-        let mut fields = all.map(|(field, _)| field);
-        fields.next().unwrap_or_default()
-    } else {
-        return Ok(());
-    };
-    Err(format!(
-        "{field}: {DIFFERS}, and the job has claimed the folder of its output; {ADVICE}"
-    ))
+    let (old, new) = (paths(began), paths(edited));
+    let sink = (began.sink != edited.sink).then(|| "spec.pipeline.sink".to_owned());
+    let mut removed = old.iter().filter(|(path, _)| !new.contains_key(*path));
+    let mut added = new.iter().filter(|(path, _)| !old.contains_key(*path));
+    let letters = removed.next().or_else(|| added.next());
+    let field = sink.or_else(|| letters.map(|(_, field)| field.clone()));
+    field.map_or(Ok(()), |field| {
+        Err(format!(
+            "{field}: {DIFFERS}, and the job has claimed the folder of its output; {ADVICE}"
+        ))
+    })
 }
 
 /// Complete tasks have read this input. A place that skips bad records is compared elsewhere.

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use zephyr_crds::frozen::FrozenRestart;
 use zephyr_crds::job::Retain;
 use zephyr_engine::coordinator::record::{JobResult, LogRecord, Restart, restart_of, result_of};
-use zephyr_engine::id::{Epoch, StageId};
+use zephyr_engine::id::{Epoch, ShardId, StageId};
 use zephyr_engine::plan::{Plan, Stage};
 use zephyr_store::ledger::TakeOver;
 use zephyr_store::reclaim::unmark;
@@ -20,12 +20,14 @@ use crate::coordinator::status::{Status, show};
 use crate::job::RunJob;
 
 /// Records the restart for which this generation or an earlier one began, unless an earlier
-/// coordinator has recorded it.
+/// coordinator has recorded it. Fails if a later restart is recorded.
 pub(super) async fn record(
     job: &RunJob,
     taken: &mut TakeOver,
     status: &watch::Sender<Status>,
 ) -> Result<(), PlanningError> {
+    let recorded = restart_of(&taken.records).map(|restart| restart.generation);
+    check_is_latest(job, recorded)?;
     let spec = &job.frozen.spec;
     let wanted = job.frozen.restart.as_ref();
     let Some(restart) = due(wanted, spec.storage.retain, &taken.records) else {
@@ -36,6 +38,16 @@ pub(super) async fn record(
     append(job, &mut taken.ledger, record.clone(), taken.epoch, status).await?;
     taken.records.push(record);
     Ok(())
+}
+
+/// Fails if a later generation has begun because of a restart. The pod of a lost node can come back
+/// and run this coordinator again. It must record nothing, because its pipeline may be an older one.
+pub(super) fn check_is_latest(job: &RunJob, restarted: Option<u32>) -> Result<(), PlanningError> {
+    let own = job.frozen.generation;
+    match restarted {
+        Some(restarted) if restarted > own => Err(PlanningError::Over { own, restarted }),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Returns the restart that has to be recorded. A job that has succeeded is not run again. Neither
@@ -82,24 +94,37 @@ pub(super) async fn check_data(
     Ok(())
 }
 
-/// The lists of finished stages that a stage without its own list reads. Pure.
+/// The lists of finished stages that stages with open tasks read. Pure.
 fn lists_in_use<'a>(plan: &Plan, records: &'a [LogRecord]) -> BTreeSet<&'a str> {
-    let list = |record: &'a LogRecord| match record {
-        LogRecord::StageFinished { stage, outputs } => Some((*stage, outputs.as_str())),
-        LogRecord::Done { .. }
-        | LogRecord::Failed { .. }
-        | LogRecord::Revoked { .. }
-        | LogRecord::Finalized { .. }
-        | LogRecord::Result(_)
-        | LogRecord::Restarted(_) => None,
-    };
-    let lists: BTreeMap<StageId, &str> = records.iter().filter_map(list).collect();
+    let mut lists: BTreeMap<StageId, &str> = BTreeMap::new();
+    let mut complete: BTreeMap<StageId, BTreeSet<ShardId>> = BTreeMap::new();
+    for record in records {
+        match record {
+            LogRecord::StageFinished { stage, outputs } => {
+                lists.insert(*stage, outputs);
+            }
+            LogRecord::Done { task, .. } => {
+                let stage = complete.entry(task.task.stage).or_default();
+                stage.insert(task.task.shard);
+            }
+            LogRecord::Revoked { task } => {
+                let stage = complete.entry(task.task.stage).or_default();
+                stage.remove(&task.task.shard);
+            }
+            LogRecord::Failed { .. }
+            | LogRecord::Finalized { .. }
+            | LogRecord::Result(_)
+            | LogRecord::Restarted(_) => {}
+        }
+    }
+    let done = |stage: &Stage| complete.get(&stage.id).map_or(0, BTreeSet::len);
     let open = plan
         .stages
         .iter()
-        .filter(|stage| !lists.contains_key(&stage.id));
+        .filter(|stage| done(stage) < stage.shards as usize);
     let read = open.flat_map(Stage::reads);
     read.filter_map(|stage| lists.get(&stage).copied())
+        .filter(|list| !list.is_empty())
         .collect()
 }
 

@@ -84,10 +84,10 @@ async fn a_failed_job_runs_again_only_if_it_is_restarted() {
     assert_eq!(read_marker(&job.storage).await.unwrap(), None);
     assert!(is_claimed(&job.stores).await);
 
-    // The next coordinator of the same generation records nothing. A coordinator of the previous
-    // generation does not carry out the restart.
-    runs(&again).await;
-    let Runnable { mut ledger, .. } = *runs(&job).await;
+    // The next coordinator of the same generation records nothing, and the generation before is
+    // over.
+    assert!(is_over(&job).await);
+    let Runnable { mut ledger, .. } = *runs(&again).await;
     assert_eq!(restarts(&job).await.len(), 1);
     end(&job, &mut ledger).await;
     assert_eq!(fails(&again).await.1, FailureReason::TaskFailed);
@@ -100,11 +100,16 @@ async fn a_failed_job_runs_again_only_if_it_is_restarted() {
         end(&job, &mut ledger).await;
     }
     assert_eq!(restarts(&job).await.len(), 3);
-    assert_eq!(
-        fails(&restarted(&job, &job.stores, "b", 3)).await.1,
-        FailureReason::TaskFailed,
-        "a coordinator of an earlier restart"
-    );
+    assert!(is_over(&restarted(&job, &job.stores, "b", 3)).await);
+}
+
+/// Whether a coordinator of this generation ends because a later one has begun. It records nothing.
+async fn is_over(job: &Arc<RunJob>) -> bool {
+    let before = inspect(&job.storage).await.unwrap().1;
+    let (status, _shown) = watch::channel(Status::default());
+    let planned = prepare(job, &status).await;
+    assert_eq!(inspect(&job.storage).await.unwrap().1, before);
+    matches!(planned, Err(PlanningError::Over { .. }))
 }
 
 /// The bucket of the storage and that of the output.
@@ -283,7 +288,7 @@ async fn the_pipeline_of_stages_without_complete_tasks_can_be_edited_at_a_restar
     .await;
     let again = edited(&job, &|pipeline| {
         pipeline["steps"][2] = json!({"map": ".key"});
-        pipeline["limits"] = json!({"lineBytes": "1Mi"});
+        pipeline["limits"] = json!({"lineBytes": "128Mi"});
     });
     let refused = fails(&again).await;
     assert_eq!(refused.1, FailureReason::TaskFailed, "not restarted");
@@ -291,11 +296,11 @@ async fn the_pipeline_of_stages_without_complete_tasks_can_be_edited_at_a_restar
     let Runnable { plan, records, .. } = *runs(&again).await;
     assert!(plan.to_string().contains("steps[2].map: .key"), "{plan}");
     assert!(records.contains(&done(0, 0)));
-    // The next coordinator of the generation continues, and one of an earlier pipeline does not.
+    // The next coordinator of the generation continues. One of an earlier generation, which may
+    // have another pipeline, ends and records nothing.
     assert_eq!(runs(&again).await.plan, plan);
-    let earlier = restarted(&job, &job.stores, "a", 2);
-    let (_, _, message) = fails(&earlier).await;
-    assert!(message.contains("from another pipeline"), "{message}");
+    assert!(is_over(&job).await);
+    assert_eq!(runs(&again).await.plan, plan);
 }
 
 #[tokio::test]
@@ -412,4 +417,41 @@ async fn a_job_whose_data_was_removed_says_so_before_a_task_runs() {
     assert_eq!(reason, FailureReason::OutputLost);
     assert!(message.contains(&format!("there is no {uri}")), "{message}");
     assert!(message.contains(&format!("remove {FOLDER} ")), "{message}");
+}
+
+#[tokio::test]
+async fn a_limit_is_not_lowered_while_tasks_are_complete_although_records_are_skipped_from_now_on()
+{
+    let job = counting(&Stores::in_memory());
+    failed_after(&job, &[done(0, 0)]).await;
+    let lower = edited(&job, &|pipeline| {
+        pipeline["limits"] = json!({"lineBytes": "1Mi"});
+        pipeline["steps"][0] = json!({"filter": ".a > 0", "onError": {"action": "Skip"}});
+    });
+    let (_, _, message) = fails(&restarted(&lower, &job.stores, "a", 2)).await;
+    let words = "spec.pipeline.limits: a limit is lower than before";
+    assert!(message.starts_with(words), "{message}");
+}
+
+#[tokio::test]
+async fn a_job_without_a_complete_task_reads_its_input_as_it_is_at_the_restart() {
+    let stores = Stores::in_memory();
+    let source = json!({"files": {"paths": ["s3://in/d/*.jsonl"]}});
+    put(&stores, "s3://in/d/a.jsonl", "1\n{\n").await;
+    let job = job_reading(stores.clone(), &source);
+    let Runnable { mut ledger, .. } = *runs(&job).await;
+    ledger.append(&[fact(0)]).await.unwrap();
+    end(&job, &mut ledger).await;
+    put(&stores, "s3://in/d/a.jsonl", "1\n2\n3\n").await;
+    put(&stores, "s3://in/d/b.jsonl", "4\n").await;
+    for _ in 0..2 {
+        let runnable = runs(&restarted(&job, &stores, "a", 2)).await;
+        let SourceShards::Files { files, .. } = &runnable.source else {
+            panic!("files");
+        };
+        let sizes: Vec<u64> = files.iter().map(|file| file.size).collect();
+        assert_eq!(sizes, [6, 2]);
+        // The next coordinator of the generation keeps that list.
+        put(&stores, "s3://in/d/c.jsonl", "5\n").await;
+    }
 }
