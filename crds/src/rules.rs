@@ -148,7 +148,8 @@ const RESTART_WAITS: &str = "(has(self.status) && has(self.status.queuedSince) &
                              && self.status.restart.generation == self.status.generation)";
 
 /// The pipeline can be edited in the update that restarts a failed job, and corrected until the
-/// next generation begins. The coordinator refuses an edit that would change the work of complete tasks.
+/// next generation begins. The coordinator refuses an edit that would change the work of complete
+/// tasks.
 pub(crate) fn pipeline_stays_once_begun() -> Rule {
     Rule::new(format!(
         "self.spec.pipeline == oldSelf.spec.pipeline || {IS_RESTARTED} || {RESTART_WAITS} || !({HAS_BEGUN})"

@@ -179,6 +179,24 @@ async fn begin(client: &Client, namespace: &str, name: &str) -> Result<()> {
     Ok(())
 }
 
+/// A refused pipeline can be corrected until the generation of a restart begins.
+async fn correct_while_a_restart_waits(client: &Client, namespace: &str) -> Result<()> {
+    let jobs = Api::<ZephyrJob>::namespaced(client.clone(), namespace);
+    let edit = json!({"spec": {"pipeline": {"steps": []}}});
+    for (since, is_accepted) in [(json!(null), false), (json!("2026-01-01T00:00:00Z"), true)] {
+        let restart = json!({"token": "again", "generation": 1});
+        let status = json!({"status": {"restart": restart, "queuedSince": since}});
+        jobs.patch_status("wordcount", &PatchParams::default(), &Patch::Merge(&status))
+            .await?;
+        let answer = change(client, namespace, "wordcount", &edit).await?;
+        ensure!(
+            answer.is_ok() == is_accepted,
+            "a restarted job that waits since {since}: {answer:?}"
+        );
+    }
+    Ok(())
+}
+
 fn answer(answer: Result<Value, kube::Error>) -> Result<Result<Value, String>> {
     match answer {
         Ok(object) => Ok(Ok(object)),
@@ -1023,19 +1041,7 @@ async fn pipeline_and_storage_are_immutable_once_the_job_has_begun() -> Result<(
             .map_err(anyhow::Error::msg)
             .with_context(|| format!("must be changeable: {patch}"))?;
     }
-    let jobs = Api::<ZephyrJob>::namespaced(client.clone(), &namespace);
-    let edit = json!({"spec": {"pipeline": {"steps": []}}});
-    for (since, is_accepted) in [(json!(null), false), (json!("2026-01-01T00:00:00Z"), true)] {
-        let restart = json!({"token": "again", "generation": 1});
-        let status = json!({"status": {"restart": restart, "queuedSince": since}});
-        jobs.patch_status("wordcount", &PatchParams::default(), &Patch::Merge(&status))
-            .await?;
-        let answer = change(&client, &namespace, "wordcount", &edit).await?;
-        ensure!(
-            answer.is_ok() == is_accepted,
-            "a restarted job that waits since {since}: {answer:?}"
-        );
-    }
+    correct_while_a_restart_waits(&client, &namespace).await?;
     let status = change(
         &client,
         &namespace,

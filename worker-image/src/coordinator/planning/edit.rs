@@ -1,7 +1,7 @@
-//! Makes the plan of a job that is restarted. While no task is complete, the job is planned as if it
-//! were new. After that, only a pipeline that was edited in the update that restarted the job gives
-//! another plan, and only changes are accepted that leave the work of complete tasks as it was. Stores
-//! nothing.
+//! Makes the plan of a job that is restarted. While no task is complete, the job is planned as if
+//! it were new. After that, only a pipeline that was edited in the update that restarted the job
+//! gives another plan, and only changes are accepted that leave the work of complete tasks as it
+//! was. Stores nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 

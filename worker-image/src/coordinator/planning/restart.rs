@@ -41,7 +41,8 @@ pub(super) async fn record(
 }
 
 /// Fails if a later generation has begun because of a restart. The pod of a lost node can come back
-/// and run this coordinator again. It must record nothing, because its pipeline may be an older one.
+/// and run this coordinator again. It must record nothing, because its pipeline may be an older
+/// one.
 pub(super) fn check_is_latest(job: &RunJob, restarted: Option<u32>) -> Result<(), PlanningError> {
     let own = job.frozen.generation;
     match restarted {
