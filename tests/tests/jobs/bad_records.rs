@@ -123,7 +123,8 @@ async fn more_bad_records_than_allowed_end_the_job_until_more_are_allowed_at_a_r
     ensure!(failed.message.starts_with(begins), "{}", failed.message);
 
     let mut longer = lenient(&pipeline);
-    longer["steps"][2] = json!({"map": "[.key, .ms]"});
+    let steps = longer["steps"].as_array_mut().context("steps")?;
+    steps.push(json!({"map": "[.key, .ms]"}));
     job.change(json!({"restart": "2", "pipeline": longer}))
         .await?;
     job.runs_again(3, TEST_TIMEOUT).await?;
