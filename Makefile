@@ -55,6 +55,9 @@ test-azure: ## Storage tests and a job on the emulator of Azure Blob Storage; ne
 test-gcs: ## The same through Google's client, on the cluster's S3 server behind a translator; needs Node.js and the cluster
 	@eval "$$(tests/cluster/env)" && tests/gcs/run
 
+test-move: install ## A job that is suspended in the test cluster and continues in a second kind cluster, which is deleted afterwards
+	@tests/move
+
 demo: ## Create a cluster and count the words of a real text on it
 	@examples/demo/run
 

@@ -225,6 +225,28 @@ impl Cluster {
         Ok(found)
     }
 
+    /// Creates a job. A field that the cluster's definition of a `ZephyrJob` does not have is an
+    /// error.
+    pub(crate) async fn create(&self, job: &ZephyrJob) -> Result<ZephyrJob> {
+        let name = job.metadata.name.as_deref().unwrap_or_default();
+        let shown = printable(name);
+        let what = format!("create job {shown} in namespace {}", self.namespace);
+        let api = self.api::<ZephyrJob>();
+        if self.ask(&what, api.get_opt(name)).await?.is_some() {
+            bail!("{what}: there is a job of this name; choose another one with --name");
+        }
+        // Only an apply can ask for strict checks. If somebody creates a job of this name now, the
+        // apply is a conflict, because another manager owns the fields.
+        let parameters = PatchParams {
+            field_manager: Some("kubectl-zephyr".to_owned()),
+            field_validation: Some(ValidationDirective::Strict),
+            ..PatchParams::default()
+        };
+        let apply = Patch::Apply(job);
+        let created = api.patch(name, &parameters, &apply);
+        self.ask(&what, created).await
+    }
+
     /// The names of at most `most` objects.
     async fn names<K>(&self, api: &Api<K>, most: u32) -> Result<Vec<String>>
     where
@@ -278,6 +300,14 @@ impl Found {
     /// The name of the object.
     pub(crate) fn real_name(&self) -> &str {
         self.job.metadata.name.as_deref().unwrap_or(&self.name)
+    }
+
+    /// The name of the job's folder under `spec.storage.uri`: the uid of the job, or of the job
+    /// that it continues.
+    pub(crate) fn folder(&self) -> &str {
+        let continued = self.job.spec.restore_from.as_ref();
+        let own = self.job.metadata.uid.as_deref().unwrap_or_default();
+        continued.map_or(own, |from| &from.job)
     }
 
     /// The pods of all generations of the job.

@@ -60,9 +60,8 @@ struct Tried {
 }
 
 async fn attempts_of(found: &Found) -> Result<Vec<Tried>> {
-    let uid = found.job.metadata.uid.as_deref().unwrap_or_default();
     let uri = &found.job.spec.storage.uri;
-    let storage = JobStorage::new(input::stores(), uri, JobUid::parse(uid)?)
+    let storage = JobStorage::new(input::stores(), uri, JobUid::parse(found.folder())?)
         .with_context(|| format!("spec.storage.uri: {uri} cannot be used"))?;
     let read = inspect(&storage).await;
     let (_, records) = read.with_context(|| {

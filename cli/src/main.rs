@@ -23,6 +23,8 @@ mod list;
 #[cfg(feature = "cluster")]
 mod logs;
 mod manifest;
+#[cfg(feature = "cluster")]
+mod moving;
 mod output;
 mod plan;
 #[cfg(feature = "cluster")]
@@ -116,6 +118,12 @@ enum Verb {
     /// Run a failed or cancelled job again. Tasks that are complete do not run again.
     #[cfg(feature = "cluster")]
     Restart(life::RestartOptions),
+    /// Write an archive of a suspended job, with which another cluster can continue it.
+    #[cfg(feature = "cluster")]
+    Export(moving::ExportOptions),
+    /// Create a job that continues an exported one.
+    #[cfg(feature = "cluster")]
+    Import(moving::ImportOptions),
     /// List what no job under a storage URI needs any more, and delete it with --yes.
     #[cfg(feature = "cluster")]
     Gc(gc::Options),
@@ -144,6 +152,8 @@ impl Verb {
             Self::Resume(options) => &mut options.target.connection,
             Self::Cancel(options) => &mut options.target.connection,
             Self::Restart(options) => &mut options.target.connection,
+            Self::Export(options) => &mut options.target.connection,
+            Self::Import(options) => &mut options.connection,
             Self::Gc(options) => return options.inherit(before),
             Self::Run(_) | Self::Plan(_) | Self::Eval(_) | Self::Completion(_) | Self::Words(_) => {
                 return if before == cluster::Connection::default() {
@@ -230,6 +240,10 @@ fn main() -> ExitCode {
             Verb::Cancel(options) => life::cancel(options).await,
             #[cfg(feature = "cluster")]
             Verb::Restart(options) => life::restart(options).await,
+            #[cfg(feature = "cluster")]
+            Verb::Export(options) => moving::export(options).await,
+            #[cfg(feature = "cluster")]
+            Verb::Import(options) => moving::import(options).await,
             #[cfg(feature = "cluster")]
             Verb::Gc(options) => gc::gc(options).await,
             Verb::Completion(options) => complete::script(&options),

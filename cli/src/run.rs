@@ -111,13 +111,19 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     }
 }
 
-/// Fails if the spec suspends or cancels the job, because a cluster would not run it either.
+/// Fails if the spec suspends or cancels the job, because a cluster would not run it either. Also
+/// fails if the job continues another one.
 fn refuse_to_pause(job: &ZephyrJob) -> Result<()> {
     if job.spec.suspend {
         bail!("spec.suspend: is true, so the job would not run; remove it to run the job here");
     }
     if job.spec.cancel.is_some() {
         bail!("spec.cancel: is set, so the job would not run; remove it to run the job here");
+    }
+    if job.spec.restore_from.is_some() {
+        bail!(
+            "spec.restoreFrom: is set, and only a job of a cluster can continue another one; remove it to run the job here from its beginning"
+        );
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::duration::{DurationBounds, DurationText};
 use crate::exec::MountSpec;
-use crate::life::{CancelSpec, SuspendPolicy};
+use crate::life::{CancelSpec, RestoreFrom, SuspendPolicy};
 use crate::names;
 use crate::pipeline::PipelineSpec;
 use crate::pod_template::PodTemplate;
@@ -99,6 +99,7 @@ pub const FAILED_PODS_TTL: DurationBounds = DurationBounds {
     validation = rules::pipeline_stays_once_begun(),
     validation = rules::immutable_once_begun("storage"),
     validation = rules::managed_by_is_final(),
+    validation = rules::restore_from_is_final(),
     validation = rules::cancel_is_final(),
     validation = rules::cancel_stays_after_the_end(),
     validation = rules::restart_follows_a_failure(),
@@ -163,6 +164,11 @@ pub struct ZephyrJobSpec {
     #[schemars(length(max = 63))]
     #[x_kube(validation = rules::manager())]
     pub managed_by: Option<String>,
+    /// A job that was suspended and exported, in this or another cluster, and that this job
+    /// continues: complete tasks do not run again, and the exported job cannot run any more. Not
+    /// set = the job begins anew. Written by `kubectl zephyr import`. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_from: Option<RestoreFrom>,
     /// Seconds until a coordinator of the job must be ready for the first time, 1 to 2147483647; not
     /// set = no limit. If none is ready by then, the job fails with reason `StartDeadlineExceeded`.
     /// The time does not count while the job is suspended or waits for its turn. A change applies

@@ -1,5 +1,5 @@
-//! The fields of the spec that pause a job and end it early. What follows from them is decided by
-//! the operator.
+//! The fields of the spec that pause a job, end it early and continue a job of another cluster.
+//! What follows from them is decided by the operator.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -119,4 +119,19 @@ pub enum CancelMode {
     Graceful,
     // The operator ends the job without the coordinator.
     Immediate,
+}
+
+/// Names a suspended job of this or another cluster, which this job continues.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreFrom {
+    /// The uid of the job whose folder under spec.storage.uri is continued, as
+    /// `kubectl zephyr export` prints it: groups of 8, 4, 4, 4 and 12 lowercase hexadecimal digits.
+    #[schemars(length(max = 36))]
+    #[x_kube(validation = rules::restore_job())]
+    pub job: String,
+    /// The digest of the exported archive in that folder: 32 lowercase hexadecimal digits.
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = rules::restore_digest())]
+    pub digest: String,
 }

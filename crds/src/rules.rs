@@ -27,6 +27,15 @@ const CONTROL: &str = r"[\\x00-\\x1f\\x7f]";
 const DURATION: &str = "^([0-9]{1,6}(h|ms|m|s))+$";
 /// A domain, a slash and a name.
 const MANAGER: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$";
+/// The uid of an object of Kubernetes.
+const UID: &str = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$";
+/// A digest of 128 bits.
+const DIGEST: &str = "^[0-9a-f]{32}$";
+/// What `restoreFrom.job` may be.
+pub(crate) const RESTORE_JOB_ALLOWED: &str = "the uid that `kubectl zephyr export` prints";
+/// What `restoreFrom.digest` may be.
+pub(crate) const RESTORE_DIGEST_ALLOWED: &str =
+    "the 32 hexadecimal digits that `kubectl zephyr export` prints";
 /// What the value of `managedBy` may be.
 pub(crate) const MANAGER_ALLOWED: &str =
     "a domain, a slash and a name, such as zephyr.dev/operator or kueue.x-k8s.io/multikueue";
@@ -175,6 +184,36 @@ pub(crate) fn managed_by_is_final() -> Rule {
         "has({new}) == has({old}) && (!has({new}) || {new} == {old})"
     ))
     .message("spec.managedBy: cannot be changed; create a new job")
+    .field_path(".spec")
+}
+
+/// The value of `restoreFrom.job`.
+pub(crate) fn restore_job() -> Rule {
+    none_of(&[fault(
+        format!("!self.matches('{UID}')"),
+        "spec.restoreFrom.job: is not the uid of a job",
+        &Got::Text("self"),
+        RESTORE_JOB_ALLOWED,
+    )])
+}
+
+/// The value of `restoreFrom.digest`.
+pub(crate) fn restore_digest() -> Rule {
+    none_of(&[fault(
+        format!("!self.matches('{DIGEST}')"),
+        "spec.restoreFrom.digest: is not the digest of an archive",
+        &Got::Text("self"),
+        RESTORE_DIGEST_ALLOWED,
+    )])
+}
+
+/// A job never changes its folder: it would lose what is complete.
+pub(crate) fn restore_from_is_final() -> Rule {
+    let (new, old) = ("self.spec.restoreFrom", "oldSelf.spec.restoreFrom");
+    Rule::new(format!(
+        "has({new}) == has({old}) && (!has({new}) || {new} == {old})"
+    ))
+    .message("spec.restoreFrom: cannot be changed; create a new job")
     .field_path(".spec")
 }
 

@@ -263,7 +263,9 @@ fn life(spec: &ZephyrJobSpec) -> Vec<FieldError> {
     let ttl = ttl
         .and_then(|ttl| numbers::duration("spec.failedPodsTTL", ttl, crate::job::FAILED_PODS_TTL));
     let faults = drain_timeout.into_iter().chain(deadlines).chain(ttl);
+    let restore = spec.restore_from.as_ref().map(text::restore_from);
     faults
+        .chain(restore.unwrap_or_default())
         .chain(too_long)
         .chain(removes)
         .chain(manager)

@@ -2,9 +2,9 @@
 //! that are written once and never changed.
 //!
 //! These objects are under `{storage}/{job uid}/`: `plan.json`, `epochs/{e}/open`,
-//! `epochs/{e}/log/{seq}`, `epochs/{e}/merged/{n}`, `epochs/{e}/snapshots/{seq}`. Each object is
-//! put only if it does not exist yet, and contains the token of its writer. The ledger makes no
-//! decision about the job. It keeps records in order, and fences replaced coordinators.
+//! `epochs/{e}/log/{seq}`, `epochs/{e}/merged/{n}`, `epochs/{e}/snapshots/{seq}`, `moves/{n}`. Each
+//! object is put only if it does not exist yet, and contains the token of its writer. The ledger
+//! makes no decision about the job. It keeps records in order, and fences replaced coordinators.
 //!
 //! A snapshot lists merged objects that together hold all records before log object `seq` of its
 //! epoch. No epoch writes the records of a merged object again. A take-over writes only new
@@ -19,6 +19,7 @@ mod bad_objects;
 mod encoding;
 mod error;
 mod inspect;
+mod moves;
 mod plan;
 mod record;
 #[cfg(test)]
@@ -30,6 +31,7 @@ mod tests;
 pub use append::{Ledger, MergePolicy};
 pub use encoding::{Header, Kind, LedgerObject, Part, WriterToken, decode, decode_snapshot};
 pub use error::LedgerError;
-pub use inspect::{inspect, is_opened};
+pub use inspect::{as_lines, inspect, is_opened, newest_epoch};
+pub use moves::{MAX_MOVES, Move, Owner, put_move, read_moves};
 pub use plan::{PlanFile, TableFiles, keep_plan, load_plan, replace_plan};
 pub use take_over::{OpenedEpoch, TakeOver};

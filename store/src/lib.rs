@@ -6,6 +6,7 @@
 //! what a run does next. The worker's crate calls the functions of this crate.
 
 pub mod chance;
+pub mod export;
 pub mod finalize;
 pub mod formats;
 pub mod ledger;

@@ -52,14 +52,21 @@ impl Environment {
     }
 }
 
+/// Returns the context of the cluster under test, if it is not the current one.
+fn context() -> Option<String> {
+    let context = std::env::var("ZEPHYR_TEST_KUBECONTEXT").ok();
+    context.filter(|name| !name.is_empty())
+}
+
 /// Returns a client of the cluster under test. This is the cluster of the context in
 /// `ZEPHYR_TEST_KUBECONTEXT`, or of the current context of the kubeconfig.
 pub async fn client() -> Result<Client> {
+    client_of(context()).await
+}
+
+async fn client_of(context: Option<String>) -> Result<Client> {
     // An error means that another test of this process has already installed the same provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let context = std::env::var("ZEPHYR_TEST_KUBECONTEXT")
-        .ok()
-        .filter(|name| !name.is_empty());
     let kubeconfig = Kubeconfig::read().context(
         "no cluster to test on: `make cluster` makes one, ZEPHYR_TEST_KUBECONTEXT names one",
     )?;
@@ -100,6 +107,8 @@ pub struct TestNamespace {
     pub client: Client,
     /// Its name, which is new in each run.
     pub name: String,
+    /// The context of its cluster, if it is not the current one.
+    pub context: Option<String>,
     /// The environment of the cluster.
     pub environment: Environment,
 }
@@ -107,8 +116,19 @@ pub struct TestNamespace {
 impl TestNamespace {
     /// Creates a namespace whose name begins with `zephyr-test-` and the test's name.
     pub async fn create(test: &str) -> Result<Self> {
+        Self::create_in(context(), test).await
+    }
+
+    /// Creates a namespace in the cluster of the context in `ZEPHYR_SECOND_KUBECONTEXT`, or in the
+    /// cluster under test if it is not set. `make test-move` sets it.
+    pub async fn create_elsewhere(test: &str) -> Result<Self> {
+        let second = std::env::var("ZEPHYR_SECOND_KUBECONTEXT").ok();
+        Self::create_in(second.or_else(context), test).await
+    }
+
+    async fn create_in(context: Option<String>, test: &str) -> Result<Self> {
         let environment = Environment::from_variables()?;
-        let client = client().await?;
+        let client = client_of(context.clone()).await?;
         let metadata = ObjectMeta {
             generate_name: Some(format!("zephyr-test-{test}-")),
             labels: Some(
@@ -130,6 +150,7 @@ impl TestNamespace {
         let this = Self {
             client,
             name: namespace.name_any(),
+            context,
             environment,
         };
         this.create_credentials("s3-credentials").await?;

@@ -41,6 +41,16 @@ pub async fn apply(namespace: &TestNamespace, manifest: &str) -> Result<AppliedJ
     })
 }
 
+/// Returns a job that exists in the test's namespace.
+pub async fn existing(namespace: &TestNamespace, name: &str) -> Result<AppliedJob> {
+    let job = namespace.api::<ZephyrJob>().get(name).await?;
+    Ok(AppliedJob {
+        namespace: namespace.clone(),
+        name: job.name_any(),
+        uid: job.uid().context("the API server gives a uid")?,
+    })
+}
+
 /// Returns the condition of this type, if the status has it.
 pub fn condition(job: &ZephyrJob, condition_type: ConditionType) -> Option<&Condition> {
     job.status

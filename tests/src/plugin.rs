@@ -36,9 +36,8 @@ fn command(namespace: &TestNamespace, arguments: &[&str]) -> Result<Command> {
     let mut command = Command::new(program()?);
     // The arguments of the cluster stand before the verb here. The unit tests have them after it.
     command.args(["-n", &namespace.name]);
-    let context = std::env::var("ZEPHYR_TEST_KUBECONTEXT").unwrap_or_default();
-    if !context.is_empty() {
-        command.args(["--context", &context]);
+    if let Some(context) = &namespace.context {
+        command.args(["--context", context]);
     }
     let store = &namespace.environment;
     command

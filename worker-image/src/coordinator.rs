@@ -188,6 +188,10 @@ pub(crate) async fn work(
             cleanup::clean_up(&job, &result, &uploads, None, shards).await;
             show_for_ever(&job, &status, epoch, result).await
         }
+        Planned::Refused { epoch, result } => {
+            show_result(&status, epoch, result);
+            pending().await
+        }
         Planned::Runnable(runnable) => {
             let epoch = runnable.epoch;
             let shown = Arc::clone(&job);
@@ -217,6 +221,11 @@ async fn show_for_ever(
     epoch: Epoch,
     result: JobResult,
 ) -> Result<Infallible, CoordinatorError> {
+    show_result(status, epoch, result);
+    Ok(storage_watch::show_signs_of_life(job).await)
+}
+
+fn show_result(status: &watch::Sender<Status>, epoch: Epoch, result: JobResult) {
     let wire = report::result(&result);
     let snapshot = Snapshot {
         phase: Phase::Ended.into(),
@@ -233,7 +242,6 @@ async fn show_for_ever(
             result,
         },
     );
-    Ok(storage_watch::show_signs_of_life(job).await)
 }
 
 fn event_loop(

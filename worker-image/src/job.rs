@@ -28,7 +28,8 @@ pub struct RunJob {
     pub limits: ReadLimits,
     /// Clients of the stores.
     pub stores: Stores,
-    /// Where the ledger and the shuffle data are stored.
+    /// Where the ledger and the shuffle data are stored. The folder has the uid of the first job
+    /// whose ledger this is, which is another job if this one continues it.
     pub storage: JobStorage,
     /// How long a task may run without progress.
     pub task_stall_timeout: Duration,
@@ -61,6 +62,13 @@ pub enum RunJobError {
     /// Its uid is invalid.
     #[error("job file: uid: {source}")]
     Uid {
+        /// The cause.
+        #[source]
+        source: IdentityError,
+    },
+    /// The uid of the job that it continues is invalid.
+    #[error("job file: spec.restoreFrom.job: {source}")]
+    Folder {
         /// The cause.
         #[source]
         source: IdentityError,
@@ -112,7 +120,7 @@ impl RunJob {
         let storage = JobStorage::new(
             stores.clone(),
             &self.frozen.spec.storage.uri,
-            self.identity.job.clone(),
+            self.storage.job().clone(),
         )
         .map_err(|source| RunJobError::Storage { source })?;
         Ok(Self {
@@ -125,12 +133,18 @@ impl RunJob {
     /// Parses the parts of a frozen job.
     pub fn new(frozen: FrozenJob) -> Result<Self, RunJobError> {
         let job = JobUid::parse(&frozen.uid).map_err(|source| RunJobError::Uid { source })?;
+        let folder = match &frozen.spec.restore_from {
+            Some(from) => {
+                JobUid::parse(&from.job).map_err(|source| RunJobError::Folder { source })?
+            }
+            None => job.clone(),
+        };
         let pipeline =
             pipeline(&frozen.spec.pipeline).map_err(|source| RunJobError::Pipeline { source })?;
         let limits =
             limits(&frozen.spec.pipeline).map_err(|source| RunJobError::Pipeline { source })?;
         let stores = Stores::new(frozen.storage_options.clone());
-        let storage = JobStorage::new(stores.clone(), &frozen.spec.storage.uri, job.clone())
+        let storage = JobStorage::new(stores.clone(), &frozen.spec.storage.uri, folder)
             .map_err(|source| RunJobError::Storage { source })?;
         let retries = &frozen.spec.retries;
         let duration = |field, text: &DurationText| {
@@ -164,7 +178,7 @@ impl RunJob {
         Output {
             stores: self.stores.clone(),
             storage: self.storage.clone(),
-            job: self.identity.job.clone(),
+            job: self.storage.job().clone(),
             namespace: self.frozen.namespace.clone(),
             name: self.frozen.name.clone(),
             path: sink.path.clone(),

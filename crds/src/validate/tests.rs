@@ -1101,6 +1101,25 @@ fn another_controller_has_a_name_with_a_domain() {
 }
 
 #[test]
+fn a_job_to_continue_is_named_by_its_uid_and_its_digest() {
+    let uid = "0e5c9d0a-6a0b-4a6e-9a63-5a8f1df2a1d7";
+    let digest = "0123456789abcdef0123456789abcdef";
+    for job in ["", "count", "0E5C9D0A-6A0B-4A6E-9A63-5A8F1DF2A1D7"] {
+        let fault = format!(
+            "spec.restoreFrom.job: is not the uid of a job (got {job}); the uid that `kubectl zephyr export` prints"
+        );
+        let value = json!({"job": job, "digest": digest});
+        check("restoreFrom", value, &fault);
+    }
+    for wrong in ["d", "0123456789ABCDEF0123456789ABCDEF"] {
+        let fault = format!(
+            "spec.restoreFrom.digest: is not the digest of an archive (got {wrong}); the 32 hexadecimal digits that `kubectl zephyr export` prints"
+        );
+        check("restoreFrom", json!({"job": uid, "digest": wrong}), &fault);
+    }
+}
+
+#[test]
 fn resources_are_quantities_within_each_other() {
     for (value, message) in [
         (

@@ -2,10 +2,11 @@
 //! expressions.
 
 use crate::field_error::FieldError;
+use crate::life::RestoreFrom;
 use crate::names::{MAX_MANAGER, RESERVED_PREFIX};
 use crate::pipeline::MAX_EXPRESSION;
 use crate::pod_template::{RESERVED_ENV_NAMES, RESERVED_ENV_PREFIXES};
-use crate::rules::MANAGER_ALLOWED;
+use crate::rules::{MANAGER_ALLOWED, RESTORE_DIGEST_ALLOWED, RESTORE_JOB_ALLOWED};
 
 /// The longest part of a label's or annotation's key after its prefix, and longest value of a
 /// label.
@@ -33,6 +34,28 @@ pub(super) fn manager(path: &str, name: &str) -> Option<FieldError> {
     let is_valid = parts.is_some_and(|(domain, own)| is_subdomain(domain) && is_own(own));
     (!is_valid)
         .then(|| FieldError::new(path, "is not a name with a domain", MANAGER_ALLOWED).got(name))
+}
+
+/// The uid of a job and the digest of its archive. The API server has the same rules.
+pub(super) fn restore_from(from: &RestoreFrom) -> Vec<FieldError> {
+    let is_hex = |text: &str| {
+        let mut bytes = text.bytes();
+        bytes.all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    };
+    let groups: Vec<&str> = from.job.split('-').collect();
+    let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
+    let is_uid = lengths == [8, 4, 4, 4, 12] && groups.iter().all(|group| is_hex(group));
+    let is_digest = from.digest.len() == 32 && is_hex(&from.digest);
+    let uid = (!is_uid).then(|| {
+        let path = "spec.restoreFrom.job";
+        FieldError::new(path, "is not the uid of a job", RESTORE_JOB_ALLOWED).got(&from.job)
+    });
+    let digest = (!is_digest).then(|| {
+        let path = "spec.restoreFrom.digest";
+        let problem = "is not the digest of an archive";
+        FieldError::new(path, problem, RESTORE_DIGEST_ALLOWED).got(&from.digest)
+    });
+    uid.into_iter().chain(digest).collect()
 }
 
 pub(super) fn expression(path: &str, text: &str) -> Option<FieldError> {

@@ -63,7 +63,8 @@ pub(super) enum Step {
     KeepRecord,
     /// Write the claim again, because somebody removed it.
     SayAgain,
-    /// Say in the claim that the job runs, because it was restarted after it had failed.
+    /// Say in the claim that the job runs, because it was restarted after it had failed, or because
+    /// a job of another name continues it.
     RunAgain,
     /// Remove the manifest of the output that is replaced.
     RemoveManifest,
@@ -121,6 +122,8 @@ pub async fn claim(output: &Output, watch: &mut OwnerWatch) -> Result<(), Output
                 if let Some(stored) = stored {
                     let running = Intent {
                         state: IntentState::Running,
+                        namespace: output.namespace.clone(),
+                        name: output.name.clone(),
                         ..stored.intent.clone()
                     };
                     say(output, &location, Some(&stored), &running).await?;
@@ -180,7 +183,9 @@ pub(super) fn decide(
         }
         (record, Some(intent)) if intent.job_uid == output.job.as_str() => match owner {
             _ if record.is_none() => Ok(Step::KeepRecord),
-            None if intent.state == IntentState::Failed => Ok(Step::RunAgain),
+            None if intent.state == IntentState::Failed || !intent.is_called_as(output) => {
+                Ok(Step::RunAgain)
+            }
             None => Ok(Step::GoOn),
             Some(owner) if intent.replaces.manifests_of.contains(&owner.job_uid) => {
                 Ok(Step::RemoveManifest)

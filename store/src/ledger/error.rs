@@ -45,7 +45,8 @@ impl LedgerError {
         matches!(self, Self::Unavailable(_))
     }
 
-    pub(crate) fn from_storage(error: StorageError) -> Self {
+    /// The error of a call on the job's folder.
+    pub fn from_storage(error: StorageError) -> Self {
         if error.is_transient() {
             Self::Unavailable(error)
         } else {

@@ -7,7 +7,7 @@ use zephyr_engine::id::Epoch;
 
 use crate::ledger::LedgerError;
 use crate::ledger::append::log_object;
-use crate::ledger::encoding::{Kind, decode};
+use crate::ledger::encoding::{Kind, Lines, decode};
 use crate::ledger::take_over::{find_base, is_sealed, look, newest_listed, read_parts};
 use crate::storage::JobStorage;
 
@@ -33,6 +33,16 @@ pub async fn inspect(storage: &JobStorage) -> Result<(Epoch, Vec<LogRecord>), Le
         }
     }
     Ok((newest, records))
+}
+
+/// The newest epoch in a listing. 0 if none was opened yet.
+pub async fn newest_epoch(storage: &JobStorage) -> Result<Epoch, LedgerError> {
+    newest_listed(storage).await.map(Epoch)
+}
+
+/// Records as lines of JSON, as the ledger has them.
+pub fn as_lines(records: &[LogRecord]) -> Result<Vec<u8>, String> {
+    Ok(Lines::of(records)?.text)
 }
 
 /// Whether an epoch was opened by a coordinator of this job.

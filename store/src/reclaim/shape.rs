@@ -17,7 +17,8 @@ pub enum Part {
     Log,
     /// The first object of each epoch.
     Opened,
-    /// The plan, the copy of the claim of the output folder, and the probe of the storage.
+    /// The plan, the copy of the claim of the output folder, the probe of the storage, the archives
+    /// of the job, and its moves.
     Plan,
     /// The marker of the job's end.
     Marker,
@@ -43,6 +44,8 @@ pub fn part_of(path: &str) -> Option<Part> {
     match (folders, written_as(last)) {
         ([], super::MARKER_NAME) => Some(Part::Marker),
         ([], "plan.json" | "output.json" | "probe") => Some(Part::Plan),
+        (["moves"], name) if is_number(name) => Some(Part::Plan),
+        (["exports"], name) if is_archive(name) => Some(Part::Plan),
         (["epochs", epoch], "open") if is_number(epoch) => Some(Part::Opened),
         (["epochs", epoch, "log" | "merged" | "snapshots"], name)
             if is_number(epoch) && is_number(name) =>
@@ -79,6 +82,13 @@ fn written_as(name: &str) -> &str {
 
 fn is_number(text: &str) -> bool {
     (1..=MAX_DIGITS).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Whether a text is the name of an exported archive, which is a digest.
+fn is_archive(text: &str) -> bool {
+    let digest = text.strip_suffix(".tar.zst");
+    let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    digest.is_some_and(|digest| digest.len() == 32 && digest.bytes().all(is_hex))
 }
 
 /// Whether a text is the name of an attempt, such as `e3a1`.
@@ -136,6 +146,11 @@ mod tests {
             ("output.json", Part::Plan),
             ("probe", Part::Plan),
             ("probe#1", Part::Plan),
+            ("moves/0", Part::Plan),
+            (
+                "exports/0123456789abcdef0123456789abcdef.tar.zst",
+                Part::Plan,
+            ),
             ("epochs/1/open", Part::Opened),
             ("epochs/12/log/0", Part::Log),
             ("epochs/1/merged/3", Part::Log),
@@ -163,6 +178,8 @@ mod tests {
             "notes.txt",
             "epochs/1",
             "epochs/x/open",
+            "moves/x",
+            "exports/0.tar.zst",
             "epochs/1/log/x",
             "epochs/1/log/1/2",
             "epochs/1/other/1",

@@ -14,7 +14,7 @@ use zephyr_tests::ledger::LedgerView;
 use zephyr_tests::sum_job::SumJob;
 
 /// Waits until the job says that it is suspended, and checks that this is true.
-async fn suspended(namespace: &TestNamespace, job: &AppliedJob) -> Result<ZephyrJob> {
+pub(crate) async fn suspended(namespace: &TestNamespace, job: &AppliedJob) -> Result<ZephyrJob> {
     let found = job
         .wait_until("Suspended=True", TEST_TIMEOUT, |job| {
             is_true(job, ConditionType::Suspended)
@@ -27,7 +27,7 @@ async fn suspended(namespace: &TestNamespace, job: &AppliedJob) -> Result<Zephyr
     Ok(found)
 }
 
-fn ledger_of(namespace: &TestNamespace, job: &AppliedJob) -> Result<LedgerView> {
+pub(crate) fn ledger_of(namespace: &TestNamespace, job: &AppliedJob) -> Result<LedgerView> {
     let uri = SumJob::storage_uri(namespace);
     LedgerView::open(&namespace.environment, &uri, &job.uid)
 }

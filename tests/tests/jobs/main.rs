@@ -8,6 +8,7 @@ mod generations;
 mod life;
 mod limits;
 mod mistakes;
+mod moves;
 mod overwrite;
 mod own_code;
 mod plugin;

@@ -3,6 +3,7 @@
 //! job with an error message.
 
 mod edit;
+mod moving;
 pub(super) mod places;
 pub(super) mod preview;
 mod restart;
@@ -60,6 +61,13 @@ pub(super) enum Planned {
         result: JobResult,
         /// Final files of committed attempts that will never be completed.
         uploads: Vec<OutputFile>,
+    },
+    /// The folder of the job belongs to another job, so nothing in it may be changed.
+    Refused {
+        /// The newest epoch in the folder.
+        epoch: Epoch,
+        /// Why. It is not recorded in the ledger.
+        result: JobResult,
     },
 }
 
@@ -141,6 +149,13 @@ enum NoPlan {
     Lost(String),
     /// The job finished earlier, and its ledger was removed since.
     Finished(JobResult),
+    /// The folder belongs to another job.
+    Refused {
+        /// The newest epoch in the folder.
+        epoch: Epoch,
+        /// Why this job may not use it.
+        message: String,
+    },
     /// The contents of the ledger cannot be used.
     Damaged {
         /// The epoch of the coordinator that found this.
@@ -170,6 +185,7 @@ impl NoPlan {
             | Self::Failed(_)
             | Self::Lost(_)
             | Self::Finished(_)
+            | Self::Refused { .. }
             | Self::Damaged { .. }
             | Self::Fatal(_)) => other,
         }
@@ -191,10 +207,11 @@ async fn prepare_the_job(
     job: &Arc<RunJob>,
     status: &watch::Sender<Status>,
 ) -> Result<Planned, PlanningError> {
-    let mut taken = match hold_ledger(job, status).await? {
-        ControlFlow::Continue(taken) => taken,
+    let (mut taken, generations) = match hold_ledger(job, status).await? {
+        ControlFlow::Continue(held) => held,
         ControlFlow::Break(ended) => return Ok(ended),
     };
+    let job = &moving::counted_on(job, generations);
     let epoch = taken.epoch;
     tracing::info!(%epoch, records = taken.records.len(), "the ledger is ours");
     let planning = Status {
@@ -220,6 +237,9 @@ enum End {
     /// The coordinator of this epoch found that the ledger cannot be used. This is not recorded in
     /// the ledger.
     Damaged(Epoch, String),
+    /// The folder, with this newest epoch, belongs to another job. This is not recorded in the
+    /// ledger.
+    Refused(Epoch, JobResult),
     /// The job has a result.
     Result(JobResult),
 }
@@ -251,6 +271,12 @@ impl<'a> Tries<'a> {
     async fn after(&mut self, why: NoPlan) -> Result<ControlFlow<End>, PlanningError> {
         match why.not_for_ever(&mut self.few) {
             NoPlan::Fatal(error) => return Err(error),
+            NoPlan::Refused { epoch, message } => {
+                tracing::error!(message, "the folder belongs to another job");
+                let reason = FailureReason::PlanFailed;
+                let result = JobResult::Failed { reason, message };
+                return Ok(ControlFlow::Break(End::Refused(epoch, result)));
+            }
             NoPlan::Damaged { epoch, message } => {
                 self.damaged_reads += 1;
                 let damaged_reads = self.damaged_reads;
@@ -293,21 +319,24 @@ fn ends(reason: FailureReason, message: String) -> ControlFlow<End> {
 }
 
 /// Takes over the ledger. Waits for storage without a limit of time. Ends the job if the ledger
-/// cannot be used.
+/// cannot be used. Also returns how many generation numbers were used before the job owned it.
 async fn hold_ledger(
     job: &Arc<RunJob>,
     status: &watch::Sender<Status>,
-) -> Result<ControlFlow<Planned, TakeOver>, PlanningError> {
+) -> Result<ControlFlow<Planned, (TakeOver, u32)>, PlanningError> {
     let writer = WriterToken::from_random(job.stores.chance().unique());
     let mut tries = Tries::new(job, status, Epoch::default());
     loop {
         let why = match take_over(job, &writer).await {
-            Ok(taken) => return Ok(ControlFlow::Continue(taken)),
+            Ok(held) => return Ok(ControlFlow::Continue(held)),
             Err(why) => why,
         };
         let (epoch, result) = match tries.after(why).await? {
             ControlFlow::Continue(()) => continue,
             ControlFlow::Break(End::Damaged(epoch, message)) => (epoch, damaged(&message)),
+            ControlFlow::Break(End::Refused(epoch, result)) => {
+                return Ok(ControlFlow::Break(Planned::Refused { epoch, result }));
+            }
             ControlFlow::Break(End::Result(result)) => (Epoch::default(), result),
         };
         return Ok(ControlFlow::Break(ended(epoch, result, &[])));
@@ -354,6 +383,9 @@ async fn make_runnable(
             ControlFlow::Continue(()) => {}
             ControlFlow::Break(End::Damaged(epoch, message)) => {
                 return Ok(ended(epoch, damaged(&message), &[]));
+            }
+            ControlFlow::Break(End::Refused(epoch, result)) => {
+                return Ok(Planned::Refused { epoch, result });
             }
             ControlFlow::Break(End::Result(result)) => {
                 let record = LogRecord::Result(result.clone());
@@ -432,7 +464,7 @@ async fn removed_ledger(
     }
 }
 
-async fn take_over(job: &RunJob, writer: &WriterToken) -> Result<TakeOver, NoPlan> {
+async fn take_over(job: &RunJob, writer: &WriterToken) -> Result<(TakeOver, u32), NoPlan> {
     let field = |error: &dyn std::fmt::Display| format!("spec.storage.uri: {error}");
     let judge = Judge::of(job);
     probe(&job.storage).await.map_err(|error| {
@@ -449,14 +481,19 @@ async fn take_over(job: &RunJob, writer: &WriterToken) -> Result<TakeOver, NoPla
             Verdict::GiveUp => NoPlan::Fatal(PlanningError::Permanent(error.to_string())),
         }
     })?;
+    moving::own(job).await?;
     let opened = Ledger::open(&job.storage, writer.clone())
         .await
         .map_err(|error| ledger_error(judge, error, None, field))?;
     let epoch = opened.epoch();
-    opened
+    let taken = opened
         .take_over(MergePolicy::default())
         .await
-        .map_err(|error| ledger_error(Judge::of(job), error, Some(epoch), field))
+        .map_err(|error| ledger_error(Judge::of(job), error, Some(epoch), field))?;
+    // Another job may have taken the folder before this coordinator opened its epoch. If one takes
+    // it later, that job opens a later epoch, and this coordinator can commit nothing more.
+    let generations = moving::own(job).await?;
+    Ok((taken, generations))
 }
 
 /// Returns the result of a job whose ledger cannot be used. This result is not recorded in the
@@ -605,7 +642,7 @@ fn no_output(error: &OutputError) -> NoPlan {
 /// output manifest exists, it has finished, and its ledger was removed.
 async fn not_finished(job: &RunJob) -> Result<(), NoPlan> {
     let path = &job.frozen.spec.pipeline.sink.files.path;
-    match finished(&job.stores, path, &job.identity.job).await {
+    match finished(&job.stores, path, job.storage.job()).await {
         Ok(None) => Ok(()),
         Ok(Some(result)) => Err(NoPlan::Finished(result)),
         Err(error) => {

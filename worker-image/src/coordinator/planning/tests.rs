@@ -18,6 +18,7 @@ use zephyr_store::storage::{JobStorage, Location, Stores, fetch};
 use super::*;
 use crate::fixtures::tricky::{Trick, Tricks, tricky};
 
+mod moving;
 mod restart;
 mod sharding;
 
@@ -74,7 +75,9 @@ async fn begin(job: &Arc<RunJob>) -> Planned {
 async fn runs(job: &Arc<RunJob>) -> Box<Runnable> {
     match begin(job).await {
         Planned::Runnable(runnable) => runnable,
-        Planned::Ended { result, .. } => panic!("it ended: {result:?}"),
+        Planned::Ended { result, .. } | Planned::Refused { result, .. } => {
+            panic!("it ended: {result:?}")
+        }
     }
 }
 
@@ -85,7 +88,9 @@ async fn fails(job: &Arc<RunJob>) -> (Epoch, FailureReason, String) {
             result: JobResult::Failed { reason, message },
             uploads: _,
         } => (epoch, reason, message),
-        Planned::Ended { result, .. } => panic!("it ended: {result:?}"),
+        Planned::Ended { result, .. } | Planned::Refused { result, .. } => {
+            panic!("it ended: {result:?}")
+        }
         Planned::Runnable(_) => panic!("it runs"),
     }
 }

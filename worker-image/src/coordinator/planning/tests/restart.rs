@@ -188,7 +188,7 @@ async fn a_job_whose_data_is_gone_or_that_has_succeeded_is_not_restarted() {
         .unwrap();
     match begin(&restarted(&job, &job.stores, "a", 2)).await {
         Planned::Ended { result, .. } => assert_eq!(result, success),
-        Planned::Runnable(_) => panic!("it runs"),
+        Planned::Refused { .. } | Planned::Runnable(_) => panic!("it has not ended"),
     }
 }
 
