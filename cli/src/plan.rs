@@ -462,7 +462,7 @@ mod tests {
             ),
             (
                 "number.jsonl",
-                "spec.pipeline.tables.t.key: file:///number.jsonl: line 1: is no string (got 1)",
+                "spec.pipeline.tables.t.key: file:///number.jsonl: line 1: is not a string (got 1)",
             ),
             ("text.jsonl", "file:///text.jsonl: line 2: "),
         ] {

@@ -144,6 +144,7 @@ async fn a_restart_counts_although_the_new_job_begins_with_generation_1() {
     let stores = Stores::in_memory();
     let source = suspended(&stores).await;
     let mut again = RunJob::clone(&source);
+    again.frozen.generation = 2;
     again.frozen.restart = Some(FrozenRestart {
         token: "a".to_owned(),
         generation: 2,
