@@ -224,13 +224,13 @@ fn refuse_ended(found: &Found, done: &str) -> Result<()> {
     let Some(phase) = phase.filter(|phase| phase.is_final()) else {
         return Ok(());
     };
-    let how = if phase == Phase::Succeeded {
-        "has succeeded"
+    let (how, instead) = if phase == Phase::Succeeded {
+        ("has succeeded", "")
     } else {
-        "has failed"
+        ("has failed", "; `kubectl zephyr restart` runs it again")
     };
     let (name, namespace) = (&found.name, &found.namespace);
-    bail!("job {namespace}/{name} {how} and cannot be {done}");
+    bail!("job {namespace}/{name} {how} and cannot be {done}{instead}");
 }
 
 fn say(found: &Found, done: &str, what: &str) -> Result<()> {

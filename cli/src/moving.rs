@@ -44,7 +44,7 @@ pub(crate) async fn export(options: ExportOptions) -> Result<()> {
     let found = options.target.find().await?;
     let status = found.job.status.clone().unwrap_or_default();
     let (name, namespace) = (&found.name, &found.namespace);
-    if let Some(why) = not_exported(&status) {
+    if let Some(why) = not_exported(&found.job.spec, &status) {
         bail!("job {namespace}/{name} {why}");
     }
     let spec = &found.job.spec;
@@ -89,8 +89,11 @@ pub(crate) async fn export(options: ExportOptions) -> Result<()> {
 }
 
 /// Why a job in this state is not exported; `None` if it is suspended.
-fn not_exported(status: &ZephyrJobStatus) -> Option<&'static str> {
+fn not_exported(spec: &ZephyrJobSpec, status: &ZephyrJobStatus) -> Option<&'static str> {
     match status.phase {
+        Some(Phase::Suspended) if spec.cancel.is_some() => {
+            Some("is cancelled, and ends without another run")
+        }
         Some(Phase::Suspended) => None,
         Some(phase) if phase.is_final() => {
             Some("has ended; only a suspended job can be exported, which has work left")
@@ -234,17 +237,32 @@ mod tests {
         let status = |phase: &str| -> ZephyrJobStatus {
             serde_json::from_value(json!({"phase": phase})).unwrap()
         };
-        assert_eq!(not_exported(&status("Suspended")), None);
+        let spec = |cancel: Value| -> ZephyrJobSpec {
+            serde_json::from_value(json!({
+                "pipeline": {
+                    "source": {"items": {"values": [1]}},
+                    "sink": {"files": {"path": "s3://out/{shard}.jsonl"}},
+                },
+                "storage": {"uri": "s3://scratch"},
+                "workers": {"replicas": 1},
+                "cancel": cancel,
+            }))
+            .unwrap()
+        };
+        let (runs, ends) = (spec(json!(null)), spec(json!({"reason": "r"})));
+        assert_eq!(not_exported(&runs, &status("Suspended")), None);
+        let why = not_exported(&ends, &status("Suspended"));
+        assert!(why.is_some_and(|why| why.starts_with("is cancelled")));
         for (phase, words) in [
             ("Running", "is not suspended"),
             ("Suspending", "is not suspended"),
             ("Succeeded", "has ended"),
             ("Failed", "has ended"),
         ] {
-            let why = not_exported(&status(phase)).unwrap();
+            let why = not_exported(&runs, &status(phase)).unwrap();
             assert!(why.starts_with(words), "{phase}: {why}");
         }
-        let new = not_exported(&ZephyrJobStatus::default());
+        let new = not_exported(&runs, &ZephyrJobStatus::default());
         assert!(new.is_some_and(|why| why.starts_with("is not suspended")));
     }
 

@@ -44,11 +44,14 @@ pub enum DurationError {
         /// The letters after the number.
         unit: String,
     },
-    /// A sign, a point, a space or another character is in the text where a digit is needed.
+    /// A sign, a point, a space or another character is in the text where a digit or a unit is
+    /// needed.
     #[error("a duration is written in whole numbers of h, m, s, ms, such as 1h30m")]
     NumberMissing,
     /// The text or one of its numbers is longer than allowed.
-    #[error("a number in a duration has at most {MAX_DIGITS} digits")]
+    #[error(
+        "a duration has at most {MAX_DURATION_TEXT} characters, and each number in it at most {MAX_DIGITS} digits"
+    )]
     TooLong,
 }
 
@@ -164,10 +167,13 @@ mod tests {
                 "5µs",
                 "a duration is written in whole numbers of h, m, s, ms, such as 1h30m",
             ),
-            ("9999999h", "a number in a duration has at most 6 digits"),
+            (
+                "9999999h",
+                "a duration has at most 16 characters, and each number in it at most 6 digits",
+            ),
             (
                 "1h1h1h1h1h1h1h1h1h",
-                "a number in a duration has at most 6 digits",
+                "a duration has at most 16 characters, and each number in it at most 6 digits",
             ),
         ] {
             assert_eq!(parse(text).expect_err(text).to_string(), message, "{text}");

@@ -295,7 +295,7 @@ pub(crate) fn removal_is_graceful() -> Rule {
 /// The coordinator may have removed the files already.
 pub(crate) fn removal_is_final() -> Rule {
     Rule::new("self.keepOutput == oldSelf.keepOutput")
-        .message("spec.cancel.keepOutput: cannot be changed after the job was cancelled")
+        .message("spec.cancel.keepOutput: cannot be changed after the job was cancelled; the coordinator may have removed files already")
         .field_path(".keepOutput")
 }
 

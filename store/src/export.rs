@@ -10,10 +10,10 @@ use std::io::{self, Write as _};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
-use zephyr_engine::coordinator::record::{LogRecord, has_tasks};
+use zephyr_engine::coordinator::record::{LogRecord, has_tasks, result_of};
 
 use crate::ledger::{LedgerError, Owner, inspect, load_plan, read_moves};
-use crate::storage::{JobStorage, Location, StorageError, fetch, put_if_absent, size_of};
+use crate::storage::{JobStorage, Location, Placed, StorageError, fetch, put_if_absent, size_of};
 
 /// The version that this program writes. It reads no other version.
 const VERSION: u32 = 1;
@@ -110,6 +110,14 @@ pub enum ExportError {
         "the job has no plan yet, so there is nothing to continue; create a new job from its manifest"
     )]
     NotBegun,
+    /// The ledger ends with the failure of the job, which was restarted and has not run since.
+    #[error(
+        "the job has failed and was restarted, but has not run since; resume it, and suspend it again when it runs"
+    )]
+    NotRestarted,
+    /// There is a damaged archive of the same content.
+    #[error("{0} is damaged; remove it, and export the job again")]
+    Damaged(Location),
     /// The archive would be too large.
     #[error("the archive has {0} bytes; at most {MAX_ARCHIVE_BYTES}")]
     TooLarge(usize),
@@ -131,6 +139,9 @@ pub async fn export(storage: &JobStorage, of: Exported) -> Result<Made, ExportEr
     let Some(plan) = load_plan(storage, has_tasks(&records)).await? else {
         return Err(ExportError::NotBegun);
     };
+    if result_of(&records).is_some() {
+        return Err(ExportError::NotRestarted);
+    }
     let is_done = |record: &&LogRecord| matches!(record, LogRecord::Done { .. });
     let head = Head {
         version: VERSION,
@@ -189,11 +200,15 @@ fn pack(members: &[(&str, &[u8])]) -> io::Result<Vec<u8>> {
 }
 
 /// Keeps an archive in the folder of its job. Does nothing if it is there.
+///
+/// # Errors
+/// The store refuses it, or a damaged object has its name, which is the digest.
 pub async fn keep_archive(storage: &JobStorage, made: &Made) -> Result<Location, ExportError> {
     let location = archive_object(storage, &made.digest)?;
-    // The name is the digest of the bytes, so another object of this name has the same bytes.
-    put_if_absent(storage.stores(), &location, made.bytes.clone()).await?;
-    Ok(location)
+    match put_if_absent(storage.stores(), &location, made.bytes.clone()).await? {
+        Placed::Theirs(found) if found != made.bytes => Err(ExportError::Damaged(location)),
+        Placed::Mine | Placed::Theirs(_) => Ok(location),
+    }
 }
 
 /// The address of the archive with this digest.

@@ -10,11 +10,11 @@ use crate::cluster::TestNamespace;
 /// How many groups the result has. A number's group is its remainder when it is divided by this.
 const GROUPS: u64 = 7;
 
-/// The text that each round of a loop searches.
+/// A variable with a long text. Each pass of the loop searches this text once.
 const TEXT: &str = r#"("x" * 100000) as $p |"#;
-/// One turn of the loop, which counts as 64 rounds. It is a search that takes about 160
-/// microseconds of a CPU, but uses only a few of the steps that one expression may use.
-const ROUND: &str = r#"0; . + if ($p | test("[a-w]")) then 0 else 1 end"#;
+/// One pass of the loop, which counts as 64 rounds. Its search takes about 160 microseconds of a
+/// CPU. An expression may do only a limited number of operations, and a search is only a few.
+const PASS: &str = r#"0; . + if ($p | test("[a-w]")) then 0 else 1 end"#;
 
 /// The job's parameters; `manifest` returns the YAML.
 #[derive(Clone, Debug)]
@@ -30,7 +30,8 @@ pub struct SumJob {
     pub last_rounds: u64,
     /// How many workers the job has.
     pub workers: u32,
-    /// The least number of workers, if the operator chooses it. Then `workers` is the greatest.
+    /// The least number of workers. If it is set, the operator chooses the number of workers, and
+    /// `workers` is the greatest.
     pub least_workers: Option<u32>,
     /// The CPU limit of a worker, as a quantity.
     pub worker_cpu: String,
@@ -87,12 +88,12 @@ spec:
     source:
       items: {{ values: [{values}] }}
     steps:
-      - map: '. as $n | {TEXT} reduce range({rounds} / 64) as $i ({ROUND}) | {{n: $n, rounds: .}}'
+      - map: '. as $n | {TEXT} reduce range({rounds} / 64) as $i ({PASS}) | {{n: $n, rounds: .}}'
       - groupBy:
           key: '.n % {GROUPS}'
           aggregate: {{ count: {{ count: {{}} }}, sum: {{ sum: '.n' }} }}
           shards: 4
-      - map: '. as $group | {TEXT} reduce range(if .key == {last_key} then {last_rounds} / 64 else 0 end) as $i ({ROUND}) | $group'
+      - map: '. as $group | {TEXT} reduce range(if .key == {last_key} then {last_rounds} / 64 else 0 end) as $i ({PASS}) | $group'
     sink:
       files: {{ path: "s3://{DATA}/{folder}/part-{{shard:05}}-of-{{total:05}}.jsonl", mode: {mode} }}
   storage:

@@ -25,7 +25,7 @@ pub(super) fn advice(reason: Reason, name: &str, namespace: &str) -> String {
         }
         "ImageError" => "correct the name of the image, or give the nodes the right to pull it",
         "StorageUnavailable" => {
-            "check spec.storage, its Secret and the bucket; the job continues by itself when the store answers"
+            "check the bucket and the Secret that spec.storage names; the job continues by itself when the store answers, and if you change the Secret, delete the job's pods: `kubectl delete pod -l zephyr.dev/job=NAME -n NAMESPACE`"
         }
         "Backoff" => "nothing: the next generation starts by itself",
         "CoordinatorUnavailable"
@@ -51,6 +51,7 @@ pub(super) fn advice(reason: Reason, name: &str, namespace: &str) -> String {
         "TooManySkipped" => {
             "raise onError.maxSkipped and change spec.restart in the same update; or correct the data and create a new job"
         }
+        "Cancelled" => "`kubectl zephyr restart NAME -n NAMESPACE` runs it again",
         "StartDeadlineExceeded" => {
             "remove what the sentence names, or raise spec.startDeadlineSeconds, and create the job again"
         }

@@ -37,7 +37,7 @@ impl Outbox {
         self.records.push(record);
     }
 
-    /// Ends the session; messages for it in this step are dropped.
+    /// Ends the session. The messages that were collected for it so far are dropped.
     pub(crate) fn close(&mut self, session: SessionId, reason: &'static str) {
         self.messages.remove(&session);
         self.closes.push(Effect::Close { session, reason });
@@ -71,8 +71,8 @@ impl Outbox {
         self.others.push(effect);
     }
 
-    /// The effects in the order of execution. A worker gets `Welcome` before everything else, and
-    /// cancellations of old attempts before new ones.
+    /// The effects in the order of execution. A worker gets `Welcome` first, then the cancellations
+    /// of old attempts, and then new attempts.
     pub(crate) fn into_effects(self) -> Vec<Effect> {
         let mut effects = self.closes;
         if !self.records.is_empty() {

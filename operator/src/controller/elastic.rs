@@ -8,7 +8,7 @@ use zephyr_crds::job::ZephyrJobSpec;
 use zephyr_crds::workers::WorkersAsked;
 
 use super::observed::Observed;
-use crate::pods::PodFacts;
+use crate::pods::{ContainerRun, PodFacts};
 use crate::run_report::RunReport;
 
 /// The open tasks of a run: those that are not committed, whether they run or not.
@@ -142,21 +142,32 @@ fn tasks_per_worker(spec: &ZephyrJobSpec) -> u32 {
     (slots / of_command).max(1)
 }
 
-/// Returns the ordinal after the highest one whose worker has a task, according to the report.
+/// Returns the ordinal after the highest one whose worker may have a task.
 pub(super) fn busy_below(observed: &Observed, report: &RunReport) -> u32 {
     observed
         .workers(report.generation)
-        .filter(|pod| report.busy_pods.contains(&pod.uid))
+        .filter(|pod| may_be_busy(report, pod))
         .filter_map(PodFacts::ordinal)
         .map(|ordinal| ordinal.saturating_add(1))
         .max()
         .unwrap_or(0)
 }
 
+/// Whether a worker may have a task. A coordinator that has just started does not know the tasks of
+/// the workers that have not connected to it yet, and neither does one whose worker reconnects.
+fn may_be_busy(report: &RunReport, pod: &PodFacts) -> bool {
+    let connected = report.connected_pods.as_ref();
+    let is_unknown = connected.is_some_and(|connected| !connected.contains(&pod.uid));
+    let runs = matches!(pod.container.state, ContainerRun::Running { .. });
+    report.busy_pods.contains(&pod.uid)
+        || report.reconnecting_pods.contains(&pod.uid)
+        || is_unknown && runs
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run_report::{Planned, StageReport};
+    use crate::run_report::{Planned, PodUids, StageReport};
 
     /// A report with these stages: (done, total, running).
     fn report(stages: &[(u32, u32, u32)]) -> RunReport {
@@ -274,6 +285,42 @@ mod tests {
                 assert_eq!(present, 1, "{first} {second}");
             }
         }
+    }
+
+    #[test]
+    fn a_worker_that_is_not_connected_may_have_a_task() {
+        let running = ContainerRun::Running { since: None };
+        let mut pod = PodFacts {
+            uid: "w".to_owned(),
+            ..crate::pods::tests::worker("count-workers-g1-3")
+        };
+        pod.container.state = running;
+        let with = |uids: &[&str]| -> PodUids {
+            let uids = uids.iter().map(|uid| (*uid).to_owned());
+            std::sync::Arc::new(uids.collect())
+        };
+        let idle = RunReport {
+            connected_pods: Some(with(&["w"])),
+            ..RunReport::default()
+        };
+        assert!(!may_be_busy(&idle, &pod));
+        let busy = RunReport {
+            busy_pods: with(&["w"]),
+            ..idle.clone()
+        };
+        assert!(may_be_busy(&busy, &pod));
+        let reconnecting = RunReport {
+            reconnecting_pods: with(&["w"]),
+            ..idle.clone()
+        };
+        assert!(may_be_busy(&reconnecting, &pod));
+        let restarted = RunReport {
+            connected_pods: Some(with(&[])),
+            ..idle
+        };
+        assert!(may_be_busy(&restarted, &pod));
+        pod.container.state = ContainerRun::Waiting(crate::pods::tests::explanation("Pending", ""));
+        assert!(!may_be_busy(&restarted, &pod));
     }
 
     #[test]

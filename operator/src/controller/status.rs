@@ -83,7 +83,11 @@ pub fn project(
         Lifecycle::Block(message) => next.block(verdict, message),
         Lifecycle::Wait(waiting) => next.wait(waiting, verdict),
         Lifecycle::TakeTurn => next.take_turn(verdict),
-        Lifecycle::Start(start) => next.start(start, verdict),
+        Lifecycle::Start(start) => {
+            // Tasks may have ended since the last change of status.
+            next.take_report(next.own_report(observed));
+            next.start(start, verdict);
+        }
         Lifecycle::Finish(finish) => {
             next.finish(job, finish, observed, &plan.diagnosis);
             next.note_restart(job.spec.restart.as_deref());
@@ -343,10 +347,7 @@ impl Projection {
         problem: Option<&WriteProblem>,
     ) {
         let diagnosis = &plan.diagnosis;
-        let report = observed
-            .report
-            .as_ref()
-            .filter(|report| Some(report.generation) == self.status.generation);
+        let report = self.own_report(observed);
         let in_backoff = job.backoff_until(self.now).is_some();
         if observed.warming_up
             && (self.has_no_stream(report, diagnosis, problem) || self.is_unexplained(diagnosis))
@@ -473,6 +474,12 @@ impl Projection {
             && diagnosis.coordinator.trouble.is_none()
             && diagnosis.workers.trouble.is_none()
             && diagnosis.workers.is_short
+    }
+
+    /// Returns the report of the generation in status.
+    fn own_report<'a>(&self, observed: &'a Observed) -> Option<&'a RunReport> {
+        let report = observed.report.as_ref();
+        report.filter(|report| Some(report.generation) == self.status.generation)
     }
 
     fn take_report(&mut self, report: Option<&RunReport>) {

@@ -467,6 +467,11 @@ async fn removed_ledger(
 async fn take_over(job: &RunJob, writer: &WriterToken) -> Result<(TakeOver, u32), NoPlan> {
     let field = |error: &dyn std::fmt::Display| format!("spec.storage.uri: {error}");
     let judge = Judge::of(job);
+    // A job that may not use the folder does not change the sign of life in it. Other errors of
+    // this first look appear again below.
+    if let Err(refused @ NoPlan::Refused { .. }) = moving::own(job).await {
+        return Err(refused);
+    }
     probe(&job.storage).await.map_err(|error| {
         let verdict = match &error {
             ProbeError::Store(error) => judge.storage(error),

@@ -1,5 +1,6 @@
 //! Tests that this release reads the jobs and roots that release 0.1.0 left in a cluster, and
-//! continues the jobs. Release 0.1.0 wrote the files, so they must never be generated again.
+//! continues the jobs. Release 0.1.0 wrote the objects that the test reads, so their files must
+//! never be generated again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -84,7 +85,7 @@ fn a_job_that_release_0_1_0_began_continues_with_its_generation() {
         let objects = observed.generations.get_mut(&generation).expect("it");
         let facts = objects.root.as_mut().expect("the root");
         facts.frozen = Frozen::Read(Arc::clone(&frozen));
-        // This is just after the end of the wait before the second generation.
+        // This is after the end of the wait before the second generation.
         let now = "2026-11-27T15:30:00Z".parse().expect("a time");
         let planned = plan(&job, &verdict, &observed, &Installation::default(), now);
         assert_eq!(planned.lifecycle, Lifecycle::Stay, "{root}: {planned}");

@@ -49,7 +49,8 @@ fn admitted(name: &str, ago: i64) -> Candidate {
     candidate(name, stage)
 }
 
-/// Returns a job that started `begun` seconds ago, and made its last step `moved` seconds ago.
+/// Returns a job that started `begun` seconds ago. The last progress of its start, such as a pod
+/// that was placed on a node, was `moved` seconds ago.
 fn starts(name: &str, begun: i64, moved: i64, has_room: bool) -> Candidate {
     let placing = Placing {
         moved: at(NOW - moved),
@@ -59,8 +60,8 @@ fn starts(name: &str, begun: i64, moved: i64, has_room: bool) -> Candidate {
     candidate(name, Stage::Starts { begun, placing })
 }
 
-/// Returns what each job may do, in one word: its place in the queue, or that it must wait before
-/// it may start again.
+/// Returns what each job may do: it goes, it gives way, it rests before it may start again, or the
+/// number of jobs that are before it in the queue.
 fn decided(candidates: &[Candidate], limit: usize) -> Vec<String> {
     let turns = turns(candidates, limit, at(NOW));
     let word = |candidate: &Candidate| match turns[&candidate.uid] {
@@ -99,7 +100,7 @@ fn as_many_jobs_start_at_once_as_are_allowed_and_the_others_wait_in_order() {
             ],
         ),
         (
-            "a job that has made no step for five minutes blocks no other job",
+            "a job whose start has made no progress for five minutes blocks no other job",
             1,
             vec![
                 (starts("a", 600, 300, true), "goes"),
@@ -108,7 +109,7 @@ fn as_many_jobs_start_at_once_as_are_allowed_and_the_others_wait_in_order() {
             ],
         ),
         (
-            "a job blocks no other job if it alone finds no room",
+            "a job that has found no room for five minutes blocks no other job",
             1,
             vec![
                 (starts("a", 600, 300, false), "goes"),
@@ -121,7 +122,7 @@ fn as_many_jobs_start_at_once_as_are_allowed_and_the_others_wait_in_order() {
             vec![(admitted("z", 1), "goes"), (new("a", 9_000), "0")],
         ),
         (
-            "a job blocks no other job if it does not start although its turn has come",
+            "a job that does not start within two minutes of its turn blocks no other job",
             1,
             vec![(admitted("z", 120), "goes"), (new("a", 10), "goes")],
         ),
@@ -169,14 +170,14 @@ fn jobs_that_block_each_other_give_their_places_to_the_oldest_of_them() {
             ],
         ),
         (
-            "no job gives its place back while only one is stuck, which may have its own cause",
+            "no job gives its place back while only one job has found no room for five minutes",
             vec![
                 (starts("a", 600, 300, false), "goes"),
                 (starts("b", 600, 299, false), "goes"),
             ],
         ),
         (
-            "after half an hour the oldest job gives its place back too",
+            "after half an hour without room the oldest job gives its place back",
             vec![
                 (starts("a", 3_000, 1_800, false), "gives way"),
                 (starts("b", 500, 400, false), "goes"),
@@ -208,7 +209,7 @@ fn after_a_job_gave_its_place_back_fewer_jobs_start_and_this_job_is_last() {
             ],
         ),
         (
-            "after the minute the job takes its turn after the older jobs",
+            "after the minute the job has its turn after the jobs that came while it rested",
             vec![
                 (gave_way("a", 60, 1), "2"),
                 (new("b", 10), "goes"),
@@ -388,7 +389,7 @@ fn a_resumed_job_waits_from_its_resumption_and_starts_like_a_new_job() {
             waits(Some(at(300)), 0),
         ),
         (
-            "it was suspended while it waited after it gave its place back",
+            "it gave its place back, waited for its turn, and was then suspended",
             json!({
                 "generation": 2, "generations": ended("GaveWay"), "placesGivenBack": 3,
                 "queuedSince": "1970-01-01T00:05:00Z",
@@ -532,8 +533,9 @@ fn a_job_has_room_if_the_pods_that_it_needs_next_have_nodes() {
 }
 
 /// Simulates `jobs` jobs, each with a coordinator and a worker, on nodes with room for `room` pods,
-/// in steps of five seconds. The scheduler places pods in the order in which they were created.
-/// Returns after how many seconds all jobs have ended, if they end within two days.
+/// in steps of five seconds. The scheduler places all coordinators in the order of their jobs, and
+/// then all workers in that order. Returns after how many seconds all jobs have ended, if they end
+/// within two days.
 fn time_to_end(jobs: usize, room: usize, limit: usize) -> Option<i64> {
     const STEP: i64 = 5;
     const WORKS_FOR: i64 = 30;

@@ -50,6 +50,25 @@ fn drains(world: &mut World, tasks: u32) {
     world.settle();
 }
 
+#[test]
+fn tasks_that_ended_while_the_job_drained_are_in_the_status_of_the_suspended_job() {
+    let mut world = working();
+    suspend(&mut world, SuspendMode::Drain);
+    let report = world.report.as_mut().unwrap();
+    report.stage = Some(StageReport {
+        index: 1,
+        name: "map".to_owned(),
+        done: 6,
+        total: 10,
+        running: 0,
+        failed: 0,
+    });
+    drains(&mut world, 0);
+    assert_ne!(world.job.status.suspended_since, None);
+    let stage = world.job.status.stage.as_ref().unwrap();
+    assert_eq!((stage.done, stage.total), (6, 10));
+}
+
 fn is_suspended(world: &World) -> bool {
     let condition = world.condition(ConditionType::Suspended);
     assert_eq!(

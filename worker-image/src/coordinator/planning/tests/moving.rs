@@ -6,7 +6,7 @@ use zephyr_crds::life::RestoreFrom;
 use zephyr_engine::coordinator::record::{Restart, restart_of};
 use zephyr_store::export::{Exported, archive_object, export, keep_archive};
 use zephyr_store::ledger::{Owner, inspect, read_moves};
-use zephyr_store::storage::fetch;
+use zephyr_store::storage::{Sign, fetch, touch};
 
 use super::*;
 
@@ -56,15 +56,34 @@ fn of_frozen(stores: &Stores, frozen: FrozenJob) -> Arc<RunJob> {
     })
 }
 
+/// Says in the folder that its job is suspended.
+async fn suspend_sign(job: &RunJob) {
+    touch(&job.storage, Sign::Suspended).await.unwrap();
+}
+
+/// What the sign of life in the folder says.
+async fn sign(job: &RunJob) -> &'static str {
+    let location = job.storage.at("probe").unwrap();
+    let bytes = fetch(&job.stores, &location).await.unwrap();
+    let text = String::from_utf8(bytes.to_vec()).unwrap();
+    if text.contains("suspended") {
+        "suspended"
+    } else {
+        "alive"
+    }
+}
+
 /// The message of a job that may not use the folder. It has not changed anything there.
 async fn is_refused(job: &Arc<RunJob>) -> String {
     let before = inspect(&job.storage).await.unwrap();
     let moves = read_moves(&job.storage).await.unwrap();
+    suspend_sign(job).await;
     let Planned::Refused { epoch, result } = begin(job).await else {
         panic!("it is not refused");
     };
     assert_eq!(inspect(&job.storage).await.unwrap(), before);
     assert_eq!(read_moves(&job.storage).await.unwrap(), moves);
+    assert_eq!(sign(job).await, "suspended", "the sign of life");
     assert!(epoch >= before.0.max(Epoch(1)));
     match result {
         JobResult::Failed { reason, message } => {
