@@ -103,7 +103,7 @@ pub enum ExportError {
     #[error("write the archive: {0}")]
     Write(#[from] io::Error),
     /// Another job continues this one.
-    #[error("the job was moved to job {namespace}/{name}, uid {uid}; export that job", namespace = .0.namespace, name = .0.name, uid = .0.uid)]
+    #[error("the job was moved to {0}; export that job")]
     Moved(Owner),
     /// There is no plan yet.
     #[error(

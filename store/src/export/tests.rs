@@ -1,3 +1,6 @@
+//! Tests of archives: what is in them, and which are refused because they are damaged or of another
+//! kind.
+
 use zephyr_engine::id::JobUid;
 
 use super::*;

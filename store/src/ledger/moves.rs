@@ -2,6 +2,8 @@
 //! folder's name. Each move is an object that is written once and never changed, `moves/0` first.
 //! This module decides nothing: it reads moves, and puts the next one.
 
+use std::fmt;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +28,17 @@ pub struct Owner {
     pub namespace: String,
     /// Its name.
     pub name: String,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            uid,
+            namespace,
+            name,
+        } = self;
+        write!(f, "job {namespace}/{name}, uid {uid}")
+    }
 }
 
 /// A move of the folder to another job.

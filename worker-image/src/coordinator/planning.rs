@@ -467,11 +467,12 @@ async fn removed_ledger(
 async fn take_over(job: &RunJob, writer: &WriterToken) -> Result<(TakeOver, u32), NoPlan> {
     let field = |error: &dyn std::fmt::Display| format!("spec.storage.uri: {error}");
     let judge = Judge::of(job);
-    // A job that may not use the folder does not change the sign of life in it. Other errors of
-    // this first look appear again below.
-    if let Err(refused @ NoPlan::Refused { .. }) = moving::own(job).await {
-        return Err(refused);
-    }
+    // A job that may not use the folder does not change the sign of life in it. Of other errors the
+    // probe says more.
+    let looked = match moving::own(job).await {
+        Err(refused @ NoPlan::Refused { .. }) => return Err(refused),
+        looked => looked,
+    };
     probe(&job.storage).await.map_err(|error| {
         let verdict = match &error {
             ProbeError::Store(error) => judge.storage(error),
@@ -486,7 +487,7 @@ async fn take_over(job: &RunJob, writer: &WriterToken) -> Result<(TakeOver, u32)
             Verdict::GiveUp => NoPlan::Fatal(PlanningError::Permanent(error.to_string())),
         }
     })?;
-    moving::own(job).await?;
+    looked?;
     let opened = Ledger::open(&job.storage, writer.clone())
         .await
         .map_err(|error| ledger_error(judge, error, None, field))?;

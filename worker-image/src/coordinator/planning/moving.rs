@@ -162,24 +162,14 @@ fn check(
 }
 
 fn taken_before(owner: &Owner) -> String {
-    let Owner {
-        uid,
-        namespace,
-        name,
-    } = owner;
     format!(
-        "spec.restoreFrom: the exported job was taken over before (got job {namespace}/{name}, uid {uid}); an archive is imported once"
+        "spec.restoreFrom: the exported job was taken over before (got {owner}); an archive is imported once"
     )
 }
 
 fn moved_away(owner: &Owner) -> String {
-    let Owner {
-        uid,
-        namespace,
-        name,
-    } = owner;
     format!(
-        "spec.storage.uri: another job has taken over the work of this job (got job {namespace}/{name}, uid {uid}, which names it in spec.restoreFrom); continue that job, or create a new one"
+        "spec.storage.uri: another job has taken over the work of this job (got {owner}, which names it in spec.restoreFrom); continue that job, or create a new one"
     )
 }
 

@@ -67,6 +67,37 @@ fn fact(shard: u32) -> LogRecord {
     }
 }
 
+/// The bucket of the storage and that of the output, as one store that makes these tricks.
+fn both(inner: &Arc<InMemory>, tricks: Tricks) -> Stores {
+    let stores = tricky(inner, tricks);
+    let bucket = Location::parse("s3://b/x").unwrap();
+    let store = stores.open(&bucket).unwrap();
+    stores.with_store("s3://o", store)
+}
+
+/// Both buckets, as a store that makes no tricks.
+fn plain(inner: &Arc<InMemory>) -> Stores {
+    both(
+        inner,
+        Arc::new(|_, _| Box::pin(std::future::ready(Trick::Pass))),
+    )
+}
+
+/// After this many writes, refuses every call.
+fn until(writes: usize) -> Tricks {
+    let done = AtomicUsize::new(0);
+    Arc::new(move |call, _| {
+        let is_write = call == "put" || call == "delete";
+        let before = done.fetch_add(usize::from(is_write), Ordering::SeqCst);
+        let trick = if before < writes {
+            Trick::Pass
+        } else {
+            Trick::Deny
+        };
+        Box::pin(std::future::ready(trick))
+    })
+}
+
 async fn begin(job: &Arc<RunJob>) -> Planned {
     let (status, _shown) = watch::channel(Status::default());
     prepare(job, &status).await.unwrap()

@@ -219,21 +219,6 @@ async fn an_archive_that_is_not_the_state_of_the_job_is_refused_and_nothing_chan
     runs(&source).await;
 }
 
-/// Buckets that make the tricks.
-fn both(inner: &Arc<InMemory>, tricks: Tricks) -> Stores {
-    let stores = tricky(inner, tricks);
-    let bucket = Location::parse("s3://b/x").unwrap();
-    let store = stores.open(&bucket).unwrap();
-    stores.with_store("s3://o", store)
-}
-
-fn plain(inner: &Arc<InMemory>) -> Stores {
-    both(
-        inner,
-        Arc::new(|_, _| Box::pin(std::future::ready(Trick::Pass))),
-    )
-}
-
 #[tokio::test(start_paused = true)]
 async fn an_import_that_ends_after_any_write_leaves_one_owner_and_all_records() {
     let mut cuts = 0;
@@ -242,18 +227,7 @@ async fn an_import_that_ends_after_any_write_leaves_one_owner_and_all_records() 
         let stores = plain(&inner);
         let source = suspended(&stores).await;
         let digest = exported(&source, SOURCE).await;
-        let done = AtomicUsize::new(0);
-        let until: Tricks = Arc::new(move |call, _| {
-            let is_write = call == "put" || call == "delete";
-            let before = done.fetch_add(usize::from(is_write), Ordering::SeqCst);
-            let trick = if before < writes {
-                Trick::Pass
-            } else {
-                Trick::Deny
-            };
-            Box::pin(std::future::ready(trick))
-        });
-        let cut = continuing(&both(&inner, until), "first", &digest);
+        let cut = continuing(&both(&inner, until(writes)), "first", &digest);
         let (status, _shown) = watch::channel(Status::default());
         let limit = Duration::from_secs(30);
         let first = tokio::time::timeout(limit, prepare(&cut, &status)).await;

@@ -112,38 +112,17 @@ async fn is_over(job: &Arc<RunJob>) -> bool {
     matches!(planned, Err(PlanningError::Over { .. }))
 }
 
-/// The bucket of the storage and that of the output.
-fn both(inner: &Arc<InMemory>, tricks: Tricks) -> Stores {
-    let stores = tricky(inner, tricks);
-    let bucket = Location::parse("s3://b/x").unwrap();
-    let store = stores.open(&bucket).unwrap();
-    stores.with_store("s3://o", store)
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_coordinator_that_ends_after_any_write_of_a_restart_leaves_it_to_the_next_one() {
     let mut cuts = 0;
     for writes in 0.. {
         let inner = Arc::new(InMemory::new());
-        let plain: Tricks = Arc::new(|_, _| Box::pin(std::future::ready(Trick::Pass)));
-        let stores = both(&inner, plain);
+        let stores = plain(&inner);
         let job = job(stores.clone());
         let Runnable { mut ledger, .. } = *runs(&job).await;
         ledger.append(&[fact(0)]).await.unwrap();
         end(&job, &mut ledger).await;
-
-        let done = AtomicUsize::new(0);
-        let until: Tricks = Arc::new(move |call, _| {
-            let is_write = call == "put" || call == "delete";
-            let before = done.fetch_add(usize::from(is_write), Ordering::SeqCst);
-            let trick = if before < writes {
-                Trick::Pass
-            } else {
-                Trick::Deny
-            };
-            Box::pin(std::future::ready(trick))
-        });
-        let cut = restarted(&job, &both(&inner, until), "a", 2);
+        let cut = restarted(&job, &both(&inner, until(writes)), "a", 2);
         let (status, _shown) = watch::channel(Status::default());
         let limit = Duration::from_secs(30);
         let first = tokio::time::timeout(limit, prepare(&cut, &status)).await;
