@@ -99,20 +99,25 @@ fn no_acknowledged_record_is_lost_doubled_or_invented_under_any_fault() {
 #[test]
 fn promise_e1_whole_jobs_do_nothing_wrong_and_end_exactly_right_under_any_fault() {
     let mut quiet = BTreeMap::new();
-    let (mut epochs, mut with_parts) = (0, 0);
+    let (mut with_successors, mut with_parts) = (0, 0);
     let mut wrong = Vec::new();
     for seed in 0..CI_SEEDS {
         match run_whole(seed, &mut quiet) {
             Ok(outcome) => {
-                epochs += outcome.epochs as u64;
+                with_successors += u64::from(outcome.epochs > 1);
                 with_parts += u64::from(outcome.has_parts);
             }
             Err(found) => wrong.push(found),
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // If the first coordinator did everything, the run would not have tested its successors.
-    assert!(epochs > 3 * CI_SEEDS, "{epochs} epochs in {CI_SEEDS} runs");
+    // If the first coordinator did everything, the run would not have tested its successors. The
+    // runs are counted and not their coordinators: one call of the store more or less at the start
+    // gives every run another course.
+    assert!(
+        with_successors > CI_SEEDS * 3 / 4,
+        "{with_successors} of {CI_SEEDS} runs have a second coordinator"
+    );
     assert!(
         with_parts > CI_SEEDS / 5,
         "{with_parts} runs split or combine files"
