@@ -75,7 +75,7 @@ pub(crate) struct Found {
 }
 
 impl Connection {
-    /// Fills in what is not given from the arguments before the verb.
+    /// Takes each value that is missing here from the arguments before the verb.
     pub(crate) fn inherit(&mut self, before: Self) {
         self.namespace = self.namespace.take().or(before.namespace);
         self.context = self.context.take().or(before.context);
@@ -258,7 +258,7 @@ impl Cluster {
         Ok(names.collect())
     }
 
-    /// Why there is no job of this name, with a name that may be meant.
+    /// The message that there is no job of this name. It names jobs that the user may have meant.
     async fn no_job(&self, name: &str) -> String {
         // If the names cannot be listed, the sentence has no advice.
         let here = self.names(&self.api::<ZephyrJob>(), MAX_NAMES).await;

@@ -177,7 +177,7 @@ async fn plan_files(
     Ok(source)
 }
 
-/// The beginning of an error message.
+/// The beginnings of error messages.
 const LIST: &str = "the input cannot be used (--files N plans without reading the storage)";
 const LOOK: &str =
     "the output's folder cannot be checked (--files N plans without reading the storage)";

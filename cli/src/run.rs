@@ -233,7 +233,7 @@ fn choose_storage(job: &mut ZephyrJob, storage: Option<&str>) -> Result<Option<t
     Ok(Some(folder))
 }
 
-/// Checks the storage that was chosen here in the same way as that of a manifest.
+/// Checks the storage that was chosen here, by the same rules as the storage of a manifest.
 fn storage_is_apart(filename: &str, job: &ZephyrJob, is_given: bool) -> Result<()> {
     let name = job.metadata.name.as_deref().unwrap_or_default();
     let errors = validate(&job.spec, name, Place::Local);

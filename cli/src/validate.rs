@@ -1,6 +1,7 @@
-//! `kubectl zephyr validate -f job.yaml`: all errors of a manifest at once, by the definition of a
-//! `ZephyrJob` and the checks of the operator and the coordinator that need no data. Contacts no
-//! store. With `--server` the API server also checks the job, and stores nothing.
+//! `kubectl zephyr validate -f job.yaml`: prints all errors of a manifest at once. It compares the
+//! manifest with the definition of a `ZephyrJob`, and makes the checks of the operator and the
+//! coordinator that need no data. It contacts no store. With `--server` the API server also checks
+//! the job; it stores nothing.
 
 use anyhow::{Result, anyhow, bail};
 use serde_json::json;
@@ -42,7 +43,7 @@ pub(crate) struct Options {
 
 #[cfg(feature = "cluster")]
 impl Options {
-    /// Fills in what is not given from the arguments before the verb.
+    /// Takes each value that is missing here from the arguments before the verb.
     pub(crate) fn inherit(&mut self, before: Connection) -> Result<(), &'static str> {
         self.connection.inherit(before);
         if !self.server && self.connection != Connection::default() {
@@ -105,7 +106,7 @@ async fn errors_of(examined: &Examined) -> Vec<String> {
     let pipeline = match convert::pipeline::pipeline(spec) {
         Ok(pipeline) => pipeline,
         Err(error) => {
-            // Fields that cannot be converted are among the errors already, if there are any.
+            // If there are errors already, they include the field that cannot be converted.
             if errors.is_empty() {
                 errors.push(error.to_string());
             }
@@ -123,7 +124,7 @@ async fn errors_of(examined: &Examined) -> Vec<String> {
     errors
 }
 
-/// Whether names of output files clash, as far as it is known without a listing.
+/// Fails if names of output files clash, as far as this is known without a listing.
 async fn error_of_places(job: &ZephyrJob, pipeline: &Pipeline) -> Result<()> {
     let mut job = job.clone();
     let _none = job.spec.pipeline.put_values_in_paths();

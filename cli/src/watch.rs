@@ -1,6 +1,6 @@
-//! `kubectl zephyr watch NAME`: follows the status of a job until it ends: as a live view on a
-//! terminal, otherwise as one line for each change. Ends with code 1 if the job fails. Writes
-//! nothing.
+//! `kubectl zephyr watch NAME`: follows the status of a job until the job ends. On a terminal it
+//! shows a live view; otherwise it prints one line for each change. It ends with code 1 if the job
+//! fails, and changes nothing in the cluster.
 
 mod pace;
 

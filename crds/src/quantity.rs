@@ -162,8 +162,7 @@ fn parse(text: &str) -> Result<Quantity, QuantityError> {
     })
 }
 
-/// The error for a space before the suffix. If the suffix itself is wrong, the error for the
-/// suffix.
+/// The error for a space before the suffix. If the suffix is unknown, the error for the suffix.
 fn spaced(number: &str, suffix: &str) -> QuantityError {
     let instead = match suffix_scale(suffix) {
         Ok(_) => format!("{number}{suffix}"),

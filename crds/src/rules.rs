@@ -631,7 +631,7 @@ pub(crate) fn command_environment() -> Rule {
         .message("has a name that is not valid; letters, digits and underscores, no digit first, and not ZEPHYR_*")
 }
 
-/// A limit of skipped records beside the action `Fail`, which skips no record.
+/// The fields about skipped records need an action that skips records, and `Fail` skips none.
 pub(crate) fn on_error() -> Rule {
     Rule::new("self.action != 'Fail' || !(has(self.maxSkipped) || has(self.maxSkippedPercent) || has(self.messages))")
         .message("has fields that have no effect with action Fail (got Fail); Skip, or no other field")
@@ -669,7 +669,7 @@ pub(crate) fn dead_letter_path() -> Rule {
     ])
 }
 
-/// `onError` beside a step that cannot fail.
+/// `onError` needs a step that can fail on a single record.
 pub(crate) fn on_error_of_step() -> Rule {
     Rule::new("!has(self.onError) || !(has(self.takePerShard) || has(self.exec) || has(self.count))").message(
         "has onError beside a step that does not fail on a single record; onError beside map, filter, flatMap, select, groupBy or deduplicate",
@@ -726,7 +726,7 @@ pub(crate) fn environment_source() -> Rule {
         .message("has both value and valueFrom; only one of them")
 }
 
-/// Keys with the prefix of this project.
+/// No key has the prefix of this project, or that of the labels that the operator sets.
 pub(crate) fn reserved_keys(kind: &str) -> Rule {
     Rule::new(format!("self.all(key, !key.startsWith('{RESERVED_PREFIX}') && !key.startsWith('app.kubernetes.io/'))"))
         .message(format!("has a key with a reserved prefix; any {kind} but {RESERVED_PREFIX}* and app.kubernetes.io/*").as_str())
@@ -916,7 +916,7 @@ fn sets_size(field: &str) -> String {
 const WILDCARD: &str = r"[*?{\\[\\\\]";
 /// The common prefix of all names that `path` matches, if it has a wildcard.
 const PATTERN_PREFIX: &str = r"path.find('^[^*?{\\[\\\\]*')";
-/// The folder that contains its first wildcard.
+/// The folder that contains the first wildcard of `path`.
 const PATTERN_FOLDER: &str = r"path.find('^[^*?{\\[\\\\]*/')";
 /// Whether names of any depth may match: `**`, or braces for which the depth is not obvious from
 /// the text.

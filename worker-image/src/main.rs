@@ -1,5 +1,5 @@
 //! The program `zephyr-worker coordinator|worker|install`. Handles arguments, signals and exit
-//! codes, and contains no logic of either role.
+//! codes, and contains no logic of the roles.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

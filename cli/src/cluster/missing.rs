@@ -1,4 +1,4 @@
-//! The sentences about names that do not exist, with the name that may be meant. Pure.
+//! The sentences about names that do not exist, with the name that the user may have meant. Pure.
 
 use crate::terminal::printable;
 

@@ -61,7 +61,7 @@ pub(super) fn causes(pods: &[Pod], events: &[Event]) -> Vec<Cause> {
     for (reason, action) in REASONS {
         let of_reason = current.clone();
         let of_reason = of_reason.filter(|event| event.reason.as_deref() == Some(reason));
-        // The newest sentence of each reason holds.
+        // Of each reason, only the newest sentence is shown.
         causes.extend(
             fold(of_reason.cloned().collect())
                 .last()

@@ -1,4 +1,4 @@
-//! Source, steps and sink.
+//! Validates the source, the steps and the sink of a pipeline.
 
 use serde_json::Value;
 
@@ -442,8 +442,8 @@ fn without_placeholders(path: &str) -> String {
     rest
 }
 
-/// Reports a size for splitting if a file that is split cannot be written: the output has one name,
-/// and no step joins the shards.
+/// Reports a size for splitting if the shards of a split file cannot be written: the output has one
+/// name, and no step joins the shards.
 fn split_without_shards(pipeline: &PipelineSpec) -> Option<FieldError> {
     let files = pipeline.source.files.as_ref()?;
     let (split, _) = files.effective_sizes().ok()?;
@@ -458,9 +458,9 @@ fn split_without_shards(pipeline: &PipelineSpec) -> Option<FieldError> {
 }
 
 /// The least number of shards, as far as the spec alone shows it. A glob counts as one shard,
-/// because it may match only one file. Files that may be combined count as one shard too. After
-/// files, the default number of shards is not known here, because it follows from the sizes of the
-/// files.
+/// because it may match only one file. Files that may be combined count as one shard too. The
+/// default number of shards of the first shuffle counts as one too if the source is files, because
+/// it follows from the sizes of the files.
 fn known_shards(pipeline: &PipelineSpec) -> usize {
     let as_count = |shards: u32| usize::try_from(shards).unwrap_or(usize::MAX);
     let items = pipeline

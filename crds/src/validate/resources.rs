@@ -1,4 +1,4 @@
-//! CPU, memory and scratch space.
+//! Validates the amounts of CPU, memory and scratch space.
 
 use crate::field_error::FieldError;
 use crate::quantity::Quantity;

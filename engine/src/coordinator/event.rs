@@ -118,7 +118,7 @@ pub enum Event {
     /// `Effect::WriteManifest` or `Effect::Finalize` is no longer allowed, because the folder now
     /// belongs to another job, or contains files of another job.
     OutputTaken {
-        /// The owner of the folder or its contents, in one sentence.
+        /// One sentence: which job owns the folder, or which files are in it.
         message: String,
     },
     /// The operator starts no further generation. This one is the last, and it makes no progress.
@@ -129,7 +129,7 @@ pub enum Event {
         message: String,
     },
     /// The operator keeps this number of workers, counted by ordinal from 0, and releases the
-    /// workers above.
+    /// workers with higher ordinals.
     WorkersKept {
         /// The number.
         workers: u32,
@@ -215,7 +215,7 @@ impl fmt::Display for Event {
                     "stage {stage}: outputs published (version {version}) at {outputs}"
                 )
             }
-            Self::FileFinalized { task } => write!(f, "{task}: final file stands"),
+            Self::FileFinalized { task } => write!(f, "{task}: final file is complete"),
             Self::FileLost { task } => write!(f, "{task}: final file lost"),
             Self::ManifestWritten { manifest } => write!(f, "manifest written at {manifest}"),
             Self::OutputTaken { message } => write!(f, "the output is taken: {message}"),

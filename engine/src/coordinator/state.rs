@@ -196,13 +196,13 @@ pub(crate) enum TaskState {
 /// `NotBegun`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum FinalFile {
-    /// Nobody completes it.
+    /// No call completes them.
     NotBegun,
-    /// It is being completed.
+    /// They are being completed.
     Completing,
-    /// It is complete; the record of that is not durable yet.
+    /// They are complete; the record of that is not durable yet.
     Recording { index: u64 },
-    /// It is complete, durably recorded.
+    /// They are complete; the record of that is durable.
     Finalized,
 }
 
@@ -248,7 +248,7 @@ pub(crate) struct Failure {
 }
 
 impl History {
-    /// Whether the attempt is over for good.
+    /// Whether it is recorded that the attempt failed, or that its output was lost.
     pub(crate) fn has_dealt_with(&self, attempt: Attempt) -> bool {
         self.revoked.contains(&attempt)
             || self.forgiven.contains(&attempt)
@@ -258,7 +258,7 @@ impl History {
                 .any(|failure| failure.attempt == attempt)
     }
 
-    /// Whether an attempt is recorded that is over for good.
+    /// Whether no attempt is recorded as failed or as lost.
     pub(crate) fn is_empty(&self) -> bool {
         self.failures.is_empty() && self.revoked.is_empty() && self.forgiven.is_empty()
     }
@@ -371,13 +371,13 @@ impl Worker {
 /// can be released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Place {
-    /// Attempts per thousand slots.
+    /// Slots that are taken, per thousand of its slots.
     pub(crate) load: u64,
     /// The ordinal of the worker; `u32::MAX` if it has none.
     pub(crate) ordinal: u32,
 }
 
-/// The load of a worker that has one attempt for each slot.
+/// The load of a worker whose slots are all taken.
 pub(crate) const FULL_LOAD: u64 = 1_000;
 
 /// The consequence of a durable record.

@@ -18,7 +18,8 @@ pub(crate) fn apply(
     })
 }
 
-/// Passes the result of an expression that is single to `take`, without its text if it is a string.
+/// Passes the result of the expression to `take`. A string is passed as it is, and not written as
+/// JSON text. The expression must be [single](Expression::is_single).
 pub(crate) fn then<T>(
     path: &str,
     expression: &Expression,

@@ -25,7 +25,7 @@ pub enum Flow {
 }
 
 impl Flow {
-    /// Whether more input can matter to both.
+    /// `Stop` if at least one of the two is `Stop`.
     fn or(self, other: Self) -> Self {
         if self == Self::Stop { self } else { other }
     }
@@ -560,7 +560,7 @@ mod tests {
         }
     }
 
-    /// Returns the same steps. Those at these positions skip bad records.
+    /// Compiles these operations as steps. The steps at these positions skip bad records.
     fn passing_over(
         operations: Vec<RecordOperation>,
         positions: &[usize],
@@ -651,7 +651,8 @@ mod tests {
         for input in ["0", "2", "0", "1", "5"] {
             flows.push(run.push(record(input), &mut kept).unwrap());
         }
-        // The second step skips 2, which counts as taken.
+        // The last step skips the record that was 2 in the input. `takePerShard` has counted it
+        // before.
         assert_eq!(kept.passed, ["2"]);
         assert_eq!(kept.rejected.len(), 3);
         assert_eq!(flows[2..], [Flow::Continue, Flow::Stop, Flow::Stop]);

@@ -3,8 +3,8 @@
 
 use crate::ops::keyed::ALLOCATION_BYTES;
 
-/// The longest key that is stored in place. With it the key is as large as a longer one with its
-/// pointer, length and tag.
+/// The longest key that is stored in place. A `StoredKey` has this space in any case, because a
+/// long key needs a pointer, a length and a tag.
 const MAX_SHORT: usize = 22;
 
 /// The bytes of a key.

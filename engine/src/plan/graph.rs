@@ -1,6 +1,5 @@
-//! Checks whether the stages of a plan form a graph that can run. The planner makes only such
-//! plans, so the check finds mistakes in the planner, and in plans that tests make. Changes
-//! nothing.
+//! Checks whether the stages of a plan form a graph that can run. The check finds mistakes of the
+//! planner, and mistakes in plans that tests make. Changes nothing.
 
 use super::{Plan, Stage, StageInput, StageOutput};
 use crate::id::{SourceId, StageId};
@@ -132,7 +131,7 @@ impl Plan {
             _ => false,
         };
         let is_plain = is_same && stage.steps.is_empty();
-        (!is_plain).then(|| format!("it does more than to gather the files of stage {from}"))
+        (!is_plain).then(|| format!("it does more than gather the files of stage {from}"))
     }
 
     fn input_problem(&self, stage: &Stage, input: &StageInput) -> Option<String> {
@@ -286,7 +285,7 @@ mod tests {
         let error = plan.check().unwrap_err().to_string();
         assert_eq!(
             error,
-            "stage 4: it does more than to gather the files of stage 1"
+            "stage 4: it does more than gather the files of stage 1"
         );
     }
 

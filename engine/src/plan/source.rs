@@ -1,6 +1,6 @@
 //! Divides the files of a source into shards: splits large files and combines small ones. Also
 //! computes the default number of shards of a shuffle. Pure: decides from listed sizes, and from
-//! what others have found in compressed files; opens no file.
+//! what the caller has found in compressed files; opens no file.
 
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -30,7 +30,7 @@ const BYTES_OF_A_SHUFFLE_SHARD: u64 = 128 << 20;
 const COMPRESSION_RATIO: u64 = 4;
 
 /// The most ranges that the reducers of a shuffle read from the files of the mappers themselves. A
-/// store answers some 5,000 reads a second below one prefix, so this number takes it some 13 s.
+/// store answers some 5,000 reads a second below one prefix, so it needs some 13 s for this number.
 const MAX_UNGATHERED_RANGES: u64 = 65_536;
 
 /// The size of a range from which gathering is of no use: a read of this size costs a store and a
@@ -193,7 +193,7 @@ fn shards(
         }),
         Some(_) | None => Ok(()),
     };
-    // Whole files may be combined, so the shards of those are known only at the end.
+    // Whole files may be combined, so the number of their shards is known only at the end.
     let pieces_of_split_files = files.iter().map(|file| pieces(file, split_bytes));
     let of_split_files = pieces_of_split_files.filter(|pieces| *pieces > 1);
     check(of_split_files.fold(0, u64::saturating_add))?;
@@ -324,7 +324,8 @@ fn chosen_cuts(file_bytes: u64, allowed: &[u64], split_bytes: u64) -> Vec<u64> {
 }
 
 /// The positions in the listing of the compressed files that are large enough to be split. Before
-/// [`plan_source`], the caller must find out where these files may be cut. It opens no other file.
+/// [`plan_source`], the caller must find out where these files may be cut. The caller opens no
+/// other file.
 pub fn files_to_look_into(
     pipeline: &Pipeline,
     files: &[ListedFile],

@@ -29,7 +29,8 @@ pub(crate) enum Operand<'a> {
     String(&'a Text<'a>),
 }
 
-/// A string has at most this many times its length as JSON: each byte may become `\u007f`.
+/// A string that is written as JSON is at most this many times as long: each byte may become
+/// `\u007f`.
 const MAX_ESCAPED: usize = 6;
 
 impl<'r> Row<'r> {
@@ -45,7 +46,7 @@ impl<'r> Row<'r> {
         fits.then(|| Self(Form::String(text.clone())))
     }
 
-    /// The record, for which the string is written as text.
+    /// The record. A string is written as text.
     pub fn into_record(self) -> Record {
         match self.0 {
             Form::Record(record) => record,
@@ -77,7 +78,7 @@ impl From<Record> for Row<'_> {
 }
 
 impl Operand<'_> {
-    /// Passes the value of jq to `take`.
+    /// Passes the record or the string to `take`, as a value of jq.
     #[inline]
     pub(crate) fn with_value<T>(self, take: impl FnOnce(Value<'_>) -> T) -> T {
         match self {

@@ -10,8 +10,8 @@ use zephyr_crds::preemptible::SpotProvider;
 
 use crate::pods::PodEnd;
 
-/// One write. It is safe to repeat the write. It is also safe if the operator is killed before the
-/// write.
+/// One write to the API server, or one call to a coordinator. It is safe to repeat it, and it is
+/// safe if the operator is killed before it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Creates the root of a generation that status already names.

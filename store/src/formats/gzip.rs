@@ -73,8 +73,8 @@ impl Gzip {
                 Ok(false)
             };
         }
-        // A file of one byte may be a truncated member. A single byte after a member is not taken
-        // for the beginning of another member.
+        // A file of one byte may be a truncated member. A single byte after a member does not count
+        // as the beginning of another member.
         if head.starts_with(&GZIP) || (is_first && GZIP.starts_with(head)) {
             return Ok(true);
         }

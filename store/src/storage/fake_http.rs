@@ -52,7 +52,7 @@ pub(crate) struct Reply {
     pub(crate) body: Bytes,
     /// How many bytes of the body are sent before the connection ends, if it ends early.
     pub(crate) cut_after: Option<usize>,
-    /// How long the store pauses in the middle of the body.
+    /// How long the server pauses in the middle of the body.
     pub(crate) pause: Duration,
     /// Whether the connection is reset without an answer.
     pub(crate) reset: bool,
