@@ -2,9 +2,9 @@
 //! Lists them, and deletes them only on request.
 //!
 //! A folder is deleted only if five conditions hold: its name is a job's uid, it contains only a
-//! job's objects, one of them shows to which job it belongs, the cluster has no such job, and the
-//! folder is older than the requested age. Every other folder with the name of a uid is listed with
-//! the reason. Files and folders with other names are left alone and not listed.
+//! job's objects, at least one object shows to which job the folder belongs, the cluster has no
+//! such job, and the folder is older than the requested age. Every other folder with the name of a
+//! uid is listed with the reason. Files and folders with other names are left alone and not listed.
 
 mod owners;
 mod verdict;
@@ -67,7 +67,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Fills in what is not given from the arguments before the verb.
+    /// Takes each value that is missing here from the arguments before the verb.
     pub(crate) fn inherit(&mut self, before: Connection) -> Result<(), &'static str> {
         if before.namespace.is_some() {
             return Err("--namespace: not used by gc, which asks for the jobs of all namespaces");
@@ -120,8 +120,8 @@ pub(crate) async fn gc(options: Options) -> Result<()> {
     if (chosen.is_empty() && chosen_uploads.is_empty()) || !is_agreed(&options)? {
         return Ok(());
     }
-    // The store's own times are used and not this machine's clock, so that nothing looks older than
-    // it is.
+    // If the store's clock is behind this machine's clock, the store's clock is used, so that
+    // nothing looks older than it is.
     rules.now = rules.now.min(server_time(&stores, &root).await?);
     let mut failures = delete(&stores, &root, &chosen, &rules).await?;
     for upload in chosen_uploads {

@@ -50,7 +50,8 @@ impl Loss {
         }
     }
 
-    /// Whether Kubernetes reports that it ended or lost the pod. If so, no task is the cause.
+    /// Whether Kubernetes has ended or lost the pod: it reported that, or it had asked the worker
+    /// to terminate. If so, no task is the cause.
     fn is_explained(&self) -> bool {
         match self {
             Self::Disrupted | Self::Drained => true,
@@ -189,9 +190,9 @@ impl State {
             return;
         }
         // A container's end concerns one process of the pod, and the report may arrive before or
-        // after the break of that process's stream. The process may be gone already. Its stream may
-        // have broken. Or its stream is still open and is about to break. A repeated old report
-        // matches none of these cases and changes nothing.
+        // after the break of that process's stream. There are three cases: the process counts as
+        // lost already; its stream is broken; or its stream is still open and is about to break. A
+        // repeated old report matches none of these cases and changes nothing.
         if let Some((gone_at, tasks)) = self.unexplained.remove(pod_uid)
             && now.since_ms(gone_at) < LATE_END_MS
         {
@@ -218,9 +219,10 @@ impl State {
         }
     }
 
-    /// Returns what a report that a worker's pod was disrupted means. If the worker had been silent
-    /// for long before the report, it was lost earlier, and Kubernetes has only noticed that now.
-    /// In large fleets such a report can arrive before the worker's silence is long enough.
+    /// Returns the kind of loss after a report that a worker's pod was disrupted. If the worker had
+    /// been silent for long before the report, it was lost earlier, and Kubernetes has only noticed
+    /// that now. In large fleets such a report can arrive before the silence is long enough to
+    /// count as a loss.
     fn disruption(&self, now: Timestamp, number: WorkerNumber) -> Loss {
         let silence_ms = self.config.heartbeat.silence_min_ms;
         let is_silent = |worker: &Worker| {

@@ -29,7 +29,7 @@ pub enum EvaluationError {
     #[error("{message}")]
     Failed {
         /// The message, shortened; JSON if the expression raised something other than a string. If
-        /// a part of the expression raised it, its place follows.
+        /// a part of the expression raised the error, the place of that part follows.
         message: String,
     },
     /// The expression probably has no end.
@@ -64,7 +64,7 @@ pub enum ValueError {
         /// Bytes that are allowed.
         limit: usize,
     },
-    /// The value of a number in it cannot be compared.
+    /// The value of a number in the result cannot be compared.
     #[error(transparent)]
     Number(NumberError),
 }

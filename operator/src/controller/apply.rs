@@ -264,7 +264,7 @@ pub struct Writer<'a> {
     pub streams: &'a RunStreams,
     /// The key that tokens are derived from.
     pub signing_key: &'a SigningKey,
-    /// The job that is written for.
+    /// The job for which it writes.
     pub job: &'a JobIdentity,
 }
 

@@ -15,7 +15,8 @@ use crate::storage::{
     Cause, Location, LocationError, Scheme, StorageError, Stores, local, persist,
 };
 
-/// How many files a job reads at most. Each file is a shard, and the plan is stored in one object.
+/// How many files a job reads at most. Each file may be a shard, and the plan is stored in one
+/// object.
 pub const MAX_INPUT_FILES: usize = 100_000;
 
 /// A file to be read, as it was when the job was planned.

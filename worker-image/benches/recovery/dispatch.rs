@@ -23,7 +23,7 @@ pub(crate) async fn measure(table: &mut Table, tasks: u32) {
     measure_real(table, tasks.min(REAL_TASKS)).await;
 }
 
-/// All tasks but one have nothing to count.
+/// All tasks but one have no record.
 async fn measure_real(table: &mut Table, tasks: u32) {
     let mut coordinator = Coordinator::of(tasks);
     coordinator.start();

@@ -45,10 +45,10 @@ impl Backoff {
     }
 }
 
-/// How often the coordinator's own call may find a local disk full, or may be refused permanently
-/// in a run on one machine, before the coordinator gives up. These tries take about 40 s, in which
-/// a person can free space or grant rights. Only a run on one machine keeps its ledger on a disk,
-/// and without a ledger it cannot even record how it ended.
+/// How often a call of the coordinator is tried if a local disk is full, or if a store refuses the
+/// call permanently in a run on one machine. These tries take about 40 s, in which a person can
+/// free space or grant rights. Only a run on one machine keeps its ledger on a disk, and without a
+/// ledger it cannot even record how it ended.
 pub(super) const FEW_TRIES: u32 = 8;
 
 /// Decides what to do about an error. The decision depends on whether a retry may succeed, and on

@@ -81,8 +81,8 @@ enum Content {
     Records,
     /// Between the records are lines that are not records. They are skipped.
     BadLines,
-    /// Compressed files have a part for each line that can be read alone: a block of bgzip, or a
-    /// frame of a zstd file with a seek table.
+    /// Compressed files consist of parts that can be read alone, one for each line: blocks of
+    /// bgzip, or frames of a zstd file with a seek table.
     Blocks,
 }
 
@@ -126,7 +126,8 @@ pub(super) fn draw(dice: &mut Dice) -> Source {
         combine_bytes: dice.pick(&[None, None, None, Some(0), Some(1), Some(60), Some(1000)]),
         content: Content::Records,
     };
-    // Where files are split, the parts of each record are computed here from its line alone.
+    // Files that are split have no bad lines, because the part of each record is computed here from
+    // the lines of records alone.
     let is_split = files.split_bytes.is_some_and(|bytes| bytes > 0);
     if shape != Shape::Text && !is_split && dice.percent(40) {
         files.content = Content::BadLines;
@@ -510,8 +511,8 @@ fn block(plain: &str) -> Vec<u8> {
     bytes
 }
 
-/// A file with a block for each record is cut like any other. A line that begins exactly at a block
-/// belongs to the part of the block before it.
+/// A file with a block for each record is cut like any other. A line that begins at the first byte
+/// of a block belongs to the part that contains the block before it.
 fn pieces_of_blocks(records: &[Value], content: &[u8], pieces: usize) -> Vec<Vec<Value>> {
     let mut cut = vec![Vec::new(); pieces];
     let (mut block, mut piece_before) = (0, 0);
@@ -526,8 +527,8 @@ fn pieces_of_blocks(records: &[Value], content: &[u8], pieces: usize) -> Vec<Vec
     cut
 }
 
-/// The frames, and behind them the table of their sizes, as the seekable format of zstd has it. The
-/// sizes of what they contain are not read.
+/// The frames, followed by the table of their sizes in the seekable format of zstd. The
+/// decompressed sizes in the table are 0, because they are not read.
 fn with_seek_table(count: usize, frames: &[Vec<u8>]) -> Vec<u8> {
     let mut table = Vec::new();
     for frame in frames {

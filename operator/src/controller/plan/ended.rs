@@ -57,7 +57,7 @@ pub(super) fn plan_ended(
     }
 }
 
-/// Informs a coordinator that reports its result that the result is in status.
+/// If a coordinator reports its result, informs the coordinator that this result is in status.
 fn acknowledge(observed: &Observed) -> Option<Action> {
     let report = observed.report.as_ref();
     let report = report.filter(|report| report.connected && report.result.is_some())?;

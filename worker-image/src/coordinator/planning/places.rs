@@ -119,8 +119,8 @@ pub enum PlacesError {
         /// The storage's uri.
         storage: String,
     },
-    /// Something that is not a file, or not a folder where one is needed, exists on the local disk
-    /// under a name that the job writes.
+    /// The job needs a file or a folder of this name on the local disk, and something of another
+    /// kind has the name.
     #[error("{field}: {obstacle} (got {place}); remove or rename that, or give another path")]
     Obstacle {
         /// The field that determines the name.
@@ -182,8 +182,8 @@ pub enum PlacesError {
     },
 }
 
-/// Fails unless each of `shards` writes a different name, none of them is an input, and the job's
-/// places do not overlap.
+/// Fails if two of the `shards` write the same name, if an output is an input, or if places of the
+/// job overlap.
 ///
 /// `inputs` are the uris of the input files, as far as they are known. Cheap for 100,000 shards and
 /// inputs.

@@ -208,7 +208,7 @@ async fn damage(name: &str, case: &str) {
         assert!(message.starts_with(&told), "{name}, {case}: {message}");
         assert!(
             epoch > newest,
-            "{name}, {case}: an operator would not listen"
+            "{name}, {case}: an operator accepts only a newer epoch"
         );
         newest = epoch;
     }
