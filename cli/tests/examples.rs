@@ -1,5 +1,5 @@
-//! Every job of `examples/` through the program, on the data in `examples/data`: its output is
-//! compared with `examples/expected`, byte by byte (compressed files after decompression).
+//! Runs every job of `examples/` with the program, on the data in `examples/data`, and compares its
+//! output with `examples/expected`, byte by byte (compressed files after decompression).
 //!
 //! Each example has its own test. One more test compares the list of tests with the folder.
 

@@ -86,10 +86,10 @@ pub(crate) fn shard_of_bytes(key: &[u8], shards: u32) -> u32 {
 /// Why a value has no key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// It nests deeper than the caller allows.
+    /// The value nests deeper than the caller allows.
     #[error("arrays and objects nest too deep for a key")]
     TooDeep,
-    /// The value of a number in it cannot be compared.
+    /// A number in the value cannot be compared.
     #[error(transparent)]
     Number(#[from] NumberError),
 }

@@ -1,5 +1,5 @@
-//! Own code with real processes: what is left of a command whose task's process, worker or pod ends
-//! in any way, and how memory is charged.
+//! Tests own code with real processes: that nothing of a command is left if its task's process, its
+//! worker or its pod ends in any way, and how memory is charged.
 
 #[expect(dead_code, reason = "what other jobs need")]
 mod processes;
@@ -19,8 +19,8 @@ fn job(script: &str) -> Value {
     })
 }
 
-/// The ids of the command, of a process in its group, and of one that has detached itself are noted
-/// first.
+/// A job whose script first notes the ids of the command, of a process in its group, and of one
+/// that has detached itself.
 fn with_script(then: &str) -> Processes {
     with_retries(then, &json!({"taskFailures": 1}))
 }

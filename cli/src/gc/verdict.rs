@@ -126,7 +126,7 @@ impl Rules {
         }
     }
 
-    /// Whether an upload of intermediate data in a job's folder is not needed by any job.
+    /// Whether no job needs an upload of intermediate data in a job's folder.
     pub(super) fn may_abort(&self, uid: &str, initiated: SystemTime) -> bool {
         let age = self.age(initiated);
         !self.owners.owns(uid) && age >= self.older_than && age >= MIN_UNFINISHED_AGE

@@ -141,8 +141,9 @@ pub enum FailureClass {
     /// The data or the expression: another try would fail in the same way. Charged to
     /// `taskFailures`.
     Deterministic,
-    /// The task's process died, hung or ran out of memory, without any sign of a disruption.
-    /// Charged to `taskFailures`.
+    /// There is no sign of a disruption, and another try may succeed: the task's process died, hung
+    /// or ran out of memory, a command failed, or a store refused a call. Charged to
+    /// `taskFailures`.
     Application,
     /// The attempt ran for longer than `taskTimeout` allows. Charged to `taskFailures`.
     TimedOut,

@@ -126,8 +126,9 @@ impl State {
         );
     }
 
-    /// Whether an earlier attempt of the task ended together with its process. Such an attempt
-    /// could not report its last record.
+    /// Whether an earlier attempt of the task may have ended together with its process. Such an
+    /// attempt could not report its last record. Failures of the same class that an attempt has
+    /// reported itself count too.
     fn ended_with_its_process(&self, task: TaskId) -> bool {
         self.histories.get(&task).is_some_and(|history| {
             history

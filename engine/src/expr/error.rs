@@ -64,7 +64,7 @@ pub enum ValueError {
         /// Bytes that are allowed.
         limit: usize,
     },
-    /// The value of a number in the result cannot be compared.
+    /// A number in the result cannot be compared.
     #[error(transparent)]
     Number(NumberError),
 }

@@ -8,7 +8,7 @@ use crate::ops::error::OperatorError;
 use crate::ops::expression;
 use crate::record::Row;
 
-/// Passes each output to `receive` until it stops.
+/// Passes each output to `receive`, until `receive` asks to stop.
 pub(crate) fn each(
     path: &str,
     expression: &Expression,

@@ -41,8 +41,8 @@ struct Inner<F> {
     /// Objects that belonged to a job and still exist without their owner, with the same keys as
     /// `objects`.
     disowned: BTreeMap<Arc<str>, Disowned>,
-    /// How many LIST answers of the API server have begun. The number of the current one marks the
-    /// objects in it.
+    /// How many lists of the API server have begun. Each object keeps the number of the last list
+    /// that contained it.
     listing: u64,
     /// When the watch last showed anything.
     heard: Option<Instant>,

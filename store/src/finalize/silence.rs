@@ -5,8 +5,8 @@
 //! from which it learns the store's time. [`glance`] writes nothing.
 //!
 //! A folder is never taken over if the other job's storage cannot be read, or if it is not also
-//! this job's storage. In the second case, its clock may be another one, and its address may mean
-//! another place.
+//! this job's storage. In the second case the two storages may have different clocks, and the
+//! address of the other one may mean another place for the other job.
 
 use std::time::{Duration, SystemTime};
 

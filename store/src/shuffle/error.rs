@@ -28,7 +28,7 @@ pub enum ShuffleError {
 }
 
 impl ShuffleError {
-    /// The thread that reads for this task has ended.
+    /// The error if the thread that reads for this task has died.
     pub(crate) fn died(error: &tokio::task::JoinError) -> Self {
         Self::Store(StorageError {
             call: "reading",

@@ -99,7 +99,7 @@ pub(crate) async fn measure(table: &mut Table, workers: usize, minutes: u64, tas
     );
 }
 
-/// Heartbeats and answers for this long.
+/// Measures heartbeats and answers for this time.
 async fn watch(
     table: &mut Table,
     coordinator: &Coordinator,
@@ -158,8 +158,8 @@ async fn watch(
     );
 }
 
-/// The longest time for which this process was kept from running: its effect on heartbeats is not
-/// the coordinator's fault.
+/// The longest time for which this process could not run. Heartbeats that are late because of that
+/// are not the coordinator's fault.
 async fn longest_standstill(watched: Duration) -> Duration {
     let mut longest = Duration::ZERO;
     let began = Instant::now();
@@ -171,7 +171,7 @@ async fn longest_standstill(watched: Duration) -> Duration {
     longest
 }
 
-/// Reports the same task again and again, which is answered as soon as the loop handles it.
+/// Reports the same task again and again. The loop answers each report as soon as it handles it.
 async fn probe(link: Link, watched: Duration) -> Vec<Duration> {
     let hello = Hello {
         pod_uid: "probe".to_owned(),

@@ -1,5 +1,5 @@
-//! The resources of a coordinator's process, measured ten times a minute and reported once a
-//! minute, and the limits of their growth. Causes no load.
+//! Measures the resources of a coordinator's process ten times a minute, reports them once a
+//! minute, and checks how fast they grow. Causes no load.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ const KINDS: [&str; 3] = ["resident KiB", "descriptors", "sockets"];
 /// The state `TIME_WAIT` in /proc/net/tcp.
 const TIME_WAIT: &str = "06";
 
-/// One process, watched.
+/// A process that is watched.
 pub(crate) struct Watch {
     process: u32,
     port: u16,

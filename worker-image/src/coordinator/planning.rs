@@ -319,7 +319,8 @@ fn ends(reason: FailureReason, message: String) -> ControlFlow<End> {
 }
 
 /// Takes over the ledger. Waits for storage without a limit of time. Ends the job if the ledger
-/// cannot be used. Also returns how many generation numbers were used before the job owned it.
+/// cannot be used. Also returns how many generation numbers were used before the job owned the
+/// ledger.
 async fn hold_ledger(
     job: &Arc<RunJob>,
     status: &watch::Sender<Status>,
@@ -467,8 +468,8 @@ async fn removed_ledger(
 async fn take_over(job: &RunJob, writer: &WriterToken) -> Result<(TakeOver, u32), NoPlan> {
     let field = |error: &dyn std::fmt::Display| format!("spec.storage.uri: {error}");
     let judge = Judge::of(job);
-    // A job that may not use the folder does not change the sign of life in it. Of other errors the
-    // probe says more.
+    // A job that may not use the folder does not change the sign of life in it. The probe reports
+    // other errors in more detail.
     let looked = match moving::own(job).await {
         Err(refused @ NoPlan::Refused { .. }) => return Err(refused),
         looked => looked,

@@ -224,7 +224,8 @@ impl TaskContext {
         }
     }
 
-    /// How many bytes a buffer of records may hold, and the same for the streams of a merge.
+    /// How many bytes a buffer of records may hold. All streams of a merge together may hold the
+    /// same number.
     pub(super) fn buffer_bytes(&self, stage: &Stage) -> usize {
         self.budget(stage).buffer_bytes()
     }

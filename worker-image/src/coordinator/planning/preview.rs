@@ -19,8 +19,8 @@ pub enum PreviewError {
     Output(OutputError),
 }
 
-/// Fails if planning would fail, if the job began now. `inputs` are the uris of all files that it
-/// reads, `now` is the time of this machine.
+/// Fails if a job that begins now could not use the folder of its output. `inputs` are the uris of
+/// all files that it reads, `now` is the time of this machine.
 ///
 /// # Errors
 /// The first fault.

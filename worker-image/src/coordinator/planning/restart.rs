@@ -1,5 +1,5 @@
-//! Carries out the restart of a failed job: the ledger says that the job runs again, before
-//! anything else is done. Checks that the data of complete tasks is still there. Decides nothing
+//! Carries out the restart of a failed job: before anything else is done, it records in the ledger
+//! that the job runs again. Checks that the data of complete tasks is still there. Decides nothing
 //! about tasks; the ledger is replayed with this record.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,9 +69,9 @@ pub(super) fn is_latest(records: &[LogRecord]) -> bool {
     result_of(records).is_none() && restart_of(records).is_some()
 }
 
-/// Checks that the lists of the finished stages exist that other stages still read. Between the end
-/// of a job and its restart, a rule of the bucket or an interrupted removal can take data away and
-/// leave the ledger.
+/// Checks that the lists of outputs exist that open stages still read. Between the end of a job and
+/// its restart, a rule of the bucket or an interrupted removal can take data away and leave the
+/// ledger.
 pub(super) async fn check_data(
     job: &RunJob,
     plan: &Plan,
@@ -95,7 +95,7 @@ pub(super) async fn check_data(
     Ok(())
 }
 
-/// The lists of finished stages that stages with open tasks read. Pure.
+/// The lists of the outputs of finished stages, as far as stages with open tasks read them. Pure.
 fn lists_in_use<'a>(plan: &Plan, records: &'a [LogRecord]) -> BTreeSet<&'a str> {
     let mut lists: BTreeMap<StageId, &str> = BTreeMap::new();
     let mut complete: BTreeMap<StageId, BTreeSet<ShardId>> = BTreeMap::new();

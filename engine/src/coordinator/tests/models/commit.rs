@@ -20,8 +20,8 @@ use crate::coordinator::state::{FinalFile, TaskState};
 const RULES: [&str; 4] = [
     "a final name has the bytes of the attempt that the ledger commits, or none",
     "no committed upload is deleted, and no task runs again because it is missing",
-    "nothing that may never happen has happened",
-    "if nothing is left to happen, the job has succeeded with all its files",
+    "no forbidden event has happened",
+    "if no further event is possible, the job has succeeded with all its files",
 ];
 
 fn properties() -> Vec<Property<Setting>> {
@@ -100,7 +100,7 @@ fn crash() -> Setting {
         properties: || {
             let mut all = properties();
             all.push(Property::sometimes(
-                "an attempt of before a crash wins after it",
+                "an attempt from before a crash wins after the crash",
                 |_, world: &World| {
                     world.newest().is_some_and(|newest| {
                         let task = &newest.state.stages[0].tasks[0].state;
@@ -109,7 +109,7 @@ fn crash() -> Setting {
                 },
             ));
             all.push(Property::sometimes(
-                "a file that stands already is found by a look",
+                "a file that is complete already is found by a look",
                 |_, world: &World| {
                     calls(world, |call| match call {
                         Call::Look(task) => world.store.files.get(&task.task) == Some(task),

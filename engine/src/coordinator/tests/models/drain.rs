@@ -15,8 +15,8 @@ use crate::coordinator::ToWorker;
 use crate::coordinator::defect::Defect;
 
 const RULES: [&str; 2] = [
-    "nothing that may never happen has happened",
-    "if nothing is left to happen, every task is committed and the job has succeeded",
+    "no forbidden event has happened",
+    "if no further event is possible, every task is committed and the job has succeeded",
 ];
 
 fn properties() -> Vec<Property<Setting>> {

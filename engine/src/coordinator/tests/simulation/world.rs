@@ -224,8 +224,8 @@ impl World {
         }
     }
 
-    /// Restarts the failed job, whose trouble is over now if it was certain to fail. The
-    /// coordinator that records this ends before it does anything else, and so do all older ones.
+    /// Restarts the failed job. If it was certain to fail, the cause is over now. All coordinators
+    /// end: also the one that records the restart, before it does anything else.
     fn job_restarts(&mut self) {
         self.restarts += 1;
         self.note("the job is restarted");
