@@ -1,5 +1,5 @@
-//! `kubectl zephyr events NAME`: the events of a job and of its objects, by time. Repeated events
-//! are one line. Writes nothing.
+//! `kubectl zephyr events NAME`: prints the events of a job and of its objects, in the order of
+//! time. Repeated events are one line. Changes nothing in the cluster.
 
 pub(crate) mod fold;
 

@@ -1,6 +1,6 @@
-//! The examples in documents other than the pages on pipelines. Jobs are run, and the plugin parses
-//! its own commands. The names of values, columns, metrics and conditions are compared with their
-//! sources. Commands of other programs (`helm`, `kubectl`, `gh`) are not run here.
+//! Tests the examples in documents other than the pages on pipelines. Jobs are run, and the plugin
+//! parses its own commands. The names of values, columns, metrics and conditions are compared with
+//! their sources. Commands of other programs (`helm`, `kubectl`, `gh`) are not run here.
 
 #[cfg(test)]
 mod shown {

@@ -211,7 +211,7 @@ impl ExactSum {
         }
     }
 
-    /// [`Self::value`], if all numbers were short and their sum is.
+    /// The same as [`Self::value`], if all numbers and their sum are short; otherwise `None`.
     fn short_value(&self) -> Option<(i128, i32)> {
         if self.mantissa.sign() != Sign::NoSign {
             return None;
@@ -255,7 +255,7 @@ impl ExactSum {
     }
 }
 
-/// Adds short numbers in units of 10 to minus this power.
+/// Short numbers are added in units of 10 to the power of minus this number.
 const SCALE: i32 = 18;
 
 /// The value of a number with a point, at most 18 digits and no exponent, in units of

@@ -314,7 +314,8 @@ async fn reconcile_job(seen: &SeenJob, context: &Context) -> Result<Outcome, Err
     Ok(wait.map_or(Outcome::Settled, Outcome::LookAgain))
 }
 
-/// Does nothing for a job that another controller runs. Status says so, as long as it is empty.
+/// Does nothing for a job that another controller runs. If the job has no status yet, writes one
+/// that says so.
 async fn leave_alone(job: ZephyrJob, manager: &str, context: &Context) -> Result<Outcome, Error> {
     let before = job.status.clone().unwrap_or_default();
     let (version, now) = (job.metadata.generation, context.clock.now());

@@ -1,5 +1,6 @@
 //! The durable state of a job: the plan, and the log of its records. They are stored as objects
-//! that are written once and never changed.
+//! that are written once and never changed, except for the plan: if the pipeline is edited at a
+//! restart, the plan of the edited pipeline replaces it.
 //!
 //! These objects are under `{storage}/{job uid}/`: `plan.json`, `epochs/{e}/open`,
 //! `epochs/{e}/log/{seq}`, `epochs/{e}/merged/{n}`, `epochs/{e}/snapshots/{seq}`, `moves/{n}`. Each

@@ -8,7 +8,7 @@ J6 web log: parses lines with a regular expression, leaves out some, counts by s
 J7 groups: count, sums, averages, least and greatest values of ten columns, for 1,000 keys (J7a) and 1,000,000 keys (J7b).
 J8 nested: one record for each element of an array of objects, with joins, conditions and defaults.
 
-Prints wall and CPU seconds (user + system, children included) and whether the answers agree. Compares the figures with no limit.
+Prints wall and CPU seconds (user + system, children included) and whether the answers agree. Sets no limits.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-//! The columns of `select`.
+//! Validates the columns of `select`.
 
 use std::collections::BTreeSet;
 

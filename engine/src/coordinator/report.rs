@@ -43,7 +43,7 @@ pub struct Report {
     pub workers: WorkerCounts,
     /// How the job ended, once that is durable.
     pub result: Option<JobResult>,
-    /// If the job failed because of a task, as this coordinator saw: the attempt that failed last.
+    /// The attempt whose failure ended the job, if this coordinator saw that failure.
     pub failed_task: Option<FailedTaskReport>,
     /// Tasks of all stages whose commit is durable.
     pub tasks_done: u64,

@@ -1,5 +1,5 @@
-//! Errors in the text of a record, with their position. The reader of the file adds its name and
-//! line.
+//! Errors in the text of a record, with their position. The reader of the file adds the name of the
+//! file and the line.
 
 use std::fmt;
 

@@ -6,8 +6,8 @@
 //! beginning. Some bytes may only look like a block. Therefore the task of the previous part checks
 //! what was found. It reads one block after the other, so it knows where its last block ends. Then
 //! it searches for the first block of the next part in the same way as the task of that part does.
-//! If it does not find it exactly at the end of its own last block, it fails. So if all tasks of a
-//! file succeed, each part began at the beginning of a block.
+//! If that block does not begin exactly where its own last block ends, the task fails. So if all
+//! tasks of a file succeed, each part began at the beginning of a block.
 
 use std::io::{self, Read};
 use std::ops::Range;

@@ -11,8 +11,8 @@ use crate::controller::diagnose::{Diagnosis, TroubleKind};
 use crate::controller::observed::{Frozen, GenerationObjects, Observed, RootFacts, RootFault};
 use crate::controller::validate::{Timeout, ValidatedJob, after};
 
-/// Returns the end of a generation that is lost because somebody deleted its root or changed status
-/// back. Its objects are being collected, or belong to a later generation.
+/// Returns the end of a generation that is lost because somebody deleted its root or restored an
+/// older status. Its objects are being collected, or belong to a later generation.
 pub(super) fn generation_lost(
     job: &ValidatedJob,
     observed: &Observed,

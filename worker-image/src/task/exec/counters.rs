@@ -32,7 +32,7 @@ pub(super) enum CountersProblem {
     Line(u64, String),
 }
 
-/// The members of one line, in their order, with a name that comes twice.
+/// The members of one line, in their order. A name that the line has twice is here twice.
 struct Members(Vec<(String, serde_json::Value)>);
 
 impl<'de> Deserialize<'de> for Members {

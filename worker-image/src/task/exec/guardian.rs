@@ -233,7 +233,8 @@ fn reap(group: Pid, ended: &Ended, reports: &mut UnixStream) {
     ended.all.store(true, Ordering::Release);
 }
 
-/// Kills the command and all processes below this one until none is left.
+/// Kills the command and all processes below this one until none is left, for at most
+/// [`KILL_TIMEOUT`].
 fn kill_all(group: Pid, ended: &Ended) {
     let give_up = Instant::now() + KILL_TIMEOUT;
     while !ended.all.load(Ordering::Acquire) {

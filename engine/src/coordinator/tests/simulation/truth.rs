@@ -50,7 +50,7 @@ pub(super) struct Truth {
     done_at: BTreeMap<TaskId, u64>,
     /// Failures of each task itself.
     pub(super) own_failures: BTreeMap<TaskId, u32>,
-    /// How often each task was given back by a cause that is not free forever.
+    /// How often each task was given back for a cause that is free only a limited number of times.
     held_up: BTreeMap<TaskId, u32>,
 }
 
