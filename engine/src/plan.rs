@@ -160,7 +160,8 @@ impl Stage {
 pub enum StageInput {
     /// A source: task `n` reads its shard `n`.
     Source(SourceId),
-    /// The shuffled output of an earlier stage: task `n` reads partition `n` of each of its tasks.
+    /// The shuffled output of an earlier stage: task `n` reads partition `n` of each task of that
+    /// stage.
     Shuffle {
         /// The stage that wrote it.
         from: StageId,

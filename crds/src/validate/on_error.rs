@@ -1,4 +1,4 @@
-//! `onError` of the source and of steps. Counts nothing.
+//! Validates `onError` of the source and of steps. Counts nothing.
 
 use super::{Place, numbers, pipeline};
 use crate::field_error::FieldError;

@@ -18,7 +18,8 @@ pub enum Effect {
         /// The message.
         message: ToWorker,
     },
-    /// End a session, because a newer session of the same worker superseded it.
+    /// End a session, for example because its worker is lost, or because a newer session of the
+    /// same worker superseded it.
     Close {
         /// The session.
         session: SessionId,
@@ -97,8 +98,8 @@ pub struct Dispatch {
     /// lists the outputs of that stage. Empty if it reads a source.
     pub input_outputs: Vec<String>,
     /// Whether the worker must report each record before it processes the record. This is set if an
-    /// earlier attempt of the task ended together with its process, so that the error message can
-    /// name the record.
+    /// earlier attempt of the task may have ended together with its process, so that the error
+    /// message can name the record.
     pub trace_records: bool,
 }
 

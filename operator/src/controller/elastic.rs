@@ -16,8 +16,8 @@ use crate::run_report::RunReport;
 struct OpenTasks {
     /// The open tasks that can run now.
     now: u64,
-    /// The greatest number of open tasks that can run at the same time, now or in a later stage.
-    /// This is an estimate if the coordinator does not list all stages, and then not too small.
+    /// The greatest number of open tasks that can run at the same time, now or in a later stage. If
+    /// the coordinator does not list all stages, this is an estimate that is never too small.
     later: u64,
 }
 
@@ -154,7 +154,8 @@ pub(super) fn busy_below(observed: &Observed, report: &RunReport) -> u32 {
 }
 
 /// Whether a worker may have a task. A coordinator that has just started does not know the tasks of
-/// the workers that have not connected to it yet, and neither does one whose worker reconnects.
+/// the workers that have not connected to it yet, and no coordinator knows the tasks of a worker
+/// that is reconnecting.
 fn may_be_busy(report: &RunReport, pod: &PodFacts) -> bool {
     let connected = report.connected_pods.as_ref();
     let is_unknown = connected.is_some_and(|connected| !connected.contains(&pod.uid));

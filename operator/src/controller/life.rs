@@ -36,7 +36,7 @@ pub enum Wish {
     Run,
     /// `spec.suspend` is true.
     Suspend,
-    /// `spec.cancel` is set. It counts more than `spec.suspend`.
+    /// `spec.cancel` is set. It has priority over `spec.suspend`.
     Cancel,
     /// `spec.restart` was changed after the job had failed.
     Restart,

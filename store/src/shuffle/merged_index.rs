@@ -85,8 +85,8 @@ impl IndexShape {
 }
 
 /// Writes the merged index, and then the list of the outputs. Returns the path of the list, which
-/// the caller records in the ledger. An older release reads only the list. A reducer reads it if
-/// the merged index cannot be read.
+/// the caller records in the ledger. An older release reads only the list. A reducer reads the list
+/// if the merged index cannot be read.
 pub async fn publish_index(
     storage: &JobStorage,
     epoch: Epoch,
