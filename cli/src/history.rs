@@ -1,6 +1,6 @@
 //! `kubectl zephyr history NAME`: the generations of a job and the changes of its phase, from its
 //! status. With `--ledger` also the attempts of its tasks, from the ledger in the object store.
-//! Writes nothing.
+//! Changes nothing in the cluster or the store.
 
 use std::fmt::Write as _;
 

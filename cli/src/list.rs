@@ -1,4 +1,5 @@
-//! `kubectl zephyr list`: the jobs of a namespace or of the cluster, one a line. Writes nothing.
+//! `kubectl zephyr list`: the jobs of a namespace or of the cluster, one a line. Changes nothing in
+//! the cluster.
 
 use anyhow::Result;
 use jiff::Timestamp;

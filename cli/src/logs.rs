@@ -1,6 +1,6 @@
 //! `kubectl zephyr logs NAME`: the lines that the pods of a job print, each with the pod's role
 //! before it. With `-f` it follows them over restarts and generations until the job ends. The
-//! memory that it needs does not grow with the number of lines. Writes nothing.
+//! memory that it needs does not grow with the number of lines. Changes nothing in the cluster.
 
 mod choice;
 mod follow;

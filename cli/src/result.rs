@@ -1,5 +1,5 @@
 //! `kubectl zephyr result NAME`: what a job has written, from its status; with `--files` each file,
-//! from `_SUCCESS.json` in the object store. Writes nothing.
+//! from `_SUCCESS.json` in the object store. Changes nothing in the cluster or the store.
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Keeps which jobs may start now. This is computed from the caches, at most once a second.
+//! Computes which jobs may start now, from the caches and at most once a second.
 //! `controller/turns.rs` makes the decisions.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,7 +1,8 @@
 //! The archive of a suspended job: what another cluster needs to continue it. It is a tar archive,
 //! compressed with zstd, with `export.json`, `job.json`, `plan.json`, `ledger.jsonl` and
-//! `history.json`. The ledger in the store stays the truth: the archive says in which state the
-//! ledger was, so that nobody continues a job that has run since. This module changes no ledger.
+//! `history.json`. The job continues from the ledger in the store, not from the copy in the
+//! archive. The archive says in which state the ledger was, so that nobody continues a job that has
+//! run since. This module changes no ledger.
 
 mod tar;
 
@@ -18,8 +19,7 @@ use crate::storage::{JobStorage, Location, Placed, StorageError, fetch, put_if_a
 /// The version that this program writes. It reads no other version.
 const VERSION: u32 = 1;
 
-/// How many bytes an archive that is read may have. The records of ten million tasks have about
-/// this many.
+/// How many bytes an archive may have. The records of ten million tasks have about this many.
 pub const MAX_ARCHIVE_BYTES: u64 = 256 << 20;
 
 /// How many bytes `export.json` may have. It has no lists.
@@ -28,7 +28,7 @@ const MAX_HEAD_BYTES: usize = 64 << 10;
 /// How many bytes `job.json` may have. The API server stores no larger object.
 const MAX_JOB_BYTES: usize = 2 << 20;
 
-/// How well zstd compresses an archive; its own default.
+/// The compression level of an archive. It is the default of zstd.
 const LEVEL: i32 = 3;
 
 /// What an archive says about its job.
@@ -115,7 +115,7 @@ pub enum ExportError {
         "the job has failed and was restarted, but has not run since; resume it, and suspend it again when it runs"
     )]
     NotRestarted,
-    /// There is a damaged archive of the same content.
+    /// A damaged object has the name of this archive.
     #[error("{0} is damaged; remove it, and export the job again")]
     Damaged(Location),
     /// The archive would be too large.
@@ -199,7 +199,7 @@ fn pack(members: &[(&str, &[u8])]) -> io::Result<Vec<u8>> {
     archive.finish()
 }
 
-/// Keeps an archive in the folder of its job. Does nothing if it is there.
+/// Keeps an archive in the folder of its job. Does nothing if it is there already.
 ///
 /// # Errors
 /// The store refuses it, or a damaged object has its name, which is the digest.

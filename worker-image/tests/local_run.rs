@@ -78,7 +78,7 @@ fn counted_here() -> Vec<String> {
 fn slow_items(items: u32) -> Value {
     json!({
         "source": {"items": {"values": (0..items).collect::<Vec<_>>()}},
-        // Some four tenths of a second of a CPU each, in few steps of jq.
+        // Each takes about 0.4 s of a CPU, in few steps of jq.
         "steps": [
             {"map": ". as $n | (\"x\" * 100000) as $p | reduce range(2500) as $i (0; . + if ($p | test(\"[a-w]\")) then 0 else 1 end) | $n"},
             {"count": {}},

@@ -27,7 +27,7 @@ const MAX_STREAMS: usize = 200;
 const MAX_WAITING: usize = 1_000;
 /// How long streams may take to end after the job has ended.
 const END_TIMEOUT: Duration = Duration::from_secs(15);
-/// How many listings in a row may fail, before the program gives up: about a minute.
+/// How many listings in a row may fail, before the program gives up. That takes about a minute.
 const MAX_FAILURES: u32 = 30;
 /// How many streams of one container may fail in a row.
 const MAX_STREAM_FAILURES: u32 = 5;

@@ -12,8 +12,8 @@ use super::check::OF_EVERY_OBJECT;
 const UPPER_BOUNDS: [&str; 4] = ["maxLength", "maxItems", "maxProperties", "maximum"];
 const LOWER_BOUNDS: [&str; 4] = ["minLength", "minItems", "minProperties", "minimum"];
 
-/// The differences between a served schema and this release's, in sentences that begin with the
-/// field's path.
+/// The differences between a served schema and this release's. Each text names its field by the
+/// path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Differences {
     /// Fields and values that this release reads or writes, and that the server drops or refuses.

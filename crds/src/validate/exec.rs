@@ -1,4 +1,4 @@
-//! The step `exec`.
+//! Validates the step `exec`, and the mounts of the workers.
 
 use super::text;
 use crate::exec::{

@@ -25,7 +25,7 @@ pub enum LogRecord {
     Failed {
         /// The task and the attempt.
         task: TaskAttempt,
-        /// Whose fault it was.
+        /// The class, which decides what the failure is charged to.
         class: FailureClass,
         /// One sentence with file, record and error, as far as they are known.
         error: String,
@@ -51,7 +51,7 @@ pub enum LogRecord {
     },
     /// How the job ended. Only [`Self::Restarted`] can follow it.
     Result(JobResult),
-    /// The job runs again: a failure that was recorded before is no result any more, and all
+    /// The job runs again: a failure that was recorded before is no longer its result, and all
     /// budgets for failures begin anew.
     Restarted(Restart),
 }
@@ -110,8 +110,8 @@ pub fn committed_stages(records: &[LogRecord]) -> BTreeSet<StageId> {
     records.iter().filter_map(stage).collect()
 }
 
-/// Leaves out the failures of tasks that `plan` does not have. The pipeline was edited since, when
-/// the job was restarted, and a restart forgives failures in any case. Failures after the latest
+/// Leaves out the failures of tasks that `plan` does not have. Such tasks are from before a restart
+/// that edited the pipeline, and a restart forgives failures in any case. Failures after the latest
 /// restart all stay, because they are of this plan.
 pub fn without_forgotten_failures(records: Vec<LogRecord>, plan: &Plan) -> Vec<LogRecord> {
     let is_restart = |record: &LogRecord| matches!(record, LogRecord::Restarted(_));

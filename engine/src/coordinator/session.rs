@@ -198,7 +198,7 @@ impl State {
     }
 
     /// Compares the attempts that the worker reports with those that the coordinator has for it.
-    /// Both lists are equal after this, when the worker has received its `Cancel`s.
+    /// After this, both lists are equal as soon as the worker has received its `Cancel`s.
     fn compare_running(
         &mut self,
         out: &mut Outbox,

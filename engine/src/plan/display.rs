@@ -245,7 +245,8 @@ fn on_error_text(on_error: &OnError) -> String {
     text
 }
 
-/// A text in quotes, on one line. It does not depend on the version of the compiler, as `{:?}` may.
+/// A text in quotes, on one line. Unlike the result of `{:?}`, it does not depend on the version of
+/// the compiler.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for character in text.chars() {

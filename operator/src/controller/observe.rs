@@ -323,8 +323,8 @@ fn entry<'a>(
     observed.generations.entry(mark.generation).or_default()
 }
 
-/// Returns whether an object belongs to the existing root. If no root is known, the object belongs
-/// to a root that was deleted or that no watch shows.
+/// Returns whether an object belongs to the existing root. If no root is known, the answer is yes:
+/// the object belongs to a root that was deleted or that no watch shows.
 fn is_of_root(objects: &mut GenerationObjects, mark: &Mark) -> bool {
     let is_of_root = objects
         .root

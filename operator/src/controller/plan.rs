@@ -596,7 +596,7 @@ fn no_further(
 }
 
 /// Returns whether the coordinator can end the job itself: it is ready and reports, and is not
-/// about to be collected. Without a plan it ends the job as soon as it has one.
+/// about to be garbage-collected. Without a plan it ends the job as soon as it has one.
 fn can_end(
     job: &ValidatedJob,
     observed: &Observed,

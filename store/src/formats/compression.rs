@@ -153,7 +153,7 @@ const USUAL_WINDOW_LOG: u32 = 27;
 const MIN_WINDOW_LOG: u32 = 10;
 
 /// Returns the largest number for `zstd --long` whose window has at most this number of bytes. The
-/// result is at most the number whose files other programs read without an option.
+/// result is at most 27, so that other programs read such files without an option.
 fn long_of(bytes: u64) -> u32 {
     let log = bytes.checked_ilog2().unwrap_or(MIN_WINDOW_LOG);
     log.clamp(MIN_WINDOW_LOG, USUAL_WINDOW_LOG)

@@ -19,7 +19,7 @@ pub enum LinePlace {
     Behind {
         /// The position of the block or frame.
         block: u64,
-        /// The position after it.
+        /// The position of the line's first byte, counted from the beginning of the block or frame.
         byte: u64,
     },
 }

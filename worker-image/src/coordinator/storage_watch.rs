@@ -30,9 +30,10 @@ pub(super) async fn show_signs_of_life(job: &RunJob) -> Infallible {
 }
 
 /// Like [`show_signs_of_life`], for a job that runs. The operator may say that the job is to be
-/// suspended, or that it is not any more. This function first writes that into the sign of life,
-/// and then sends the event to `inputs`. So the pods of a suspended job are not deleted before its
-/// storage shows that the job keeps its folder. The operator limits how long this may take.
+/// suspended, or that it is no longer to be suspended. This function first writes that into the
+/// sign of life, and then sends the event to `inputs`. So the pods of a suspended job are not
+/// deleted before its storage shows that the job keeps its folder. The operator limits how long
+/// this may take.
 pub(super) async fn show_signs_and_drain(
     job: &RunJob,
     mut drains: watch::Receiver<bool>,

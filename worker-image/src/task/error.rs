@@ -1,5 +1,5 @@
-//! Defines why an attempt failed, and decides whose fault it was: the class of the failure. The
-//! coordinator decides what the failure is charged to.
+//! Defines why an attempt failed, and decides the class of the failure. The coordinator decides
+//! what the failure is charged to.
 
 use zephyr_engine::coordinator::Setback;
 use zephyr_engine::coordinator::failed_task::last_lines;
@@ -24,7 +24,7 @@ const MAX_COMMAND_ERROR_CHARS: usize = MAX_ERROR_CHARS + 4096;
 /// Why an attempt failed, as reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskFailure {
-    /// Whose fault it was.
+    /// Its class.
     pub class: FailureClass,
     /// For a disruption: its cause.
     pub setback: Option<Setback>,

@@ -95,9 +95,9 @@ enum Step {
     Group(Option<usize>),
     Deduplicate(Option<usize>),
     Count,
-    /// A command that changes nothing; whether one process serves many shards.
+    /// A command that changes nothing. The value says whether one process serves many shards.
     OwnSame(bool),
-    /// A command that repeats each line; whether one process serves many shards.
+    /// A command that repeats each line. The value says whether one process serves many shards.
     OwnDouble(bool),
     /// A command that reads only the first records.
     OwnFirst(usize),
@@ -296,8 +296,8 @@ fn number(value: &Value) -> u64 {
     value.as_u64().unwrap()
 }
 
-/// A command that repeats each line. One that is kept writes each line at once, and answers an
-/// empty line once.
+/// A command that repeats each line. With `reuse`, it writes each line at once, and does not repeat
+/// an empty line.
 fn own_double(reuse: bool) -> Value {
     if reuse {
         json!({"exec": {"command": ["sed", "-u", "/./p"], "reuse": true}})

@@ -362,7 +362,7 @@ impl TestCluster {
         self.fails_by(name, task, class, setback, error)
     }
 
-    /// Makes the worker forget the attempt, whatever the test lets it send.
+    /// Makes the worker forget the attempt. What the worker sends about it is up to the test.
     pub(super) fn forgets(&mut self, name: &'static str, task: TaskAttempt) {
         self.held.entry(name).or_default().remove(&task);
     }

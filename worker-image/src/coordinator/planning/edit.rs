@@ -100,8 +100,9 @@ async fn continued(
     })
 }
 
-/// Complete tasks have met no record beyond the limits, unless they could skip it. If limits were
-/// lowered, further tasks could skip records that complete tasks have kept.
+/// Returns an error if an edit changes limits in a way that would treat further tasks differently
+/// from complete ones. Complete tasks that cannot skip records have met none beyond the limits, so
+/// greater limits would have changed nothing for them.
 fn check_limits(began: &PipelineSpec, edited: &PipelineSpec, skips: bool) -> Result<(), String> {
     if began.limits == edited.limits {
         return Ok(());
@@ -131,7 +132,8 @@ fn check_limits(began: &PipelineSpec, edited: &PipelineSpec, skips: bool) -> Res
     }
 }
 
-/// The claim of the output's folder names these paths.
+/// Returns an error if the path of the sink or of dead letters was edited, because the claim of the
+/// output's folder names these paths.
 fn check_paths(began: &PipelineSpec, edited: &PipelineSpec) -> Result<(), String> {
     let paths = |pipeline: &PipelineSpec| -> BTreeMap<String, String> {
         let paths = pipeline.dead_letters();
@@ -150,7 +152,8 @@ fn check_paths(began: &PipelineSpec, edited: &PipelineSpec) -> Result<(), String
     })
 }
 
-/// Complete tasks have read this input. A place that skips bad records is compared elsewhere.
+/// Returns an error if the source or a table was edited, because complete tasks have read them.
+/// `onError` of the source is compared elsewhere.
 fn check_input(began: &PipelineSpec, edited: &PipelineSpec) -> Result<(), String> {
     let source = |pipeline: &PipelineSpec| {
         let mut source = pipeline.source.clone();

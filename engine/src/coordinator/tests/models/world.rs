@@ -24,7 +24,8 @@ pub(super) enum Up {
     Bye,
 }
 
-/// A stream. Its messages arrive in order. From some point on, none may arrive any more.
+/// A stream. Its messages arrive in order. It may break at any point, and then no further message
+/// arrives.
 #[derive(Clone, Debug, PartialEq, Hash)]
 pub(super) struct Link {
     pub(super) worker: usize,
