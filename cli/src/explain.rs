@@ -1,6 +1,6 @@
 //! `kubectl zephyr explain NAME`: what a job is doing, or why it does not run, each cause in one
-//! sentence with what to do. The causes come from its status, its pods and its events. Writes
-//! nothing.
+//! sentence with what to do. The causes come from its status, its pods and its events. Changes
+//! nothing in the cluster.
 
 mod advice;
 mod pods;

@@ -1,5 +1,5 @@
 //! `kubectl zephyr status NAME`: shows the status of one job of the cluster. Reads one object;
-//! writes nothing.
+//! changes nothing.
 
 use std::fmt::Write as _;
 

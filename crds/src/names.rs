@@ -57,7 +57,7 @@ pub const COORDINATOR_PORT: u16 = 7070;
 /// Port of `/healthz`, `/readyz` and `/metrics` in both roles' pods.
 pub const ADMIN_PORT: u16 = 8081;
 
-/// Returns the generation that the value of a label names. Returns `None` if no operator writes
+/// Returns the generation that the value of a label names. Returns `None` if operators never write
 /// such a value.
 pub fn parse_generation(label: &str) -> Option<u32> {
     let number = label.parse().ok()?;

@@ -56,7 +56,7 @@ impl Pace {
         }
     }
 
-    /// Records and bytes that are read in a second; `None` if that is less than one record.
+    /// Records and bytes that are read per second; `None` if that is less than one record.
     pub(super) fn rates(&self) -> Option<(u64, u64)> {
         let (first, last) = (self.samples.front()?, self.samples.back()?);
         let seconds = last.second - first.second;

@@ -1,5 +1,5 @@
-//! Finds input paths with an unknown extension, so that the format of their files is certainly not
-//! known. Reads no file.
+//! Finds input paths whose files certainly have an extension that determines no format. Reads no
+//! file.
 
 use crate::field_error::FieldError;
 use crate::pipeline::{FileFormat, FilesSource};

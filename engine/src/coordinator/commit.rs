@@ -1,6 +1,6 @@
 //! Makes the result of a task final. The first valid report of a task wins, and its record is
-//! written into the ledger. Only after the record is durable, the worker gets its acknowledgement,
-//! the stage counts the task, and later stages may read the output.
+//! written into the ledger. The worker gets its acknowledgement, the stage counts the task, and
+//! later stages may read the output, but only after the record is durable.
 
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::effect::Effect;

@@ -3,10 +3,10 @@
 //! module only counts.
 //!
 //! A deterministic failure is retried once, because a bit may have flipped, and ends the job if the
-//! next try fails with the same message. An application failure (out of memory, crashed, hung) and
-//! an attempt that ran for longer than `taskTimeout` are retried until `taskFailures` is used up. A
-//! disruption is free, except in two cases: `taskDisruptions` limits disruptions, or the same
-//! setback occurs more often than `setback` allows.
+//! next try fails with the same message. An application failure (such as a crash, a hang, or a lack
+//! of memory) and an attempt that ran for longer than `taskTimeout` are retried until
+//! `taskFailures` is used up. A disruption is free, except in two cases: `taskDisruptions` limits
+//! disruptions, or the same setback occurs more often than `setback` allows.
 
 use crate::coordinator::config::{MAX_ERROR_CHARACTERS, MAX_LOST_OUTPUTS};
 use crate::coordinator::defect::{self, Defect};

@@ -449,7 +449,7 @@ impl Mark {
         })
     }
 
-    /// Returns the owner of an object that belongs to its generation's root and has the name that
+    /// Returns the mark of an object that its generation's root owns, and that has the name that
     /// `name` returns.
     fn of_child(metadata: &Metadata, name: fn(&str, u32) -> String) -> Option<Self> {
         let owner = metadata.controller(&ConfigMap::api_version(&()), &ConfigMap::kind(&()))?;

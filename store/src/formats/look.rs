@@ -26,7 +26,8 @@ const MAX_TABLE_BYTES: u64 = 16 << 20;
 const HAS_CHECKSUMS: u8 = 0x80;
 const RESERVED: u8 = 0x7c;
 
-/// Bytes of a block's header. bgzip writes 18.
+/// How many bytes at the beginning of a file are read to recognize a block of bgzip. The header
+/// that bgzip itself writes has 18 bytes.
 const HEAD_BYTES: u64 = 268;
 
 /// Where a compressed file may be cut. Makes at most two small reads, each with the store's

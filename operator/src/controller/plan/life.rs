@@ -153,8 +153,8 @@ pub(super) enum Draining {
     },
 }
 
-/// How long a coordinator has to write into the job's storage that the job is suspended, if its
-/// tasks may not end before. It is one small write.
+/// How long a coordinator has to write into the job's storage that the job is suspended, if running
+/// tasks get no time to end. It is one small write.
 const NOTE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Returns whether the running generation may still finish tasks before it is stopped. Without a

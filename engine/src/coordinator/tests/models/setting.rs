@@ -69,7 +69,8 @@ pub(super) enum Rule {
     /// A file is completed or deleted for an attempt that did not write it.
     AnothersFile,
     ManifestBeforeFiles,
-    /// A worker may forget a result that is not in the ledger and not superseded.
+    /// A worker is told that it may forget a result, although the result is neither in the ledger
+    /// nor superseded.
     AckedTooEarly,
     /// A worker that announced that it terminates is given a task.
     GivenToOneThatGoes,

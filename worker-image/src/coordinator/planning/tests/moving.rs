@@ -1,5 +1,6 @@
-//! Tests of a job that continues an exported job: it begins with what was complete, the exported
-//! job cannot run any more, and of several jobs one gets the work.
+//! Tests of a job that continues an exported job: it begins with what was complete, and the
+//! exported job cannot run any more. If several jobs continue the same job, only one of them gets
+//! the work.
 
 use zephyr_crds::frozen::FrozenRestart;
 use zephyr_crds::life::RestoreFrom;
