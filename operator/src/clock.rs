@@ -14,7 +14,8 @@ pub struct Clock(Source);
 #[derive(Clone, Copy, Debug)]
 enum Source {
     /// The system's time. It is compared with timestamps of the API server, so it must follow
-    /// corrections of the machine's clock and suspends, which a monotonic clock does not.
+    /// corrections of the machine's clock, and must go on while the machine is suspended. A
+    /// monotonic clock does neither.
     System,
     Derived {
         base: Timestamp,

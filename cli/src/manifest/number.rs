@@ -5,7 +5,7 @@ use serde_json::Number;
 
 /// Two to the power 63: the API server stores numbers from here on only as doubles.
 const INTEGER_END: f64 = 9_223_372_036_854_775_808.0;
-/// From this power of ten on, Go writes a key that is a number with an exponent.
+/// If a key is a number of this power of ten or more, Go writes it with an exponent.
 const KEY_DIGITS: i32 = 6;
 
 /// A double as the API server stores it: as an integer if it is a whole number that fits 64 bits.

@@ -1,5 +1,5 @@
 //! Stores the plan of the first coordinator as `plan.json`, so that no later listing can change it.
-//! Computes no plan.
+//! Only a restart of a failed job can replace it. Computes no plan.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +42,8 @@ const VERSION_OF_AN_EDIT: u32 = 7;
 /// The files of each table, by the table's name, in the order in which they are read.
 pub type TableFiles = BTreeMap<String, Vec<InputFile>>;
 
-/// The plan for the whole life of a job.
+/// The plan of a job. It stays the same for the whole life of the job, unless a restart replaces
+/// it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PlanFile {
     /// The plan's digest, which every process computes again.

@@ -42,8 +42,8 @@ pub struct ObjectReader {
     stores: Stores,
     location: Location,
     known: Arc<Known>,
-    /// The bytes that are read ahead of the consumer and were not requested yet. Bytes after the
-    /// part are requested only when the consumer needs them.
+    /// The bytes that will be read ahead of the consumer, and were not requested yet. Bytes after
+    /// the part are requested only when the consumer needs them.
     to_ask: Range<u64>,
     /// The position after the last byte that was requested.
     asked_to: u64,
@@ -330,7 +330,8 @@ fn is_of_another_size(error: &object_store::Error, size: u64) -> bool {
     total.is_some_and(|total| total != size)
 }
 
-/// The object has the expected size, but not all requested bytes arrived.
+/// Returns the error for an object that has the expected size, but of which not all requested bytes
+/// arrived.
 pub(crate) fn ended_early() -> object_store::Error {
     let source = io::Error::new(io::ErrorKind::UnexpectedEof, "the answer ended too early");
     object_store::Error::Generic {

@@ -1,5 +1,5 @@
 //! Bad records on the cluster: they are counted in status, written to dead letters in the bucket,
-//! and end the job if there are too many. Then more can be allowed.
+//! and end the job if there are too many. A restart can allow more of them.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! A coordinator whose job is to be suspended: running tasks end, and no other task starts.
+//! Tests a coordinator whose job is to be suspended: running tasks end, and no other task starts.
 
 use super::cluster::{TestCluster, attempt};
 use crate::coordinator::Event;
