@@ -104,7 +104,7 @@ fn not_exported(spec: &ZephyrJobSpec, status: &ZephyrJobStatus) -> Option<&'stat
     }
 }
 
-/// The manifest of the job, without what one object of a cluster has only for itself.
+/// The manifest of the job, without the fields that belong only to this object in this cluster.
 fn manifest(found: &Found) -> Value {
     let metadata = &found.job.metadata;
     json!({
@@ -115,7 +115,7 @@ fn manifest(found: &Found) -> Value {
     })
 }
 
-/// The spec without what paused the job or ran it again.
+/// The spec without the fields that suspended, cancelled, restarted or imported the job.
 fn without_wishes(mut spec: ZephyrJobSpec) -> ZephyrJobSpec {
     spec.suspend = false;
     spec.suspend_policy = SuspendPolicy::default();

@@ -46,8 +46,8 @@ pub struct Config {
     /// Domain of the cluster's DNS, such as cluster.local, if short service names do not resolve.
     #[arg(long, env = "ZEPHYR_CLUSTER_DOMAIN")]
     pub cluster_domain: Option<String>,
-    /// Delete pods by force that a lost node keeps Terminating. If this is off, another mechanism
-    /// (an out-of-service taint) must do it.
+    /// Delete pods by force if a lost node keeps them Terminating. If this is off, another
+    /// mechanism (an out-of-service taint) must do it.
     #[arg(long, env = "ZEPHYR_FORCE_DELETE_PODS", default_value_t = true, action = clap::ArgAction::Set)]
     pub force_delete_pods: bool,
     /// Jobs that may start at once, 1 to 10000; the others wait for their turn. A job has started

@@ -1,4 +1,4 @@
-//! Pod settings of both roles, and the nodes on which they run.
+//! Validates the pod settings of both roles, and the nodes on which they run.
 
 use std::collections::{BTreeMap, BTreeSet};
 

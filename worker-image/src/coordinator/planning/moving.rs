@@ -1,7 +1,7 @@
 //! Finds out whether the folder of the ledger belongs to this job. A job that continues an exported
 //! job becomes the owner of its folder here, by one conditional write: of several jobs that name
-//! the same archive one gets it, and the exported job cannot run any more. This module opens no
-//! epoch.
+//! the same archive only one gets the folder, and the exported job cannot run any more. This module
+//! opens no epoch.
 
 use std::sync::Arc;
 
@@ -32,7 +32,8 @@ enum Claim {
 /// Makes sure that the folder belongs to this job. Returns how many generation numbers earlier
 /// owners have used.
 ///
-/// # Errors The folder belongs to another job, or this job cannot continue the exported one.
+/// # Errors
+/// The folder belongs to another job, or this job cannot continue the exported one.
 pub(super) async fn own(job: &RunJob) -> Result<u32, NoPlan> {
     let moves = read_moves(&job.storage).await.map_err(|e| failed(job, e))?;
     let restore = job.frozen.spec.restore_from.as_ref();
