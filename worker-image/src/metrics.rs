@@ -5,7 +5,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-/// Seconds. The buckets are finest around the promised upper bound for the loop's delay, 50 ms.
+/// Upper bounds of buckets, in seconds. One of them is 50 ms, the promised upper bound for the
+/// loop's delay.
 const WAIT_BUCKETS: [f64; 13] = [
     0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
 ];

@@ -53,7 +53,7 @@ pub struct Move {
     /// The digest of the archive that the job named.
     pub archive: String,
     /// How many generation numbers the owners before have used. The new owner counts its
-    /// generations from 1, and the ledger counts on.
+    /// generations from 1, and the ledger continues the count of all owners.
     pub generations: u32,
 }
 

@@ -1,6 +1,6 @@
 //! Tests with ledgers that release 0.1.0 wrote. The plan must be readable, the records must be
-//! taken over, and the files that they name must be complete. Release 0.1.0 wrote these ledgers.
-//! They must never be generated again.
+//! taken over, and the files that they name must be complete. These ledgers must never be generated
+//! again.
 
 use std::path::{Path, PathBuf};
 

@@ -20,7 +20,7 @@ const COUNTERS: &str = "zephyr-counters.jsonl";
 /// This program, even if its file was replaced.
 const OWN_PROGRAM: &str = "/proc/self/exe";
 
-/// The file in which a command with this working directory counts.
+/// The file into which a command with this working directory writes its counters.
 pub(super) fn counters_file(directory: &Path) -> PathBuf {
     directory.join(COUNTERS)
 }

@@ -26,7 +26,7 @@ pub(in crate::task) struct ExecError {
     pub(super) program: String,
     /// The stage and the shard, for people.
     pub(super) task: String,
-    /// What.
+    /// What went wrong.
     pub(super) fault: Fault,
     /// The end of its standard error.
     pub(super) stderr: String,

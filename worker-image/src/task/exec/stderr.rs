@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// How much is kept for the message.
+/// How many bytes are kept for the message.
 const TAIL_BYTES: usize = 4096;
 /// The longest line that is logged in one piece.
 const MAX_LINE_BYTES: usize = 1024;
