@@ -13,7 +13,8 @@ const GROUPS: u64 = 7;
 /// A variable with a long text. Each pass of the loop searches this text once.
 const TEXT: &str = r#"("x" * 100000) as $p |"#;
 /// One pass of the loop, which counts as 64 rounds. Its search takes about 160 microseconds of a
-/// CPU. An expression may do only a limited number of operations, and a search is only a few.
+/// CPU. An expression may do only a limited number of operations, and a search counts as only a
+/// few.
 const PASS: &str = r#"0; . + if ($p | test("[a-w]")) then 0 else 1 end"#;
 
 /// The job's parameters; `manifest` returns the YAML.

@@ -69,7 +69,7 @@ pub enum ReplayProblem {
     /// The job succeeded, and not all final files are complete.
     #[error("the job succeeded, but not all of its final files are complete")]
     SucceededIncomplete,
-    /// There is a record after the result that is no restart.
+    /// A record that is not a restart follows the result.
     #[error("it follows the job's result, and only the restart of a failed job can do that")]
     AfterResult,
 }

@@ -154,7 +154,8 @@ fn finds_each_bad_record(stage: &Stage, origin: Origin) -> bool {
     !is_flat_map && !is_group
 }
 
-/// Complete tasks have skipped and written what the old setting said.
+/// Returns an error if the edit of this `onError` contradicts what complete tasks have already
+/// counted, skipped or written.
 fn check_place(
     origin: Origin,
     old: Option<&OnError>,

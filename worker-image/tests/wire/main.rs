@@ -80,7 +80,8 @@ fn says_hello(hello: Hello) -> WorkerMessage {
 
 /// Checks that a valid worker is accepted and gets a task, and that its report is committed.
 async fn still_serves(link: &Link, case: &str) {
-    // Each call uses a new worker, because a worker that drains gets no task until it is gone.
+    // Each call uses a new worker, because the worker of the previous call drains and gets no
+    // tasks.
     static GOOD_ONES: AtomicU32 = AtomicU32::new(0);
     let number = GOOD_ONES.fetch_add(1, Ordering::Relaxed);
     let hello = hello(&format!("good-{number}"));
