@@ -1,3 +1,5 @@
+//! Tests of the clean-up: which folders and uploads it lists and deletes, and which it keeps.
+
 use std::path::Path;
 use std::sync::Arc;
 

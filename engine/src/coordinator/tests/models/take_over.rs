@@ -9,15 +9,13 @@
 //! | --- | --- |
 //! | `Lists` | `take_over.rs`, `newest_listed`: a listing may leave out any object |
 //! | put of `Open` | `take_over.rs`, `open_epoch`: `Mine` is the epoch, `Theirs` means the next number |
-//! | `LooksForBase` | `take_over.rs`, `find_base`: any snapshot of the newest older epoch that has
-//! a snapshot, or the beginning if none has |
+//! | `LooksForBase` | `take_over.rs`, `find_base`: any snapshot of the newest older epoch that has one, or the beginning |
 //! | `Reads` | `take_over.rs`, `replay_and_seal`: `look` at the next log object, `is_sealed` takes its records |
 //! | put of `Seal` | `take_over.rs`, `replay_and_seal`: `Mine` ends it, `Theirs` is read and the next is tried |
 //! | put of `Snapshot` 0 | `take_over.rs`, `OpenedEpoch::take_over`: `put_part`, then `put_snapshot` |
 //! | put of `Records` | `append.rs`, `Ledger::append`: `Mine` is acknowledged, a seal means `Fenced` |
 //! | put of a later `Snapshot` | `append.rs`, `merge_if_due`: before `append` gives its answer |
-//! | a put itself | `storage/exclusive.rs`, `put_if_absent`: after "already exists", the object is
-//! read to see who wrote it |
+//! | a put itself | `storage/exclusive.rs`, `put_if_absent`: after "already exists", the object shows who wrote it |
 //!
 //! The model simplifies two things. A merged object and the snapshot that refers to it are one
 //! object: nobody reads the merged object before the snapshot refers to it, and neither object
