@@ -13,8 +13,8 @@ use crate::places::{HIDDEN_NAMES_ALLOWED, MARKER_NAMES};
 
 /// The largest number of shards of a shuffle if the manifest sets no number.
 const MAX_DEFAULT_SHARDS: usize = 256;
-/// The greatest nesting of arrays and objects in an item of the manifest: this and other programs
-/// that read manifests stop at 128 levels for the whole document.
+/// The greatest nesting of arrays and objects in an item of the manifest. The plugin reads at most
+/// 120 levels of the whole document, and other programs that read manifests stop at 128.
 const MAX_ITEM_NESTING: usize = 100;
 /// The longest key in bytes, for output and for the markers beside it: the limit of S3 and of
 /// Google Cloud Storage.
