@@ -292,7 +292,7 @@ fn workers_health(
 
 /// Returns the start of a timer. This is the time in status, unless the state was good after that
 /// time and the status write that records it is still pending. The result is never later than now.
-/// Otherwise a time that was written by a fast clock would stop the timer until then.
+/// A later time, written by a fast clock, would stop the timer until that time has come.
 fn since_last_well(
     since: Option<&Time>,
     last_well: Option<Timestamp>,
