@@ -8,10 +8,11 @@
 #[expect(dead_code, reason = "what only other runs need")]
 mod processes;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::hash::{DefaultHasher, Hasher};
+use std::io::{BufRead, BufReader, Write};
 use std::time::{Duration, Instant};
 
 use processes::{Processes, children_of};
@@ -74,13 +75,7 @@ fn rows(count: u64) -> impl Iterator<Item = Row> {
         };
         let repeated = (position % 10 == 9)
             .then(|| texts[usize::try_from(numbers.next()).unwrap() % texts.len()].clone());
-        let text = repeated.unwrap_or_else(|| {
-            let mut text = String::with_capacity(TEXT_BYTES + 16);
-            while text.len() < TEXT_BYTES {
-                let _ = std::fmt::Write::write_fmt(&mut text, format_args!("{:x}", numbers.next()));
-            }
-            text
-        });
+        let text = repeated.unwrap_or_else(|| text_of(&mut numbers));
         if texts.len() < 1000 {
             texts.push(text.clone());
         }
@@ -92,8 +87,28 @@ fn rows(count: u64) -> impl Iterator<Item = Row> {
     })
 }
 
+/// Begins with a number, so that hardly two texts are equal. The rest is words, which compress well:
+/// 20 GB of such data fit on a small disk.
+fn text_of(numbers: &mut Numbers) -> String {
+    const WORDS: [&str; 8] = [
+        "workers", "may", "vanish", "while", "records", "travel", "between", "stages",
+    ];
+    let mut text = format!("{:08x}{:08x}", numbers.next(), numbers.next());
+    let mut choice = numbers.next();
+    while text.len() < TEXT_BYTES {
+        text.push(' ');
+        text.push_str(WORDS[usize::try_from(choice % 8).unwrap()]);
+        // The words repeat after the bits of the number: 31 bits are the choice of ten words.
+        choice = choice.rotate_right(3);
+    }
+    text
+}
+
+/// The same hash as that of the parts of the text, written one after the other.
 fn hash(text: &str) -> u64 {
-    BuildHasherDefault::<DefaultHasher>::default().hash_one(text)
+    let mut hasher = DefaultHasher::default();
+    hasher.write(text.as_bytes());
+    hasher.finish()
 }
 
 /// The number of lines, and the sum of their hashes: the same for the same lines in any order.
@@ -105,8 +120,12 @@ struct Lines {
 
 impl Lines {
     fn add(&mut self, line: &str) {
+        self.add_hash(hash(line));
+    }
+
+    fn add_hash(&mut self, hash: u64) {
         self.count += 1;
-        self.hashes = self.hashes.wrapping_add(hash(line));
+        self.hashes = self.hashes.wrapping_add(hash);
     }
 
     fn of(lines: impl Iterator<Item = String>) -> Self {
@@ -120,8 +139,10 @@ impl Lines {
         for entry in fs::read_dir(processes.path("out")).unwrap() {
             let path = entry.unwrap().path();
             if !path.file_name().unwrap().to_str().unwrap().starts_with('_') {
-                let file = BufReader::new(fs::File::open(path).unwrap());
-                file.lines().for_each(|line| all.add(&line.unwrap()));
+                let file = zstd::Decoder::new(fs::File::open(path).unwrap()).unwrap();
+                BufReader::new(file)
+                    .lines()
+                    .for_each(|line| all.add(&line.unwrap()));
             }
         }
         all
@@ -134,27 +155,26 @@ fn row_count() -> u64 {
 
 fn write_rows(processes: &Processes) {
     let count = row_count();
-    let each = count.div_ceil(FILES);
-    let mut file = None;
-    for (position, row) in (0..).zip(rows(count)) {
-        if position % each == 0 {
-            let name = format!("part-{:02}.jsonl", position / each);
-            file = Some(BufWriter::new(
-                fs::File::create(processes.path("in").join(name)).unwrap(),
-            ));
+    let each = usize::try_from(count.div_ceil(FILES)).unwrap();
+    let mut rows = rows(count);
+    for number in 0..FILES {
+        let name = format!("part-{number:02}.jsonl.zst");
+        let file = fs::File::create(processes.path("in").join(name)).unwrap();
+        let mut file = zstd::Encoder::new(file, 1).unwrap();
+        for row in rows.by_ref().take(each) {
+            writeln!(file, "{}", row.line()).unwrap();
         }
-        writeln!(file.as_mut().unwrap(), "{}", row.line()).unwrap();
+        file.finish().unwrap();
     }
-    file.unwrap().flush().unwrap();
 }
 
 /// Runs the steps over the data, compares the output, and checks that no attempt failed and that
 /// the task's process stayed within the worker's memory.
 async fn stays_within_memory(name: &str, steps: &Value, expected: Lines) {
     let pipeline = json!({
-        "source": {"files": {"paths": ["$IN/*.jsonl"], "splitBytes": 0}},
+        "source": {"files": {"paths": ["$IN/*.jsonl.zst"], "splitBytes": 0}},
         "steps": steps,
-        "sink": {"files": {"path": "$OUT/part-{shard}.jsonl"}},
+        "sink": {"files": {"path": "$OUT/part-{shard}.jsonl.zst"}},
     });
     let mut processes = Processes::of(&pipeline, &json!({"taskFailures": 1}));
     let limit = if megabytes() > MEGABYTES {
@@ -227,17 +247,22 @@ async fn group_by_of_skewed_data_stays_within_memory() {
 
 #[tokio::test]
 async fn group_by_that_collects_stays_within_memory() {
-    let mut groups: HashMap<u64, Vec<String>> = HashMap::new();
-    for row in rows(row_count()).filter(|row| row.key > 0) {
-        groups.entry(row.key).or_default().push(row.text);
+    // A line is hashed as it grows, because all lines together would not fit in memory.
+    let mut groups: HashMap<u64, DefaultHasher> = HashMap::new();
+    for Row { key, text, .. } in rows(row_count()).filter(|row| row.key > 0) {
+        match groups.entry(key) {
+            Entry::Occupied(mut line) => line.get_mut().write(format!("\",\"{text}").as_bytes()),
+            Entry::Vacant(new) => {
+                let start = format!("{{\"key\":\"user {key}\",\"texts\":[\"{text}");
+                new.insert(DefaultHasher::default()).write(start.as_bytes());
+            }
+        }
     }
-    let line = |(key, texts): (u64, Vec<String>)| {
-        format!(
-            "{{\"key\":\"user {key}\",\"texts\":[\"{}\"]}}",
-            texts.join("\",\"")
-        )
-    };
-    let expected = Lines::of(groups.into_iter().map(line));
+    let mut expected = Lines::default();
+    for mut line in groups.into_values() {
+        line.write(b"\"]}");
+        expected.add_hash(line.finish());
+    }
     let aggregate = json!({"texts": {"collect": ".text"}});
     let steps = json!([
         {"filter": ".k != \"user 0\""},
