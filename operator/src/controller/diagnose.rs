@@ -255,7 +255,7 @@ fn workers_health(
     let mut counts = count_workers(observed.workers(generation), replicas, &sessions, now);
     counts.disruptions = disruptions(job, observed);
     let needs = report.and_then(|report| Needs::of(&job.spec, observed, report));
-    counts.why = needs.map(|needs| needs.in_words());
+    counts.why = needs.map(|needs| needs.in_words(replicas));
     let dead_since = (replicas > 0 && counts.alive() == 0).then(|| {
         let since = job.status.all_workers_dead_since.as_ref();
         since_last_well(since, observed.last_well.worker_alive, now)

@@ -1,8 +1,9 @@
 //! Chooses the number of workers of a job with `maxReplicas`, by the tasks that are open.
 //!
-//! Pure, and without a memory: the number depends on the report, the spec and the present number.
-//! It grows to what the open tasks need now, and it falls only to what the widest stage that is
-//! left needs. So the change from one stage to the next causes no fall that is followed by a rise.
+//! Pure, and without a memory: the number depends on the report, the spec, the pods and the present
+//! number. It grows to what the open tasks need now, and it falls only to what the widest stage that
+//! is left needs. So the change from one stage to the next causes no fall that is followed by a
+//! rise. Workers are counted and not ordinals: a worker on a lost node does not count.
 
 use zephyr_crds::job::ZephyrJobSpec;
 use zephyr_crds::workers::WorkersAsked;
@@ -10,6 +11,10 @@ use zephyr_crds::workers::WorkersAsked;
 use super::observed::Observed;
 use crate::pods::{ContainerRun, PodFacts};
 use crate::run_report::RunReport;
+
+/// How many workers there are at least while a task is open, if `maxReplicas` allows it: one that
+/// runs the task, and one that can take it over at once if the first is lost, slow or sick.
+const WHILE_A_TASK_IS_OPEN: u32 = 2;
 
 /// The open tasks of a run: those that are not committed, whether they run or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,30 +72,39 @@ impl Needs {
     fn workers_for(&self, tasks: u64) -> u32 {
         let (least, greatest) = self.bounds;
         let workers = tasks.div_ceil(u64::from(self.tasks_per_worker.max(1)));
+        let spare = if tasks > 0 { WHILE_A_TASK_IS_OPEN } else { 0 };
         u32::try_from(workers)
             .unwrap_or(u32::MAX)
+            .max(spare)
             .clamp(least, greatest)
     }
 
-    /// Returns the number of workers, if there are `present` workers now and all ordinals from
-    /// `busy_below` on have no task. A worker that has a task is not released.
-    pub(super) fn choose(&self, present: u32, busy_below: u32) -> u32 {
-        let (now, later) = (self.now(), self.later());
-        if present < now {
-            now
-        } else if present > later {
-            later.max(busy_below.min(present))
-        } else {
-            present
+    /// Returns the number of pods, if there are `present` pods now. A worker that has a task is not
+    /// released, and at most half of the workers are released at a time: a report may be wrong, and
+    /// new nodes cost minutes.
+    pub(super) fn choose(&self, present: u32, pods: &WorkerPods) -> u32 {
+        let (_, greatest) = self.bounds;
+        let wanted = pods.enough_for(self.now()).min(greatest);
+        if present < wanted {
+            return wanted;
         }
+        let kept = pods.kept_for(self.later()).unwrap_or(present);
+        let kept = kept.max(pods.busy_below).max(present.div_ceil(2));
+        kept.min(present)
     }
 
-    /// Returns why there are as many workers as there are, in one sentence.
-    pub(super) fn in_words(&self) -> String {
+    /// Returns why there are `desired` workers, in one sentence.
+    pub(super) fn in_words(&self, desired: u32) -> String {
         let OpenTasks { now, later } = self.open;
         let (least, greatest) = self.bounds;
         let at_once = self.tasks_per_worker;
-        let stays = if self.later() > self.now() {
+        let needed = self.now();
+        let spare = if now > 0 && now.div_ceil(u64::from(at_once.max(1))) < u64::from(needed) {
+            format!("; at least {WHILE_A_TASK_IS_OPEN} while a task is open")
+        } else {
+            String::new()
+        };
+        let stays = if self.later() > needed {
             format!(
                 "; a later stage has {later} tasks, so up to {} workers stay",
                 self.later()
@@ -98,10 +112,18 @@ impl Needs {
         } else {
             String::new()
         };
+        let other = if desired < needed {
+            format!("; more than {desired} could not be useful")
+        } else if desired > self.later() {
+            format!(
+                "; {desired} stay for now, because workers with tasks stay, and so does a spare one for each lost node"
+            )
+        } else {
+            String::new()
+        };
         format!(
             "the number of open tasks is {now} and a worker runs {at_once} at a time, so the number of workers that the job \
-             needs is {} (minReplicas {least}, maxReplicas {greatest}){stays}",
-            self.now()
+             needs is {needed} (minReplicas {least}, maxReplicas {greatest}{spare}){stays}{other}"
         )
     }
 }
@@ -142,15 +164,62 @@ fn tasks_per_worker(spec: &ZephyrJobSpec) -> u32 {
     (slots / of_command).max(1)
 }
 
-/// Returns the ordinal after the highest one whose worker may have a task.
-pub(super) fn busy_below(observed: &Observed, report: &RunReport) -> u32 {
-    observed
-        .workers(report.generation)
-        .filter(|pod| may_be_busy(report, pod))
-        .filter_map(PodFacts::ordinal)
-        .map(|ordinal| ordinal.saturating_add(1))
-        .max()
-        .unwrap_or(0)
+/// The pods of a generation's workers, by ordinal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct WorkerPods {
+    /// Those of workers that work or could work at once, in rising order.
+    living: Vec<u32>,
+    /// Those on lost nodes, in rising order. No other pod takes their places until they are deleted
+    /// by force.
+    lost: Vec<u32>,
+    /// The ordinal after the highest one whose worker may have a task.
+    busy_below: u32,
+}
+
+impl WorkerPods {
+    pub(super) fn of(observed: &Observed, report: &RunReport) -> Self {
+        let mut pods = Self::default();
+        for pod in observed.workers(report.generation) {
+            let Some(ordinal) = pod.ordinal() else {
+                continue;
+            };
+            if pod.is_on_lost_node {
+                pods.lost.push(ordinal);
+            } else if is_living(report, pod) {
+                pods.living.push(ordinal);
+            }
+            if may_be_busy(report, pod) {
+                pods.busy_below = pods.busy_below.max(ordinal.saturating_add(1));
+            }
+        }
+        pods.living.sort_unstable();
+        pods.lost.sort_unstable();
+        pods
+    }
+
+    /// Returns how many pods there must be, so that `workers` of them are not on lost nodes.
+    fn enough_for(&self, workers: u32) -> u32 {
+        let more = |pods: u32, lost: &u32| pods.saturating_add(u32::from(*lost < pods));
+        self.lost.iter().fold(workers, more)
+    }
+
+    /// Returns to how many pods the number can fall, so that `workers` living workers stay. `None`
+    /// if there are not so many.
+    fn kept_for(&self, workers: u32) -> Option<u32> {
+        let Some(last) = workers.checked_sub(1) else {
+            return Some(0);
+        };
+        let last = self.living.get(usize::try_from(last).ok()?)?;
+        Some(last.saturating_add(1))
+    }
+}
+
+/// Whether a worker can work: it is connected, and nothing ends it.
+fn is_living(report: &RunReport, pod: &PodFacts) -> bool {
+    let connected = report.connected_pods.as_ref();
+    let is_taken = pod.over || pod.deletion.is_some() || pod.disruption.is_some();
+    // A coordinator of an earlier release does not report who is connected.
+    !is_taken && connected.is_none_or(|connected| connected.contains(&pod.uid))
 }
 
 /// Whether a worker may have a task. A coordinator that has just started does not know the tasks of
@@ -201,6 +270,14 @@ mod tests {
         }
     }
 
+    /// So many idle workers.
+    fn all_living(count: u32) -> WorkerPods {
+        WorkerPods {
+            living: (0..count).collect(),
+            ..WorkerPods::default()
+        }
+    }
+
     #[test]
     fn the_open_tasks_are_those_of_the_stages_that_run_and_of_the_widest_that_is_left() {
         for (stages, expected) in [
@@ -236,26 +313,59 @@ mod tests {
             (8, 8, 0, 4),
             (3, 3, 0, 3),
             (3, 3, 4, 3),
-            (0, 0, 4, 1),
+            (0, 0, 2, 1),
             // The next stage needs what the last tasks of this one do not.
             (1, 8, 4, 4),
             (1, 3, 4, 3),
             // The next stage is wider, but it does not run yet.
-            (1, 8, 1, 1),
+            (1, 8, 2, 2),
             (u64::MAX, u64::MAX, 2, 4),
         ] {
-            let chosen = needs(now, later, 1, (1, 4)).choose(present, 0);
+            let chosen = needs(now, later, 1, (1, 4)).choose(present, &all_living(present));
             assert_eq!(chosen, expected, "{now} {later} {present}");
         }
-        assert_eq!(needs(9, 9, 4, (1, 100)).choose(0, 0), 3, "four at a time");
-        assert_eq!(needs(0, 0, 4, (5, 100)).choose(9, 0), 5, "minReplicas");
+        let choose = |needs: Needs, present| needs.choose(present, &all_living(present));
+        assert_eq!(choose(needs(9, 9, 4, (1, 100)), 0), 3, "four at a time");
+        assert_eq!(choose(needs(0, 0, 4, (5, 100)), 9), 5, "minReplicas");
+        assert_eq!(choose(needs(1, 1, 4, (1, 100)), 0), 2, "a spare one");
+        assert_eq!(choose(needs(1, 1, 4, (1, 1)), 0), 1, "maxReplicas");
+        let at_once = choose(needs(3, 3, 1, (1, 10_000)), 10_000);
+        assert_eq!(at_once, 5000, "at most half at a time");
+    }
+
+    /// Found by an attack: the idle living workers were released, and one on a lost node stayed.
+    #[test]
+    fn a_worker_on_a_lost_node_or_without_a_session_is_none_of_those_that_stay() {
+        let last_task = needs(1, 1, 1, (1, 4));
+        for (living, lost, present, expected) in [
+            (&[1, 2, 3][..], &[0][..], 4, 3),
+            (&[2, 3], &[0, 1], 4, 4),
+            (&[3], &[0, 1, 2], 4, 4),
+            (&[0, 1, 2, 3], &[], 4, 2),
+            // Two are not connected. They may never be.
+            (&[2, 3], &[], 4, 4),
+            // The number grows by one for each lost node, but not beyond maxReplicas.
+            (&[1], &[0], 2, 3),
+            (&[], &[0, 1, 2], 3, 4),
+        ] {
+            let pods = WorkerPods {
+                living: living.to_vec(),
+                lost: lost.to_vec(),
+                busy_below: 0,
+            };
+            assert_eq!(last_task.choose(present, &pods), expected, "{pods:?}");
+        }
     }
 
     #[test]
     fn a_worker_with_a_task_stays_and_so_do_those_below_it() {
         let needs = needs(1, 1, 1, (1, 4));
-        for (busy_below, expected) in [(0, 1), (1, 1), (3, 3), (4, 4), (9, 4)] {
-            assert_eq!(needs.choose(4, busy_below), expected, "{busy_below}");
+        for (busy_below, expected) in [(0, 2), (1, 2), (3, 3), (4, 4), (9, 4)] {
+            let pods = WorkerPods {
+                busy_below,
+                ..all_living(4)
+            };
+            assert_eq!(needs.choose(4, &pods), expected, "{busy_below}");
         }
     }
 
@@ -266,8 +376,9 @@ mod tests {
         for (first, second) in (0..12_u32).flat_map(|a| (0..12_u32).map(move |b| (a, b))) {
             for start in 0..=6 {
                 let (mut present, mut has_fallen) = (start, false);
-                for done in 0..=first + second {
-                    let (one, two) = (done.min(first), done.saturating_sub(first));
+                // Twice more at the end, because at most half of the workers are released at once.
+                for done in 0..=first + second + 2 {
+                    let (one, two) = (done.min(first), done.saturating_sub(first).min(second));
                     let report = report(&[(one, first, 0), (two, second, 0)]);
                     let open = OpenTasks::of(&report).expect("a plan");
                     let needs = Needs {
@@ -275,7 +386,7 @@ mod tests {
                         tasks_per_worker: 1,
                         bounds: (1, 6),
                     };
-                    let chosen = needs.choose(present, 0);
+                    let chosen = needs.choose(present, &all_living(present));
                     assert!(
                         !(has_fallen && chosen > present),
                         "{first} {second} {start}: from {present} to {chosen} at {done}"
@@ -327,14 +438,34 @@ mod tests {
     #[test]
     fn the_reason_names_the_tasks_and_both_bounds() {
         assert_eq!(
-            needs(2, 8, 1, (1, 4)).in_words(),
+            needs(2, 8, 1, (1, 4)).in_words(3),
             "the number of open tasks is 2 and a worker runs 1 at a time, so the number of workers that the job needs is 2 \
              (minReplicas 1, maxReplicas 4); a later stage has 8 tasks, so up to 4 workers stay"
         );
         assert_eq!(
-            needs(8, 8, 2, (1, 3)).in_words(),
+            needs(8, 8, 2, (1, 3)).in_words(3),
             "the number of open tasks is 8 and a worker runs 2 at a time, so the number of workers that the job needs is 3 \
              (minReplicas 1, maxReplicas 3)"
+        );
+        let ending = |needs: Needs, desired| {
+            needs
+                .in_words(desired)
+                .split_once(" needs is ")
+                .unwrap()
+                .1
+                .to_owned()
+        };
+        assert_eq!(
+            ending(needs(1, 1, 1, (1, 4)), 2),
+            "2 (minReplicas 1, maxReplicas 4; at least 2 while a task is open)"
+        );
+        assert_eq!(
+            ending(needs(8, 8, 1, (1, 9)), 3),
+            "8 (minReplicas 1, maxReplicas 9); more than 3 could not be useful"
+        );
+        assert_eq!(
+            ending(needs(3, 3, 1, (1, 9)), 7),
+            "3 (minReplicas 1, maxReplicas 9); 7 stay for now, because workers with tasks stay, and so does a spare one for each lost node"
         );
     }
 }

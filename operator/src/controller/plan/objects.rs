@@ -11,7 +11,7 @@ use zephyr_crds::workers::WorkersAsked;
 
 use super::Installation;
 use crate::controller::action::Action;
-use crate::controller::elastic::{Needs, busy_below};
+use crate::controller::elastic::{Needs, WorkerPods};
 use crate::controller::observe::made::Part;
 use crate::controller::observed::{Frozen, GenerationObjects, Observed};
 use crate::controller::validate::{ValidatedJob, Verdict};
@@ -110,7 +110,8 @@ impl Wanted {
             WorkersAsked::Fixed(replicas) => (replicas, replicas),
             WorkersAsked::Elastic { greatest, .. } => {
                 let needs = Needs::of(&job.spec, observed, report);
-                let choose = |needs: Needs| needs.choose(present, busy_below(observed, report));
+                let choose =
+                    |needs: Needs| needs.choose(present, &WorkerPods::of(observed, report));
                 (greatest, needs.map_or(present, choose))
             }
         };

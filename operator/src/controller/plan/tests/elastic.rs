@@ -38,6 +38,15 @@ impl World {
         scaled.cloned().collect()
     }
 
+    /// So many worker pods run and are idle.
+    fn workers_run(&mut self, count: u32) {
+        for ordinal in 0..count {
+            self.worker_pod(&format!("count-workers-g1-{ordinal}"), |pod| {
+                pod.uid = format!("uid-{ordinal}");
+            });
+        }
+    }
+
     fn why(&self) -> Option<&str> {
         self.job.status.workers.as_ref()?.why.as_deref()
     }
@@ -46,6 +55,7 @@ impl World {
 #[test]
 fn an_elastic_job_grows_with_a_stage_and_shrinks_at_its_end() {
     let mut world = elastic(1, 4, 8);
+    world.workers_run(4);
     for (stages, scaled) in [
         (&[(0, 2, 0), (0, 8, 0)][..], Some("0 to 2")),
         // The next stage needs all of them, so none is released at the end of this one.
@@ -53,9 +63,10 @@ fn an_elastic_job_grows_with_a_stage_and_shrinks_at_its_end() {
         (&[(2, 2, 0), (0, 8, 0)], Some("2 to 4")),
         (&[(2, 2, 0), (4, 8, 4)], None),
         (&[(2, 2, 0), (5, 8, 3)], Some("4 to 3")),
-        (&[(2, 2, 0), (7, 8, 1)], Some("3 to 1")),
-        // An output of the first stage was lost.
-        (&[(1, 2, 0), (7, 8, 1)], Some("1 to 2")),
+        (&[(2, 2, 0), (7, 8, 1)], Some("3 to 2")),
+        // Two outputs of the first stage were lost.
+        (&[(0, 2, 0), (7, 8, 1)], Some("2 to 3")),
+        (&[(2, 2, 0), (7, 8, 1)], Some("3 to 2")),
         (&[(2, 2, 0), (8, 8, 0)], Some("2 to 1")),
     ] {
         let expected = scaled.map(|change| format!("scale count-workers-g1 from {change}"));
@@ -74,6 +85,7 @@ fn an_elastic_job_grows_with_a_stage_and_shrinks_at_its_end() {
 #[test]
 fn a_job_has_no_more_workers_than_shards_and_no_fewer_than_its_least() {
     let mut world = elastic(3, 100, 8);
+    world.workers_run(8);
     let large = [(0, 500, 0)];
     assert_eq!(
         world.scaled_by(&large),
@@ -82,7 +94,10 @@ fn a_job_has_no_more_workers_than_shards_and_no_fewer_than_its_least() {
     let small = [(499, 500, 1)];
     assert_eq!(
         world.scaled_by(&small),
-        ["scale count-workers-g1 from 8 to 3"]
+        [
+            "scale count-workers-g1 from 8 to 4",
+            "scale count-workers-g1 from 4 to 3"
+        ]
     );
     // The last worker that can be useful is enough, whatever the least number is.
     world.report.as_mut().unwrap().useful_workers = Some(2);
@@ -121,11 +136,7 @@ fn a_change_of_the_bounds_applies_at_once_and_a_fixed_number_replaces_them() {
 fn no_worker_with_a_task_is_released_and_those_above_it_are() {
     let mut world = elastic(1, 8, 8);
     world.scaled_by(&[(0, 8, 8)]);
-    for ordinal in 0..8 {
-        world.worker_pod(&format!("count-workers-g1-{ordinal}"), |pod| {
-            pod.uid = format!("uid-{ordinal}");
-        });
-    }
+    world.workers_run(8);
     let busy = |world: &mut World, ordinals: &[u32]| {
         let uids = ordinals.iter().map(|ordinal| format!("uid-{ordinal}"));
         world.report.as_mut().unwrap().busy_pods = Arc::new(uids.collect());
@@ -141,7 +152,22 @@ fn no_worker_with_a_task_is_released_and_those_above_it_are() {
     let last = [(7, 8, 1)];
     assert_eq!(
         world.scaled_by(&last),
-        ["scale count-workers-g1 from 5 to 1"]
+        [
+            "scale count-workers-g1 from 5 to 3",
+            "scale count-workers-g1 from 3 to 2"
+        ]
+    );
+}
+
+#[test]
+fn living_workers_stay_for_the_last_task_and_not_one_on_a_lost_node() {
+    let mut world = elastic(1, 4, 8);
+    world.scaled_by(&[(0, 8, 4)]);
+    world.workers_run(4);
+    world.worker_pod("count-workers-g1-0", |pod| pod.is_on_lost_node = true);
+    assert_eq!(
+        world.scaled_by(&[(7, 8, 0)]),
+        ["scale count-workers-g1 from 4 to 3"]
     );
 }
 
@@ -157,6 +183,7 @@ fn a_set_that_somebody_deleted_is_made_again_for_the_open_tasks() {
 #[test]
 fn a_coordinator_whose_reports_go_to_and_fro_causes_at_most_one_scaling_in_five_seconds() {
     let mut world = elastic(1, 8, 8);
+    world.workers_run(8);
     world.scaled_by(&[(0, 8, 0)]);
     let logged = world.log.len();
     for tick in 0..1_200 {
