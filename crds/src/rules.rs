@@ -256,7 +256,10 @@ pub(crate) fn restart_follows_a_failure() -> Rule {
             "create a new job",
         ),
         fault(
-            format!("{IS_RESTARTED} && has(oldSelf.spec.cancel) && !oldSelf.spec.cancel.keepOutput"),
+            format!(
+                "{IS_RESTARTED} && has(oldSelf.spec.cancel) && !oldSelf.spec.cancel.keepOutput && has(oldSelf.status.conditions) \
+                 && oldSelf.status.conditions.exists(c, c.type == 'Failed' && c.reason == 'Cancelled')"
+            ),
             "spec.restart: files of the output may be removed, because spec.cancel.keepOutput was false",
             &Got::Text("self.spec.restart"),
             "create a new job",
@@ -271,16 +274,16 @@ pub(crate) fn restart_follows_a_failure() -> Rule {
     .field_path(".spec")
 }
 
-/// How and why a job was cancelled cannot be changed after its end, because its conditions already
-/// say it.
+/// How and why a job was cancelled cannot be changed after its end, and a job that has ended cannot
+/// be cancelled: its conditions already say how it ended.
 pub(crate) fn cancel_stays_after_the_end() -> Rule {
     let has_ended = "has(oldSelf.status) && has(oldSelf.status.completionTime)";
-    let has_both = "has(self.spec.cancel) && has(oldSelf.spec.cancel)";
+    let is_same = "has(oldSelf.spec.cancel) && self.spec.cancel == oldSelf.spec.cancel";
     Rule::new(format!(
-        "!({has_ended} && {has_both}) || self.spec.cancel == oldSelf.spec.cancel"
+        "!({has_ended} && has(self.spec.cancel)) || {IS_RESTARTED} || ({is_same})"
     ))
     .message(
-        "spec.cancel: cannot be changed after the job has ended; its conditions say why it ended",
+        "spec.cancel: cannot be set or changed after the job has ended; its conditions say why it ended",
     )
     .field_path(".spec.cancel")
 }

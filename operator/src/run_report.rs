@@ -174,6 +174,8 @@ pub struct RunResult {
     pub manifest: String,
     /// If a task ended the job, and the coordinator saw it: the attempt that failed last.
     pub failed_task: Option<FailedTask>,
+    /// Whether the coordinator removed the files of the output, as the operator had asked it to.
+    pub removed_output: bool,
 }
 
 /// The attempt whose failure ended a job.

@@ -403,6 +403,7 @@ async fn fault_2628_intermediate_data_is_removed_as_retain_says_and_the_ledger_s
         processes.start_coordinator();
         let again = zephyr_proto::run::Result {
             failed_task: None,
+            removed_output: false,
             ..result
         };
         assert_eq!(processes.result().await, again);

@@ -388,7 +388,7 @@ fn plan_running(
         .filter(|report| report.generation == generation);
     if let Some(result) = report.and_then(|report| report.result.as_ref()) {
         return Plan {
-            lifecycle: Lifecycle::Finish(finish_by(result)),
+            lifecycle: Lifecycle::Finish(finish_by(job, result)),
             diagnosis,
             ..Plan::default()
         };
@@ -783,8 +783,25 @@ fn same_cause(job: &ValidatedJob, cause: GenerationEnd, count: u32) -> bool {
     ended.len() >= earlier && ended.iter().rev().take(earlier).all(|one| *one == cause)
 }
 
+/// Returns the message of the coordinator's result. If the job was cancelled and does not keep its
+/// output, the message says what is known about its files.
+fn message_of(job: &ValidatedJob, result: &RunResult) -> String {
+    let cancel = job.spec.cancel.as_ref();
+    let wants_removal = cancel.is_some_and(|cancel| !cancel.keep_output) && !result.succeeded;
+    if !wants_removal || result.removed_output {
+        return result.message.clone();
+    }
+    let files = if result.reason == EndReason::Cancelled {
+        "it is not known whether the files of its output were removed, because its coordinator started again at the end, or is of a \
+         release without spec.cancel.keepOutput"
+    } else {
+        "the job had failed before it was cancelled, so the files of its output stay"
+    };
+    format!("{}; {files}", result.message)
+}
+
 /// Returns the end that the coordinator reports.
-fn finish_by(result: &RunResult) -> Finish {
+fn finish_by(job: &ValidatedJob, result: &RunResult) -> Finish {
     let reason = match (result.succeeded, &result.reason) {
         (true, _) => Reason::OutputComplete,
         (false, EndReason::PlanFailed) => Reason::PlanFailed,
@@ -810,7 +827,7 @@ fn finish_by(result: &RunResult) -> Finish {
             GenerationEnd::Failed
         },
         reason,
-        message: result.message.clone(),
+        message: message_of(job, result),
         outputs: result.succeeded.then(|| OutputsStatus {
             files: number(result.files),
             bytes: number(result.bytes),

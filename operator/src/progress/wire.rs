@@ -208,6 +208,7 @@ fn read_result(result: proto::Result) -> Result<RunResult, Error> {
         rows: countable(result.rows),
         manifest: result.manifest,
         failed_task: result.failed_task.map(failed_task),
+        removed_output: result.removed_output,
     })
 }
 

@@ -157,7 +157,7 @@ async fn a_cancelled_job_ends_and_its_folder_is_free_for_another() -> Result<()>
     );
     let changed = job.change(json!({"cancel": {"reason": "other"}})).await;
     let changed = format!("{:#}", changed.err().context("its end is final")?);
-    let words = "spec.cancel: cannot be changed after the job has ended";
+    let words = "spec.cancel: cannot be set or changed after the job has ended";
     ensure!(changed.contains(words), "{changed}");
     namespace
         .eventually("no pod of the cancelled job", TEST_TIMEOUT, || async {

@@ -106,6 +106,7 @@ pub fn result(result: &JobResult) -> wire::Result {
             rows: *rows,
             manifest: manifest.clone(),
             failed_task: None,
+            removed_output: false,
         },
         JobResult::Failed { message, .. } => wire::Result {
             succeeded: false,

@@ -14,7 +14,7 @@ use zephyr_crds::job::Retain;
 use zephyr_engine::coordinator::record::{FilePlace, JobResult, OutputFile};
 use zephyr_store::finalize::{self, give_up, throw_away_leftovers};
 use zephyr_store::reclaim::{Marker, mark, sweep};
-use zephyr_store::storage::{Location, remove_folder, remove_object};
+use zephyr_store::storage::{Location, StorageError, remove_folder, remove_object, size_of};
 
 use crate::convert;
 use crate::job::RunJob;
@@ -49,26 +49,26 @@ pub(super) const MESSAGE: &str = "removing intermediate data";
 /// `spec.storage.retain` does not keep. Data that cannot be removed in time is kept, and this is
 /// logged.
 ///
-/// `unwanted` are the complete files of a cancelled job that does not keep them. `shards` is the
-/// number of output files, 0 if that is not known.
+/// `unwanted` are the files of a cancelled job that does not keep them. `shards` is the number of
+/// output files, 0 if that is not known.
 pub(super) async fn clean_up(
     job: &RunJob,
     result: &JobResult,
     uploads: &[OutputFile],
-    unwanted: Option<&[OutputFile]>,
+    unwanted: Option<Unwanted>,
     shards: u32,
 ) -> Option<Removed> {
     // This must happen while the job still holds the folder: after that, a later job may upload to
     // the folder.
     throw_away(job, shards).await;
+    abort(job, uploads).await;
     let removed = match unwanted {
-        Some(files) => Some(remove_output(job, files).await),
+        Some(unwanted) => Some(remove_output(job, unwanted).await),
         None => None,
     };
     if let JobResult::Failed { .. } = result {
         let_go(job).await;
     }
-    abort(job, uploads).await;
     if is_due(job.frozen.spec.storage.retain, result) {
         remove_data(job).await;
     }
@@ -76,6 +76,15 @@ pub(super) async fn clean_up(
         sweep_others(job).await;
     }
     removed
+}
+
+/// The files of a cancelled job that does not keep its output.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Unwanted {
+    /// The complete files, according to the ledger or the store.
+    pub(super) files: Vec<OutputFile>,
+    /// Files that may have been completed while the job ended.
+    pub(super) late: Vec<OutputFile>,
 }
 
 /// How many files of a cancelled job's output were removed.
@@ -96,15 +105,27 @@ impl fmt::Display for Removed {
 }
 
 /// Removes the complete files of the job, if its folder still belongs to it. The ledger names them.
-async fn remove_output(job: &RunJob, files: &[OutputFile]) -> Removed {
-    let removed = AtomicUsize::new(0);
+async fn remove_output(job: &RunJob, unwanted: Unwanted) -> Removed {
+    let (removed, of) = (AtomicUsize::new(0), AtomicUsize::new(unwanted.files.len()));
     let all = async {
         if let Err(error) = finalize::hold_output(&job.output()).await {
             tracing::warn!(%error, "the files of the output stay");
             return;
         }
-        let one = |file| remove_file(job, file, &removed);
-        let files = futures::stream::iter(files);
+        let complete = unwanted.files.iter().map(|file| (file, true));
+        let late = unwanted.late.iter().map(|file| (file, false));
+        let one = |(file, is_complete)| {
+            let (removed, of) = (&removed, &of);
+            async move {
+                match remove_file(job, file, is_complete, of).await {
+                    Ok(is_removed) => {
+                        removed.fetch_add(usize::from(is_removed), Ordering::Relaxed);
+                    }
+                    Err(error) => tracing::warn!(%error, "a file of the output stays"),
+                }
+            }
+        };
+        let files = futures::stream::iter(complete.chain(late));
         files.for_each_concurrent(UPLOADS_AT_ONCE, one).await;
     };
     if timeout(OUTPUT_TIMEOUT, all).await.is_err() {
@@ -112,30 +133,38 @@ async fn remove_output(job: &RunJob, files: &[OutputFile]) -> Removed {
     }
     let removed = Removed {
         files: removed.into_inner(),
-        of: files.len(),
+        of: of.into_inner(),
     };
     tracing::info!(%removed, "the job was cancelled and does not keep its output");
     removed
 }
 
-async fn remove_file(job: &RunJob, file: &OutputFile, removed: &AtomicUsize) {
+/// Removes a file of the output. If it is not known to be complete, looks whether it is there, and
+/// counts it in `of`. Returns whether it was removed.
+async fn remove_file(
+    job: &RunJob,
+    file: &OutputFile,
+    is_complete: bool,
+    of: &AtomicUsize,
+) -> Result<bool, StorageError> {
     let FilePlace::Final(place) = &file.place else {
-        return;
+        return Ok(false);
     };
-    let uri = place.uri();
-    let location = match Location::parse(uri) {
+    let location = match Location::parse(place.uri()) {
         Ok(location) => location,
         Err(error) => {
-            tracing::warn!(uri, %error, "a file of the output stays");
-            return;
+            tracing::warn!(uri = place.uri(), %error, "a file of the output stays");
+            return Ok(false);
         }
     };
-    match remove_object(&job.stores, &location).await {
-        Ok(()) => {
-            removed.fetch_add(1, Ordering::Relaxed);
+    if !is_complete {
+        if size_of(&job.stores, &location).await?.is_none() {
+            return Ok(false);
         }
-        Err(error) => tracing::warn!(%error, "a file of the output stays"),
+        of.fetch_add(1, Ordering::Relaxed);
     }
+    remove_object(&job.stores, &location).await?;
+    Ok(true)
 }
 
 /// Returns the number of output files. The result of a failed job does not contain this number, so
@@ -336,6 +365,42 @@ mod tests {
         assert_eq!(marker.ledger_ttl(), Some(Duration::from_hours(168)));
     }
 
+    fn unwanted(complete: &OutputFile) -> Unwanted {
+        Unwanted {
+            files: vec![complete.clone()],
+            late: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn files_that_were_completed_at_the_last_moment_are_removed_too_and_counted() {
+        let job = job(&json!({"uri": "s3://b/jobs"}));
+        let mut watch = finalize::OwnerWatch::default();
+        finalize::claim(&job.output(), &mut watch).await.unwrap();
+        let late = upload(&job, "s3://o/part-0.jsonl").await;
+        finalize::finalize(&job.stores, &late).await.unwrap();
+        let not_completed = upload(&job, "s3://o/part-1.jsonl").await;
+        let result = JobResult::Failed {
+            reason: FailureReason::Cancelled,
+            message: "m".to_owned(),
+        };
+        let uploads = [late.clone(), not_completed.clone()];
+        let unwanted = Unwanted {
+            files: Vec::new(),
+            late: uploads.to_vec(),
+        };
+        let removed = clean_up(&job, &result, &uploads, Some(unwanted), 2).await;
+        assert_eq!(removed, Some(Removed { files: 1, of: 1 }));
+        for uri in ["s3://o/part-0.jsonl", "s3://o/part-1.jsonl"] {
+            let location = Location::parse(uri).unwrap();
+            assert_eq!(
+                size_of(&job.stores, &location).await.unwrap(),
+                None,
+                "{uri}"
+            );
+        }
+    }
+
     #[tokio::test]
     async fn a_cancelled_job_removes_its_complete_files_and_no_others_while_it_holds_the_folder() {
         let job = job(&json!({"uri": "s3://b/jobs"}));
@@ -351,7 +416,7 @@ mod tests {
             reason: FailureReason::Cancelled,
             message: "m".to_owned(),
         };
-        let removed = clean_up(&job, &result, &[], Some(std::slice::from_ref(&complete)), 1).await;
+        let removed = clean_up(&job, &result, &[], Some(unwanted(&complete)), 1).await;
         let words = removed.map(|removed| removed.to_string());
         let expected = "1 of 1 complete files of the output were removed";
         assert_eq!(words.as_deref(), Some(expected));
@@ -372,7 +437,7 @@ mod tests {
         finalize::claim(&next.output(), &mut watch).await.unwrap();
         let theirs = upload(&next, "s3://o/part-0.jsonl").await;
         finalize::finalize(&job.stores, &theirs).await.unwrap();
-        let removed = clean_up(&job, &result, &[], Some(&[complete]), 1).await;
+        let removed = clean_up(&job, &result, &[], Some(unwanted(&complete)), 1).await;
         assert_eq!(removed, Some(Removed { files: 0, of: 1 }));
         assert_eq!(here("s3://o/part-0.jsonl").await, Some(1));
     }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::Mutex;
-use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::{Mutex, Semaphore};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
 use zephyr_engine::coordinator::Event;
 use zephyr_engine::coordinator::record::{LogRecord, OutputFile};
 use zephyr_engine::id::{Epoch, StageId, TaskAttempt};
@@ -35,6 +35,10 @@ const COMMIT_INTERVAL: Duration = Duration::from_millis(5);
 /// How often the deletion of a losing attempt's file is tried at most. Nothing waits for the
 /// deletion.
 const DISCARD_TRIES: u32 = 5;
+
+/// How long the end of a job waits for the calls that complete final files. A call that takes longer
+/// is given up. The store may execute it all the same.
+const COMPLETIONS_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Why an effect can never be executed.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +116,50 @@ pub(super) enum Call {
     },
 }
 
+impl Call {
+    /// The final files that this call makes, if it makes any. Otherwise `None`.
+    fn completes(&self) -> Option<Vec<OutputFile>> {
+        match self {
+            Self::Finalize(_, files) => Some(files.clone()),
+            Self::WriteManifest { .. } => Some(Vec::new()),
+            Self::Publish { .. } | Self::Discard(..) => None,
+        }
+    }
+}
+
+/// A running call that completes final files.
+struct Completion {
+    call: AbortHandle,
+    files: Vec<OutputFile>,
+}
+
+/// The calls that still completed final files when the job ended.
+pub(super) struct Completions {
+    running: Vec<Completion>,
+    /// Each running call has one permit of `CALLS_AT_ONCE`.
+    permits: Arc<Semaphore>,
+}
+
+impl Completions {
+    /// Waits until they have ended, or gives them up. Returns the files that they may have completed.
+    pub(super) async fn settle(self) -> Vec<OutputFile> {
+        let all = self
+            .permits
+            .acquire_many(u32::try_from(CALLS_AT_ONCE).unwrap_or(u32::MAX));
+        if timeout(COMPLETIONS_TIMEOUT, all).await.is_err() {
+            tracing::warn!(
+                ?COMPLETIONS_TIMEOUT,
+                "completions of final files are given up"
+            );
+            for completion in &self.running {
+                completion.call.abort();
+            }
+        }
+        let files = self.running.into_iter();
+        files.flat_map(|completion| completion.files).collect()
+    }
+}
+
 /// A running commit. Returns the ledger and the index of the last record.
 type Commit = JoinSet<Result<(Ledger, u64), LedgerError>>;
 
@@ -120,6 +168,12 @@ pub(super) struct Effects {
     tools: Arc<Tools>,
     waiting: VecDeque<Call>,
     running: JoinSet<Result<Option<Event>, EffectError>>,
+    /// The running calls that complete final files, and some that have ended.
+    completions: Vec<Completion>,
+    /// See [`Completions`].
+    permits: Arc<Semaphore>,
+    /// Whether the job has ended, so that no call may complete a final file any more.
+    is_over: bool,
     /// The ledger. `None` while a commit is running.
     ledger: Option<Ledger>,
     commit: Commit,
@@ -155,6 +209,9 @@ impl Effects {
             }),
             waiting: VecDeque::new(),
             running: JoinSet::new(),
+            completions: Vec::new(),
+            permits: Arc::new(Semaphore::new(CALLS_AT_ONCE)),
+            is_over: false,
             ledger: Some(ledger),
             commit: JoinSet::new(),
             next_commit: Instant::now(),
@@ -169,10 +226,26 @@ impl Effects {
         self.commit_gathered();
     }
 
-    /// Adds a storage call.
+    /// Adds a storage call. After the job's end, a call that completes final files is dropped.
     pub(super) fn call(&mut self, call: Call) {
+        if self.is_over && call.completes().is_some() {
+            return;
+        }
         self.waiting.push_back(call);
         self.start_waiting();
+    }
+
+    /// Drops all waiting calls that complete final files, because the job has ended: the folder of
+    /// the output will belong to nobody. Returns those that run.
+    pub(super) fn stop_completing(&mut self) -> Completions {
+        self.is_over = true;
+        self.waiting.retain(|call| call.completes().is_none());
+        let mut running = std::mem::take(&mut self.completions);
+        running.retain(|completion| !completion.call.is_finished());
+        Completions {
+            running,
+            permits: Arc::clone(&self.permits),
+        }
     }
 
     /// Waits for the next answer, and returns it. May be cancelled. Waits forever if no call is
@@ -190,8 +263,11 @@ impl Effects {
                 }
                 () = sleep_until(self.next_commit), if self.may_commit() => self.commit_gathered(),
                 Some(ended) = self.running.join_next() => {
-                    let ended = ended.map_err(|source| EffectError::Died { source })?;
                     self.start_waiting();
+                    let ended = match ended {
+                        Err(error) if self.is_over && error.is_cancelled() => continue,
+                        ended => ended.map_err(|source| EffectError::Died { source })?,
+                    };
                     if let Some(event) = ended? {
                         return Ok(event);
                     }
@@ -235,8 +311,19 @@ impl Effects {
                 break;
             };
             let tools = Arc::clone(&self.tools);
-            let carry_out = async move { carry_out(&tools, call).await };
-            self.running.spawn_on(carry_out, &self.tools.runtime);
+            let completes = call.completes();
+            let permit = completes
+                .is_some()
+                .then(|| Arc::clone(&self.permits).try_acquire_owned());
+            let carry_out = async move {
+                let _held = permit;
+                carry_out(&tools, call).await
+            };
+            let call = self.running.spawn_on(carry_out, &self.tools.runtime);
+            if let Some(files) = completes {
+                self.completions.retain(|other| !other.call.is_finished());
+                self.completions.push(Completion { call, files });
+            }
         }
     }
 }
@@ -390,6 +477,7 @@ async fn discard(tools: &Tools, task: TaskAttempt, file: &OutputFile) {
 mod tests {
     use serde_json::json;
     use zephyr_crds::frozen::FrozenJob;
+    use zephyr_engine::coordinator::record::FinalPlace;
     use zephyr_engine::coordinator::uncharged::Uncharged;
     use zephyr_engine::id::{Attempt, JobUid, ShardId, TaskId};
     use zephyr_store::ledger::{MergePolicy, WriterToken};
@@ -467,5 +555,36 @@ mod tests {
         let durable = effects.next().await.unwrap();
         assert_eq!(durable, Event::Durable { through: 19 });
         assert_eq!(began.elapsed(), COMMIT_INTERVAL * 10);
+    }
+
+    #[tokio::test]
+    async fn after_the_end_of_the_job_no_final_file_is_completed_any_more() {
+        let mut effects = effects().await;
+        let LogRecord::Revoked { task } = record(0) else {
+            unreachable!("the records of this test are of one kind");
+        };
+        let place = FinalPlace::Staged {
+            uri: "file:///nowhere/o-0.jsonl".to_owned(),
+            staged: "file:///nowhere/o-0.jsonl.e1a1".to_owned(),
+        };
+        let file = OutputFile {
+            rows: 1,
+            bytes: 1,
+            crc32c: 0,
+            place: place.into(),
+        };
+        for _ in 0..3 * CALLS_AT_ONCE {
+            effects.call(Call::Finalize(task, vec![file.clone()]));
+        }
+        effects.call(Call::Discard(task, file.clone()));
+        let late = effects.stop_completing();
+        assert_eq!(
+            effects.waiting.len(),
+            1,
+            "the file of another attempt is still deleted"
+        );
+        assert_eq!(late.settle().await.len(), CALLS_AT_ONCE);
+        effects.call(Call::Finalize(task, vec![file]));
+        assert_eq!(effects.waiting.len(), 1);
     }
 }

@@ -23,7 +23,7 @@ use zephyr_proto::worker::{
 use zephyr_store::ledger::TableFiles;
 use zephyr_store::ownership;
 
-use super::cleanup::{self, Removed};
+use super::cleanup::{self, Removed, Unwanted};
 use super::dispatch::{DispatchError, SourceShards, in_messages, run_task};
 use super::effects::{Call, EffectError, Effects, readers};
 use super::offenders::Offenders;
@@ -284,8 +284,12 @@ impl EventLoop {
             let uploads = self.state.uncompleted_files();
             let unwanted = self.unwanted_files(&result);
             let shards = self.plan.stages.last().map_or(0, |stage| stage.shards);
+            let completions = self.effects.stop_completing();
             let clean_up = async move {
-                cleanup::clean_up(&job, &result, &uploads, unwanted.as_deref(), shards).await
+                // Until then, the folder must belong to this job.
+                let late = completions.settle().await;
+                let unwanted = unwanted.map(|files| Unwanted { files, late });
+                cleanup::clean_up(&job, &result, &uploads, unwanted, shards).await
             };
             self.cleanup.spawn_on(clean_up, &self.runtime);
             self.show();
@@ -431,6 +435,7 @@ impl EventLoop {
         let mut snapshot = report::snapshot(report, &self.digest);
         if let (Some(result), Some(removed)) = (&mut snapshot.result, &self.removed) {
             result.message = format!("{}; {removed}", result.message);
+            result.removed_output = true;
         }
         let result = self.state.result().filter(|_| self.is_clean).cloned();
         if self.state.result().is_some() && !self.is_clean {

@@ -809,3 +809,26 @@ fn a_graceful_cancel_may_remove_the_output_and_says_so_if_no_coordinator_can() {
         assert_eq!(says, !keep_output, "{}", world.message());
     }
 }
+
+#[test]
+fn a_cancelled_job_that_keeps_no_output_says_so_if_it_is_not_known_what_was_removed() {
+    for (reason, removed, says) in [
+        ("Cancelled", true, ""),
+        ("Cancelled", false, "it is not known whether the files"),
+        ("TaskFailed", false, "so the files of its output stay"),
+    ] {
+        let mut world = World::running(json!({}));
+        world.job.spec.cancel = Some(CancelSpec {
+            keep_output: false,
+            ..CancelSpec::default()
+        });
+        world.ends(false, reason);
+        let result = world.report.as_mut().unwrap().result.as_mut();
+        result.unwrap().removed_output = removed;
+        world.settle();
+        assert_eq!(world.phase(), Phase::Failed);
+        let message = world.message();
+        assert!(message.contains(says), "{message}");
+        assert_eq!(message.contains("files of its output"), !says.is_empty());
+    }
+}
