@@ -4,7 +4,7 @@
 # The target folder is outside the clone, so that a fresh clone on a known machine compiles only new
 # code.
 export CARGO_TARGET_DIR ?= $(or $(ZEPHYR_CACHE),$(HOME)/.cache/zephyr)/target
-.PHONY: help try dataset cluster cluster-down cluster-env images install check generate test test-units test-azure test-gcs test-large demo bench bench-split bench-s3 bench-exec bench-shuffle bench-recovery \
+.PHONY: help try dataset cluster cluster-down cluster-env images install check generate test test-units test-azure test-gcs test-large test-move demo bench bench-split bench-s3 bench-exec bench-shuffle bench-recovery \
   bench-operator bench-jq simulate soak jq-expectations jq-fuzz docs release-check
 
 help: ## Print this list
