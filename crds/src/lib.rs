@@ -13,6 +13,7 @@ pub mod crd;
 pub mod duration;
 pub mod exec;
 pub mod field_error;
+pub mod fraction;
 pub mod frozen;
 pub mod job;
 pub mod life;

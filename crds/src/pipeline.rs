@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::exec::ExecSpec;
+use crate::fraction::Fraction;
 use crate::on_error::OnErrorSpec;
 use crate::quantity::{QuantityError, QuantityText};
 use crate::{rules, schema};
@@ -29,6 +30,10 @@ pub const MAX_SHARDS: u32 = 100_000;
 pub const MAX_AGGREGATES: usize = 32;
 /// The largest number of records that takePerShard can keep.
 pub const MAX_TAKE: i64 = 1_000_000_000_000;
+/// The greatest seed of a sample: every program that reads JSON reads such a number exactly.
+pub const MAX_SEED: i64 = 9_007_199_254_740_991;
+/// The largest number of records of a window.
+pub const MAX_WINDOW: i64 = 1_000_000_000;
 /// The largest number of named values.
 pub const MAX_VALUES: usize = 100;
 /// The largest number of tables.
@@ -39,7 +44,7 @@ pub const MAX_TABLE_PATHS: usize = 20;
 /// The largest number of places that write dead letters: each adds a listing to the beginning and
 /// the end of a job.
 pub const MAX_DEAD_LETTERS: usize = 8;
-/// The largest number of columns of a select.
+/// The largest number of columns of a select or drop, and of fields of a rename.
 pub const MAX_COLUMNS: usize = 256;
 
 /// What the job reads, computes and writes.
@@ -63,8 +68,9 @@ pub struct PipelineSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::named_values")]
     pub values: BTreeMap<String, Value>,
-    /// Small files by name, at most 8 tables: `$name` in expressions is an object that holds each record of the
-    /// files under its key. Each worker's process holds all tables in memory: 256Mi together. Immutable.
+    /// Small files by name, at most 8 tables: `$name` in expressions is an object that holds each
+    /// record of the files under its key. Each worker's process holds all tables in memory: 256Mi
+    /// together. Immutable.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::tables")]
     pub tables: BTreeMap<String, TableSpec>,
@@ -124,9 +130,9 @@ pub const ZSTD_WINDOW: AmountBounds = AmountBounds {
     least: "1Ki",
     greatest: "2Gi",
 };
-/// The bounds of `splitBytes` and `combineBytes`. The least is 0, which turns them off. The number of
-/// shards is bounded when the files are listed, so no greater least is needed. No store has a file
-/// as large as the greatest.
+/// The bounds of `splitBytes` and `combineBytes`. The least is 0, which turns them off. The number
+/// of shards is bounded when the files are listed, so no greater least is needed. No store has a
+/// file as large as the greatest.
 pub const FILE_BYTES: AmountBounds = AmountBounds {
     least: "0",
     greatest: "1Pi",
@@ -250,9 +256,9 @@ pub struct FilesSource {
     pub empty_ok: bool,
     /// Size in bytes, such as 64Mi. A larger file is split at line ends into shards of about equal
     /// size, if it is not compressed, has blocks of bgzip, or has a seek table of zstd. 0 = no file
-    /// is split. Not set = 256Mi, but no file is split in two cases: a takePerShard or exec is
-    /// before the first groupBy, deduplicate or count; or the pipeline has none of these three, and
-    /// the output has a single name. Immutable.
+    /// is split. Not set = 256Mi, but no file is split in two cases: a takePerShard, window,
+    /// windowBy or exec is before the first groupBy, deduplicate or count; or the pipeline has none
+    /// of these three, and the output has a single name. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::amount_or_zero("spec.pipeline.source.files.splitBytes", FILE_BYTES))]
     pub split_bytes: Option<QuantityText>,
@@ -272,8 +278,7 @@ impl FilesSource {
     /// First, the size in bytes above which a file is split, if `splitBytes` is set. Second, the
     /// size in bytes up to which files are combined.
     ///
-    /// # Errors
-    /// A value is not an amount, which validation refuses.
+    /// # Errors A value is not an amount, which validation refuses.
     pub fn effective_sizes(&self) -> Result<(Option<u64>, u64), QuantityError> {
         let split = self.split_bytes.as_ref().map(bytes).transpose()?;
         let combine = self.combine_bytes.as_ref().map(bytes).transpose()?;
@@ -290,7 +295,7 @@ fn bytes(amount: &QuantityText) -> Result<u64, QuantityError> {
 /// One step: exactly one field is set. Immutable.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = rules::exactly_one(&["map", "filter", "flatMap", "select", "takePerShard", "exec", "groupBy", "deduplicate", "count"]), validation = rules::on_error_of_step())]
+#[x_kube(validation = rules::exactly_one(&["map", "filter", "flatMap", "select", "drop", "rename", "sample", "takePerShard", "window", "windowBy", "exec", "groupBy", "deduplicate", "count"]), validation = rules::on_error_of_step())]
 pub struct StepSpec {
     /// A jq expression that gives exactly one value for each record, such as `{id, total: (.price *
     /// .count)}`. Immutable.
@@ -315,11 +320,36 @@ pub struct StepSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::columns")]
     pub select: Option<Vec<String>>,
+    /// The columns that are removed, such as `id` or `user.name`. A column that a record does not
+    /// have is no error. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::columns")]
+    pub drop: Option<Vec<String>>,
+    /// Other names for columns, each at its place, such as `{id: number, user.name:
+    /// user.fullName}`. A column that a record does not have is no error, but a record that already
+    /// has the new name is one. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::renamed")]
+    pub rename: Option<BTreeMap<String, String>>,
+    /// Keeps a share of the records, chosen by their positions in the shards: the same shards give
+    /// the same sample. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<SampleSpec>,
     /// Keeps the first records of each shard: at most this number. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000_000_i64))]
     #[x_kube(validation = rules::range("takePerShard", 1, MAX_TAKE))]
     pub take_per_shard: Option<u64>,
+    /// Makes an array of each run of this many neighbouring records of a shard; the last array may
+    /// be shorter. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000_000_i64))]
+    #[x_kube(validation = rules::range("window", 1, MAX_WINDOW))]
+    pub window: Option<u64>,
+    /// Makes arrays of neighbouring records of a shard. An array ends before a record for which
+    /// `while` does not hold, and that record begins the next one. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_by: Option<WindowBySpec>,
     /// Own code: a process for each shard gets the records on its standard input, one JSON value
     /// per line, and returns records on its standard output. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -335,9 +365,45 @@ pub struct StepSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<Unit>,
     /// What happens to records on which the step fails. Only allowed beside map, filter, flatMap,
-    /// select, groupBy or deduplicate. Not set = the job fails. Immutable.
+    /// select, drop, rename, groupBy or deduplicate. Not set = the job fails. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_error: Option<OnErrorSpec>,
+}
+
+/// A sample of the records.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SampleSpec {
+    /// The share of the records: a number from 0 to 1, such as 0.01. Immutable.
+    pub fraction: Fraction,
+    /// Another seed gives another sample: 0 to 9007199254740991; not set = 0. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 9_007_199_254_740_991_i64))]
+    #[x_kube(validation = rules::range("sample.seed", 0, MAX_SEED))]
+    pub seed: Option<u64>,
+}
+
+/// Windows of which each grows while a condition holds. The input of `update` and `while` is
+/// `{state, record}`.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WindowBySpec {
+    /// A jq expression that gives the state before the first record of a window, such as `0`; its
+    /// input is null. Immutable.
+    #[schemars(length(max = 8192))]
+    #[x_kube(validation = rules::jq_expression())]
+    pub init: String,
+    /// A jq expression that gives the state after a record, such as `.state + .record.bytes`.
+    /// Immutable.
+    #[schemars(length(max = 8192))]
+    #[x_kube(validation = rules::jq_expression())]
+    pub update: String,
+    /// A jq expression, such as `.state + .record.bytes <= 1000`: if the result is false or null,
+    /// the record begins the next window. It sees the state before the record, and is not asked for
+    /// the first record of a window. Immutable.
+    #[schemars(length(max = 8192))]
+    #[x_kube(validation = rules::jq_expression())]
+    pub r#while: String,
 }
 
 /// A setting without fields: `{}` turns it on.
@@ -358,9 +424,9 @@ pub struct GroupBySpec {
     #[schemars(schema_with = "schema::aggregates")]
     #[x_kube(validation = rules::aggregate_names(), validation = rules::aggregate_names_are_words())]
     pub aggregate: BTreeMap<String, AggregateSpec>,
-    /// Number of shards of the result, 1 to 100000. Not set = the number of shards before this step,
-    /// but at most 256. For the first groupBy or deduplicate after files, it is one shard for each
-    /// 128Mi of input, where a compressed byte counts as 4 bytes; also at most 256. Immutable.
+    /// Number of shards of the result, 1 to 100000. Not set = the number of shards before this
+    /// step, but at most 256. For the first groupBy or deduplicate after files, it is one shard for
+    /// each 128Mi of input, where a compressed byte counts as 4 bytes; also at most 256. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     #[x_kube(validation = rules::range("groupBy.shards", 1, MAX_SHARDS.into()))]
@@ -411,9 +477,9 @@ pub struct DeduplicateSpec {
     #[schemars(length(max = 8192))]
     #[x_kube(validation = rules::jq_expression())]
     pub key: String,
-    /// Number of shards of the result, 1 to 100000. Not set = the number of shards before this step,
-    /// but at most 256. For the first groupBy or deduplicate after files, it is one shard for each
-    /// 128Mi of input, where a compressed byte counts as 4 bytes; also at most 256. Immutable.
+    /// Number of shards of the result, 1 to 100000. Not set = the number of shards before this
+    /// step, but at most 256. For the first groupBy or deduplicate after files, it is one shard for
+    /// each 128Mi of input, where a compressed byte counts as 4 bytes; also at most 256. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     #[x_kube(validation = rules::range("deduplicate.shards", 1, MAX_SHARDS.into()))]

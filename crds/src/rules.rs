@@ -674,8 +674,8 @@ pub(crate) fn dead_letter_path() -> Rule {
 
 /// `onError` needs a step that can fail on a single record.
 pub(crate) fn on_error_of_step() -> Rule {
-    Rule::new("!has(self.onError) || !(has(self.takePerShard) || has(self.exec) || has(self.count))").message(
-        "has onError beside a step that does not fail on a single record; onError beside map, filter, flatMap, select, groupBy or deduplicate",
+    Rule::new("!has(self.onError) || !(has(self.sample) || has(self.takePerShard) || has(self.window) || has(self.windowBy) || has(self.exec) || has(self.count))").message(
+        "has onError beside a step that does not fail on a single record; onError beside map, filter, flatMap, select, drop, rename, groupBy or deduplicate",
     )
 }
 

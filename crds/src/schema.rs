@@ -13,7 +13,7 @@ use crate::pod_template::{MAX_ANNOTATION_VALUE, MAX_LABELS};
 use crate::rules;
 
 /// The longest name of a column.
-const MAX_COLUMN: usize = 256;
+pub(crate) const MAX_COLUMN: usize = 256;
 /// The longest value of a label, as in Kubernetes.
 const MAX_LABEL_VALUE: usize = 63;
 
@@ -104,6 +104,19 @@ pub(crate) fn columns(_: &mut SchemaGenerator) -> Schema {
             "x-kubernetes-validations": [rules::column()],
         },
         "x-kubernetes-list-type": "atomic",
+    })
+}
+
+pub(crate) fn renamed(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "minProperties": 1,
+        "maxProperties": MAX_COLUMNS,
+        "additionalProperties": {
+            "type": "string",
+            "maxLength": MAX_COLUMN,
+            "x-kubernetes-validations": [rules::column()],
+        },
     })
 }
 

@@ -11,6 +11,7 @@ mod on_error;
 mod pipeline;
 mod pods;
 mod resources;
+mod shards;
 mod tables;
 pub(crate) mod text;
 pub(crate) mod uri;

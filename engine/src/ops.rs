@@ -29,6 +29,7 @@ mod aggregate;
 mod buffer;
 mod count;
 mod deduplicate;
+mod drop;
 mod error;
 mod expression;
 mod filter;
@@ -38,13 +39,16 @@ mod keyed;
 mod map;
 mod merge;
 mod payload;
+pub(crate) mod rename;
 mod runs;
+mod sample;
 pub(crate) mod select;
 mod steps;
 mod stored_key;
 mod take_per_shard;
 #[cfg(test)]
 mod tests;
+mod window;
 
 /// The compiled steps of a stage, shared by all of its tasks in this process.
 pub struct StageProgram {
@@ -132,16 +136,16 @@ impl StageProgram {
     }
 
     /// The fused record steps before the first command, or all of them if there is no command, for
-    /// one attempt of one task.
-    pub fn steps(&self) -> StepRun<'_> {
-        StepRun::new(self.segments.first().map_or(&[], Vec::as_slice))
+    /// one attempt of the task of this shard.
+    pub fn steps(&self, shard: u32) -> StepRun<'_> {
+        StepRun::new(self.segments.first().map_or(&[], Vec::as_slice), shard)
     }
 
     /// The fused record steps after each command, in the order of the commands, for one attempt of
-    /// one task.
-    pub fn steps_after_commands(&self) -> impl Iterator<Item = StepRun<'_>> {
+    /// the task of this shard.
+    pub fn steps_after_commands(&self, shard: u32) -> impl Iterator<Item = StepRun<'_>> {
         let after = self.segments.iter().skip(1);
-        after.map(|steps| StepRun::new(steps))
+        after.map(move |steps| StepRun::new(steps, shard))
     }
 
     /// The merge that makes records from the shuffles that the stage reads. `None` if it reads a

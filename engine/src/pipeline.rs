@@ -113,8 +113,23 @@ pub enum Step {
     Filter(String),
     /// Keeps these paths, in this order: each a list of keys from the outside in.
     Select(Vec<Vec<String>>),
+    /// Removes these paths.
+    Drop(Vec<Vec<String>>),
+    /// Gives each first path the name of the second. Both differ only in their last key.
+    Rename(Vec<(Vec<String>, Vec<String>)>),
+    /// Keeps a share of the records, chosen by a hash of the seed, the shard and the position.
+    Sample {
+        /// The share, from 0 to 1.
+        fraction: f64,
+        /// Another seed gives another sample.
+        seed: u64,
+    },
     /// Keeps the first records of each shard, up to this number.
     TakePerShard(u64),
+    /// Makes an array of this many neighbouring records of a shard.
+    Window(u64),
+    /// Makes arrays of neighbouring records of a shard, each as long as a condition holds.
+    WindowBy(WindowBy),
     /// Passes the records of each shard through a process.
     Exec(Exec),
     /// Groups records of equal key.
@@ -128,6 +143,36 @@ pub enum Step {
     },
     /// One record: the number of records.
     Count,
+}
+
+/// The field with the first state of a window or of a fold.
+pub(crate) const INIT: &str = "init";
+/// The field with the next state.
+pub(crate) const UPDATE: &str = "update";
+/// The field with the condition of a window.
+pub(crate) const WHILE: &str = "while";
+
+/// A window that grows while a condition holds. All texts are jq expressions with exactly one
+/// value. The input of the last two is `{state, record}`, with the state before this record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WindowBy {
+    /// The state before the first record; its input is null.
+    pub init: String,
+    /// The state after a record.
+    pub update: String,
+    /// Whether a record belongs to the window, `while`.
+    pub holds: String,
+}
+
+impl WindowBy {
+    /// The expressions with the names of their fields.
+    pub(crate) fn expressions(&self) -> [(&'static str, &str); 3] {
+        [
+            (INIT, &self.init),
+            (UPDATE, &self.update),
+            (WHILE, &self.holds),
+        ]
+    }
 }
 
 /// A program that gets the records of a shard on its standard input, as JSON lines, and returns

@@ -5,7 +5,7 @@
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::id::{SourceId, StageId};
-use crate::pipeline::{Exec, Format, GroupBy, OnErrors, Origin, Tables, Values};
+use crate::pipeline::{Exec, Format, GroupBy, OnErrors, Origin, Tables, Values, WindowBy};
 
 pub(crate) mod display;
 mod edit;
@@ -143,8 +143,24 @@ impl Stage {
             | RecordOperation::FlatMap(_)
             | RecordOperation::Filter(_)
             | RecordOperation::Select(_)
-            | RecordOperation::TakePerShard(_) => None,
+            | RecordOperation::Drop(_)
+            | RecordOperation::Rename(_)
+            | RecordOperation::Sample { .. }
+            | RecordOperation::TakePerShard(_)
+            | RecordOperation::Window(_)
+            | RecordOperation::WindowBy(_) => None,
         })
+    }
+
+    /// How many of its steps hold a window of records.
+    pub fn windows(&self) -> usize {
+        let holds = |step: &&RecordStep| {
+            matches!(
+                step.operation,
+                RecordOperation::Window(_) | RecordOperation::WindowBy(_)
+            )
+        };
+        self.steps.iter().filter(holds).count()
     }
 
     /// How many task slots of a worker one of its tasks takes: as many as the command that takes
@@ -245,8 +261,23 @@ pub enum RecordOperation {
     Filter(String),
     /// See `pipeline::Step::Select`.
     Select(Vec<Vec<String>>),
+    /// See `pipeline::Step::Drop`.
+    Drop(Vec<Vec<String>>),
+    /// See `pipeline::Step::Rename`.
+    Rename(Vec<(Vec<String>, Vec<String>)>),
+    /// See `pipeline::Step::Sample`.
+    Sample {
+        /// The share, from 0 to 1.
+        fraction: f64,
+        /// The seed.
+        seed: u64,
+    },
     /// See `pipeline::Step::TakePerShard`.
     TakePerShard(u64),
+    /// See `pipeline::Step::Window`.
+    Window(u64),
+    /// See `pipeline::Step::WindowBy`.
+    WindowBy(WindowBy),
     /// See `pipeline::Step::Exec`. The command gets all records of a shard. The steps before it and
     /// the steps after it are compiled and run separately.
     Exec(Exec),

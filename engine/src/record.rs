@@ -28,16 +28,19 @@ pub use error::{LINE_LIMIT_FIELD, NESTING_FIELD, RecordError, RecordProblem};
 pub use limits::{
     DEFAULT_NESTING, DEFAULT_RECORD_BYTES, Limits, MAX_NESTING, MAX_RECORD_BYTES, NoRoom,
 };
+pub use reshape::{Renaming, RenamingError, ReshapeError};
 pub use row::Row;
 pub use select::{FieldPath, FieldPathError, SelectError, Selection, SelectionError};
 
 pub(crate) use census::Census;
+pub(crate) use compose::ArrayText;
 pub(crate) use row::Operand;
 
 mod census;
 mod compose;
 mod error;
 mod limits;
+mod reshape;
 mod row;
 mod select;
 #[cfg(test)]
@@ -91,8 +94,7 @@ impl RecordParser {
     /// Checks `bytes`, which must be exactly one JSON value, with any white space around and inside
     /// it.
     ///
-    /// # Errors
-    /// The first byte that is wrong, and why.
+    /// # Errors The first byte that is wrong, and why.
     pub fn parse(&mut self, bytes: &[u8]) -> Result<Record, RecordError> {
         let limit = self.limits.bytes;
         if bytes.len() > limit {

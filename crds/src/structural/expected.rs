@@ -48,7 +48,7 @@ const STEPS: Words = &[
         "use deduplicate, which keeps the first record of each key",
     ),
     (
-        &["limit", "head", "take", "first", "top", "sample"],
+        &["limit", "head", "take", "first", "top"],
         "use takePerShard, which keeps the first records of each shard",
     ),
     (
@@ -56,8 +56,6 @@ const STEPS: Words = &[
             "project",
             "columns",
             "fields",
-            "drop",
-            "rename",
             "withcolumn",
             "addfield",
             "set",
@@ -83,8 +81,24 @@ const STEPS: Words = &[
         "use exec: { command: [python3, /scripts/clean.py] }, which passes the records of each shard through a process",
     ),
     (
-        &["window", "pivot", "cogroup", "sql", "cache"],
-        "there is no such step yet; allowed are map, filter, flatMap, select, takePerShard, exec, groupBy, deduplicate and count",
+        &["remove", "delete", "del", "dropcolumns", "omit", "without"],
+        "use drop with a list of columns",
+    ),
+    (
+        &["renamecolumns", "withcolumnrenamed", "alias"],
+        "use rename: { old: new }",
+    ),
+    (
+        &["samplebyhash", "randomsample", "samplefraction"],
+        "use sample: { fraction: 0.01 }",
+    ),
+    (
+        &["batch", "chunk", "buffer", "sliding", "session"],
+        "use window with a number of records, or windowBy with a condition",
+    ),
+    (
+        &["pivot", "cogroup", "sql", "cache"],
+        "there is no such step yet; allowed are map, filter, flatMap, select, drop, rename, sample, takePerShard, window, windowBy, exec, groupBy, deduplicate and count",
     ),
     (
         &[

@@ -54,9 +54,18 @@ pub(super) fn of_step(path: &str, step: &StepSpec) -> Vec<FieldError> {
         return Vec::new();
     };
     let path = format!("{path}.onError");
-    if step.take_per_shard.is_some() || step.exec.is_some() || step.count.is_some() {
+    let is_strict = [
+        step.sample.is_some(),
+        step.take_per_shard.is_some(),
+        step.window.is_some(),
+        step.window_by.is_some(),
+        step.exec.is_some(),
+        step.count.is_some(),
+    ];
+    if is_strict.contains(&true) {
         let problem = "is beside a step that does not fail on a single record";
-        let allowed = "onError beside map, filter, flatMap, select, groupBy or deduplicate";
+        let allowed =
+            "onError beside map, filter, flatMap, select, drop, rename, groupBy or deduplicate";
         return vec![FieldError::new(path, problem, allowed)];
     }
     validate(&path, on_error)

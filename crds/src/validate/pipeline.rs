@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use super::{Place, columns, exec, extension, items, numbers, on_error, text, uri};
+use super::{Place, columns, exec, extension, items, numbers, on_error, shards, text, uri};
 use crate::field_error::FieldError;
 use crate::pipeline::{
     AggregateSpec, Compression, FILE_BYTES, FilesSink, FilesSource, GroupBySpec, ItemsSource,
     LINE_BYTES, LimitsSpec, MAX_AGGREGATES, MAX_ITEMS, MAX_NESTING, MAX_PATHS, MAX_SHARDS,
-    MAX_STEPS, MAX_TAKE, PipelineSpec, SOURCE_FILES, SourceSpec, StepSpec, ZSTD_WINDOW,
+    MAX_STEPS, PipelineSpec, SOURCE_FILES, SourceSpec, StepSpec, ZSTD_WINDOW,
 };
 use crate::places::{HIDDEN_NAMES_ALLOWED, MARKER_NAMES};
 
@@ -47,6 +47,7 @@ pub(super) fn validate(pipeline: &PipelineSpec, place: Place) -> Vec<FieldError>
     for (index, each) in pipeline.steps.iter().enumerate() {
         errors.extend(step(&format!("spec.pipeline.steps[{index}]"), each));
     }
+    errors.extend(columns::rename_after_drop(&pipeline.steps));
     if let Some(given) = &pipeline.limits {
         errors.extend(limits(given));
     }
@@ -209,7 +210,12 @@ fn step(path: &str, step: &StepSpec) -> Vec<FieldError> {
             ("filter", step.filter.is_some()),
             ("flatMap", step.flat_map.is_some()),
             ("select", step.select.is_some()),
+            ("drop", step.drop.is_some()),
+            ("rename", step.rename.is_some()),
+            ("sample", step.sample.is_some()),
             ("takePerShard", step.take_per_shard.is_some()),
+            ("window", step.window.is_some()),
+            ("windowBy", step.window_by.is_some()),
             ("exec", step.exec.is_some()),
             ("groupBy", step.group_by.is_some()),
             ("deduplicate", step.deduplicate.is_some()),
@@ -228,17 +234,24 @@ fn step(path: &str, step: &StepSpec) -> Vec<FieldError> {
                 .and_then(|expression| text::expression(&format!("{path}.{name}"), expression)),
         );
     }
-    if let Some(columns) = &step.select {
-        errors.extend(columns::select(&format!("{path}.select"), columns));
+    for (name, columns, done) in [
+        ("select", &step.select, "selected"),
+        ("drop", &step.drop, "dropped"),
+    ] {
+        let columns = columns.iter();
+        errors.extend(
+            columns.flat_map(|columns| columns::list(&format!("{path}.{name}"), columns, done)),
+        );
     }
-    if let Some(count) = step.take_per_shard {
-        let count = i64::try_from(count).unwrap_or(i64::MAX);
-        errors.extend(numbers::range(
-            &format!("{path}.takePerShard"),
-            count,
-            1,
-            MAX_TAKE,
-        ));
+    if let Some(columns) = &step.rename {
+        errors.extend(columns::rename(&format!("{path}.rename"), columns));
+    }
+    if let Some(sample) = &step.sample {
+        errors.extend(shards::sample(&format!("{path}.sample"), sample));
+    }
+    errors.extend(shards::counts(path, step));
+    if let Some(window) = &step.window_by {
+        errors.extend(shards::window_by(&format!("{path}.windowBy"), window));
     }
     if let Some(command) = &step.exec {
         errors.extend(exec::validate(&format!("{path}.exec"), command));

@@ -847,9 +847,91 @@ fn a_compression_that_contradicts_the_name_of_the_file_is_refused() {
 }
 
 #[test]
+fn steps_on_columns_and_on_positions_name_what_is_wrong_in_them() {
+    let step = "spec.pipeline.steps[0]";
+    for (value, message) in [
+        (
+            json!({"drop": ["a", "a.b"]}),
+            format!(
+                "{step}.drop[1]: is inside the column a, which is dropped as a whole (got a.b); only one of the two"
+            ),
+        ),
+        (
+            json!({"rename": {}}),
+            format!("{step}.rename: has no columns, or too many (got 0); 1..256 columns"),
+        ),
+        (
+            json!({"rename": {"a": "a"}}),
+            format!("{step}.rename.a: renames a column to itself (got a); another name"),
+        ),
+        (
+            json!({"rename": {"a": "c", "b": "c"}}),
+            format!(
+                "{step}.rename.b: is the new name of another column too (got c); each new name once"
+            ),
+        ),
+        (
+            json!({"rename": {"a.b": "c"}}),
+            format!(
+                "{step}.rename.a.b: renames a column into another object (got c); a name beside it, such as a.c; a map can move a column"
+            ),
+        ),
+        (
+            json!({"rename": {"a": "x.", "b": "y"}}),
+            format!(
+                "{step}.rename.a: is not a valid column name (got x.); names joined by dots, such as a or b.c"
+            ),
+        ),
+        (
+            json!({"rename": {"a": "c", "a.b": "a.d"}}),
+            format!(
+                "{step}.rename.a.b: is inside the column a, which is renamed as a whole (got a.b); only one of the two"
+            ),
+        ),
+        (
+            json!({"rename": {"x".repeat(257): "c"}}),
+            format!(
+                "{step}.rename.{}: is too long a column name (got 257); at most 256 characters",
+                "x".repeat(257)
+            ),
+        ),
+        (
+            json!({"sample": {"fraction": 5}}),
+            format!(
+                "{step}.sample.fraction: is not a fraction (got 5); a number from 0 to 1, such as 0.01"
+            ),
+        ),
+        (
+            json!({"sample": {"fraction": 0.5, "seed": 9_007_199_254_740_992_u64}}),
+            format!(
+                "{step}.sample.seed: is out of range (got 9007199254740992); must be 0..9007199254740991"
+            ),
+        ),
+        (
+            json!({"window": 0}),
+            format!("{step}.window: is out of range (got 0); must be 1..1000000000"),
+        ),
+        (
+            json!({"windowBy": {"init": "0", "update": "1", "while": ""}}),
+            format!("{step}.windowBy.while: is empty; a jq expression, . for the record itself"),
+        ),
+    ] {
+        check("pipeline/steps/0", value, &message);
+    }
+    let steps = json!([{"drop": ["a", "b"]}, {"drop": ["c.d"]}, {"rename": {"c.d": "c.e", "b.x": "b.y", "z": "a"}}, {"rename": {"a": "b"}}]);
+    let steps = errors_of(&[("pipeline/steps", steps)], Place::Cluster);
+    let wrong = "renames a column that the step before it drops; only one of the two";
+    let paths = ["rename.b.x", "rename.c.d"];
+    assert_eq!(
+        steps,
+        paths.map(|path| format!("spec.pipeline.steps[2].{path}: {wrong}"))
+    );
+}
+
+#[test]
 fn a_step_is_exactly_one_thing_and_names_what_is_wrong_in_it() {
     let step = "spec.pipeline.steps[0]";
-    let all = "exactly one of map, filter, flatMap, select, takePerShard, exec, groupBy, deduplicate, count";
+    let all = "exactly one of map, filter, flatMap, select, drop, rename, sample, takePerShard, window, windowBy, exec, groupBy, deduplicate, count";
     let group = |aggregate: Value| json!({"groupBy": {"key": ".", "aggregate": aggregate}});
     for (value, message) in [
         (
@@ -1500,15 +1582,19 @@ fn on_error_is_beside_what_can_fail_and_has_fields_that_have_an_effect() {
     for (wrong, message) in [
         (
             json!({"count": {}, "onError": skip(json!({}))}),
-            "is beside a step that does not fail on a single record; onError beside map, filter, flatMap, select, groupBy or deduplicate",
+            "is beside a step that does not fail on a single record; onError beside map, filter, flatMap, select, drop, rename, groupBy or deduplicate",
         ),
         (
             json!({"exec": {"command": ["cat"]}, "onError": skip(json!({}))}),
-            "is beside a step that does not fail on a single record; onError beside map, filter, flatMap, select, groupBy or deduplicate",
+            "is beside a step that does not fail on a single record; onError beside map, filter, flatMap, select, drop, rename, groupBy or deduplicate",
+        ),
+        (
+            json!({"window": 2, "onError": skip(json!({}))}),
+            "is beside a step that does not fail on a single record; onError beside map, filter, flatMap, select, drop, rename, groupBy or deduplicate",
         ),
         (
             json!({"takePerShard": 1, "onError": {"action": "Fail"}}),
-            "is beside a step that does not fail on a single record; onError beside map, filter, flatMap, select, groupBy or deduplicate",
+            "is beside a step that does not fail on a single record; onError beside map, filter, flatMap, select, drop, rename, groupBy or deduplicate",
         ),
     ] {
         check("pipeline/steps/0", wrong, &format!("{step}: {message}"));

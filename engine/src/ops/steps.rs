@@ -7,11 +7,13 @@ use std::ops::ControlFlow;
 use crate::expr::Expression;
 use crate::ops::error::{OperatorError, Rejected};
 use crate::ops::expression::Scope;
+use crate::ops::sample::Sample;
 use crate::ops::take_per_shard::Taken;
-use crate::ops::{expression, filter, flat_map, map, select, take_per_shard};
+use crate::ops::window::{Open, Window};
+use crate::ops::{drop, expression, filter, flat_map, map, rename, select, take_per_shard};
 use crate::pipeline::Origin;
 use crate::plan::{RecordOperation, RecordStep};
-use crate::record::{LINE_LIMIT_FIELD, Limits, NoRoom, Record, Row, Selection};
+use crate::record::{LINE_LIMIT_FIELD, Limits, NoRoom, Record, Renaming, Row, Selection};
 
 /// Whether more input can matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +46,11 @@ enum Operation {
     FlatMap(Expression),
     Filter(Expression),
     Select(Selection),
+    Drop(Selection),
+    Rename(Renaming),
+    Sample(Sample),
     TakePerShard(u64),
+    Window(Window),
 }
 
 /// Receives the results of the steps.
@@ -56,6 +62,20 @@ pub trait Receiver<E> {
     fn reject(&mut self, rejected: Rejected) -> Result<(), E>;
 }
 
+/// What a step makes of one record.
+enum Next {
+    /// The record as it is.
+    Same,
+    /// The record as it is, and no later record passes the step.
+    Last,
+    /// Another record.
+    Other(Record),
+    /// Nothing. Later records may pass.
+    Nothing,
+    /// Nothing, and no later record passes the step.
+    Enough,
+}
+
 /// The result of a step that skips bad records, for one record.
 enum Whole {
     /// The record as it is.
@@ -64,6 +84,8 @@ enum Whole {
     Other(Record),
     /// Any number of records.
     Many(Vec<Record>),
+    /// No record.
+    Nothing,
 }
 
 /// A receiver for steps that skip no bad records.
@@ -87,11 +109,26 @@ const HELD_RECORD_BYTES: usize = 64;
 /// One pass of a shard's records through a stage's steps.
 pub struct StepRun<'p> {
     steps: &'p [CompiledStep],
-    /// A number for each step. For `takePerShard`, it is the number of records that were passed on.
-    /// For a step that skips bad records, it is the number of records that arrived. For any other
-    /// step, it is 0.
-    counts: Vec<u64>,
+    shard: u32,
+    states: Vec<State>,
     finished: bool,
+}
+
+/// What a step remembers of earlier records of the shard.
+#[derive(Default)]
+struct State {
+    /// For `takePerShard`, the number of records that were passed on. For `sample` and for a step
+    /// that skips bad records, the number of records that arrived. For any other step, 0.
+    count: u64,
+    /// For `window` and `windowBy`: the records that are not passed on yet.
+    window: Open,
+}
+
+/// The steps that a record still has to pass.
+struct Rest<'r> {
+    steps: &'r [CompiledStep],
+    states: &'r mut [State],
+    shard: u32,
 }
 
 impl CompiledStep {
@@ -108,7 +145,18 @@ impl CompiledStep {
                 Operation::Filter(expression::compile(&path, source, scope)?)
             }
             RecordOperation::Select(fields) => Operation::Select(select::compile(&path, fields)?),
+            RecordOperation::Drop(fields) => Operation::Drop(select::compile(&path, fields)?),
+            RecordOperation::Rename(pairs) => Operation::Rename(rename::compile(&path, pairs)?),
+            RecordOperation::Sample { fraction, seed } => {
+                Operation::Sample(Sample::new(*fraction, *seed))
+            }
             RecordOperation::TakePerShard(limit) => Operation::TakePerShard(*limit),
+            RecordOperation::Window(records) => {
+                Operation::Window(Window::of_count(&path, *records, scope))
+            }
+            RecordOperation::WindowBy(window) => {
+                Operation::Window(Window::compile(&path, window, scope)?)
+            }
             RecordOperation::Exec(_) => {
                 let message = "a command has no expression to compile";
                 return Err(OperatorError::of_data(&path, message));
@@ -124,13 +172,14 @@ impl CompiledStep {
 }
 
 impl<'p> StepRun<'p> {
-    pub(crate) fn new(steps: &'p [CompiledStep]) -> Self {
+    pub(crate) fn new(steps: &'p [CompiledStep], shard: u32) -> Self {
         let finished = steps
             .iter()
             .any(|step| matches!(step.operation, Operation::TakePerShard(0)));
         Self {
             steps,
-            counts: vec![0; steps.len()],
+            shard,
+            states: steps.iter().map(|_| State::default()).collect(),
             finished,
         }
     }
@@ -143,8 +192,8 @@ impl<'p> StepRun<'p> {
 
     /// How many records arrived at each step that skips bad records.
     pub fn arrived(&self) -> impl Iterator<Item = (Origin, u64)> {
-        let steps = self.steps.iter().zip(&self.counts);
-        steps.filter_map(|(step, count)| Some((step.on_error?, *count)))
+        let steps = self.steps.iter().zip(&self.states);
+        steps.filter_map(|(step, state)| Some((step.on_error?, state.count)))
     }
 
     /// Sends one record through the steps. `receiver` gets the results one by one and in order.
@@ -156,114 +205,180 @@ impl<'p> StepRun<'p> {
         if self.finished {
             return Ok(Flow::Stop);
         }
-        let flow = through(self.steps, &mut self.counts, record.into(), receiver)?;
+        let rest = Rest {
+            steps: self.steps,
+            states: &mut self.states,
+            shard: self.shard,
+        };
+        let flow = rest.pass(record.into(), receiver)?;
         self.finished = flow == Flow::Stop;
+        Ok(flow)
+    }
+
+    /// Ends the input of the shard, also after a [`Flow::Stop`]: windows that are still open are
+    /// passed on, those of earlier steps first. Must be called once.
+    pub fn finish<E>(&mut self, receiver: &mut dyn Receiver<E>) -> Result<(), E>
+    where
+        E: From<OperatorError>,
+    {
+        for index in 0..self.steps.len() {
+            let mut rest = Rest {
+                steps: self.steps,
+                states: &mut self.states,
+                shard: self.shard,
+            };
+            if let Some(last) = rest.states[index].window.close() {
+                let _flow = rest.after(index).pass(last.into(), receiver)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Rest<'_> {
+    /// The steps after this one.
+    fn after(&mut self, index: usize) -> Rest<'_> {
+        Rest {
+            steps: &self.steps[index + 1..],
+            states: &mut self.states[index + 1..],
+            shard: self.shard,
+        }
+    }
+
+    /// Sends one record through these steps. Recurses at most once for each step, and validation
+    /// limits the number of steps.
+    fn pass<E>(mut self, mut row: Row<'_>, receiver: &mut dyn Receiver<E>) -> Result<Flow, E>
+    where
+        E: From<OperatorError>,
+    {
+        let mut flow = Flow::Continue;
+        let steps = self.steps;
+        for (index, step) in steps.iter().enumerate() {
+            let path = step.path.as_str();
+            if let Some(origin) = step.on_error {
+                self.states[index].count += 1;
+                match step.whole(&row) {
+                    Ok(Whole::Same) => {}
+                    Ok(Whole::Other(next)) => row = next.into(),
+                    Ok(Whole::Many(outputs)) => {
+                        for output in outputs {
+                            if self.after(index).pass(output.into(), receiver)? == Flow::Stop {
+                                return Ok(Flow::Stop);
+                            }
+                        }
+                        return Ok(flow);
+                    }
+                    Ok(Whole::Nothing) => return Ok(flow),
+                    Err(error) => {
+                        receiver.reject(Rejected {
+                            origin,
+                            error,
+                            record: row.into_record(),
+                        })?;
+                        return Ok(flow);
+                    }
+                }
+                continue;
+            }
+            match &step.operation {
+                Operation::Map(expression) if expression.is_single() => {
+                    let rest = self.after(index);
+                    let pass = |output: Row<'_>| rest.pass(output, receiver);
+                    let onward = map::then(path, expression, &row, pass)??;
+                    return Ok(onward.or(flow));
+                }
+                Operation::FlatMap(expression) => {
+                    let mut outcome = Ok(Flow::Continue);
+                    flat_map::each(path, expression, &row, &mut |output| {
+                        outcome = self.after(index).pass(output, receiver);
+                        if matches!(outcome, Ok(Flow::Continue)) {
+                            ControlFlow::Continue(())
+                        } else {
+                            ControlFlow::Break(())
+                        }
+                    })?;
+                    return Ok(outcome?.or(flow));
+                }
+                Operation::Map(_)
+                | Operation::Filter(_)
+                | Operation::Select(_)
+                | Operation::Drop(_)
+                | Operation::Rename(_)
+                | Operation::Sample(_)
+                | Operation::TakePerShard(_)
+                | Operation::Window(_) => {
+                    match step.next(&mut self.states[index], self.shard, &row)? {
+                        Next::Same => {}
+                        Next::Last => flow = Flow::Stop,
+                        Next::Other(next) => row = next.into(),
+                        Next::Nothing => return Ok(flow),
+                        Next::Enough => return Ok(Flow::Stop),
+                    }
+                }
+            }
+        }
+        receiver.pass(row)?;
         Ok(flow)
     }
 }
 
-/// Sends one record through these steps. Recurses at most once for each step, and validation limits
-/// the number of steps.
-fn through<E>(
-    steps: &[CompiledStep],
-    counts: &mut [u64],
-    mut row: Row<'_>,
-    receiver: &mut dyn Receiver<E>,
-) -> Result<Flow, E>
-where
-    E: From<OperatorError>,
-{
-    let mut flow = Flow::Continue;
-    for (index, step) in steps.iter().enumerate() {
-        let path = step.path.as_str();
-        if let Some(origin) = step.on_error {
-            counts[index] += 1;
-            match step.whole(&row) {
-                Ok(Some(Whole::Same)) => continue,
-                Ok(Some(Whole::Other(next))) => row = next.into(),
-                Ok(Some(Whole::Many(outputs))) => {
-                    let (rest, rest_counts) = (&steps[index + 1..], &mut counts[index + 1..]);
-                    for output in outputs {
-                        if through(rest, rest_counts, output.into(), receiver)? == Flow::Stop {
-                            return Ok(Flow::Stop);
-                        }
-                    }
-                    return Ok(flow);
-                }
-                Ok(None) => return Ok(flow),
-                Err(error) => {
-                    receiver.reject(Rejected {
-                        origin,
-                        error,
-                        record: row.into_record(),
-                    })?;
-                    return Ok(flow);
-                }
-            }
-            continue;
-        }
-        match &step.operation {
-            Operation::Map(expression) if expression.is_single() => {
-                let (rest, rest_counts) = (&steps[index + 1..], &mut counts[index + 1..]);
-                let pass = |output: Row<'_>| through(rest, rest_counts, output, receiver);
-                let onward = map::then(path, expression, &row, pass)??;
-                return Ok(onward.or(flow));
-            }
-            Operation::Map(expression) => row = map::apply(path, expression, &row)?.into(),
-            Operation::Select(selection) => {
-                row = select::apply(path, selection, &row.to_record())?.into();
-            }
-            Operation::Filter(expression) => {
-                if !filter::keeps(path, expression, &row)? {
-                    return Ok(flow);
-                }
-            }
-            Operation::TakePerShard(limit) => {
-                match take_per_shard::take(*limit, &mut counts[index]) {
-                    Taken::Pass => {}
-                    Taken::Last => flow = Flow::Stop,
-                    Taken::Nothing => return Ok(Flow::Stop),
-                }
-            }
-            Operation::FlatMap(expression) => {
-                let (rest, rest_counts) = (&steps[index + 1..], &mut counts[index + 1..]);
-                let mut outcome = Ok(Flow::Continue);
-                flat_map::each(path, expression, &row, &mut |output| {
-                    outcome = through(rest, rest_counts, output, receiver);
-                    if matches!(outcome, Ok(Flow::Continue)) {
-                        ControlFlow::Continue(())
-                    } else {
-                        ControlFlow::Break(())
-                    }
-                })?;
-                return Ok(outcome?.or(flow));
-            }
-        }
-    }
-    receiver.pass(row)?;
-    Ok(flow)
-}
-
 impl CompiledStep {
+    /// What a step with at most one result for each record makes of this one.
+    #[inline]
+    fn next(&self, state: &mut State, shard: u32, row: &Row<'_>) -> Result<Next, OperatorError> {
+        let path = self.path.as_str();
+        let if_kept = |is_kept| if is_kept { Next::Same } else { Next::Nothing };
+        Ok(match &self.operation {
+            Operation::Filter(expression) => if_kept(filter::keeps(path, expression, row)?),
+            Operation::Sample(sample) => if_kept(sample.keeps(shard, &mut state.count)),
+            Operation::TakePerShard(limit) => {
+                match take_per_shard::take(*limit, &mut state.count) {
+                    Taken::Pass => Next::Same,
+                    Taken::Last => Next::Last,
+                    Taken::Nothing => Next::Enough,
+                }
+            }
+            Operation::Window(window) => match window.push(&mut state.window, row)? {
+                Some(ended) => Next::Other(ended),
+                None => Next::Nothing,
+            },
+            Operation::Map(_)
+            | Operation::FlatMap(_)
+            | Operation::Select(_)
+            | Operation::Drop(_)
+            | Operation::Rename(_) => match self.whole(row)? {
+                Whole::Other(next) => Next::Other(next),
+                Whole::Same | Whole::Many(_) => Next::Same,
+                Whole::Nothing => Next::Nothing,
+            },
+        })
+    }
+
     /// Applies the step to a record as a whole: if there is an error, no result of this record was
-    /// passed on. Returns `None` if the step drops the record.
-    fn whole(&self, row: &Row<'_>) -> Result<Option<Whole>, OperatorError> {
+    /// passed on.
+    fn whole(&self, row: &Row<'_>) -> Result<Whole, OperatorError> {
         let path = self.path.as_str();
         Ok(match &self.operation {
-            Operation::Map(expression) => Some(Whole::Other(map::apply(path, expression, row)?)),
-            Operation::Select(selection) => Some(Whole::Other(select::apply(
-                path,
-                selection,
-                &row.to_record(),
-            )?)),
+            Operation::Map(expression) => Whole::Other(map::apply(path, expression, row)?),
+            Operation::Select(selection) => {
+                Whole::Other(select::apply(path, selection, &row.to_record())?)
+            }
+            Operation::Drop(dropped) => Whole::Other(drop::apply(path, dropped, &row.to_record())?),
+            Operation::Rename(renaming) => {
+                let record = row.to_record();
+                Whole::Other(rename::apply(path, renaming, &record, &self.limits)?)
+            }
             Operation::Filter(expression) => {
-                filter::keeps(path, expression, row)?.then_some(Whole::Same)
+                if filter::keeps(path, expression, row)? {
+                    Whole::Same
+                } else {
+                    Whole::Nothing
+                }
             }
-            Operation::FlatMap(expression) => {
-                Some(Whole::Many(self.hold_outputs(expression, row)?))
-            }
-            // This step cannot fail, so validation refuses `onError` for it.
-            Operation::TakePerShard(_) => Some(Whole::Same),
+            Operation::FlatMap(expression) => Whole::Many(self.hold_outputs(expression, row)?),
+            // A bad record of these steps would depend on records before it, so validation refuses
+            // `onError` for them.
+            Operation::TakePerShard(_) | Operation::Sample(_) | Operation::Window(_) => Whole::Same,
         })
     }
 
@@ -352,7 +467,7 @@ mod tests {
         inputs: &[&str],
     ) -> Result<(Vec<String>, usize), OperatorError> {
         let steps = compiled(operations);
-        let mut run = StepRun::new(&steps);
+        let mut run = StepRun::new(&steps, 0);
         let (mut outputs, mut read) = (Vec::new(), 0);
         for input in inputs {
             if run.is_finished() {
@@ -368,6 +483,10 @@ mod tests {
             )?;
             assert_eq!(flow == Flow::Stop, run.is_finished());
         }
+        run.finish(&mut Passing(|output: Record| {
+            outputs.push(output.as_json_str().to_owned());
+            Ok::<_, OperatorError>(())
+        }))?;
         Ok((outputs, read))
     }
 
@@ -487,6 +606,67 @@ mod tests {
     }
 
     #[test]
+    fn the_last_window_of_each_step_is_passed_on_at_the_end_and_by_later_steps() {
+        let (window, take) = (RecordOperation::Window, RecordOperation::TakePerShard);
+        let inputs = ["1", "2", "3", "4", "5"];
+        for (operations, expected, read) in [
+            (vec![window(2)], &["[1,2]", "[3,4]", "[5]"][..], 5),
+            (vec![window(2), map("add")], &["3", "7", "5"], 5),
+            (vec![window(2), window(2)], &["[[1,2],[3,4]]", "[[5]]"], 5),
+            (
+                vec![window(3), flat_map(".[]"), window(2)],
+                &["[1,2]", "[3,4]", "[5]"],
+                5,
+            ),
+            // What was taken is passed on, and nothing after it.
+            (vec![take(3), window(2)], &["[1,2]", "[3]"], 3),
+            (vec![window(2), take(1)], &["[1,2]"], 2),
+            (vec![window(2), take(1), window(9)], &["[[1,2]]"], 2),
+            (vec![window(2), take(3), map("add")], &["3", "7", "5"], 5),
+            (vec![window(2), filter("length == 1")], &["[5]"], 5),
+            (vec![take(0), window(2)], &[], 0),
+        ] {
+            let (found, count) = outputs(operations.clone(), &inputs).unwrap();
+            assert_eq!(
+                (found, count),
+                (expected.iter().map(ToString::to_string).collect(), read),
+                "{operations:?}"
+            );
+        }
+        let error = outputs(vec![window(2), map(".[0] / .[1]")], &["4", "2", "1"]).unwrap_err();
+        assert_eq!(error.path, "steps[1]");
+        assert_eq!(outputs(vec![window(2)], &[]).unwrap(), (vec![], 0));
+    }
+
+    #[test]
+    fn a_sample_counts_what_arrives_at_it_and_depends_on_the_shard() {
+        let sample = |fraction| RecordOperation::Sample { fraction, seed: 5 };
+        let inputs: Vec<String> = (0..200).map(|number| number.to_string()).collect();
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        let kept = texts(vec![sample(0.5)], &inputs);
+        assert!((60..140).contains(&kept.len()), "{kept:?}");
+        let position = |text: &String| text.parse::<usize>().unwrap();
+        let doubled = texts(vec![filter(". % 2 == 0"), sample(0.5)], &inputs);
+        let first: Vec<usize> = kept.iter().map(position).filter(|at| *at < 100).collect();
+        let second: Vec<usize> = doubled.iter().map(|text| position(text) / 2).collect();
+        assert_eq!(
+            first, second,
+            "a sample depends on positions, and not on records"
+        );
+        let steps = compiled(vec![sample(0.5)]);
+        let mut run = StepRun::new(&steps, 1);
+        let mut other = Vec::new();
+        for input in &inputs {
+            let mut keep = Passing(|output: Record| {
+                other.push(output.as_json_str().to_owned());
+                Ok::<_, OperatorError>(())
+            });
+            let _ = run.push(record(input), &mut keep).unwrap();
+        }
+        assert_ne!(kept, other);
+    }
+
+    #[test]
     fn an_endless_flat_map_is_streamed_and_ends_with_what_is_taken() {
         let endless = flat_map("recurse(. + 1)");
         let (taken, read) = outputs(
@@ -511,7 +691,7 @@ mod tests {
     #[test]
     fn an_error_of_the_sink_is_returned_unchanged() {
         let steps = compiled(vec![flat_map(".[]")]);
-        let mut run = StepRun::new(&steps);
+        let mut run = StepRun::new(&steps, 0);
         let full = OperatorError::of_data("disk", "full");
         let mut given = 0;
         let result = run.push(
@@ -586,7 +766,7 @@ mod tests {
     fn a_flat_map_that_fails_at_its_third_result_passes_nothing_of_the_record_on() {
         let operations = vec![flat_map(".[] | 10 / .")];
         let steps = passing_over(operations, &[0], Limits::default());
-        let (mut run, mut kept) = (StepRun::new(&steps), Kept::default());
+        let (mut run, mut kept) = (StepRun::new(&steps, 0), Kept::default());
         for input in ["[1,2,0,5]", "[5]", "[]", "7"] {
             let flow = run.push(record(input), &mut kept).unwrap();
             assert_eq!(flow, Flow::Continue);
@@ -611,7 +791,7 @@ mod tests {
         let select = RecordOperation::Select(vec![vec!["a".to_owned()]]);
         let operations = vec![flat_map(".[]"), filter(".a > 1"), select, map(".a + 1")];
         let steps = passing_over(operations, &[0, 1, 2, 3], Limits::default());
-        let (mut run, mut kept) = (StepRun::new(&steps), Kept::default());
+        let (mut run, mut kept) = (StepRun::new(&steps, 0), Kept::default());
         for input in [r#"[{"a":2,"b":0},{"a":1},3]"#, r#"[{"a":"x"}]"#, "1"] {
             let _ = run.push(record(input), &mut kept).unwrap();
         }
@@ -633,7 +813,7 @@ mod tests {
     #[test]
     fn a_step_without_on_error_still_fails_behind_one_that_passes_over_bad_records() {
         let steps = passing_over(vec![flat_map(".[]"), map(".a")], &[0], Limits::default());
-        let mut run = StepRun::new(&steps);
+        let mut run = StepRun::new(&steps, 0);
         let error = run.push(record("[[1]]"), &mut Kept::default()).unwrap_err();
         assert_eq!(error.path, "steps[1]");
     }
@@ -646,7 +826,7 @@ mod tests {
             &[0, 2],
             Limits::default(),
         );
-        let (mut run, mut kept) = (StepRun::new(&steps), Kept::default());
+        let (mut run, mut kept) = (StepRun::new(&steps, 0), Kept::default());
         let mut flows = Vec::new();
         for input in ["0", "2", "0", "1", "5"] {
             flows.push(run.push(record(input), &mut kept).unwrap());
@@ -665,7 +845,7 @@ mod tests {
             ..Limits::default()
         };
         let steps = passing_over(vec![flat_map("range(.)")], &[0], limits);
-        let (mut run, mut kept) = (StepRun::new(&steps), Kept::default());
+        let (mut run, mut kept) = (StepRun::new(&steps, 0), Kept::default());
         for input in ["10", "1e300", "16"] {
             let _ = run.push(record(input), &mut kept).unwrap();
         }

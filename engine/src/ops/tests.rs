@@ -248,8 +248,8 @@ fn execute(
         partitions,
     } = programs;
     let mut runs: Vec<Run> = Vec::new();
-    for shard in shards {
-        let (mut steps, mut combiner) = (map.steps(), map.combiner().unwrap());
+    for (shard_number, shard) in (0..).zip(shards) {
+        let (mut steps, mut combiner) = (map.steps(shard_number), map.combiner().unwrap());
         let mut own: Vec<Run> = Vec::new();
         for record in shard {
             let mut passing = steps::Passing(|record: Record| {
@@ -278,7 +278,7 @@ fn execute(
                     .collect()
             };
             let runs = merge_some(merger, runs.iter().map(read).collect(), choices);
-            let mut steps = reduce.steps();
+            let mut steps = reduce.steps(partition);
             let mut output = Vec::new();
             for record in merger.records(streams(runs)) {
                 let mut passing = steps::Passing(|record: Record| {

@@ -190,16 +190,35 @@ fn operation_text(operation: &RecordOperation) -> String {
         RecordOperation::Map(expression)
         | RecordOperation::FlatMap(expression)
         | RecordOperation::Filter(expression) => expression_text(expression),
-        RecordOperation::Select(paths) => {
-            let paths: Vec<String> = paths
-                .iter()
-                .map(|path| format!("{:?}", path.join(".")))
-                .collect();
+        RecordOperation::Select(paths) | RecordOperation::Drop(paths) => {
+            let paths: Vec<String> = paths.iter().map(|path| path_text(path)).collect();
             paths.join(", ")
         }
-        RecordOperation::TakePerShard(records) => records.to_string(),
+        RecordOperation::Rename(pairs) => {
+            let pair = |(from, to): &(Vec<String>, Vec<String>)| {
+                format!("{} to {}", path_text(from), path_text(to))
+            };
+            let pairs: Vec<String> = pairs.iter().map(pair).collect();
+            pairs.join(", ")
+        }
+        RecordOperation::Sample { fraction, seed } => format!("{fraction} with seed {seed}"),
+        RecordOperation::TakePerShard(records) | RecordOperation::Window(records) => {
+            records.to_string()
+        }
+        RecordOperation::WindowBy(window) => {
+            let part = |(field, source): (&str, &str)| {
+                format!("\n    {field}: {}", expression_text(source))
+            };
+            let parts = window.expressions().map(part);
+            format!("grow while a condition holds{}", parts.concat())
+        }
         RecordOperation::Exec(exec) => exec_text(exec),
     }
+}
+
+/// A path of a field, in quotes.
+fn path_text(path: &[String]) -> String {
+    format!("{:?}", path.join("."))
 }
 
 /// Everything that determines what a command does and how it is run. Defaults are left out.

@@ -38,11 +38,10 @@ pub enum EditError {
     },
 }
 
-/// Checks whether a job with complete tasks in the stages `committed` may go on with the plan
-/// `new` instead of `old`. Both plans read the same source.
+/// Checks whether a job with complete tasks in the stages `committed` may go on with the plan `new`
+/// instead of `old`. Both plans read the same source.
 ///
-/// # Errors
-/// The first difference that would change the work of complete tasks.
+/// # Errors The first difference that would change the work of complete tasks.
 pub fn check_edit(old: &Plan, new: &Plan, committed: &BTreeSet<StageId>) -> Result<(), EditError> {
     let kept = with_sources(old, committed);
     if kept.is_empty() {
@@ -77,7 +76,7 @@ pub fn check_edit(old: &Plan, new: &Plan, committed: &BTreeSet<StageId>) -> Resu
                 return Err(EditError::OnError {
                     origin,
                     problem: "was added to a step whose complete tasks may have met bad records without failing",
-                    allowed: "it can be added to the source, and to map, filter, select and deduplicate",
+                    allowed: "it can be added to the source, and to map, filter, select, drop, rename and deduplicate",
                 });
             }
             check_place(origin, old, new)?;

@@ -4,7 +4,7 @@
 
 use super::path;
 use crate::expr::{Expression, Variables};
-use crate::ops::select;
+use crate::ops::{rename, select};
 use crate::pipeline::{Aggregate, GroupBy, Pipeline, Step};
 
 /// Characters of an expression that an error shows.
@@ -69,7 +69,24 @@ pub fn check_expressions(pipeline: &Pipeline) -> Vec<ExpressionError> {
                 let compiled = select::compile(&path, columns);
                 check(path, compiled.map(drop).map_err(|error| error.message));
             }
-            Step::TakePerShard(_) | Step::Exec(_) | Step::Count => {}
+            Step::Drop(columns) => {
+                let compiled = select::compile(&path, columns);
+                check(path, compiled.map(drop).map_err(|error| error.message));
+            }
+            Step::Rename(pairs) => {
+                let compiled = rename::compile(&path, pairs);
+                check(path, compiled.map(drop).map_err(|error| error.message));
+            }
+            Step::WindowBy(window) => {
+                for (field, source) in window.expressions() {
+                    check(path::inside(&path, field), compile(source, values));
+                }
+            }
+            Step::Sample { .. }
+            | Step::TakePerShard(_)
+            | Step::Window(_)
+            | Step::Exec(_)
+            | Step::Count => {}
         }
     }
     errors
@@ -132,7 +149,7 @@ mod tests {
         assert_eq!(
             errors,
             [
-                "spec.pipeline.steps[0].select: a already contains a.b; only one of the two may be selected"
+                "spec.pipeline.steps[0].select: a already contains a.b; only one of the two is allowed"
             ]
         );
     }

@@ -10,13 +10,23 @@ pub(crate) fn step(index: usize, step: &Step) -> String {
         Step::FlatMap(_) => "flatMap",
         Step::Filter(_) => "filter",
         Step::Select(_) => "select",
+        Step::Drop(_) => "drop",
+        Step::Rename(_) => "rename",
+        Step::Sample { .. } => "sample",
         Step::TakePerShard(_) => "takePerShard",
+        Step::Window(_) => "window",
+        Step::WindowBy(_) => "windowBy",
         Step::Exec(_) => "exec",
         Step::GroupBy(_) => "groupBy",
         Step::Deduplicate { .. } => "deduplicate",
         Step::Count => "count",
     };
     format!("spec.pipeline.steps[{index}].{field}")
+}
+
+/// The path of a field of a step: `spec.pipeline.steps[2].windowBy.while`.
+pub(crate) fn inside(step: &str, field: &str) -> String {
+    format!("{step}.{field}")
 }
 
 /// The path of a shuffling step's key.

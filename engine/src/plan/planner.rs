@@ -74,7 +74,15 @@ impl Planner<'_> {
             Step::FlatMap(expression) => RecordOperation::FlatMap(expression.clone()),
             Step::Filter(expression) => RecordOperation::Filter(expression.clone()),
             Step::Select(paths) => RecordOperation::Select(paths.clone()),
+            Step::Drop(paths) => RecordOperation::Drop(paths.clone()),
+            Step::Rename(pairs) => RecordOperation::Rename(pairs.clone()),
+            Step::Sample { fraction, seed } => RecordOperation::Sample {
+                fraction: *fraction,
+                seed: *seed,
+            },
             Step::TakePerShard(records) => RecordOperation::TakePerShard(*records),
+            Step::Window(records) => RecordOperation::Window(*records),
+            Step::WindowBy(window) => RecordOperation::WindowBy(window.clone()),
             Step::Exec(exec) => RecordOperation::Exec(exec.clone()),
             Step::GroupBy(group_by) => {
                 return self.shuffle(

@@ -149,8 +149,8 @@ impl PlannedSource {
 /// Plans the source of a new job. Returns it with the parts that each of its shards reads. There
 /// are no parts if each shard is one whole file.
 ///
-/// # Errors
-/// The size that the manifest sets makes more shards than are allowed. The default never does.
+/// # Errors The size that the manifest sets makes more shards than are allowed. The default never
+/// does.
 pub fn plan_source(
     pipeline: &Pipeline,
     files: &[ListedFile],
@@ -364,19 +364,28 @@ fn shuffles(step: &Step) -> bool {
         | Step::FlatMap(_)
         | Step::Filter(_)
         | Step::Select(_)
+        | Step::Drop(_)
+        | Step::Rename(_)
+        | Step::Sample { .. }
         | Step::TakePerShard(_)
+        | Step::Window(_)
+        | Step::WindowBy(_)
         | Step::Exec(_) => false,
     }
 }
 
-/// Whether the result of a step depends on which records share a shard.
+/// Whether the result of a step depends on which records share a shard. A sample does too, but
+/// another sample of the same size is as good, so it does not keep large files in one piece.
 fn sees_its_shard(step: &Step) -> bool {
     match step {
-        Step::TakePerShard(_) | Step::Exec(_) => true,
+        Step::TakePerShard(_) | Step::Window(_) | Step::WindowBy(_) | Step::Exec(_) => true,
         Step::Map(_)
         | Step::FlatMap(_)
         | Step::Filter(_)
         | Step::Select(_)
+        | Step::Drop(_)
+        | Step::Rename(_)
+        | Step::Sample { .. }
         | Step::GroupBy(_)
         | Step::Deduplicate { .. }
         | Step::Count => false,
@@ -446,7 +455,12 @@ fn shards_after(step: &Step, default: u32) -> Option<u32> {
         | Step::FlatMap(_)
         | Step::Filter(_)
         | Step::Select(_)
+        | Step::Drop(_)
+        | Step::Rename(_)
+        | Step::Sample { .. }
         | Step::TakePerShard(_)
+        | Step::Window(_)
+        | Step::WindowBy(_)
         | Step::Exec(_)
         | Step::Count => None,
     }
@@ -480,8 +494,7 @@ fn parts_digest(shards: &[Vec<FilePart>]) -> String {
 /// Checks that the parts contain every byte of every file once, in order, and that a shard of
 /// several parts has only whole files.
 ///
-/// # Errors
-/// A sentence about the first part that does not fit.
+/// # Errors A sentence about the first part that does not fit.
 pub fn check_parts(shards: &[Vec<FilePart>], sizes: &[u64]) -> Result<(), String> {
     let (mut file, mut next) = (0_usize, 0_u64);
     for (number, shard) in shards.iter().enumerate() {

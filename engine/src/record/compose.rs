@@ -6,13 +6,52 @@ use zephyr_jq::json::{Kind, push_least_escaped};
 use super::error::{RecordError, RecordProblem};
 use super::{Limits, Record};
 
+/// An array while it grows.
+#[derive(Debug, Default)]
+pub(crate) struct ArrayText {
+    /// The text of the array without its closing bracket; empty if it has no element.
+    text: String,
+    elements: u64,
+}
+
+impl ArrayText {
+    /// How many elements it has.
+    pub(crate) fn len(&self) -> u64 {
+        self.elements
+    }
+
+    /// The length of its text so far.
+    pub(crate) fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Adds an element at the end.
+    ///
+    /// # Errors The array would be longer or nest deeper than is allowed for a record. It is
+    /// unchanged then, but for a comma, and must not be used any more.
+    pub(crate) fn push(&mut self, limits: &Limits, element: &Record) -> Result<(), RecordError> {
+        let before = if self.elements == 0 { '[' } else { ',' };
+        self.text.push(before);
+        push_part(&mut self.text, limits, element)?;
+        self.elements += 1;
+        Ok(())
+    }
+
+    /// The array as a record; `None` if it has no element.
+    pub(crate) fn into_record(mut self) -> Option<Record> {
+        (self.elements > 0).then(|| {
+            self.text.push(']');
+            Record::trusted(self.text)
+        })
+    }
+}
+
 impl Record {
     /// Makes an object with these members in this order. No two keys may be equal; they are names
     /// that the engine chooses.
     ///
-    /// # Errors
-    /// The object would be longer or nest deeper than is allowed for a record. The offset in the
-    /// error is 0.
+    /// # Errors The object would be longer or nest deeper than is allowed for a record. The offset
+    /// in the error is 0.
     pub fn object<'a>(
         limits: &Limits,
         members: impl IntoIterator<Item = (&'a str, &'a Record)>,
@@ -32,8 +71,7 @@ impl Record {
 
     /// Makes an array with these elements in this order.
     ///
-    /// # Errors
-    /// The errors of [`Record::object`].
+    /// # Errors The errors of [`Record::object`].
     pub fn array<'a>(
         limits: &Limits,
         elements: impl IntoIterator<Item = &'a Record>,

@@ -21,6 +21,9 @@ pub const MAX_NESTING: usize = 2_000;
 /// The quotes around a record that is a line of text, which do not count towards its length.
 pub(crate) const QUOTES_BYTES: usize = 2;
 
+/// The braces, quotes and names of an object of two records, rounded up.
+const NAMES_BYTES: usize = 64;
+
 /// The limits for a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -41,6 +44,16 @@ impl Limits {
         nesting: MAX_NESTING,
         memory_bytes: usize::MAX,
     };
+
+    /// The limits for an object of two records, such as `{"state": …, "record": …}`. A record has
+    /// an upper bound, so this does too.
+    pub(crate) fn of_state_and_record(&self) -> Self {
+        Self {
+            bytes: (2 * self.bytes + NAMES_BYTES).min(Self::WIDEST.bytes),
+            nesting: (self.nesting + 1).min(Self::WIDEST.nesting),
+            ..*self
+        }
+    }
 
     /// Whether a record of `bytes` certainly fits into memory, whatever it contains, because no
     /// value takes more than [`MAX_MEMORY_FACTOR`] times its text.

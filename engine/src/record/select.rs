@@ -1,5 +1,5 @@
 //! `select`: the projection of a record to some of its fields. Values are copied as text, never
-//! changed.
+//! changed. The paths of fields are defined here too; `drop` and `rename` use them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -45,13 +45,13 @@ pub enum FieldPathError {
 #[non_exhaustive]
 pub enum SelectionError {
     /// The same path is listed twice.
-    #[error("the path {path} is listed twice; each field may be selected once")]
+    #[error("the path {path} is listed twice; each field is allowed once")]
     Repeated {
         /// The path.
         path: FieldPath,
     },
     /// One path is inside another.
-    #[error("{outer} already contains {inner}; only one of the two may be selected")]
+    #[error("{outer} already contains {inner}; only one of the two is allowed")]
     Overlap {
         /// The shorter path.
         outer: FieldPath,
@@ -78,7 +78,7 @@ pub struct Selection {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Field {
+pub(super) struct Field {
     name: String,
     /// The selected fields inside this field. If there are none, its whole value is selected.
     inner: Vec<Field>,
@@ -110,11 +110,31 @@ impl fmt::Display for FieldPath {
     }
 }
 
+impl FieldPath {
+    /// The names from the outside in; never empty.
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
+    }
+}
+
+impl Field {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn inner(&self) -> &[Field] {
+        &self.inner
+    }
+}
+
 impl Selection {
+    pub(super) fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
     /// The selection of these paths, in this order.
     ///
-    /// # Errors
-    /// Two of them select the same field, or one contains another.
+    /// # Errors Two of them select the same field, or one contains another.
     pub fn new(paths: &[FieldPath]) -> Result<Self, SelectionError> {
         for (index, path) in paths.iter().enumerate() {
             for other in &paths[..index] {

@@ -352,15 +352,15 @@ fn paths_that_cannot_be_combined_are_refused() {
     };
     assert_eq!(
         error(&["a", "b", "a"]),
-        "the path a is listed twice; each field may be selected once"
+        "the path a is listed twice; each field is allowed once"
     );
     assert_eq!(
         error(&["a", "a.b"]),
-        "a already contains a.b; only one of the two may be selected"
+        "a already contains a.b; only one of the two is allowed"
     );
     assert_eq!(
         error(&["a.b.c", "a.b"]),
-        "a.b already contains a.b.c; only one of the two may be selected"
+        "a.b already contains a.b.c; only one of the two is allowed"
     );
     for path in ["", ".", "a.", ".a", "a..b"] {
         assert!(

@@ -7,12 +7,12 @@ use serde_json::Value;
 use zephyr_crds::exec::ExecSpec;
 use zephyr_crds::on_error::{OnErrorAction, OnErrorMessages, OnErrorSpec};
 use zephyr_crds::pipeline::{
-    AggregateSpec, Compression, DeduplicateSpec, FileFormat, GroupBySpec, PipelineSpec, SourceSpec,
-    StepSpec, TableSpec,
+    AggregateSpec, Compression, DeduplicateSpec, FileFormat, GroupBySpec, PipelineSpec, SampleSpec,
+    SourceSpec, StepSpec, TableSpec, WindowBySpec,
 };
 use zephyr_engine::pipeline::{
     Aggregate, Exec, Format, GroupBy, OnError, OnErrors, Origin, Pipeline, Sink, Source, Step,
-    Tables, Values,
+    Tables, Values, WindowBy,
 };
 use zephyr_engine::record::{Limits, MAX_NESTING, MAX_RECORD_BYTES};
 
@@ -54,6 +54,12 @@ pub enum PipelineError {
     /// A share of bad records is not a percentage.
     #[error("{path}: is not a percentage; a number from 0 to 100 with at most four decimal places")]
     Percent {
+        /// The path in the manifest.
+        path: String,
+    },
+    /// A number is not a fraction.
+    #[error("{path}: is not a fraction; a number from 0 to 1")]
+    Fraction {
         /// The path in the manifest.
         path: String,
     },
@@ -235,7 +241,12 @@ fn step(index: usize, spec: &StepSpec) -> Result<Step, PipelineError> {
         filter,
         flat_map,
         select,
+        drop,
+        rename,
+        sample,
         take_per_shard,
+        window,
+        window_by,
         exec,
         group_by,
         deduplicate,
@@ -256,8 +267,25 @@ fn step(index: usize, spec: &StepSpec) -> Result<Step, PipelineError> {
                 .map(|columns| Ok(Step::Select(paths(columns)))),
         ),
         (
+            "drop",
+            drop.as_deref()
+                .map(|columns| Ok(Step::Drop(paths(columns)))),
+        ),
+        (
+            "rename",
+            rename.as_ref().map(|names| Ok(Step::Rename(pairs(names)))),
+        ),
+        ("sample", sample.as_ref().map(|spec| sampling(&path, spec))),
+        (
             "takePerShard",
             take_per_shard.map(|records| Ok(Step::TakePerShard(records))),
+        ),
+        ("window", window.map(|records| Ok(Step::Window(records)))),
+        (
+            "windowBy",
+            window_by
+                .as_ref()
+                .map(|spec| Ok(Step::WindowBy(growing(spec)))),
         ),
         (
             "exec",
@@ -277,7 +305,7 @@ fn step(index: usize, spec: &StepSpec) -> Result<Step, PipelineError> {
         ),
         ("count", count.map(|_| Ok(Step::Count))),
     ];
-    let allowed = "map, filter, flatMap, select, takePerShard, exec, groupBy, deduplicate, count";
+    let allowed = "map, filter, flatMap, select, drop, rename, sample, takePerShard, window, windowBy, exec, groupBy, deduplicate, count";
     only(path, found, allowed)?
 }
 
@@ -297,6 +325,36 @@ fn paths(columns: &[String]) -> Vec<Vec<String>> {
         .iter()
         .map(|column| column.split('.').map(str::to_owned).collect())
         .collect()
+}
+
+/// The old and the new path of each column.
+fn pairs(names: &BTreeMap<String, String>) -> Vec<(Vec<String>, Vec<String>)> {
+    let split = |column: &String| column.split('.').map(str::to_owned).collect();
+    let pair = |(old, new): (&String, &String)| (split(old), split(new));
+    names.iter().map(pair).collect()
+}
+
+fn sampling(path: &str, spec: &SampleSpec) -> Result<Step, PipelineError> {
+    let fraction = spec.fraction.checked();
+    Ok(Step::Sample {
+        fraction: fraction.ok_or(PipelineError::Fraction {
+            path: format!("{path}.sample.fraction"),
+        })?,
+        seed: spec.seed.unwrap_or_default(),
+    })
+}
+
+fn growing(spec: &WindowBySpec) -> WindowBy {
+    let WindowBySpec {
+        init,
+        update,
+        r#while,
+    } = spec.clone();
+    WindowBy {
+        init,
+        update,
+        holds: r#while,
+    }
 }
 
 fn grouping(path: &str, spec: &GroupBySpec) -> Result<GroupBy, PipelineError> {
@@ -375,7 +433,8 @@ mod tests {
     fn every_step_and_aggregate_finds_its_counterpart() {
         let converted = pipeline(&spec(
             r#"{"source": {"items": {"values": [1, {"a": "b"}], "shards": 2}},
-                "steps": [{"map": "."}, {"filter": "true"}, {"flatMap": ".[]"}, {"select": ["a", "b.c"]}, {"takePerShard": 3},
+                "steps": [{"map": "."}, {"filter": "true"}, {"flatMap": ".[]"}, {"select": ["a", "b.c"]}, {"takePerShard": 3}, {"drop": ["a.b"]}, {"rename": {"a.b": "a.c"}},
+                          {"sample": {"fraction": 0.5}}, {"sample": {"fraction": 1, "seed": 7}}, {"window": 4}, {"windowBy": {"init": "0", "update": "1", "while": "2"}},
                           {"groupBy": {"key": ".k", "shards": 4, "aggregate": {"n": {"count": {}}, "s": {"sum": ".x"}, "i": {"min": ".x"},
                            "m": {"max": ".x"}, "a": {"avg": ".x"}, "c": {"collect": ".x"}}}},
                           {"deduplicate": {"key": ".k"}}, {"count": {}}],
@@ -406,6 +465,25 @@ mod tests {
                 Step::FlatMap(".[]".into()),
                 Step::Select(vec![vec!["a".into()], vec!["b".into(), "c".into()]]),
                 Step::TakePerShard(3),
+                Step::Drop(vec![vec!["a".into(), "b".into()]]),
+                Step::Rename(vec![(
+                    vec!["a".into(), "b".into()],
+                    vec!["a".into(), "c".into()]
+                )]),
+                Step::Sample {
+                    fraction: 0.5,
+                    seed: 0,
+                },
+                Step::Sample {
+                    fraction: 1.0,
+                    seed: 7,
+                },
+                Step::Window(4),
+                Step::WindowBy(WindowBy {
+                    init: "0".into(),
+                    update: "1".into(),
+                    holds: "2".into(),
+                }),
                 Step::GroupBy(GroupBy {
                     key: ".k".into(),
                     aggregates,

@@ -212,6 +212,7 @@ impl TaskContext {
             tables_bytes: self.loaded.get().map_or(0, |loaded| loaded.bytes),
             shuffles: u32::from(reads_shuffle) + u32::from(writes_shuffle),
             dead_letters: u32::try_from(letters).unwrap_or(u32::MAX),
+            windows: u32::try_from(stage.windows()).unwrap_or(u32::MAX),
         }
     }
 

@@ -206,9 +206,11 @@ impl<'p> Chain<'p> {
     ) -> Result<Self, TaskError> {
         let mut links = Vec::new();
         let limits = context.record_limits(stage);
-        for (index, ((step, exec), after)) in
-            (0..).zip(stage.commands().zip(program.steps_after_commands()))
-        {
+        for (index, ((step, exec), after)) in (0..).zip(
+            stage
+                .commands()
+                .zip(program.steps_after_commands(task.task.shard.0)),
+        ) {
             let name = exec.command.first().cloned().unwrap_or_default();
             let text = task.task.to_string();
             let failed = |fault: Fault| {
@@ -286,13 +288,28 @@ impl<'p> Chain<'p> {
         let pushed = steps.push(record, &mut onward);
         match pushed {
             Ok(flow) => Ok(flow),
-            Err(Pass::Enough) => Ok(Flow::Stop),
-            Err(Pass::Step(error)) => Err(TaskError::Operate(error)),
-            Err(Pass::Failed(error)) => Err(error),
-            Err(Pass::Line(..) | Pass::TooLong(_) | Pass::Answer(_)) => {
-                Err(TaskError::Bug("a line without its command".to_owned()))
-            }
+            Err(fault) => of_input(Err(fault)).map(|()| Flow::Stop),
         }
+    }
+
+    /// Passes on the windows that are still open in the steps before the first command. `place` is
+    /// that of the last record of the input.
+    pub(super) fn finish_steps(
+        &mut self,
+        steps: &mut StepRun<'_>,
+        sink: &mut dyn Sink,
+        place: Place<'_>,
+    ) -> Result<(), TaskError> {
+        let Self { links, shared, .. } = self;
+        let mut onward = Onward {
+            links,
+            shared,
+            sink,
+            place,
+            is_input: true,
+        };
+        let finished = steps.finish(&mut onward);
+        of_input(finished)
     }
 
     /// Each step that skips bad records and follows a command, with the number of records that
@@ -317,13 +334,18 @@ impl<'p> Chain<'p> {
         if let Some(first) = self.links.first_mut() {
             first.end_records();
         }
-        match pump(&mut self.links, &self.shared, sink, Until::Ended) {
-            Ok(()) | Err(Pass::Enough) => Ok(()),
-            Err(Pass::Failed(error)) => Err(error),
-            Err(Pass::Step(error)) => Err(TaskError::Operate(error)),
-            Err(Pass::Line(..) | Pass::TooLong(_) | Pass::Answer(_)) => {
-                Err(TaskError::Bug("a line without its command".to_owned()))
-            }
+        of_input(pump(&mut self.links, &self.shared, sink, Until::Ended))
+    }
+}
+
+/// Makes an error of the attempt from one that is not about a line of a command's output.
+fn of_input(passed: Result<(), Pass>) -> Result<(), TaskError> {
+    match passed {
+        Ok(()) | Err(Pass::Enough) => Ok(()),
+        Err(Pass::Failed(error)) => Err(error),
+        Err(Pass::Step(error)) => Err(TaskError::Operate(error)),
+        Err(Pass::Line(..) | Pass::TooLong(_) | Pass::Answer(_)) => {
+            Err(TaskError::Bug("a line without its command".to_owned()))
         }
     }
 }
@@ -362,7 +384,7 @@ fn pump(
     let mut idle_since = Instant::now();
     loop {
         for index in 0..links.len() {
-            conclude(links, shared, index)?;
+            conclude(links, shared, sink, index)?;
         }
         let is_reached = match until {
             Until::Written => links.first().is_none_or(Link::has_sent_all),
@@ -455,9 +477,7 @@ fn serve(
                 for link in before.iter_mut().chain([&mut *link]) {
                     link.stop();
                 }
-                if let Some(next) = next.first_mut() {
-                    next.end_records();
-                }
+                link.end_output(next, shared, sink)?;
             }
             Err(other) => return Err(other),
         }
@@ -470,7 +490,12 @@ fn serve(
 
 /// Closes the input of a command if all records were sent. If the command has ended, checks whether
 /// it succeeded.
-fn conclude(links: &mut [Link<'_>], shared: &Shared, index: usize) -> Result<(), Pass> {
+fn conclude(
+    links: &mut [Link<'_>],
+    shared: &Shared,
+    sink: &mut dyn Sink,
+    index: usize,
+) -> Result<(), Pass> {
     let (_, rest) = links.split_at_mut(index);
     let Some((link, next)) = rest.split_first_mut() else {
         return Ok(());
@@ -480,7 +505,7 @@ fn conclude(links: &mut [Link<'_>], shared: &Shared, index: usize) -> Result<(),
     }
     link.end_input();
     if link.frame.as_ref().is_some_and(|frame| frame.is_answered) {
-        return conclude_shard(link, next);
+        return conclude_shard(link, next, shared, sink);
     }
     let Some(end) = link.process.end() else {
         return Ok(());
@@ -519,14 +544,16 @@ fn conclude(links: &mut [Link<'_>], shared: &Shared, index: usize) -> Result<(),
     }
     link.take_counts(shared)?;
     link.stop();
-    if let Some(next) = next.first_mut() {
-        next.end_records();
-    }
-    Ok(())
+    link.end_output(next, shared, sink)
 }
 
 /// Checks that a command which serves many shards has added nothing to its answer.
-fn conclude_shard<'p>(link: &mut Link<'p>, next: &mut [Link<'p>]) -> Result<(), Pass> {
+fn conclude_shard<'p>(
+    link: &mut Link<'p>,
+    next: &mut [Link<'p>],
+    shared: &Shared,
+    sink: &mut dyn Sink,
+) -> Result<(), Pass> {
     if let Some(end) = link.process.end()
         && end != End::Exit(0)
     {
@@ -535,9 +562,7 @@ fn conclude_shard<'p>(link: &mut Link<'p>, next: &mut [Link<'p>]) -> Result<(), 
     // Output after the answer is received before the shard ends, and is a fault.
     if link.process.output_bytes() == 0 {
         link.is_done = true;
-        if let Some(next) = next.first_mut() {
-            next.end_records();
-        }
+        link.end_output(next, shared, sink)?;
     }
     Ok(())
 }
@@ -599,6 +624,33 @@ impl Link<'_> {
         if self.records == Records::Come {
             self.records = Records::AllCame;
         }
+    }
+
+    /// Passes on the windows that are still open in the steps after it, and ends the records of the
+    /// next command.
+    fn end_output(
+        &mut self,
+        next: &mut [Link<'_>],
+        shared: &Shared,
+        sink: &mut dyn Sink,
+    ) -> Result<(), Pass> {
+        let output = format!("{}: {}", self.step, self.task);
+        let place = Place::of_output(&output, self.lines.number());
+        let finished = self.after.finish(&mut Onward {
+            links: &mut *next,
+            shared,
+            sink,
+            place,
+            is_input: false,
+        });
+        match finished {
+            Ok(()) | Err(Pass::Enough) => {}
+            Err(error) => return Err(in_place(error, place)),
+        }
+        if let Some(next) = next.first_mut() {
+            next.end_records();
+        }
+        Ok(())
     }
 
     /// Whether it has finished the shard and can serve another one.

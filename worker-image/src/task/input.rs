@@ -54,6 +54,31 @@ enum PlaceKind {
     Output,
 }
 
+/// A place that outlives the record.
+#[derive(Default)]
+pub(super) struct KeptPlace(Option<(String, u64, PlaceKind)>);
+
+impl KeptPlace {
+    /// Keeps a later place.
+    pub(super) fn set(&mut self, place: &Place<'_>) {
+        match &mut self.0 {
+            Some((input, number, kind)) if input == place.input => {
+                (*number, *kind) = (place.number, place.kind);
+            }
+            kept => *kept = Some((place.input.to_owned(), place.number, place.kind)),
+        }
+    }
+
+    /// The last place that was kept; `None` if there was none.
+    pub(super) fn get(&self) -> Option<Place<'_>> {
+        self.0.as_ref().map(|(input, number, kind)| Place {
+            input,
+            number: *number,
+            kind: *kind,
+        })
+    }
+}
+
 impl<'a> Place<'a> {
     /// A line of the output of the command with this name.
     pub(super) fn of_output(input: &'a str, number: u64) -> Self {

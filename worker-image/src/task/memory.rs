@@ -37,6 +37,8 @@ pub(super) struct Budget {
     pub(super) shuffles: u32,
     /// How many places of the stage write dead letters.
     pub(super) dead_letters: u32,
+    /// How many steps of the stage hold a window of records.
+    pub(super) windows: u32,
 }
 
 impl Budget {
@@ -64,14 +66,16 @@ impl Budget {
         usize::try_from(buffer.max(MIN_BUFFER_BYTES)).unwrap_or(usize::MAX)
     }
 
-    /// Returns how many bytes one record may take: the free memory without the buffers. If no
-    /// memory limit is known, there is no limit for a record.
+    /// Returns how many bytes one record may take: the free memory without the buffers. A window is
+    /// a record too, so each window of the stage may take as much. If no memory limit is known,
+    /// there is no limit for a record.
     pub(super) fn record_bytes(self) -> usize {
         let Some(free) = self.free_bytes() else {
             return usize::MAX;
         };
         let buffers = u64::from(self.shuffles) * self.buffer_bytes() as u64;
-        let room = free.saturating_sub(buffers).max(MIN_ROOM_BYTES);
+        let records = 1 + u64::from(self.windows);
+        let room = (free.saturating_sub(buffers) / records).max(MIN_ROOM_BYTES);
         usize::try_from(room).unwrap_or(usize::MAX)
     }
 
@@ -123,6 +127,11 @@ mod tests {
             assert_eq!(found, room, "{mib} {shuffles} {dead_letters}");
         }
         assert_eq!(budget(0, 1, 1).record_bytes(), usize::MAX);
+        let windows = Budget {
+            windows: 2,
+            ..budget(1024, 1, 0)
+        };
+        assert_eq!(windows.record_bytes() as u64 / MIB, 569 / 3);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::task::dead_letter::{BadRecord, DeadLetters, LetterPlace, Reason};
 use crate::task::error::{TaskError, TaskFailure};
 use crate::task::exec::{Chain, Counts, Sink};
 use crate::task::gather::gather;
-use crate::task::input::{BadLine, Place, read_files, read_items, read_shuffle};
+use crate::task::input::{BadLine, KeptPlace, Place, read_files, read_items, read_shuffle};
 use crate::task::output::Output;
 
 /// The assignment.
@@ -368,7 +368,9 @@ fn pass_records(
     counters: &Arc<ProgressCounters>,
     trace: Option<&dyn Trace>,
 ) -> Result<u64, TaskError> {
-    let mut steps = program.steps();
+    let mut steps = program.steps(assignment.task.task.shard.0);
+    let has_windows = stage.windows() > 0;
+    let mut last_place = KeptPlace::default();
     let mut records_in = 0;
     if steps.is_finished() {
         return Ok(records_in);
@@ -388,6 +390,9 @@ fn pass_records(
         };
         if let Some(trace) = trace {
             trace.note(&place);
+        }
+        if has_windows {
+            last_place.set(&place);
         }
         records_in += 1;
         counters.records.fetch_add(1, Ordering::Relaxed);
@@ -417,6 +422,11 @@ fn pass_records(
                 stage.id
             )));
         }
+    }
+    if let Some(place) = last_place.get() {
+        chain
+            .finish_steps(&mut steps, sink, place)
+            .map_err(|error| placed(error, &place))?;
     }
     chain.finish(sink)?;
     sink.bad.arrived(Origin::Source, records_in);

@@ -326,8 +326,10 @@ fn canonical(value: &Value) -> String {
                 .collect();
             format!("{sorted:?}")
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-            value.to_string()
+        Value::Array(elements) => {
+            let elements: Vec<String> = elements.iter().map(canonical).collect();
+            format!("{elements:?}")
         }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
     }
 }

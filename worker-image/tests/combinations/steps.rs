@@ -24,6 +24,8 @@ pub(super) enum Shape {
     Group,
     /// One number.
     Number,
+    /// An array of such records.
+    List,
 }
 
 /// Records between two steps.
@@ -91,6 +93,15 @@ enum Step {
     Spread,
     DropAll,
     Select,
+    /// Drops columns that a record may have.
+    Drop,
+    /// Makes rows of groups.
+    Rename,
+    /// Keeps this share of a hundred.
+    Sample(u32),
+    Window(usize),
+    /// Windows of which the values have at most this sum.
+    WindowBy(u64),
     Take(usize),
     Group(Option<usize>),
     Deduplicate(Option<usize>),
@@ -121,6 +132,10 @@ enum Skipping {
     Filter,
     /// Fails after its first result.
     FlatMap,
+    /// Fails on all records that are not objects.
+    Drop,
+    /// Fails on all rows, and on all records that are not objects.
+    Rename,
 }
 
 /// The name of the value, and the value.
@@ -171,9 +186,13 @@ pub(super) fn draw(dice: &mut Dice, flow: Flow, has_table: bool) -> (Vec<Value>,
                 Step::OwnDouble(true),
             ]),
             1 if dice.percent(OWN_CODE_PERCENT) => Step::OwnFirst(dice.pick(&[1, 3])),
-            0 if dice.percent(25) => {
-                Step::SkipSome(dice.pick(&[Skipping::Map, Skipping::Filter, Skipping::FlatMap]))
-            }
+            0 if dice.percent(25) => Step::SkipSome(dice.pick(&[
+                Skipping::Map,
+                Skipping::Filter,
+                Skipping::FlatMap,
+                Skipping::Drop,
+                Skipping::Rename,
+            ])),
             0 => dice.pick(&[
                 Step::KeepAll,
                 Step::KeepSome,
@@ -185,8 +204,15 @@ pub(super) fn draw(dice: &mut Dice, flow: Flow, has_table: bool) -> (Vec<Value>,
                 Step::Spread,
                 Step::DropAll,
                 Step::Select,
+                Step::Drop,
+                Step::Rename,
             ]),
-            1 => Step::Take(dice.pick(&[1, 2, 5, 1000])),
+            1 => match dice.between(0, 3) {
+                0 => Step::Sample(dice.pick(&[0, 20, 50, 100])),
+                1 => Step::Window(dice.pick(&[1, 2, 3, 1000])),
+                2 => Step::WindowBy(dice.pick(&[0, 5, 20])),
+                _ => Step::Take(dice.pick(&[1, 2, 5, 1000])),
+            },
             _ => {
                 let shards = dice.pick(&[None, None, Some(1), Some(2), Some(5)]);
                 dice.pick(&[
@@ -235,31 +261,19 @@ fn apply(step: Step, flow: &Flow) -> Option<(Value, Flow)> {
             (json!({"select": ["v", "k"]}), flow.each(shape, one))
         }
         Step::LookUp if shape == Shape::Row => look_up(flow),
+        Step::Drop | Step::Rename => return reshape(step, flow),
         Step::Select | Step::LookUp => return None,
-        Step::Take(count) | Step::OwnFirst(count) => match flow.shards {
-            Shards::Known(shards) => {
-                let taken = shards.into_iter().map(|mut shard| {
-                    shard.truncate(count);
-                    shard
-                });
-                let shards = Shards::Known(taken.collect());
-                let command =
-                    json!({"command": ["head", "-n", count.to_string()], "mayIgnoreInput": true});
-                let manifest = if matches!(step, Step::OwnFirst(_)) {
-                    json!({"exec": command})
-                } else {
-                    json!({"takePerShard": count})
-                };
-                let flow = Flow {
-                    shape,
-                    shards,
-                    is_of_files: flow.is_of_files,
-                };
-                (manifest, flow)
-            }
-            // The hash determines which records come first.
-            Shards::Scattered { .. } => return None,
-        },
+        Step::Sample(percent) => sample(flow, percent)?,
+        Step::Window(count) => windows(flow, json!({"window": count}), |window, _| {
+            window.len() < count
+        })?,
+        Step::WindowBy(most) => window_by(flow, most)?,
+        Step::Take(count) => take(flow, count, json!({"takePerShard": count}))?,
+        Step::OwnFirst(count) => {
+            let command =
+                json!({"command": ["head", "-n", count.to_string()], "mayIgnoreInput": true});
+            take(flow, count, json!({"exec": command}))?
+        }
         Step::Group(shards) => group(&flow, shards),
         Step::Deduplicate(shards) => deduplicate(&flow, shards),
         Step::SkipSome(skipping) => skip_some(flow, skipping),
@@ -292,6 +306,130 @@ fn apply(step: Step, flow: &Flow) -> Option<(Value, Flow)> {
     })
 }
 
+/// Keeps the first records of each shard.
+fn take(flow: Flow, count: usize, manifest: Value) -> Option<(Value, Flow)> {
+    // In scattered shards, the hash determines which records come first.
+    let Shards::Known(shards) = flow.shards else {
+        return None;
+    };
+    let taken = shards.into_iter().map(|mut shard| {
+        shard.truncate(count);
+        shard
+    });
+    let flow = Flow {
+        shards: Shards::Known(taken.collect()),
+        ..flow
+    };
+    Some((manifest, flow))
+}
+
+/// Drops or renames columns.
+fn reshape(step: Step, flow: Flow) -> Option<(Value, Flow)> {
+    let shape = flow.shape;
+    Some(match (step, shape) {
+        (Step::Drop, Shape::Row | Shape::Group) => {
+            let without = |value: &Value| {
+                let mut value = value.clone();
+                value.as_object_mut().unwrap().remove("s");
+                vec![value]
+            };
+            (
+                json!({"drop": ["s", "k.x", "y"]}),
+                flow.each(shape, without),
+            )
+        }
+        (Step::Rename, Shape::Group) => (
+            json!({"rename": {"n": "v", "key": "k", "y.z": "y.k"}}),
+            flow.each(Shape::Row, |value| {
+                let mut row = json!({"k": value["key"], "v": value["n"]});
+                if let Some(sum) = value.get("s") {
+                    row["s"] = sum.clone();
+                }
+                vec![row]
+            }),
+        ),
+        _ => return None,
+    })
+}
+
+fn length(value: &Value) -> usize {
+    value.as_array().unwrap().len()
+}
+
+/// Keeps the records whose hash is small enough. The hash is computed as the documents describe it.
+fn sample(flow: Flow, percent: u32) -> Option<(Value, Flow)> {
+    let Shards::Known(shards) = flow.shards else {
+        return None;
+    };
+    let fraction = f64::from(percent) / 100.0;
+    let seed = u64::from(percent / 50);
+    let keeps = |shard: u32, position: u64| {
+        let place: Vec<u8> = [&shard.to_le_bytes()[..], &position.to_le_bytes()].concat();
+        let hash = xxhash_rust::xxh3::xxh3_64_with_seed(&place, seed);
+        u128::from(hash) * 100 < u128::from(percent) << 64
+    };
+    let shards = (0..).zip(shards).map(|(shard, records)| {
+        let kept = (0..).zip(records);
+        let kept = kept.filter(|(position, _)| keeps(shard, *position));
+        kept.map(|(_, record)| record).collect()
+    });
+    let flow = Flow {
+        shards: Shards::Known(shards.collect()),
+        ..flow
+    };
+    let mut sample = json!({"fraction": fraction});
+    if seed > 0 {
+        sample["seed"] = json!(seed);
+    }
+    Some((json!({"sample": sample}), flow))
+}
+
+/// Makes windows. A record belongs to the window that is open if `belongs` says so.
+fn windows(
+    flow: Flow,
+    manifest: Value,
+    belongs: impl Fn(&[Value], &Value) -> bool,
+) -> Option<(Value, Flow)> {
+    let Shards::Known(shards) = flow.shards else {
+        return None;
+    };
+    let shards = shards.into_iter().map(|records| {
+        let mut windows: Vec<Vec<Value>> = Vec::new();
+        for record in records {
+            match windows.last_mut() {
+                Some(open) if belongs(open, &record) => open.push(record),
+                Some(_) | None => windows.push(vec![record]),
+            }
+        }
+        windows.into_iter().map(Value::Array).collect()
+    });
+    let flow = Flow {
+        shape: Shape::List,
+        shards: Shards::Known(shards.collect()),
+        ..flow
+    };
+    Some((manifest, flow))
+}
+
+/// Makes windows of which the values have at most this sum, unless one value is larger.
+fn window_by(flow: Flow, most: u64) -> Option<(Value, Flow)> {
+    let (expression, of): (_, fn(&Value) -> u64) = match flow.shape {
+        Shape::Row => (".record.v", |record| number(&record["v"])),
+        Shape::Group => (".record.n", |record| number(&record["n"])),
+        Shape::Number => (".record", number),
+        Shape::List => ("(.record | length)", |record| length(record) as u64),
+        Shape::Text | Shape::Key => ("1", |_| 1),
+    };
+    let manifest = json!({"windowBy": {
+        "init": "0",
+        "update": format!(".state + {expression}"),
+        "while": format!(".state + {expression} <= {most}"),
+    }});
+    windows(flow, manifest, |window, record| {
+        window.iter().map(of).sum::<u64>() + of(record) <= most
+    })
+}
+
 fn number(value: &Value) -> u64 {
     value.as_u64().unwrap()
 }
@@ -314,6 +452,7 @@ fn keep_some(flow: Flow) -> (Value, Flow) {
         Shape::Group => (".n > 1", |value| number(&value["n"]) > 1),
         Shape::Number => (". > 2", |value| number(value) > 2),
         Shape::Key => (". != null", |_| true),
+        Shape::List => ("length > 1", |value| length(value) > 1),
     };
     let kept = flow.each(shape, |value| {
         Vec::from_iter(keeps(value).then(|| value.clone()))
@@ -331,6 +470,7 @@ fn bad(shape: Shape) -> (&'static str, fn(&Value) -> bool) {
         Shape::Group => (".n > 2", |value| number(&value["n"]) > 2),
         Shape::Number => (". > 2", |value| number(value) > 2),
         Shape::Key => ("type == \"string\"", Value::is_string),
+        Shape::List => ("length > 2", |value| length(value) > 2),
     }
 }
 
@@ -356,6 +496,9 @@ fn fail_key(key: &mut Value, bad: &str) {
 
 fn skip_some(flow: Flow, skipping: Skipping) -> (Value, Flow) {
     let shape = flow.shape;
+    let objects = flow.clone().each(shape, |value| {
+        Vec::from_iter(value.is_object().then(|| value.clone()))
+    });
     let (bad, kept) = skip(flow);
     let otherwise = |result: &str| format!("if {bad} then error(\"no\") else {result} end");
     let (step, flow) = match skipping {
@@ -364,6 +507,13 @@ fn skip_some(flow: Flow, skipping: Skipping) -> (Value, Flow) {
         Skipping::FlatMap => (
             json!({"flatMap": format!("., ({})", otherwise("."))}),
             kept.each(shape, |value| vec![value.clone(), value.clone()]),
+        ),
+        Skipping::Drop => (json!({"drop": ["x"]}), objects),
+        Skipping::Rename => (
+            json!({"rename": {"k": "v"}}),
+            objects.each(shape, |value| {
+                Vec::from_iter(value.get("k").is_none().then(|| value.clone()))
+            }),
         ),
     };
     (passing_over(step), flow)
@@ -380,6 +530,12 @@ fn change(flow: Flow) -> (Value, Flow) {
         Shape::Text | Shape::Key | Shape::Number => (
             json!({"map": "{k: ., v: 1}"}),
             flow.each(Shape::Row, |value| vec![json!({"k": value, "v": 1})]),
+        ),
+        Shape::List => (
+            json!({"map": "{k: length, v: 1}"}),
+            flow.each(Shape::Row, |value| {
+                vec![json!({"k": length(value), "v": 1})]
+            }),
         ),
         Shape::Group => (
             json!({"map": ".key"}),
@@ -418,7 +574,7 @@ fn spread(flow: Flow) -> Option<(Value, Flow)> {
                 words.map(|word| json!(word)).collect()
             }),
         ),
-        Shape::Key | Shape::Group | Shape::Number => return None,
+        Shape::Key | Shape::Group | Shape::Number | Shape::List => return None,
     })
 }
 
@@ -446,6 +602,7 @@ fn group(flow: &Flow, shards: Option<usize>) -> (Value, Flow) {
         let key = match flow.shape {
             Shape::Row => record["k"].clone(),
             Shape::Group => record["key"].clone(),
+            Shape::List => json!(length(&record)),
             Shape::Text | Shape::Key | Shape::Number => record.clone(),
         };
         let group = groups.entry(key.to_string()).or_insert((key, 0, 0));
@@ -455,6 +612,7 @@ fn group(flow: &Flow, shards: Option<usize>) -> (Value, Flow) {
     let key = match flow.shape {
         Shape::Row => ".k",
         Shape::Group => ".key",
+        Shape::List => "length",
         Shape::Text | Shape::Key | Shape::Number => ".",
     };
     let mut aggregate = json!({"n": {"count": {}}});

@@ -211,7 +211,7 @@ proptest! {
         let record = |input: &usize| Record::parse(INPUTS[*input].as_bytes()).unwrap();
         let steps = compiled(&choices);
 
-        let (mut fused, mut run) = (kept(), StepRun::new(&steps));
+        let (mut fused, mut run) = (kept(), StepRun::new(&steps, 3));
         let result = inputs.iter().try_for_each(|input| {
             run.push(record(input), &mut fused).map(|_| ())
         });
@@ -219,7 +219,7 @@ proptest! {
         let fused = outcome(fused, result);
 
         let (mut apart, mut runs) = (kept(), Vec::new());
-        runs.extend(steps.chunks(1).map(StepRun::new));
+        runs.extend(steps.chunks(1).map(|steps| StepRun::new(steps, 3)));
         let result = inputs.iter().try_for_each(|input| {
             let (rest, kept) = (runs.as_mut_slice(), &mut apart);
             AsText { rest, kept }.pass(record(input).into())
