@@ -46,6 +46,8 @@ pub use planning::places::{
 pub use planning::preview::{PreviewError, check_output};
 pub(crate) use registrations::Registrations;
 #[cfg(test)]
+pub(crate) use sessions::Input;
+#[cfg(test)]
 pub(crate) use sessions::OutboundMessages;
 pub(crate) use sessions::{LoopHandle, WorkerSessions};
 pub use status::Status;

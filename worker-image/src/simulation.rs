@@ -20,6 +20,7 @@ mod journal;
 mod ledger;
 mod ledger_book;
 mod ledger_defects;
+mod life;
 mod nemesis;
 mod network;
 mod process;
@@ -99,13 +100,14 @@ fn no_acknowledged_record_is_lost_doubled_or_invented_under_any_fault() {
 #[test]
 fn promise_e1_whole_jobs_do_nothing_wrong_and_end_exactly_right_under_any_fault() {
     let mut quiet = BTreeMap::new();
-    let (mut with_successors, mut with_parts) = (0, 0);
+    let (mut with_successors, mut with_parts, mut restarts) = (0, 0, 0);
     let mut wrong = Vec::new();
     for seed in 0..CI_SEEDS {
         match run_whole(seed, &mut quiet) {
             Ok(outcome) => {
                 with_successors += u64::from(outcome.epochs > 1);
                 with_parts += u64::from(outcome.has_parts);
+                restarts += outcome.restarts;
             }
             Err(found) => wrong.push(found),
         }
@@ -118,6 +120,7 @@ fn promise_e1_whole_jobs_do_nothing_wrong_and_end_exactly_right_under_any_fault(
         with_successors > CI_SEEDS * 3 / 4,
         "{with_successors} of {CI_SEEDS} runs have a second coordinator"
     );
+    assert!(restarts > 20, "{restarts} restarts");
     assert!(
         with_parts > CI_SEEDS / 5,
         "{with_parts} runs split or combine files"

@@ -71,6 +71,12 @@ pub(super) struct Fleet {
     pub(super) coordinator_starts: Option<Instant>,
     pub(super) next_pod: u64,
     pub(super) next_coordinator: u64,
+    /// The generation of the processes that start now.
+    pub(super) generation: u32,
+    /// When the job is cancelled, and then restarted. The next time is the last one.
+    pub(super) cancels: Vec<Instant>,
+    /// When the coordinator may be asked again to end the job.
+    pub(super) asks_next: Instant,
     pub(super) losses: BTreeMap<TaskId, u64>,
 }
 
@@ -84,6 +90,8 @@ pub(super) struct Outcome {
     /// task.
     pub(super) failures: usize,
     pub(super) charged: usize,
+    /// How often the job was restarted.
+    pub(super) restarts: usize,
     /// Whether tasks read parts of files, or several files.
     pub(super) has_parts: bool,
     /// The final files, by name.
@@ -182,6 +190,16 @@ impl World {
         self.is_healed.load(Ordering::Relaxed)
     }
 
+    /// Returns how the job ended, if its result is durable and the job was not restarted since.
+    pub(super) fn result(&self) -> Option<JobResult> {
+        self.truth.result()
+    }
+
+    /// Returns whether a task was ever complete.
+    pub(super) fn has_commits(&self) -> bool {
+        self.truth.has_commits()
+    }
+
     /// Returns the attempts whose shuffle files are valid, with their objects.
     pub(super) fn committed_shuffles(&self) -> Vec<(TaskAttempt, String)> {
         let mut shuffles = self.truth.committed_shuffles();
@@ -198,6 +216,7 @@ impl World {
             epochs: self.truth.epochs(),
             failures: self.truth.failures(),
             charged: self.truth.charged(),
+            restarts: self.truth.restarts(),
             has_parts: self.job.source.parts.is_some(),
             files: self.final_files(),
         }
@@ -334,6 +353,11 @@ impl Fleet {
             coordinator_starts: Some(Instant::now()),
             next_pod: 0,
             next_coordinator: 0,
+            generation: 1,
+            cancels: (world.settings.cancels_at_ms.iter().rev())
+                .map(|at| Instant::now() + Duration::from_millis(*at))
+                .collect(),
+            asks_next: Instant::now(),
             losses: BTreeMap::new(),
         };
         for ordinal in 0..world.settings.workers {
@@ -349,11 +373,12 @@ impl Fleet {
         while world.journal.violations().is_empty() {
             let now = Instant::now();
             self.start_what_is_due(now);
+            self.cancel_and_restart(now);
             if !world.is_healed() && now >= heals_at {
                 self.heal();
             }
             if world.is_healed() {
-                if self.coordinators.iter().any(Coordinator::shows_result) {
+                if self.cancels.is_empty() && self.current().any(Coordinator::shows_result) {
                     break;
                 }
                 if now > heals_at + MAX_HEALED {
@@ -374,6 +399,11 @@ impl Fleet {
             sleep(STEP).await;
         }
         world.expect_the_output();
+    }
+
+    /// The coordinators that Kubernetes has not replaced.
+    pub(super) fn current(&self) -> impl Iterator<Item = &Coordinator> {
+        self.coordinators.iter().filter(|one| !one.is_replaced)
     }
 
     async fn run_to_the_result(&mut self) {
@@ -421,14 +451,13 @@ impl Fleet {
             }
             !coordinator.is_over()
         });
-        let is_wanted = |one: &Coordinator| !one.is_replaced;
-        if self.coordinator_starts.is_none() && !self.coordinators.iter().any(is_wanted) {
+        if self.coordinator_starts.is_none() && self.current().next().is_none() {
             let wait = self.rng.between(500, 10_000);
             self.coordinator_starts = Some(now + Duration::from_millis(wait));
         }
         if self.coordinator_starts.is_some_and(|at| at <= now) {
             self.coordinator_starts = None;
-            let coordinator = Coordinator::start(&world, self.next_coordinator);
+            let coordinator = Coordinator::start(&world, self.generation, self.next_coordinator);
             self.next_coordinator += 1;
             world
                 .journal
@@ -450,7 +479,7 @@ impl Fleet {
             .collect();
         self.starting.retain(|(at, _)| *at > now);
         for ordinal in due {
-            let worker = Worker::start(&world, self.next_pod, ordinal);
+            let worker = Worker::start(&world, self.generation, self.next_pod, ordinal);
             self.next_pod += 1;
             world
                 .journal

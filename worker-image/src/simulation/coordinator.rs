@@ -8,13 +8,17 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use zephyr_engine::coordinator::{Event, FailureReason};
 use zephyr_store::chance::Chance;
 
 use super::cluster::World;
+use super::job::in_generation;
 use super::network::Endpoint;
 use super::process::Process;
 use super::rng::Rng;
-use crate::coordinator::{EventLoop, Offenders, Registrations, Status, WorkerSessions, work};
+use crate::coordinator::{
+    EventLoop, Input, Offenders, Registrations, Status, WorkerSessions, work,
+};
 use crate::metrics::CoordinatorMetrics;
 
 /// The same value as in a real coordinator.
@@ -30,12 +34,13 @@ pub(super) struct Coordinator {
 }
 
 impl Coordinator {
-    pub(super) fn start(world: &World, number: u64) -> Self {
+    pub(super) fn start(world: &World, generation: u32, number: u64) -> Self {
         let process = Process::new(&format!("coordinator {number}"));
         let chance = Chance::from_seed(Rng::of(world.seed, process.name()).next());
         let job = world
             .job
             .on(&world.server, Some(&process), chance, STORAGE_RETRY_TIME);
+        let job = in_generation(job, generation);
         let (handle, watched) = watch::channel(None);
         let offenders = Offenders::default();
         let sessions = WorkerSessions {
@@ -89,6 +94,20 @@ impl Coordinator {
     /// Returns whether it shows how the job ended.
     pub(super) fn shows_result(&self) -> bool {
         self.status.borrow().result.is_some()
+    }
+
+    /// Asks it to end the job, as the operator does if the job is cancelled.
+    pub(super) fn cancel(&self) {
+        let handle = self.endpoint.sessions.handle.borrow().clone();
+        if let Some(handle) = handle {
+            // If the queue is full, the operator asks again.
+            let _ = handle
+                .inputs
+                .try_send(Input::Happened(Event::EndedByOperator {
+                    reason: FailureReason::Cancelled,
+                    message: "the job was cancelled".to_owned(),
+                }));
+        }
     }
 
     /// Ends its process at once.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use zephyr_crds::frozen::FrozenJob;
-use zephyr_engine::id::JobUid;
+use zephyr_crds::frozen::{FrozenJob, FrozenRestart};
+use zephyr_engine::id::{Generation, JobUid};
 use zephyr_engine::plan::PlannedSource;
 use zephyr_store::chance::Chance;
 use zephyr_store::finalize::MANIFEST_NAME;
@@ -122,6 +122,19 @@ fn frozen(spec: &Value) -> FrozenJob {
         "spec": spec,
     });
     FrozenJob::from_json(&document.to_string()).unwrap()
+}
+
+/// Returns the run of a later generation, which began because the job was restarted.
+pub(super) fn in_generation(mut job: RunJob, generation: u32) -> RunJob {
+    if generation > 1 {
+        job.frozen.generation = generation;
+        job.frozen.restart = Some(FrozenRestart {
+            token: format!("restart before generation {generation}"),
+            generation,
+        });
+        job.identity.generation = Generation(generation);
+    }
+    job
 }
 
 /// Returns for each key the number of its values and their sum.

@@ -68,6 +68,8 @@ pub(super) struct Settings {
     pub(super) nemeses: Vec<Nemesis>,
     pub(super) fault_every_ms: u64,
     pub(super) heals_at_ms: u64,
+    /// When the job is cancelled and then restarted, in rising order.
+    pub(super) cancels_at_ms: Vec<u64>,
 }
 
 impl Settings {
@@ -92,7 +94,12 @@ impl Settings {
             damages: Damages::Shuffles,
             ..Faults::default()
         };
+        let mut life = Rng::of(seed, "life");
+        let cancels = one_of(&mut life, &[0, 0, 1, 2]);
+        let mut cancels_at_ms: Vec<u64> = (0..cancels).map(|_| life.between(500, 60_000)).collect();
+        cancels_at_ms.sort_unstable();
         Self {
+            cancels_at_ms,
             workers: rng.between(1, 5),
             slots: u32::try_from(rng.between(1, 3)).unwrap_or(1),
             task_ms_max: one_of(&mut rng, &[20, 2_000, 15_000]),
@@ -121,6 +128,7 @@ impl Settings {
             nemeses: Vec::new(),
             fault_every_ms: 1_000,
             heals_at_ms: 0,
+            cancels_at_ms: Vec::new(),
         }
     }
 }

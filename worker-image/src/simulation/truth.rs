@@ -175,7 +175,7 @@ impl Truth {
                 }
             }
             Some(coordinator_message::Message::Shutdown(_)) => {
-                if !state.book.known_to(epoch).any(is_result) {
+                if result_of(state.book.known_to(epoch)).is_none() {
                     wrong.push(format!(
                         "epoch {epoch} dismisses a worker, and the result is not durable"
                     ));
@@ -216,18 +216,23 @@ impl Truth {
         skipped
     }
 
-    /// Returns how the job ended, if the result is durable.
+    /// Returns how the job ended, if the result is durable and the job was not restarted since.
     pub(super) fn result(&self) -> Option<JobResult> {
+        result_of(self.state().book.all()).cloned()
+    }
+
+    /// Returns whether the ledger has a complete task, or had one.
+    pub(super) fn has_commits(&self) -> bool {
         let state = self.state();
-        state.book.all().find_map(|record| match record {
-            LogRecord::Result(result) => Some(result.clone()),
-            LogRecord::Done { .. }
-            | LogRecord::Failed { .. }
-            | LogRecord::Revoked { .. }
-            | LogRecord::StageFinished { .. }
-            | LogRecord::Finalized { .. }
-            | LogRecord::Restarted(_) => None,
-        })
+        let is_commit = |record: &LogRecord| matches!(record, LogRecord::Done { .. });
+        state.book.all().any(is_commit)
+    }
+
+    /// Returns how often the job was restarted.
+    pub(super) fn restarts(&self) -> usize {
+        let state = self.state();
+        let is_restart = |record: &&LogRecord| matches!(record, LogRecord::Restarted(_));
+        state.book.all().filter(is_restart).count()
     }
 
     /// Returns how many failures are charged to a task.
@@ -339,8 +344,17 @@ fn is_mark(path: &str) -> bool {
     path.ends_with(MANIFEST_NAME) || path.ends_with(STARTED_NAME)
 }
 
-fn is_result(record: &LogRecord) -> bool {
-    matches!(record, LogRecord::Result(_))
+/// Returns the result that is valid after these records.
+fn result_of<'r>(records: impl Iterator<Item = &'r LogRecord>) -> Option<&'r JobResult> {
+    records.fold(None, |result, record| match record {
+        LogRecord::Result(result) => Some(result),
+        LogRecord::Restarted(_) => None,
+        LogRecord::Done { .. }
+        | LogRecord::Failed { .. }
+        | LogRecord::Revoked { .. }
+        | LogRecord::StageFinished { .. }
+        | LogRecord::Finalized { .. } => result,
+    })
 }
 
 fn uploads_of(output: &TaskOutput) -> impl Iterator<Item = &str> {

@@ -13,6 +13,7 @@ use zephyr_proto::worker::{Hello, RunTask, TaskProgress};
 use zephyr_store::chance::Chance;
 
 use super::cluster::World;
+use super::job::in_generation;
 use super::network::SimulatedLine;
 use super::process::Process;
 use super::rng::Rng;
@@ -42,12 +43,13 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Starts a pod with a new identity.
-    pub(super) fn start(world: &Arc<World>, pod: u64, ordinal: u64) -> Self {
+    pub(super) fn start(world: &Arc<World>, generation: u32, pod: u64, ordinal: u64) -> Self {
         let process = Process::new(&format!("worker {pod}"));
         let chance = || Chance::from_seed(Rng::of(world.seed, process.name()).next());
         let job = world
             .job
             .on(&world.server, Some(&process), chance(), NO_RETRY_TIME);
+        let job = in_generation(job, generation);
         let identity = job.identity.clone();
         let (events, slot_events) = mpsc::channel(EVENTS_QUEUED);
         let mut others = Vec::new();
@@ -76,7 +78,7 @@ impl Worker {
             job: Arc::new(job),
             hello: Hello {
                 pod_uid: format!("pod-{pod}"),
-                pod_name: format!("job-workers-g1-{ordinal}"),
+                pod_name: format!("job-workers-g{generation}-{ordinal}"),
                 incarnation: pod + 1,
                 slots: world.settings.slots,
                 memory_bytes: 0,
