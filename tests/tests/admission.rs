@@ -743,7 +743,7 @@ async fn parts_of_pipelines_have_exactly_one_kind_and_values_within_bounds() -> 
         ("-", "spec/pipeline/source/files/combineBytes", json!("64MB"), "spec.pipeline.source.files.combineBytes: is not a quantity (got 64MB)"),
         ("-", "spec/pipeline/limits", json!({"nesting": 2001}), "nesting: is out of range (got 2001); must be 1..2000"),
         ("-", step, json!({"select": ["a..b"]}), "spec.pipeline.steps[0].select[0]: Invalid value: \"string\": is not a valid column name; names joined by dots, such as a or b.c"),
-        ("-", step, json!({"rename": {"a": "b."}}), "spec.pipeline.steps[0].rename.a: Invalid value: \"string\": is not a valid column name; names joined by dots, such as a or b.c"),
+        ("-", step, json!({"rename": {"a": "b."}}), "spec.pipeline.steps[0].rename[a]: Invalid value: \"string\": is not a valid column name; names joined by dots, such as a or b.c"),
         ("-", step, json!({"rename": {}}), "spec.pipeline.steps[0].rename in body should have at least 1 properties"),
         ("-", step, json!({"drop": [""]}), "spec.pipeline.steps[0].drop[0]: Invalid value: \"string\": is not a valid column name"),
         ("-", step, json!({"sample": {"fraction": 1.5}}), "spec.pipeline.steps[0].sample.fraction in body should be less than or equal to 1"),
