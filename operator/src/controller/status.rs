@@ -386,12 +386,17 @@ impl Projection {
             // once.
             progress.message = format!("{}; {advice}", progress.message);
         }
-        self.set(
-            ConditionType::Progressing,
-            progress.goes_on,
-            progress.reason,
-            &progress.message,
-        );
+        if let Lifecycle::EndByCoordinator { reason, message } = &plan.lifecycle {
+            self.set_ending(*reason, message);
+        } else {
+            let (goes_on, reason) = (progress.goes_on, progress.reason);
+            self.set(
+                ConditionType::Progressing,
+                goes_on,
+                reason,
+                &progress.message,
+            );
+        }
         self.set_pods(diagnosis);
         let (degraded, reason, message) = {
             let foreign = other_release(observed, self.status.generation);
@@ -410,9 +415,6 @@ impl Projection {
         self.note_work(phase);
         if drains {
             return self.drain();
-        }
-        if let Lifecycle::EndByCoordinator { reason, message } = &plan.lifecycle {
-            self.set(ConditionType::Progressing, false, *reason, message);
         }
         self.set_not_suspended();
         self.enter(phase, progress.reason, &progress.message);
@@ -635,6 +637,14 @@ impl Projection {
         // A suspended job is in the state that its spec asks for.
         let reconciles = !ended && !is_suspended;
         self.set(ConditionType::Reconciling, reconciles, reason, "");
+    }
+
+    /// Says that the coordinator is to end the job. The time of this transition is that of the first
+    /// such request, because it bounds how long the operator waits, even if it starts again.
+    fn set_ending(&mut self, reason: Reason, message: &str) {
+        let conditions = &mut self.status.conditions;
+        conditions.retain(|one| one.r#type != ConditionType::Progressing || one.reason == reason);
+        self.set(ConditionType::Progressing, false, reason, message);
     }
 
     /// Sets one condition. The time of its last transition changes only if its status changes.

@@ -355,7 +355,9 @@ pub(super) fn plan_to_end(
     ending: Ending,
     now: Timestamp,
 ) -> Plan {
-    let is_over = ends_by(observed).is_some_and(|end| now >= end);
+    // An operator that starts again asks again. So the time in status bounds all tries together.
+    let at_last = asking_since(job, &ending).map(|since| after(since, 2 * END_TIMEOUT));
+    let is_over = (ends_by(observed).into_iter().chain(at_last)).any(|end| now >= end);
     // A job whose output may be complete is ended by its coordinator, which knows whether it is.
     let may_wait = (ending.is_graceful || finishes(observed, generation)) && !is_over;
     let is_asked = observed.end_requested_at.is_some();

@@ -53,8 +53,15 @@ pub(super) fn follow_phase(
                 | Phase::Failed => Phase::Restarting,
             }
         }
-        RunPhase::Finishing | RunPhase::Ended => Phase::Succeeding,
-        RunPhase::Planning | RunPhase::Running | RunPhase::StorageUnavailable => {
+        // A job that fails is finishing too, but not all of its tasks are done.
+        RunPhase::Finishing | RunPhase::Ended if report.tasks_done >= report.tasks_total => {
+            Phase::Succeeding
+        }
+        RunPhase::Planning
+        | RunPhase::Running
+        | RunPhase::StorageUnavailable
+        | RunPhase::Finishing
+        | RunPhase::Ended => {
             let waits = report
                 .planned
                 .as_ref()

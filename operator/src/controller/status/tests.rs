@@ -82,6 +82,14 @@ fn follow(
     )
 }
 
+/// A report of a job whose tasks are all done.
+fn finishing() -> RunReport {
+    RunReport {
+        tasks_done: 12,
+        ..report(RunPhase::Finishing)
+    }
+}
+
 fn report(phase: RunPhase) -> RunReport {
     let running = StageReport {
         index: 1,
@@ -205,10 +213,12 @@ fn the_phase_follows_the_run_and_the_workers() {
             Reason::Running,
         ),
         (Some(empty), 0, Phase::Running, Reason::Running),
+        (Some(finishing()), 0, Phase::Succeeding, Reason::Running),
+        // The job fails, and its last calls end.
         (
             Some(report(RunPhase::Finishing)),
-            0,
-            Phase::Succeeding,
+            1,
+            Phase::Running,
             Reason::Running,
         ),
         (
@@ -766,7 +776,7 @@ fn an_unchanged_status_is_not_written_and_counters_wait_longer_than_a_phase() {
         "an operator that just started"
     );
 
-    let finishing = follow(&job, Some(report(RunPhase::Finishing)), healthy(1), None);
+    let finishing = follow(&job, Some(finishing()), healthy(1), None);
     assert_eq!(
         due(&running, &finishing, Some(at(199)), at(200)),
         Due::At(at(201))

@@ -832,3 +832,22 @@ fn a_cancelled_job_that_keeps_no_output_says_so_if_it_is_not_known_what_was_remo
         assert_eq!(message.contains("files of its output"), !says.is_empty());
     }
 }
+
+#[test]
+fn operators_that_start_again_and_again_wait_for_the_end_for_twice_the_usual_time_in_all() {
+    let mut world = World::running(json!({}));
+    world.worker_pod("w-0", |pod| pod.ready = true);
+    world.settle();
+    world.job.spec.cancel = Some(CancelSpec::default());
+    world.on_end_request = OnEndRequest::GoesOn;
+    let mut minutes = 0;
+    while world.phase() != Phase::Failed {
+        assert!(minutes <= 9, "{}", world.message());
+        world.reconcile();
+        world.pass(60);
+        // Another operator does not know that the coordinator was asked.
+        world.end_requested_at = None;
+        minutes += 1;
+    }
+    assert!(minutes >= 8, "{minutes}");
+}
