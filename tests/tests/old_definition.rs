@@ -1,9 +1,9 @@
 //! Tests an upgrade in which only the operator was replaced, and the `CustomResourceDefinition` is
-//! still that of release 0.1.0: the operator is not ready and says what to do, and it begins to work
-//! as soon as the definition is replaced.
+//! still that of release 0.1.0: the operator is not ready and says what to do, and it begins to
+//! work as soon as the definition is replaced.
 //!
-//! The test replaces the definition of the whole cluster, and puts it back. No other test may run at
-//! the same time.
+//! The test replaces the definition of the whole cluster, and puts it back. No other test may run
+//! at the same time.
 
 use std::time::Duration;
 

@@ -87,7 +87,8 @@ fn rows(count: u64) -> impl Iterator<Item = Row> {
     })
 }
 
-/// Begins with a number, so that hardly two texts are equal. The rest is words, which compress well:
+/// Begins with a number, so that hardly two texts are equal. The rest is words, which compress
+/// well:
 /// 20 GB of such data fit on a small disk.
 fn text_of(numbers: &mut Numbers) -> String {
     const WORDS: [&str; 8] = [

@@ -1,9 +1,9 @@
 //! Chooses the number of workers of a job with `maxReplicas`, by the tasks that are open.
 //!
 //! Pure, and without a memory: the number depends on the report, the spec, the pods and the present
-//! number. It grows to what the open tasks need now, and it falls only to what the widest stage that
-//! is left needs. So the change from one stage to the next causes no fall that is followed by a
-//! rise. Workers are counted and not ordinals: a worker on a lost node does not count.
+//! number. It grows to what the open tasks need now, and it falls only to what the widest stage
+//! that is left needs. So the change from one stage to the next causes no fall that is followed by
+//! a rise. Workers are counted and not ordinals: a worker on a lost node does not count.
 
 use zephyr_crds::job::ZephyrJobSpec;
 use zephyr_crds::workers::WorkersAsked;

@@ -639,8 +639,8 @@ impl Projection {
         self.set(ConditionType::Reconciling, reconciles, reason, "");
     }
 
-    /// Says that the coordinator is to end the job. The time of this transition is that of the first
-    /// such request, because it bounds how long the operator waits, even if it starts again.
+    /// Says that the coordinator is to end the job. The time of this transition is that of the
+    /// first such request, because it bounds how long the operator waits, even if it starts again.
     fn set_ending(&mut self, reason: Reason, message: &str) {
         let conditions = &mut self.status.conditions;
         conditions.retain(|one| one.r#type != ConditionType::Progressing || one.reason == reason);

@@ -36,8 +36,8 @@ const COMMIT_INTERVAL: Duration = Duration::from_millis(5);
 /// deletion.
 const DISCARD_TRIES: u32 = 5;
 
-/// How long the end of a job waits for the calls that complete final files. A call that takes longer
-/// is given up. The store may execute it all the same.
+/// How long the end of a job waits for the calls that complete final files. A call that takes
+/// longer is given up. The store may execute it all the same.
 const COMPLETIONS_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Why an effect can never be executed.
@@ -141,7 +141,8 @@ pub(super) struct Completions {
 }
 
 impl Completions {
-    /// Waits until they have ended, or gives them up. Returns the files that they may have completed.
+    /// Waits until they have ended, or gives them up. Returns the files that they may have
+    /// completed.
     pub(super) async fn settle(self) -> Vec<OutputFile> {
         let all = self
             .permits

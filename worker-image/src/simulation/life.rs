@@ -1,5 +1,5 @@
-//! Plays the operator in a job's life: cancels the job at the times of the settings, and restarts it as
-//! the next generation once its end is reported. This module checks nothing.
+//! Plays the operator in a job's life: cancels the job at the times of the settings, and restarts
+//! it as the next generation once its end is reported. This module checks nothing.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ impl Fleet {
         let Some(due) = self.cancels.last().copied() else {
             return;
         };
-        // Before the first commit, a restarted job is planned anew, on a thread for which no simulated
-        // time passes. The tests of planning do that.
+        // Before the first commit, a restarted job is planned anew, on a thread for which no
+        // simulated time passes. The tests of planning do that.
         if now < due || !self.world.has_commits() {
             return;
         }
@@ -44,8 +44,8 @@ impl Fleet {
         }
     }
 
-    /// Deletes the pods of this generation, and starts the next one. A coordinator that stands still
-    /// is on a lost node: it is not gone, and wakes up later.
+    /// Deletes the pods of this generation, and starts the next one. A coordinator that stands
+    /// still is on a lost node: it is not gone, and wakes up later.
     fn restart(&mut self, now: Instant) {
         for coordinator in &mut self.coordinators {
             coordinator.is_replaced = true;
