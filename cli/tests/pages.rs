@@ -270,6 +270,7 @@ mod run {
         the_page_on_flat_map_shows_what_comes_out "pipeline/step-flat-map.md"
         the_page_on_group_by_shows_what_comes_out "pipeline/step-group-by.md"
         the_page_on_map_shows_what_comes_out "pipeline/step-map.md"
+        the_page_on_aggregate_shows_what_comes_out "pipeline/step-aggregate.md"
         the_page_on_drop_shows_what_comes_out "pipeline/step-drop.md"
         the_page_on_rename_shows_what_comes_out "pipeline/step-rename.md"
         the_page_on_sample_shows_what_comes_out "pipeline/step-sample.md"

@@ -136,7 +136,10 @@ impl ExecSpec {
 impl StepSpec {
     /// Whether the step begins a new stage.
     pub(crate) fn shuffles(&self) -> bool {
-        self.group_by.is_some() || self.deduplicate.is_some() || self.count.is_some()
+        self.group_by.is_some()
+            || self.deduplicate.is_some()
+            || self.count.is_some()
+            || self.aggregate.is_some()
     }
 }
 

@@ -24,6 +24,23 @@ impl Fraction {
         self.0
     }
 
+    /// The number in millionths. `None` if it is not from 0 to 1 or has more than six decimal
+    /// places.
+    pub fn per_million(self) -> Option<u32> {
+        let parts = (self.checked()? * 1e6).round();
+        #[expect(
+            clippy::float_cmp,
+            reason = "a number with at most six decimal places is exactly the nearest one to its millionths"
+        )]
+        let is_exact = parts / 1e6 == self.0;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the number is a whole one from 0 to a million"
+        )]
+        is_exact.then_some(parts as u32)
+    }
+
     /// The number, if it is from 0 to 1.
     pub fn checked(self) -> Option<f64> {
         (0.0..=1.0).contains(&self.0).then_some(self.0)
@@ -64,6 +81,27 @@ impl JsonSchema for Fraction {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fraction_in_millionths_has_at_most_six_decimal_places() {
+        for (text, per_million) in [
+            ("0", Some(0)),
+            ("0.07", Some(70_000)),
+            ("0.5", Some(500_000)),
+            ("0.95", Some(950_000)),
+            ("0.999999", Some(999_999)),
+            ("1", Some(1_000_000)),
+            ("0.9999999", None),
+            ("95", None),
+        ] {
+            let fraction: Fraction = serde_json::from_str(text).unwrap();
+            assert_eq!(fraction.per_million(), per_million, "{text}");
+        }
+        for parts in (0..1_000_000).step_by(7) {
+            let fraction: Fraction = serde_json::from_str(&format!("0.{parts:06}")).unwrap();
+            assert_eq!(fraction.per_million(), Some(parts));
+        }
+    }
 
     #[test]
     fn a_fraction_is_from_0_to_1_and_keeps_its_form() {

@@ -26,8 +26,10 @@ pub const MAX_PATHS: usize = 100;
 pub const MAX_PATH: usize = 1024;
 /// The largest number of shards of a shuffle.
 pub const MAX_SHARDS: u32 = 100_000;
-/// The largest number of aggregates of a groupBy.
+/// The largest number of aggregates of a step.
 pub const MAX_AGGREGATES: usize = 32;
+/// The largest number of records of a topK.
+pub const MAX_TOP: u32 = 10_000;
 /// The largest number of records that takePerShard can keep.
 pub const MAX_TAKE: i64 = 1_000_000_000_000;
 /// The greatest seed of a sample: every program that reads JSON reads such a number exactly.
@@ -257,8 +259,8 @@ pub struct FilesSource {
     /// Size in bytes, such as 64Mi. A larger file is split at line ends into shards of about equal
     /// size, if it is not compressed, has blocks of bgzip, or has a seek table of zstd. 0 = no file
     /// is split. Not set = 256Mi, but no file is split in two cases: a takePerShard, window,
-    /// windowBy or exec is before the first groupBy, deduplicate or count; or the pipeline has none
-    /// of these three, and the output has a single name. Immutable.
+    /// windowBy or exec is before the first groupBy, deduplicate, count or aggregate; or the
+    /// pipeline has none of these four, and the output has a single name. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::amount_or_zero("spec.pipeline.source.files.splitBytes", FILE_BYTES))]
     pub split_bytes: Option<QuantityText>,
@@ -295,7 +297,7 @@ fn bytes(amount: &QuantityText) -> Result<u64, QuantityError> {
 /// One step: exactly one field is set. Immutable.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = rules::exactly_one(&["map", "filter", "flatMap", "select", "drop", "rename", "sample", "takePerShard", "window", "windowBy", "exec", "groupBy", "deduplicate", "count"]), validation = rules::on_error_of_step())]
+#[x_kube(validation = rules::exactly_one(&["map", "filter", "flatMap", "select", "drop", "rename", "sample", "takePerShard", "window", "windowBy", "exec", "groupBy", "deduplicate", "count", "aggregate"]), validation = rules::on_error_of_step())]
 pub struct StepSpec {
     /// A jq expression that gives exactly one value for each record, such as `{id, total: (.price *
     /// .count)}`. Immutable.
@@ -364,8 +366,14 @@ pub struct StepSpec {
     /// Replaces all records by one, which is their number: `{}` turns it on. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<Unit>,
+    /// Replaces all records by one with these aggregates, each under its name, such as `{total:
+    /// {sum: '.price'}}`; also if there are no records. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::aggregates")]
+    #[x_kube(validation = rules::aggregate_names_are_words())]
+    pub aggregate: Option<BTreeMap<String, AggregateSpec>>,
     /// What happens to records on which the step fails. Only allowed beside map, filter, flatMap,
-    /// select, drop, rename, groupBy or deduplicate. Not set = the job fails. Immutable.
+    /// select, drop, rename, groupBy, deduplicate or aggregate. Not set = the job fails. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_error: Option<OnErrorSpec>,
 }
@@ -414,6 +422,7 @@ pub struct Unit {}
 /// Groups records by key and aggregates each group.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = rules::descending_needs_an_order())]
 pub struct GroupBySpec {
     /// A jq expression that gives the key, such as `.user.id`. Immutable.
     #[schemars(length(max = 8192))]
@@ -431,12 +440,22 @@ pub struct GroupBySpec {
     #[schemars(range(min = 1, max = 100_000))]
     #[x_kube(validation = rules::range("groupBy.shards", 1, MAX_SHARDS.into()))]
     pub shards: Option<u32>,
+    /// A jq expression by whose values the records of a group are ordered for first, last, collect
+    /// and reduce. Records with equal values, and all records if it is not set, have the order of
+    /// the shards and of the records in them. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8192))]
+    #[x_kube(validation = rules::jq_expression())]
+    pub sort_by: Option<String>,
+    /// Whether greater values of sortBy come first; not set = false. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub descending: Option<bool>,
 }
 
 /// One aggregate: exactly one field is set.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = rules::exactly_one(&["count", "sum", "min", "max", "avg", "collect"]))]
+#[x_kube(validation = rules::exactly_one(AGGREGATES))]
 pub struct AggregateSpec {
     /// The number of records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -461,12 +480,110 @@ pub struct AggregateSpec {
     #[schemars(length(max = 8192))]
     #[x_kube(validation = rules::jq_expression())]
     pub avg: Option<String>,
-    /// The list of the values of this jq expression, in the order of the shards and of the records
-    /// in them.
+    /// The list of the values of this jq expression, in the order of the group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8192))]
     #[x_kube(validation = rules::jq_expression())]
     pub collect: Option<String>,
+    /// The value of this jq expression for the first record of the group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8192))]
+    #[x_kube(validation = rules::jq_expression())]
+    pub first: Option<String>,
+    /// The value of this jq expression for the last record of the group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8192))]
+    #[x_kube(validation = rules::jq_expression())]
+    pub last: Option<String>,
+    /// The number of different values of this jq expression; null is not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8192))]
+    #[x_kube(validation = rules::jq_expression())]
+    pub count_distinct: Option<String>,
+    /// Whether this jq expression is neither false nor null for at least one record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8192))]
+    #[x_kube(validation = rules::jq_expression())]
+    pub any: Option<String>,
+    /// Whether this jq expression is neither false nor null for all records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8192))]
+    #[x_kube(validation = rules::jq_expression())]
+    pub all: Option<String>,
+    /// The standard deviation of the values of this jq expression, as those of a sample.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8192))]
+    #[x_kube(validation = rules::jq_expression())]
+    pub stddev: Option<String>,
+    /// The records with the greatest values, the greatest first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<TopKSpec>,
+    /// The value at a rank, such as the median.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percentile: Option<PercentileSpec>,
+    /// The last state of a computation that goes through the records of the group in their order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reduce: Option<ReduceSpec>,
+}
+
+/// The names of all aggregates.
+pub(crate) const AGGREGATES: &[&str] = &[
+    "count",
+    "sum",
+    "min",
+    "max",
+    "avg",
+    "collect",
+    "first",
+    "last",
+    "countDistinct",
+    "any",
+    "all",
+    "stddev",
+    "topK",
+    "percentile",
+    "reduce",
+];
+
+/// The records with the greatest values.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TopKSpec {
+    /// A jq expression that gives the value by which a record is chosen, in jq's order. Of equal
+    /// values, the first is greater.
+    #[schemars(length(max = 8192))]
+    #[x_kube(validation = rules::jq_expression())]
+    pub by: String,
+    /// The number of records, 1 to 10000.
+    #[schemars(range(min = 1, max = 10_000))]
+    #[x_kube(validation = rules::range("topK.k", 1, MAX_TOP.into()))]
+    pub k: u32,
+}
+
+/// The value at a rank.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PercentileSpec {
+    /// A jq expression that gives the values; null is ignored.
+    #[schemars(length(max = 8192))]
+    #[x_kube(validation = rules::jq_expression())]
+    pub of: String,
+    /// The rank: 0 to 1 with at most six decimal places, such as 0.5 for the median or 0.95.
+    pub p: Fraction,
+}
+
+/// A computation that goes through records in their order.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReduceSpec {
+    /// A jq expression that gives the state before the first record; its input is null.
+    #[schemars(length(max = 8192))]
+    #[x_kube(validation = rules::jq_expression())]
+    pub init: String,
+    /// A jq expression that gives the state after a record; its input is `{state, record}`.
+    #[schemars(length(max = 8192))]
+    #[x_kube(validation = rules::jq_expression())]
+    pub update: String,
 }
 
 /// Keeps the first record of each key.

@@ -42,11 +42,11 @@ pub(crate) const MANAGER_ALLOWED: &str =
 /// A bucket without a path, or a path with a trailing slash.
 const NAMES_NO_FILE: &str = "!self.matches('^[a-z0-9]+://[^/]+/.*[^/]$')";
 /// Steps that determine the number of shards of their output.
-const STEPS_THAT_FIX_SHARDS: &str = "self.steps.filter(s, has(s.count) || (has(s.groupBy) && has(s.groupBy.shards)) \
+const STEPS_THAT_FIX_SHARDS: &str = "self.steps.filter(s, has(s.count) || has(s.aggregate) || (has(s.groupBy) && has(s.groupBy.shards)) \
                                      || (has(s.deduplicate) && has(s.deduplicate.shards)))";
 
 /// Whether a step redistributes its records.
-const SHUFFLES: &str = "(has(self.steps) && self.steps.exists(s, has(s.count) || has(s.groupBy) || has(s.deduplicate)))";
+const SHUFFLES: &str = "(has(self.steps) && self.steps.exists(s, has(s.count) || has(s.aggregate) || has(s.groupBy) || has(s.deduplicate)))";
 /// Whether all shards would write to the same file name.
 const HAS_ONE_NAME: &str = "!self.sink.files.path.matches('[{]shard(:0[1-9])?[}]')";
 /// What the first word of a command may be.
@@ -675,7 +675,14 @@ pub(crate) fn dead_letter_path() -> Rule {
 /// `onError` needs a step that can fail on a single record.
 pub(crate) fn on_error_of_step() -> Rule {
     Rule::new("!has(self.onError) || !(has(self.sample) || has(self.takePerShard) || has(self.window) || has(self.windowBy) || has(self.exec) || has(self.count))").message(
-        "has onError beside a step that does not fail on a single record; onError beside map, filter, flatMap, select, drop, rename, groupBy or deduplicate",
+        "has onError beside a step that does not fail on a single record; onError beside map, filter, flatMap, select, drop, rename, groupBy, deduplicate or aggregate",
+    )
+}
+
+/// A direction belongs to an order.
+pub(crate) fn descending_needs_an_order() -> Rule {
+    Rule::new("!has(self.descending) || has(self.sortBy)").message(
+        "groupBy.descending: has no effect without sortBy; sortBy beside it, or no descending",
     )
 }
 

@@ -2,6 +2,7 @@
 //! has already reported most of these errors; the CLI has no API server, and CEL cannot see or
 //! express some of the checks. Pure.
 
+mod aggregates;
 mod columns;
 mod exec;
 mod extension;

@@ -165,6 +165,9 @@ impl Merger {
     fn compile(path: &str, merge: &Merge, scope: &Scope<'_>) -> Result<Self, OperatorError> {
         Ok(Self(match merge {
             Merge::GroupBy(step) => Operation::GroupBy(GroupBy::compile(path, step, scope)?),
+            Merge::Aggregate(aggregates) => {
+                Operation::GroupBy(GroupBy::compile_whole(path, aggregates, scope)?)
+            }
             Merge::Deduplicate(key) => {
                 Operation::Deduplicate(Deduplicate::compile(path, key, scope)?)
             }

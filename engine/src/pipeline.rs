@@ -143,6 +143,8 @@ pub enum Step {
     },
     /// One record: the number of records.
     Count,
+    /// One record with these aggregates over all records, in the order of its fields.
+    Aggregate(Vec<(String, Aggregate)>),
 }
 
 /// The field with the first state of a window or of a fold.
@@ -200,6 +202,27 @@ pub struct GroupBy {
     pub aggregates: Vec<(String, Aggregate)>,
     /// Number of shards of the result; default: the planner's.
     pub shards: Option<u32>,
+    /// The order of a group's records for first, last, collect and reduce; default: (shard,
+    /// position).
+    pub order: Option<Order>,
+}
+
+/// An order of records. Records with equal values are in (shard, position) order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// A jq expression whose values are compared in jq's order.
+    pub by: String,
+    /// Whether greater values come first.
+    pub descending: bool,
+}
+
+/// A fold over records. Both texts are jq expressions with exactly one value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fold {
+    /// The state before the first record; its input is null.
+    pub init: String,
+    /// The state after a record; its input is `{state, record}`.
+    pub update: String,
 }
 
 /// A function over a group. The text is a jq expression that is evaluated for each record and must
@@ -216,8 +239,87 @@ pub enum Aggregate {
     Max(String),
     /// The exact mean of numbers, rounded once.
     Avg(String),
-    /// All values in (shard, position) order.
+    /// All values in the order of the group.
     Collect(String),
+    /// The first value in the order of the group, which may be null.
+    First(String),
+    /// The last value in the order of the group, which may be null.
+    Last(String),
+    /// The number of different values.
+    CountDistinct(String),
+    /// Whether at least one value is neither false nor null.
+    Any(String),
+    /// Whether no value is false or null.
+    All(String),
+    /// The standard deviation of a sample of numbers.
+    Stddev(String),
+    /// The records with the greatest values, the greatest first. Records with equal values are in
+    /// (shard, position) order.
+    TopK {
+        /// The values.
+        by: String,
+        /// How many records.
+        k: u32,
+    },
+    /// The value at the nearest rank in jq's order.
+    Percentile {
+        /// The values.
+        of: String,
+        /// The rank in millionths of the number of values.
+        per_million: u32,
+    },
+    /// The last state of a fold over the records in the order of the group.
+    Reduce(Fold),
+}
+
+impl Aggregate {
+    /// Its expressions, each with its path below the aggregate's name. None for a count.
+    pub(crate) fn expressions(&self) -> Vec<(String, &str)> {
+        let source = match self {
+            Self::Count => return Vec::new(),
+            Self::Sum(source)
+            | Self::Min(source)
+            | Self::Max(source)
+            | Self::Avg(source)
+            | Self::Collect(source)
+            | Self::First(source)
+            | Self::Last(source)
+            | Self::CountDistinct(source)
+            | Self::Any(source)
+            | Self::All(source)
+            | Self::Stddev(source) => source,
+            Self::TopK { by, .. } => return vec![("topK.by".to_owned(), by)],
+            Self::Percentile { of, .. } => return vec![("percentile.of".to_owned(), of)],
+            Self::Reduce(Fold { init, update }) => {
+                return vec![
+                    (format!("reduce.{INIT}"), init),
+                    (format!("reduce.{UPDATE}"), update),
+                ];
+            }
+        };
+        vec![(self.word().to_owned(), source)]
+    }
+
+    /// Its name in the manifest.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::Sum(_) => "sum",
+            Self::Min(_) => "min",
+            Self::Max(_) => "max",
+            Self::Avg(_) => "avg",
+            Self::Collect(_) => "collect",
+            Self::First(_) => "first",
+            Self::Last(_) => "last",
+            Self::CountDistinct(_) => "countDistinct",
+            Self::Any(_) => "any",
+            Self::All(_) => "all",
+            Self::Stddev(_) => "stddev",
+            Self::TopK { .. } => "topK",
+            Self::Percentile { .. } => "percentile",
+            Self::Reduce(_) => "reduce",
+        }
+    }
 }
 
 /// Where records go.

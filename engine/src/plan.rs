@@ -5,7 +5,9 @@
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::id::{SourceId, StageId};
-use crate::pipeline::{Exec, Format, GroupBy, OnErrors, Origin, Tables, Values, WindowBy};
+use crate::pipeline::{
+    Aggregate, Exec, Format, GroupBy, OnErrors, Origin, Tables, Values, WindowBy,
+};
 
 pub(crate) mod display;
 mod edit;
@@ -86,7 +88,7 @@ impl Plan {
 pub struct Stage {
     /// Its position in the plan.
     pub id: StageId,
-    /// For people: `map`, `gather`, `reduce`, `deduplicate`, `count`.
+    /// For people: `map`, `gather`, `reduce`, `deduplicate`, `count`, `aggregate`.
     pub name: String,
     /// Number of tasks. 0 only if the job has no input at all.
     pub shards: u32,
@@ -235,6 +237,8 @@ pub enum Merge {
     Deduplicate(String),
     /// Counts all records; there is one partition and no key.
     Count,
+    /// Aggregates all records; there is one partition and no key.
+    Aggregate(Vec<(String, Aggregate)>),
 }
 
 /// A step that handles one record at a time. `path` is its path in the manifest, for errors:

@@ -192,6 +192,11 @@ impl Record {
         Self::trusted("null".to_owned())
     }
 
+    /// The record `true` or `false`.
+    pub fn from_boolean(boolean: bool) -> Self {
+        Self::trusted(boolean.to_string())
+    }
+
     /// A record that is an integer, for counts.
     pub fn from_integer(integer: u64) -> Self {
         Self::trusted(integer.to_string())

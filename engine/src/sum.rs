@@ -180,16 +180,8 @@ impl ExactSum {
     }
 
     fn add_decimal(&mut self, decimal: &Decimal) {
-        let sign = if decimal.negative {
-            Sign::Minus
-        } else {
-            Sign::Plus
-        };
-        let values: Vec<u8> = decimal.digits.iter().map(|digit| digit - b'0').collect();
-        // Digits are below ten, so there is always a number.
-        let mantissa = BigInt::from_radix_be(sign, &values, 10).unwrap_or_default();
-        let digits = i32::try_from(decimal.digits.len()).unwrap_or(i32::MAX);
-        self.add_scaled(&mantissa, decimal.exponent.saturating_sub(digits));
+        let (mantissa, exponent) = mantissa(decimal);
+        self.add_scaled(&mantissa, exponent);
     }
 
     fn add_scaled(&mut self, mantissa: &BigInt, exponent: i32) {
@@ -253,6 +245,105 @@ impl ExactSum {
         let zeros = i32::try_from(zeros).unwrap_or(0);
         (whole.mantissa / power_of_ten(zeros), whole.exponent + zeros)
     }
+}
+
+/// Numbers of which a standard deviation is computed may have exponents from minus to plus this
+/// number. Their squares have twice as large ones, and sums of these can be encoded.
+pub const MAX_SPREAD_EXPONENT: i32 = 4_000;
+
+/// How many significant digits such a number may have.
+pub const MAX_SPREAD_DIGITS: usize = 2_000;
+
+/// How many significant digits of the square of a standard deviation are computed at least.
+const SQUARE_DIGITS: u32 = 120;
+
+/// The exact sums of numbers and of their squares.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExactSpread {
+    sum: ExactSum,
+    squares: ExactSum,
+}
+
+impl ExactSpread {
+    /// Adds a number by its text. Fails for NaN and for numbers beyond [`MAX_SPREAD_EXPONENT`] and
+    /// [`MAX_SPREAD_DIGITS`].
+    pub fn add(&mut self, number: &str) -> Result<(), NumberError> {
+        let decimal = Decimal::parse(number, MAX_SPREAD_EXPONENT)?;
+        if decimal.digits.len() > MAX_SPREAD_DIGITS {
+            return Err(NumberError::TooManyDigits {
+                number: shown(number),
+                limit: MAX_SPREAD_DIGITS,
+            });
+        }
+        self.sum.add(number)?;
+        let (mantissa, exponent) = mantissa(&decimal);
+        self.squares.add_scaled(&mantissa.pow(2), 2 * exponent);
+        Ok(())
+    }
+
+    /// Adds all that was added to `other`.
+    pub fn merge(&mut self, other: &Self) {
+        self.sum.merge(&other.sum);
+        self.squares.merge(&other.squares);
+    }
+
+    /// The standard deviation of a sample: the root of the sum of the squared distances from the
+    /// mean, divided by one less than the count. `null` if fewer than two numbers were added.
+    pub fn deviation(&self) -> Result<Record, NumberError> {
+        if self.sum.count < 2 {
+            return Ok(Record::null());
+        }
+        let count = BigInt::from(self.sum.count);
+        let (sum, sum_exponent) = self.sum.value();
+        let mut distances = ExactSum::new();
+        let (squares, exponent) = self.squares.value();
+        distances.add_scaled(&(squares * &count), exponent);
+        distances.add_scaled(&-sum.pow(2), 2 * sum_exponent);
+        let (numerator, exponent) = distances.value();
+        let denominator: BigInt = &count * (&count - 1);
+        // The exponent of the square must be even.
+        let more = SQUARE_DIGITS + u32::try_from(denominator.to_string().len()).unwrap_or(64);
+        let more = more.cast_signed();
+        let more = if (exponent - more) % 2 == 0 {
+            more
+        } else {
+            more + 1
+        };
+        let square = scaled(numerator, more) / denominator;
+        float_record(&format!("{}e{}", square.sqrt(), (exponent - more) / 2))
+    }
+
+    /// Bytes for [`ExactSpread::decode`].
+    pub fn encode(&self) -> [Vec<u8>; 2] {
+        [self.sum.encode(), self.squares.encode()]
+    }
+
+    /// Reads what [`encode`](Self::encode) wrote.
+    pub fn decode(sum: &[u8], squares: &[u8]) -> Result<Self, NumberError> {
+        Ok(Self {
+            sum: ExactSum::decode(sum)?,
+            squares: ExactSum::decode(squares)?,
+        })
+    }
+
+    /// Approximate number of bytes that these sums hold on the heap.
+    pub fn memory_bytes(&self) -> usize {
+        self.sum.memory_bytes() + self.squares.memory_bytes()
+    }
+}
+
+/// A decimal as mantissa × 10^exponent.
+fn mantissa(decimal: &Decimal) -> (BigInt, i32) {
+    let sign = if decimal.negative {
+        Sign::Minus
+    } else {
+        Sign::Plus
+    };
+    let values: Vec<u8> = decimal.digits.iter().map(|digit| digit - b'0').collect();
+    // Digits are below ten, so there is always a number.
+    let mantissa = BigInt::from_radix_be(sign, &values, 10).unwrap_or_default();
+    let digits = i32::try_from(decimal.digits.len()).unwrap_or(i32::MAX);
+    (mantissa, decimal.exponent.saturating_sub(digits))
 }
 
 /// Short numbers are added in units of 10 to the power of minus this number.
@@ -595,5 +686,56 @@ mod tests {
             let long = quotient(scaled(mantissa, 0) * BigInt::from(1_u128 << 100), exponent, &(BigInt::from(texts.len()) * BigInt::from(1_u128 << 100)));
             prop_assert_eq!(long.parse::<f64>().map(|long| long + 0.0).map(f64::to_bits), Ok((expected + 0.0).to_bits()));
         }
+    }
+
+    fn deviation(numbers: &[&str]) -> String {
+        let mut spread = ExactSpread::default();
+        for number in numbers {
+            spread.add(number).unwrap();
+        }
+        let [sum, squares] = spread.encode();
+        assert_eq!(ExactSpread::decode(&sum, &squares).as_ref(), Ok(&spread));
+        spread.deviation().unwrap().as_json_str().to_owned()
+    }
+
+    /// The expected values are those of Python's `statistics.stdev` over fractions.
+    #[test]
+    fn a_standard_deviation_is_rounded_once() {
+        for (numbers, expected) in [
+            (&[][..], "null"),
+            (&["5"], "null"),
+            (&["5", "5.0", "5e0"], "0"),
+            (
+                &["2", "4", "4", "4", "5", "5", "7", "9"],
+                "2.138089935299395",
+            ),
+            (&["1e9", "1000000001", "1000000002"], "1"),
+            (&["0.1", "0.2", "0.4"], "0.15275252316519466"),
+            (&["1e-200", "3e-200"], "1.414213562373095e-200"),
+            (&["1e300", "3e300"], "1.4142135623730952e+300"),
+            (
+                &["9007199254740993", "9007199254740992"],
+                "0.7071067811865476",
+            ),
+        ] {
+            assert_eq!(deviation(numbers), expected, "{numbers:?}");
+        }
+        let far = ["1e4001", "1e-4002", "NaN"];
+        assert!(
+            far.iter()
+                .all(|number| ExactSpread::default().add(number).is_err())
+        );
+        assert!(
+            ExactSpread::default()
+                .add(&"7".repeat(MAX_SPREAD_DIGITS + 1))
+                .is_err()
+        );
+        let mut wide = ExactSpread::default();
+        for number in ["9e3999", "-9e3999", "1e-3999"] {
+            wide.add(number).unwrap();
+        }
+        assert_eq!(wide.deviation(), Err(NumberError::OutOfRange));
+        let [sum, squares] = wide.encode();
+        assert_eq!(ExactSpread::decode(&sum, &squares), Ok(wide));
     }
 }

@@ -200,6 +200,7 @@ mod tests {
             key: ".".into(),
             aggregates: vec![],
             shards: Some(2),
+            order: None,
         };
         let source = Source::Files { empty_ok: false };
         let pipeline = Pipeline {

@@ -21,8 +21,6 @@ const STEPS: Words = &[
         &[
             "reduce",
             "fold",
-            "aggregate",
-            "agg",
             "sum",
             "min",
             "max",
@@ -34,7 +32,7 @@ const STEPS: Words = &[
             "collect",
             "combine",
         ],
-        "use groupBy with a key and aggregate; the key null puts all records into one group",
+        "use groupBy with a key and aggregate, or the step aggregate for all records together",
     ),
     (
         &[
@@ -98,7 +96,7 @@ const STEPS: Words = &[
     ),
     (
         &["pivot", "cogroup", "sql", "cache"],
-        "there is no such step yet; allowed are map, filter, flatMap, select, drop, rename, sample, takePerShard, window, windowBy, exec, groupBy, deduplicate and count",
+        "there is no such step yet; allowed are map, filter, flatMap, select, drop, rename, sample, takePerShard, window, windowBy, exec, groupBy, deduplicate, count and aggregate",
     ),
     (
         &[

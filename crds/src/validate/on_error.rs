@@ -64,8 +64,7 @@ pub(super) fn of_step(path: &str, step: &StepSpec) -> Vec<FieldError> {
     ];
     if is_strict.contains(&true) {
         let problem = "is beside a step that does not fail on a single record";
-        let allowed =
-            "onError beside map, filter, flatMap, select, drop, rename, groupBy or deduplicate";
+        let allowed = "onError beside map, filter, flatMap, select, drop, rename, groupBy, deduplicate or aggregate";
         return vec![FieldError::new(path, problem, allowed)];
     }
     validate(&path, on_error)

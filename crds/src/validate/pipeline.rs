@@ -2,12 +2,14 @@
 
 use serde_json::Value;
 
-use super::{Place, columns, exec, extension, items, numbers, on_error, shards, text, uri};
+use super::{
+    Place, aggregates, columns, exec, extension, items, numbers, on_error, shards, text, uri,
+};
 use crate::field_error::FieldError;
 use crate::pipeline::{
-    AggregateSpec, Compression, FILE_BYTES, FilesSink, FilesSource, GroupBySpec, ItemsSource,
-    LINE_BYTES, LimitsSpec, MAX_AGGREGATES, MAX_ITEMS, MAX_NESTING, MAX_PATHS, MAX_SHARDS,
-    MAX_STEPS, PipelineSpec, SOURCE_FILES, SourceSpec, StepSpec, ZSTD_WINDOW,
+    Compression, FILE_BYTES, FilesSink, FilesSource, ItemsSource, LINE_BYTES, LimitsSpec,
+    MAX_ITEMS, MAX_NESTING, MAX_PATHS, MAX_SHARDS, MAX_STEPS, PipelineSpec, SOURCE_FILES,
+    SourceSpec, StepSpec, ZSTD_WINDOW,
 };
 use crate::places::{HIDDEN_NAMES_ALLOWED, MARKER_NAMES};
 
@@ -220,6 +222,7 @@ fn step(path: &str, step: &StepSpec) -> Vec<FieldError> {
             ("groupBy", step.group_by.is_some()),
             ("deduplicate", step.deduplicate.is_some()),
             ("count", step.count.is_some()),
+            ("aggregate", step.aggregate.is_some()),
         ],
     ));
     errors.extend(on_error::of_step(path, step));
@@ -257,7 +260,10 @@ fn step(path: &str, step: &StepSpec) -> Vec<FieldError> {
         errors.extend(exec::validate(&format!("{path}.exec"), command));
     }
     if let Some(group) = &step.group_by {
-        errors.extend(group_by(&format!("{path}.groupBy"), group));
+        errors.extend(aggregates::group_by(&format!("{path}.groupBy"), group));
+    }
+    if let Some(all) = &step.aggregate {
+        errors.extend(aggregates::all(&format!("{path}.aggregate"), all));
     }
     if let Some(deduplicate) = &step.deduplicate {
         let path = format!("{path}.deduplicate");
@@ -266,76 +272,6 @@ fn step(path: &str, step: &StepSpec) -> Vec<FieldError> {
             deduplicate
                 .shards
                 .and_then(|shards| shard_range(&format!("{path}.shards"), shards)),
-        );
-    }
-    errors
-}
-
-fn group_by(path: &str, group: &GroupBySpec) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    errors.extend(text::expression(&format!("{path}.key"), &group.key));
-    let aggregates = format!("{path}.aggregate");
-    if group.aggregate.is_empty() || group.aggregate.len() > MAX_AGGREGATES {
-        let error = FieldError::new(
-            &aggregates,
-            "has no aggregates, or too many",
-            format!("1..{MAX_AGGREGATES} aggregates"),
-        );
-        errors.push(error.got(group.aggregate.len()));
-    }
-    for (name, each) in &group.aggregate {
-        errors.extend(aggregate_name(&aggregates, name));
-        errors.extend(aggregate(&format!("{aggregates}.{name}"), each));
-    }
-    errors.extend(
-        group
-            .shards
-            .and_then(|shards| shard_range(&format!("{path}.shards"), shards)),
-    );
-    errors
-}
-
-fn aggregate_name(path: &str, name: &str) -> Option<FieldError> {
-    if name == "key" {
-        let allowed = "key is reserved for the key of the group";
-        return Some(
-            FieldError::new(path, "must not have an aggregate named key", allowed).got(name),
-        );
-    }
-    if YAML_BOOLEANS.contains(&name) {
-        let problem = "must not have an aggregate named true or false";
-        return Some(FieldError::new(path, problem, YAML_BOOLEANS_ALLOWED));
-    }
-    let is_name = name.len() <= text::MAX_NAME && text::is_word(name);
-    (!is_name).then(|| {
-        let allowed = format!(
-            "at most {} letters, digits and underscores, no digit first",
-            text::MAX_NAME
-        );
-        FieldError::new(path, "has a name that is not valid", allowed).got(name)
-    })
-}
-
-fn aggregate(path: &str, aggregate: &AggregateSpec) -> Vec<FieldError> {
-    let expressions = [
-        ("sum", &aggregate.sum),
-        ("min", &aggregate.min),
-        ("max", &aggregate.max),
-        ("avg", &aggregate.avg),
-        ("collect", &aggregate.collect),
-    ];
-    let mut fields = vec![("count", aggregate.count.is_some())];
-    fields.extend(
-        expressions
-            .iter()
-            .map(|(name, expression)| (*name, expression.is_some())),
-    );
-    let mut errors: Vec<FieldError> = exactly_one(path, &fields).into_iter().collect();
-    for (name, expression) in expressions {
-        errors.extend(
-            expression
-                .as_ref()
-                .and_then(|expression| text::expression(&format!("{path}.{name}"), expression)),
         );
     }
     errors
@@ -500,7 +436,7 @@ fn known_shards(pipeline: &PipelineSpec) -> usize {
             upstream.min(MAX_DEFAULT_SHARDS)
         };
         let shuffle = |shards: Option<u32>| shards.map_or(default, as_count);
-        if step.count.is_some() {
+        if step.count.is_some() || step.aggregate.is_some() {
             1
         } else if let Some(group) = &step.group_by {
             shuffle(group.shards)
@@ -512,11 +448,11 @@ fn known_shards(pipeline: &PipelineSpec) -> usize {
     })
 }
 
-fn shard_range(path: &str, shards: u32) -> Option<FieldError> {
+pub(super) fn shard_range(path: &str, shards: u32) -> Option<FieldError> {
     numbers::range(path, shards.into(), 1, MAX_SHARDS.into())
 }
 
-fn exactly_one(path: &str, fields: &[(&str, bool)]) -> Option<FieldError> {
+pub(super) fn exactly_one(path: &str, fields: &[(&str, bool)]) -> Option<FieldError> {
     let count = fields.iter().filter(|(_, is_set)| *is_set).count();
     (count != 1).then(|| {
         let names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();

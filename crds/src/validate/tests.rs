@@ -847,6 +847,52 @@ fn a_compression_that_contradicts_the_name_of_the_file_is_refused() {
 }
 
 #[test]
+fn aggregates_and_the_order_of_a_group_name_what_is_wrong_in_them() {
+    let step = "spec.pipeline.steps[0]";
+    let group = |fields: Value| {
+        let mut step = json!({"groupBy": {"key": ".", "aggregate": {"n": {"first": "."}}}});
+        let all = step["groupBy"].as_object_mut().unwrap();
+        all.extend(fields.as_object().unwrap().clone());
+        step
+    };
+    for (value, message) in [
+        (
+            group(json!({"descending": false})),
+            ".groupBy.descending: has no effect without sortBy; sortBy beside it, or no descending",
+        ),
+        (
+            group(json!({"sortBy": ".a", "aggregate": {"n": {"sum": "."}}})),
+            ".groupBy.sortBy: has no effect, because no aggregate depends on the order of the records (got .a); first, last, collect or reduce, or no sortBy",
+        ),
+        (
+            group(json!({"sortBy": " "})),
+            ".groupBy.sortBy: is empty; a jq expression, . for the record itself",
+        ),
+        (
+            json!({"aggregate": {"n": {"percentile": {"of": ".", "p": 0.123_456_78}}}}),
+            ".aggregate.n.percentile.p: is not a rank (got 0.12345678); a number from 0 to 1 with at most six decimal places, such as 0.95",
+        ),
+        (
+            json!({"aggregate": {"n": {"topK": {"by": ".", "k": 10_001}}}}),
+            ".aggregate.n.topK.k: is out of range (got 10001); must be 1..10000",
+        ),
+        (
+            json!({"aggregate": {"n": {"topK": {"by": "", "k": 1}}}}),
+            ".aggregate.n.topK.by: is empty; a jq expression, . for the record itself",
+        ),
+        (
+            json!({"aggregate": {}}),
+            ".aggregate: has no aggregates, or too many (got 0); 1..32 aggregates",
+        ),
+    ] {
+        check("pipeline/steps/0", value, &format!("{step}{message}"));
+    }
+    let named_key = json!({"aggregate": {"key": {"count": {}}}});
+    let named_key = errors_of(&[("pipeline/steps/0", named_key)], Place::Cluster);
+    assert_eq!(named_key, [""; 0]);
+}
+
+#[test]
 fn steps_on_columns_and_on_positions_name_what_is_wrong_in_them() {
     let step = "spec.pipeline.steps[0]";
     for (value, message) in [
@@ -931,7 +977,7 @@ fn steps_on_columns_and_on_positions_name_what_is_wrong_in_them() {
 #[test]
 fn a_step_is_exactly_one_thing_and_names_what_is_wrong_in_it() {
     let step = "spec.pipeline.steps[0]";
-    let all = "exactly one of map, filter, flatMap, select, drop, rename, sample, takePerShard, window, windowBy, exec, groupBy, deduplicate, count";
+    let all = "exactly one of map, filter, flatMap, select, drop, rename, sample, takePerShard, window, windowBy, exec, groupBy, deduplicate, count, aggregate";
     let group = |aggregate: Value| json!({"groupBy": {"key": ".", "aggregate": aggregate}});
     for (value, message) in [
         (
@@ -1003,7 +1049,7 @@ fn a_step_is_exactly_one_thing_and_names_what_is_wrong_in_it() {
         (
             group(json!({"n": {"count": {}, "sum": "."}})),
             format!(
-                "{step}.groupBy.aggregate.n: must have exactly one field (got 2); exactly one of count, sum, min, max, avg, collect"
+                "{step}.groupBy.aggregate.n: must have exactly one field (got 2); exactly one of count, sum, min, max, avg, collect, first, last, countDistinct, any, all, stddev, topK, percentile, reduce"
             ),
         ),
         (
@@ -1582,19 +1628,19 @@ fn on_error_is_beside_what_can_fail_and_has_fields_that_have_an_effect() {
     for (wrong, message) in [
         (
             json!({"count": {}, "onError": skip(json!({}))}),
-            "is beside a step that does not fail on a single record; onError beside map, filter, flatMap, select, drop, rename, groupBy or deduplicate",
+            "is beside a step that does not fail on a single record; onError beside map, filter, flatMap, select, drop, rename, groupBy, deduplicate or aggregate",
         ),
         (
             json!({"exec": {"command": ["cat"]}, "onError": skip(json!({}))}),
-            "is beside a step that does not fail on a single record; onError beside map, filter, flatMap, select, drop, rename, groupBy or deduplicate",
+            "is beside a step that does not fail on a single record; onError beside map, filter, flatMap, select, drop, rename, groupBy, deduplicate or aggregate",
         ),
         (
             json!({"window": 2, "onError": skip(json!({}))}),
-            "is beside a step that does not fail on a single record; onError beside map, filter, flatMap, select, drop, rename, groupBy or deduplicate",
+            "is beside a step that does not fail on a single record; onError beside map, filter, flatMap, select, drop, rename, groupBy, deduplicate or aggregate",
         ),
         (
             json!({"takePerShard": 1, "onError": {"action": "Fail"}}),
-            "is beside a step that does not fail on a single record; onError beside map, filter, flatMap, select, drop, rename, groupBy or deduplicate",
+            "is beside a step that does not fail on a single record; onError beside map, filter, flatMap, select, drop, rename, groupBy, deduplicate or aggregate",
         ),
     ] {
         check("pipeline/steps/0", wrong, &format!("{step}: {message}"));

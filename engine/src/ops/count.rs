@@ -68,8 +68,8 @@ impl Keyed for Count {
         Ok(Record::from_integer(state))
     }
 
-    fn finish_empty(&self) -> Option<Record> {
-        Some(Record::from_integer(0))
+    fn finish_empty(&self) -> Option<Result<Record, StateError>> {
+        Some(Ok(Record::from_integer(0)))
     }
 
     fn grows(&self) -> bool {
@@ -94,7 +94,7 @@ mod tests {
         let mut state = 300;
         count.absorb(&mut state, &count.encode(&12)).unwrap();
         assert_eq!(count.finish(state).unwrap().as_json_str(), "312");
-        assert_eq!(count.finish_empty().unwrap().as_json_str(), "0");
+        assert_eq!(count.finish_empty().unwrap().unwrap().as_json_str(), "0");
     }
 
     #[test]

@@ -2,8 +2,10 @@
 //! group's first record spells it. The first record is that of the lowest shard, and in this shard
 //! the one at the lowest position. A key that is NaN is written as null, because JSON has no NaN,
 //! but it is a separate group. The aggregates compute the values.
+//!
+//! `aggregate` is the same for all records together, without a key.
 
-use crate::expr::Expression;
+use crate::expr::{Expression, Value};
 use crate::ops::aggregate::{CompiledAggregate, Partial};
 use crate::ops::error::{OperatorError, shown};
 use crate::ops::expression::{self, Scope};
@@ -19,10 +21,38 @@ pub const KEY_FIELD: &str = "key";
 /// The compiled step.
 pub(crate) struct GroupBy {
     path: String,
-    key_path: String,
-    key: Expression,
+    /// `None` if all records are one group, and the result has no key.
+    key: Option<Keys>,
+    order: Option<Box<Keys>>,
     aggregates: Vec<CompiledAggregate>,
     limits: Limits,
+}
+
+/// An expression whose values are keys.
+struct Keys {
+    path: String,
+    expression: Expression,
+}
+
+impl Keys {
+    fn compile(path: String, source: &str, scope: &Scope<'_>) -> Result<Self, OperatorError> {
+        let expression = expression::compile(&path, source, scope)?.for_keys();
+        Ok(Self { path, expression })
+    }
+
+    /// Writes the key of a record to `bytes` and passes its value to `take`.
+    fn write<T>(
+        &self,
+        row: &Row<'_>,
+        bytes: &mut Vec<u8>,
+        take: impl FnOnce(&[u8], &Value<'_>) -> Result<T, OperatorError>,
+    ) -> Result<T, OperatorError> {
+        expression::one(&self.path, &self.expression, row, |value| {
+            let unusable = |error| expression::unusable(&self.path, &error);
+            value.write_key(bytes).map_err(unusable)?;
+            take(bytes, &value)
+        })
+    }
 }
 
 /// One group while it is built.
@@ -79,19 +109,51 @@ impl GroupBy {
         step: &pipeline::GroupBy,
         scope: &Scope<'_>,
     ) -> Result<Self, OperatorError> {
-        let key_path = path::key(path);
-        let key = expression::compile(&key_path, &step.key, scope)?.for_keys();
-        let aggregates = step
-            .aggregates
-            .iter()
-            .map(|(name, aggregate)| CompiledAggregate::compile(path, name, aggregate, scope));
+        let key = Keys::compile(path::key(path), &step.key, scope)?;
+        let order = match &step.order {
+            Some(order) => {
+                let keys = Keys::compile(path::order(path), &order.by, scope)?;
+                Some(Box::new(keys))
+            }
+            None => None,
+        };
+        let descending = step.order.as_ref().map(|order| order.descending);
+        let all = &step.aggregates;
+        let aggregates = compile_all(&path::aggregates(path), all, descending, scope)?;
         Ok(Self {
             path: path.to_owned(),
-            key_path,
-            key,
-            aggregates: aggregates.collect::<Result<_, _>>()?,
+            key: Some(key),
+            order,
+            aggregates,
             limits: scope.limits,
         })
+    }
+
+    /// All records as one group without a key, which exists even if there are no records.
+    pub(crate) fn compile_whole(
+        path: &str,
+        aggregates: &[(String, pipeline::Aggregate)],
+        scope: &Scope<'_>,
+    ) -> Result<Self, OperatorError> {
+        Ok(Self {
+            path: path.to_owned(),
+            key: None,
+            order: None,
+            aggregates: compile_all(path, aggregates, None, scope)?,
+            limits: scope.limits,
+        })
+    }
+
+    /// Adds the key of the group to an error that the values of the group cause.
+    fn in_group(&self, error: StateError, key: &str) -> StateError {
+        match error {
+            StateError::Refused(message) if self.key.is_some() => {
+                let key = Record::parse_written(key.as_bytes())
+                    .map_or_else(|_| "?".to_owned(), |key| shown(&key));
+                StateError::Refused(format!("the group of key {key}: {message}"))
+            }
+            StateError::Refused(_) | StateError::Damaged(_) => error,
+        }
     }
 
     fn absorb_partials(
@@ -102,7 +164,7 @@ impl GroupBy {
         for (aggregate, partial) in self.aggregates.iter().zip(group.partials.as_mut_slice()) {
             partial
                 .absorb(&mut reader, &self.limits)
-                .map_err(|error| in_group(aggregate.refused(error), &group.key))?;
+                .map_err(|error| self.in_group(aggregate.refused(error), &group.key))?;
         }
         reader.end()
     }
@@ -125,10 +187,13 @@ impl Keyed for GroupBy {
             &dyn Fn() -> Result<Record, OperatorError>,
         ) -> Result<T, OperatorError>,
     ) -> Result<T, OperatorError> {
-        expression::one(&self.key_path, &self.key, row, |value| {
-            let unusable = |error| expression::unusable(&self.key_path, &error);
-            value.write_key(bytes).map_err(unusable)?;
-            use_key(bytes, &|| value.to_record().map_err(unusable))
+        let Some(keys) = &self.key else {
+            bytes.clear();
+            return use_key(bytes, &|| Ok(Record::null()));
+        };
+        let unusable = |error| expression::unusable(&keys.path, &error);
+        keys.write(row, bytes, |key, value| {
+            use_key(key, &|| value.to_record().map_err(unusable))
         })
     }
 
@@ -143,8 +208,12 @@ impl Keyed for GroupBy {
     }
 
     fn add(&self, group: &mut Group, row: &Row<'_>) -> Result<(), OperatorError> {
+        let mut order = Vec::new();
+        if let Some(keys) = &self.order {
+            keys.write(row, &mut order, |_, _| Ok(()))?;
+        }
         for (aggregate, partial) in self.aggregates.iter().zip(group.partials.as_mut_slice()) {
-            aggregate.add(partial, row)?;
+            aggregate.add(partial, row, &order)?;
         }
         Ok(())
     }
@@ -181,16 +250,27 @@ impl Keyed for GroupBy {
                 .iter()
                 .zip(group.partials.as_slice())
                 .map(|(aggregate, partial)| {
-                    let result = partial
-                        .finish(&self.limits)
-                        .map_err(|error| in_group(aggregate.refused(error), &group.key))?;
+                    let result = aggregate
+                        .finish(partial)
+                        .map_err(|error| self.in_group(aggregate.refused(error), &group.key))?;
                     Ok((aggregate.name.as_str(), result))
                 });
         let results = results.collect::<Result<Vec<_>, StateError>>()?;
         let members = results.iter().map(|(name, result)| (*name, result));
-        let members = std::iter::once((KEY_FIELD, &key)).chain(members);
-        Record::object(&self.limits, members)
-            .map_err(|error| in_group(StateError::Refused(error.problem.to_string()), &group.key))
+        let key = self.key.is_some().then_some((KEY_FIELD, &key));
+        let members = key.into_iter().chain(members);
+        Record::object(&self.limits, members).map_err(|error| {
+            self.in_group(StateError::Refused(error.problem.to_string()), &group.key)
+        })
+    }
+
+    fn finish_empty(&self) -> Option<Result<Record, StateError>> {
+        self.key.is_none().then(|| {
+            self.finish(Group {
+                key: "null".into(),
+                partials: Partials::begin(&self.aggregates),
+            })
+        })
     }
 
     fn grows(&self) -> bool {
@@ -202,16 +282,18 @@ impl Keyed for GroupBy {
     }
 }
 
-/// Adds the key of the group to an error that the values of the group cause.
-fn in_group(error: StateError, key: &str) -> StateError {
-    match error {
-        StateError::Refused(message) => {
-            let key = Record::parse_written(key.as_bytes())
-                .map_or_else(|_| "?".to_owned(), |key| shown(&key));
-            StateError::Refused(format!("the group of key {key}: {message}"))
-        }
-        StateError::Damaged(_) => error,
-    }
+/// Compiles the aggregates of a step. `order` says whether the records of a group are ordered, and
+/// then whether greater keys come first.
+fn compile_all(
+    path: &str,
+    aggregates: &[(String, pipeline::Aggregate)],
+    order: Option<bool>,
+    scope: &Scope<'_>,
+) -> Result<Vec<CompiledAggregate>, OperatorError> {
+    aggregates
+        .iter()
+        .map(|(name, aggregate)| CompiledAggregate::compile(path, name, aggregate, order, scope))
+        .collect()
 }
 
 #[cfg(test)]
@@ -229,6 +311,7 @@ mod tests {
             key: key.to_owned(),
             aggregates: vec![("x".to_owned(), aggregate)],
             shards: None,
+            order: None,
         };
         GroupBy::compile("spec.pipeline.steps[3].groupBy", &step, &Scope::of_test()).unwrap()
     }
@@ -263,6 +346,7 @@ mod tests {
             key: ".".to_owned(),
             aggregates: vec![],
             shards: None,
+            order: None,
         };
         let step =
             GroupBy::compile("spec.pipeline.steps[3].groupBy", &step, &Scope::of_test()).unwrap();

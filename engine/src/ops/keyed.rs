@@ -1,6 +1,6 @@
-//! What groupBy, deduplicate and count have in common: records with equal keys become one entry of
-//! a shuffle, and entries with equal keys become one record. Buffers and merges use this trait.
-//! Contains no operator.
+//! What groupBy, aggregate, deduplicate and count have in common: records with equal keys become
+//! one entry of a shuffle, and entries with equal keys become one record. Buffers and merges use
+//! this trait. Contains no operator.
 
 use crate::ops::error::OperatorError;
 use crate::ops::payload::StateError;
@@ -34,9 +34,9 @@ pub(crate) trait Keyed {
     /// The step's place in the manifest.
     fn path(&self) -> &str;
 
-    /// Computes the key of a record and passes its bytes to `use_key`. They are written to
-    /// `bytes`, so that one buffer serves all records. The second argument of `use_key` creates the
-    /// key's text, which only the first record of a group needs.
+    /// Computes the key of a record and passes its bytes to `use_key`. They are written to `bytes`,
+    /// so that one buffer serves all records. The second argument of `use_key` creates the key's
+    /// text, which only the first record of a group needs.
     fn key<T>(
         &self,
         row: &Row<'_>,
@@ -66,7 +66,7 @@ pub(crate) trait Keyed {
     fn finish(&self, state: Self::State) -> Result<Record, StateError>;
 
     /// The record for an input without groups, if there is one.
-    fn finish_empty(&self) -> Option<Record> {
+    fn finish_empty(&self) -> Option<Result<Record, StateError>> {
         None
     }
 

@@ -116,12 +116,15 @@ where
     E: From<OperatorError> + 'a,
 {
     let mut groups = Groups::new(operation, runs);
-    let mut of_nothing = operation.finish_empty();
+    let mut is_first = true;
     until_error(move || {
         let Some(merged) = groups.next()? else {
-            return Ok(of_nothing.take());
+            let of_nothing = is_first.then(|| operation.finish_empty()).flatten();
+            is_first = false;
+            let record = of_nothing.transpose();
+            return Ok(record.map_err(|error| failed(operation, &error))?);
         };
-        of_nothing = None;
+        is_first = false;
         let state = match merged.content {
             Content::Payload(payload) => operation.decode(&payload),
             Content::State(state) => Ok(state),

@@ -341,6 +341,7 @@ fn group_by(shards: u32) -> Step {
         key: format!(".k | {AS_VALUE}"),
         aggregates,
         shards: Some(shards),
+        order: None,
     })
 }
 
@@ -527,6 +528,7 @@ fn keys_1_and_1_0_are_one_group_and_true_is_another_whatever_is_between_them() {
         key: ".k".to_owned(),
         aggregates: vec![("n".to_owned(), Aggregate::Count)],
         shards: Some(1),
+        order: None,
     };
     let programs = programs(vec![Step::GroupBy(step)]);
     for shards in 1..=7 {
@@ -554,6 +556,7 @@ fn three_nan_keys_are_one_group_beside_null_and_lists_are_compared_by_value() {
         key: AS_VALUE.to_owned(),
         aggregates: vec![("n".to_owned(), Aggregate::Count)],
         shards: Some(1),
+        order: None,
     };
     let keys = [
         r#""NaN""#, "null", "[1,2]", r#""NaN""#, "[1.0,2]", r#""NaN""#, "null",
@@ -586,6 +589,7 @@ fn steps_before_and_behind_a_shuffle_run_with_it() {
             key: ".".to_owned(),
             aggregates: vec![("count".to_owned(), Aggregate::Count)],
             shards: Some(1),
+            order: None,
         }),
         Step::Filter(".count > 1".to_owned()),
         Step::Map("\"\\(.key): \\(.count)\"".to_owned()),
@@ -699,6 +703,7 @@ fn grouping_without_bad_records(limits: &Limits) -> Programs {
             .map(|(name, aggregate)| (name.to_owned(), aggregate))
             .into(),
         shards: Some(3),
+        order: None,
     });
     let on_error = pipeline::OnError {
         dead_letter: None,
@@ -779,6 +784,7 @@ fn whether_a_key_can_be_written_does_not_depend_on_the_records_before_it() {
         key: "[., ., .]".to_owned(),
         aggregates: vec![("n".to_owned(), Aggregate::Count)],
         shards: Some(1),
+        order: None,
     })]);
     if let StageOutput::Shuffle { on_error, .. } = &mut planned.stages[0].output {
         *on_error = Some(Origin::Step(0));

@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 
 use super::{Merge, Plan, RecordOperation, RecordStep, Stage, StageOutput};
 use crate::id::{SourceId, StageId};
-use crate::pipeline::{Aggregate, Exec, Format, GroupBy, OnError};
+use crate::pipeline::{Aggregate, Exec, Format, GroupBy, OnError, Order};
 
 const HEADINGS: [&str; 5] = ["STAGE", "NAME", "SHARDS", "READS", "WRITES"];
 
@@ -167,13 +167,19 @@ fn work(f: &mut fmt::Formatter<'_>, stage: &Stage) -> fmt::Result {
         writeln!(f, "  {path}: combine")?;
         match merge {
             Merge::GroupBy(GroupBy {
-                key, aggregates, ..
+                key,
+                aggregates,
+                order,
+                ..
             }) => {
                 writeln!(f, "    key: {}", expression_text(key))?;
-                for (name, aggregate) in aggregates {
-                    writeln!(f, "    {name:?}: {}", aggregate_text(aggregate))?;
+                if let Some(Order { by, descending }) = order {
+                    let direction = if *descending { ", descending" } else { "" };
+                    writeln!(f, "    sorted by{direction}: {}", expression_text(by))?;
                 }
+                aggregate_lines(f, aggregates)?;
             }
+            Merge::Aggregate(aggregates) => aggregate_lines(f, aggregates)?,
             Merge::Deduplicate(key) => writeln!(f, "    key: {}", expression_text(key))?,
             Merge::Count => {}
         }
@@ -288,16 +294,30 @@ pub(crate) fn percent(per_million: u32) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
+fn aggregate_lines(f: &mut fmt::Formatter<'_>, aggregates: &[(String, Aggregate)]) -> fmt::Result {
+    for (name, aggregate) in aggregates {
+        writeln!(f, "    {name:?}: {}", aggregate_text(aggregate))?;
+    }
+    Ok(())
+}
+
 fn aggregate_text(aggregate: &Aggregate) -> String {
-    let (function, expression) = match aggregate {
-        Aggregate::Count => return "count".to_owned(),
-        Aggregate::Sum(expression) => ("sum", expression),
-        Aggregate::Min(expression) => ("min", expression),
-        Aggregate::Max(expression) => ("max", expression),
-        Aggregate::Avg(expression) => ("avg", expression),
-        Aggregate::Collect(expression) => ("collect", expression),
+    let word = aggregate.word();
+    let detail = if let Aggregate::TopK { k, .. } = aggregate {
+        format!(" {k} by")
+    } else if let Aggregate::Percentile { per_million, .. } = aggregate {
+        format!(" {} % of", percent(*per_million))
+    } else {
+        String::new()
     };
-    format!("{function} {}", expression_text(expression))
+    if let Aggregate::Reduce(fold) = aggregate {
+        let (init, update) = (expression_text(&fold.init), expression_text(&fold.update));
+        return format!("{word}\n      init: {init}\n      update: {update}");
+    }
+    let expressions = aggregate.expressions();
+    let expression = expressions.first();
+    let expression = expression.map(|(_, source)| format!(" {}", expression_text(source)));
+    format!("{word}{detail}{}", expression.unwrap_or_default())
 }
 
 /// Writes an expression. Its line breaks are kept, because they end comments. Its further lines are
@@ -332,6 +352,7 @@ mod tests {
                         ("a b".to_owned(), Aggregate::Sum("length".to_owned())),
                     ],
                     shards: Some(4),
+                    order: None,
                 }),
                 Step::Filter(".count > 1".to_owned()),
                 Step::Select(vec![vec!["key".to_owned()], vec!["count".to_owned()]]),

@@ -146,7 +146,7 @@ fn finds_each_bad_record(stage: &Stage, origin: Origin) -> bool {
     let is_flat_map = steps.any(|step| matches!(step.operation, RecordOperation::FlatMap(_)));
     let is_group = match &stage.output {
         StageOutput::Shuffle { path, merge, .. } => {
-            is_here(path) && matches!(merge, Merge::GroupBy(_))
+            is_here(path) && matches!(merge, Merge::GroupBy(_) | Merge::Aggregate(_))
         }
         StageOutput::Sink { .. } => false,
     };
@@ -221,6 +221,7 @@ mod tests {
                     key: ".k".to_owned(),
                     aggregates: Vec::new(),
                     shards: Some(4),
+                    order: None,
                 }),
                 Step::Map(".key".to_owned()),
                 Step::Deduplicate {
@@ -289,6 +290,7 @@ mod tests {
                 key: ".q".to_owned(),
                 aggregates: Vec::new(),
                 shards: Some(4),
+                order: None,
             });
         };
         let path = "spec.pipeline.steps[1].groupBy";

@@ -47,23 +47,19 @@ pub fn check_expressions(pipeline: &Pipeline) -> Vec<ExpressionError> {
             Step::Filter(source) => check(path, filter(source, values)),
             Step::Deduplicate { key, .. } => check(path::key(&path), compile(key, values)),
             Step::GroupBy(GroupBy {
-                key, aggregates, ..
+                key,
+                aggregates,
+                order,
+                ..
             }) => {
                 check(path::key(&path), compile(key, values));
-                for (name, aggregate) in aggregates {
-                    let (function, source) = match aggregate {
-                        Aggregate::Count => continue,
-                        Aggregate::Sum(source) => ("sum", source),
-                        Aggregate::Min(source) => ("min", source),
-                        Aggregate::Max(source) => ("max", source),
-                        Aggregate::Avg(source) => ("avg", source),
-                        Aggregate::Collect(source) => ("collect", source),
-                    };
-                    check(
-                        path::aggregate(&path, name, function),
-                        compile(source, values),
-                    );
+                if let Some(order) = order {
+                    check(path::order(&path), compile(&order.by, values));
                 }
+                aggregate_errors(&path::aggregates(&path), aggregates, values, &mut check);
+            }
+            Step::Aggregate(aggregates) => {
+                aggregate_errors(&path, aggregates, values, &mut check);
             }
             Step::Select(columns) => {
                 let compiled = select::compile(&path, columns);
@@ -90,6 +86,21 @@ pub fn check_expressions(pipeline: &Pipeline) -> Vec<ExpressionError> {
         }
     }
     errors
+}
+
+/// Checks the expressions of aggregates.
+fn aggregate_errors(
+    path: &str,
+    aggregates: &[(String, Aggregate)],
+    values: &Variables,
+    check: &mut dyn FnMut(String, Result<(), String>),
+) {
+    for (name, aggregate) in aggregates {
+        for (word, source) in aggregate.expressions() {
+            let path = path::aggregate(path, name, &word);
+            check(path, compile(source, values));
+        }
+    }
 }
 
 /// The variables of the steps' expressions. A table has no records before a task reads it.
@@ -200,6 +211,7 @@ mod tests {
                     key: ".k\n| upcase".to_owned(),
                     aggregates,
                     shards: None,
+                    order: None,
                 }),
                 Step::Deduplicate {
                     key: "]".to_owned(),
@@ -241,6 +253,7 @@ mod tests {
             key: expression(),
             aggregates: [("n".to_owned(), Aggregate::Max(expression()))].into(),
             shards: None,
+            order: None,
         };
         let mut pipeline = Pipeline {
             source: Source::Files { empty_ok: false },

@@ -20,6 +20,7 @@ pub(crate) fn step(index: usize, step: &Step) -> String {
         Step::GroupBy(_) => "groupBy",
         Step::Deduplicate { .. } => "deduplicate",
         Step::Count => "count",
+        Step::Aggregate(_) => "aggregate",
     };
     format!("spec.pipeline.steps[{index}].{field}")
 }
@@ -42,9 +43,20 @@ pub(crate) fn table_key(name: &str) -> String {
     format!("spec.pipeline.tables.{name}.key")
 }
 
-/// The path of a groupBy's aggregate: `spec.pipeline.steps[2].groupBy.aggregate.total.sum`.
-pub(crate) fn aggregate(step: &str, name: &str, function: &str) -> String {
-    format!("{step}.aggregate{}.{function}", member(name))
+/// The path of an aggregate's expression: `spec.pipeline.steps[2].groupBy.aggregate.total.sum`.
+/// `aggregates` is the path of all aggregates of the step.
+pub(crate) fn aggregate(aggregates: &str, name: &str, function: &str) -> String {
+    format!("{aggregates}{}.{function}", member(name))
+}
+
+/// The path of a groupBy's aggregates.
+pub(crate) fn aggregates(step: &str) -> String {
+    format!("{step}.aggregate")
+}
+
+/// The path of a groupBy's order.
+pub(crate) fn order(step: &str) -> String {
+    format!("{step}.sortBy")
 }
 
 /// Appends a name to a path: after a dot if it is a simple name, otherwise in brackets and quotes.

@@ -103,6 +103,10 @@ impl Planner<'_> {
                 );
             }
             Step::Count => return self.shuffle("count", Some(1), &path, &Merge::Count, None),
+            Step::Aggregate(aggregates) => {
+                let merge = Merge::Aggregate(aggregates.clone());
+                return self.shuffle("aggregate", Some(1), &path, &merge, on_error);
+            }
         };
         self.open.steps.push(RecordStep {
             path,
@@ -222,6 +226,7 @@ mod tests {
             key: ".k".to_owned(),
             aggregates,
             shards,
+            order: None,
         })
     }
 

@@ -359,7 +359,7 @@ fn nth_cut(bytes: u64, piece: u64, pieces: u64) -> u64 {
 /// Whether a step redistributes its records.
 fn shuffles(step: &Step) -> bool {
     match step {
-        Step::GroupBy(_) | Step::Deduplicate { .. } | Step::Count => true,
+        Step::GroupBy(_) | Step::Deduplicate { .. } | Step::Count | Step::Aggregate(_) => true,
         Step::Map(_)
         | Step::FlatMap(_)
         | Step::Filter(_)
@@ -388,7 +388,8 @@ fn sees_its_shard(step: &Step) -> bool {
         | Step::Sample { .. }
         | Step::GroupBy(_)
         | Step::Deduplicate { .. }
-        | Step::Count => false,
+        | Step::Count
+        | Step::Aggregate(_) => false,
     }
 }
 
@@ -462,7 +463,8 @@ fn shards_after(step: &Step, default: u32) -> Option<u32> {
         | Step::Window(_)
         | Step::WindowBy(_)
         | Step::Exec(_)
-        | Step::Count => None,
+        | Step::Count
+        | Step::Aggregate(_) => None,
     }
 }
 

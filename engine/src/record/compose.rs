@@ -87,6 +87,15 @@ impl Record {
         Ok(Self::trusted(text))
     }
 
+    /// The elements of an array, in order. Any other record has none.
+    pub(crate) fn elements(&self) -> Vec<Self> {
+        let source = self.source();
+        let elements = source.root().elements();
+        elements
+            .map(|element| Self::trusted(element.text().to_owned()))
+            .collect()
+    }
+
     /// How deep arrays and objects nest. A scalar has depth 0.
     fn depth(&self) -> usize {
         let mut ends: Vec<u32> = Vec::new();

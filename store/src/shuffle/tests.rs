@@ -42,6 +42,7 @@ fn programs() -> Programs {
             ("all".to_owned(), Aggregate::Collect(".v".to_owned())),
         ],
         shards: Some(PARTITIONS),
+        order: None,
     };
     let pipeline = Pipeline {
         source: PipelineSource::Files { empty_ok: false },

@@ -57,6 +57,11 @@ fn good() -> Value {
                     {"groupBy": {"key": ".", "aggregate": {"n": {"count": {}}, "s": {"sum": "."}}, "shards": 4}},
                     {"deduplicate": {"key": ".", "shards": 4}},
                     {"count": {}},
+                    {"groupBy": {"key": ".", "sortBy": ".a", "descending": true, "aggregate": {
+                        "a": {"first": "."}, "b": {"countDistinct": "."}, "c": {"topK": {"by": ".", "k": 3}},
+                        "d": {"percentile": {"of": ".", "p": 0.5}}, "e": {"reduce": {"init": "0", "update": ".state"}},
+                    }}},
+                    {"aggregate": {"n": {"any": "."}}},
                 ],
                 "sink": {"files": {"path": "s3://out/{shard}.jsonl", "format": "jsonl", "compression": "none"}},
             },

@@ -7,12 +7,12 @@ use serde_json::Value;
 use zephyr_crds::exec::ExecSpec;
 use zephyr_crds::on_error::{OnErrorAction, OnErrorMessages, OnErrorSpec};
 use zephyr_crds::pipeline::{
-    AggregateSpec, Compression, DeduplicateSpec, FileFormat, GroupBySpec, PipelineSpec, SampleSpec,
-    SourceSpec, StepSpec, TableSpec, WindowBySpec,
+    AggregateSpec, Compression, DeduplicateSpec, FileFormat, GroupBySpec, PercentileSpec,
+    PipelineSpec, ReduceSpec, SampleSpec, SourceSpec, StepSpec, TableSpec, TopKSpec, WindowBySpec,
 };
 use zephyr_engine::pipeline::{
-    Aggregate, Exec, Format, GroupBy, OnError, OnErrors, Origin, Pipeline, Sink, Source, Step,
-    Tables, Values, WindowBy,
+    Aggregate, Exec, Fold, Format, GroupBy, OnError, OnErrors, Order, Origin, Pipeline, Sink,
+    Source, Step, Tables, Values, WindowBy,
 };
 use zephyr_engine::record::{Limits, MAX_NESTING, MAX_RECORD_BYTES};
 
@@ -251,6 +251,7 @@ fn step(index: usize, spec: &StepSpec) -> Result<Step, PipelineError> {
         group_by,
         deduplicate,
         count,
+        aggregate,
         on_error: _,
     } = spec;
     let found = [
@@ -304,8 +305,15 @@ fn step(index: usize, spec: &StepSpec) -> Result<Step, PipelineError> {
                 .map(|DeduplicateSpec { key, shards }| Ok(Step::Deduplicate { key, shards })),
         ),
         ("count", count.map(|_| Ok(Step::Count))),
+        (
+            "aggregate",
+            aggregate.as_ref().map(|all| {
+                let all = aggregates(&format!("{path}.aggregate"), all)?;
+                Ok(Step::Aggregate(all))
+            }),
+        ),
     ];
-    let allowed = "map, filter, flatMap, select, drop, rename, sample, takePerShard, window, windowBy, exec, groupBy, deduplicate, count";
+    let allowed = "map, filter, flatMap, select, drop, rename, sample, takePerShard, window, windowBy, exec, groupBy, deduplicate, count, aggregate";
     only(path, found, allowed)?
 }
 
@@ -358,19 +366,29 @@ fn growing(spec: &WindowBySpec) -> WindowBy {
 }
 
 fn grouping(path: &str, spec: &GroupBySpec) -> Result<GroupBy, PipelineError> {
-    let one = |(name, spec): (&String, &AggregateSpec)| {
-        aggregate(format!("{path}.groupBy.aggregate.{name}"), spec)
-            .map(|aggregate| (name.clone(), aggregate))
-    };
-    let aggregates = spec.aggregate.iter().map(one).collect::<Result<_, _>>()?;
+    let order = spec.sort_by.clone().map(|by| Order {
+        by,
+        descending: spec.descending.unwrap_or_default(),
+    });
     Ok(GroupBy {
         key: spec.key.clone(),
-        aggregates,
+        aggregates: aggregates(&format!("{path}.groupBy.aggregate"), &spec.aggregate)?,
         shards: spec.shards,
+        order,
     })
 }
 
-fn aggregate(path: String, spec: &AggregateSpec) -> Result<Aggregate, PipelineError> {
+fn aggregates(
+    path: &str,
+    specs: &BTreeMap<String, AggregateSpec>,
+) -> Result<Vec<(String, Aggregate)>, PipelineError> {
+    let one = |(name, spec): (&String, &AggregateSpec)| {
+        aggregate(&format!("{path}.{name}"), spec).map(|aggregate| (name.clone(), aggregate))
+    };
+    specs.iter().map(one).collect()
+}
+
+fn aggregate(path: &str, spec: &AggregateSpec) -> Result<Aggregate, PipelineError> {
     let AggregateSpec {
         count,
         sum,
@@ -378,16 +396,46 @@ fn aggregate(path: String, spec: &AggregateSpec) -> Result<Aggregate, PipelineEr
         max,
         avg,
         collect,
+        first,
+        last,
+        count_distinct,
+        any,
+        all,
+        stddev,
+        top_k,
+        percentile,
+        reduce,
     } = spec.clone();
+    let top = |TopKSpec { by, k }| Aggregate::TopK { by, k };
+    let fold = |ReduceSpec { init, update }| Aggregate::Reduce(Fold { init, update });
+    let rank = |PercentileSpec { of, p }| {
+        let per_million = p.per_million().ok_or_else(|| PipelineError::Fraction {
+            path: format!("{path}.percentile.p"),
+        })?;
+        Ok(Aggregate::Percentile { of, per_million })
+    };
     let found = [
-        ("count", count.map(|_| Aggregate::Count)),
-        ("sum", sum.map(Aggregate::Sum)),
-        ("min", min.map(Aggregate::Min)),
-        ("max", max.map(Aggregate::Max)),
-        ("avg", avg.map(Aggregate::Avg)),
-        ("collect", collect.map(Aggregate::Collect)),
+        ("count", count.map(|_| Ok(Aggregate::Count))),
+        ("sum", sum.map(Aggregate::Sum).map(Ok)),
+        ("min", min.map(Aggregate::Min).map(Ok)),
+        ("max", max.map(Aggregate::Max).map(Ok)),
+        ("avg", avg.map(Aggregate::Avg).map(Ok)),
+        ("collect", collect.map(Aggregate::Collect).map(Ok)),
+        ("first", first.map(Aggregate::First).map(Ok)),
+        ("last", last.map(Aggregate::Last).map(Ok)),
+        (
+            "countDistinct",
+            count_distinct.map(Aggregate::CountDistinct).map(Ok),
+        ),
+        ("any", any.map(Aggregate::Any).map(Ok)),
+        ("all", all.map(Aggregate::All).map(Ok)),
+        ("stddev", stddev.map(Aggregate::Stddev).map(Ok)),
+        ("topK", top_k.map(top).map(Ok)),
+        ("percentile", percentile.map(rank)),
+        ("reduce", reduce.map(fold).map(Ok)),
     ];
-    only(path, found, "count, sum, min, max, avg, collect")
+    let allowed = "count, sum, min, max, avg, collect, first, last, countDistinct, any, all, stddev, topK, percentile, reduce";
+    only(path.to_owned(), found, allowed)?
 }
 
 /// Returns the only field that is set. It is an error if none or several are set.
@@ -437,6 +485,7 @@ mod tests {
                           {"sample": {"fraction": 0.5}}, {"sample": {"fraction": 1, "seed": 7}}, {"window": 4}, {"windowBy": {"init": "0", "update": "1", "while": "2"}},
                           {"groupBy": {"key": ".k", "shards": 4, "aggregate": {"n": {"count": {}}, "s": {"sum": ".x"}, "i": {"min": ".x"},
                            "m": {"max": ".x"}, "a": {"avg": ".x"}, "c": {"collect": ".x"}}}},
+                          {"aggregate": {"a": {"sum": ".x"}}},
                           {"deduplicate": {"key": ".k"}}, {"count": {}}],
                 "sink": {"files": {"path": "s3://b/o-{shard}.jsonl.gz"}}}"#,
         ))
@@ -487,8 +536,10 @@ mod tests {
                 Step::GroupBy(GroupBy {
                     key: ".k".into(),
                     aggregates,
-                    shards: Some(4)
+                    shards: Some(4),
+                    order: None
                 }),
+                Step::Aggregate(vec![("a".into(), Aggregate::Sum(x()))]),
                 Step::Deduplicate {
                     key: ".k".into(),
                     shards: None
@@ -497,6 +548,53 @@ mod tests {
             ]
         );
         assert_eq!(converted.sink.format, Format::Jsonl);
+    }
+
+    #[test]
+    fn the_aggregates_of_an_ordered_group_find_their_counterparts() {
+        let converted = pipeline(&spec(
+            r#"{"source": {"items": {"values": []}}, "sink": {"files": {"path": "s3://b/o-{shard}.jsonl"}}, "steps": [
+                {"groupBy": {"key": ".k", "sortBy": ".y", "descending": true, "aggregate": {"a": {"first": ".x"}, "b": {"last": ".x"},
+                           "c": {"countDistinct": ".x"}, "d": {"any": ".x"}, "e": {"all": ".x"}, "f": {"stddev": ".x"}, "g": {"topK": {"by": ".x", "k": 3}},
+                           "h": {"percentile": {"of": ".x", "p": 0.95}}, "i": {"reduce": {"init": "0", "update": ".x"}}}}}]}"#,
+        ))
+        .unwrap();
+        let x = || ".x".to_owned();
+        let later = [
+            ("a", Aggregate::First(x())),
+            ("b", Aggregate::Last(x())),
+            ("c", Aggregate::CountDistinct(x())),
+            ("d", Aggregate::Any(x())),
+            ("e", Aggregate::All(x())),
+            ("f", Aggregate::Stddev(x())),
+            ("g", Aggregate::TopK { by: x(), k: 3 }),
+            (
+                "h",
+                Aggregate::Percentile {
+                    of: x(),
+                    per_million: 950_000,
+                },
+            ),
+            (
+                "i",
+                Aggregate::Reduce(Fold {
+                    init: "0".into(),
+                    update: x(),
+                }),
+            ),
+        ];
+        let later = later.map(|(name, aggregate)| (name.to_owned(), aggregate));
+        let later = later.into();
+        let group = GroupBy {
+            key: ".k".into(),
+            aggregates: later,
+            shards: None,
+            order: Some(Order {
+                by: ".y".into(),
+                descending: true,
+            }),
+        };
+        assert_eq!(converted.steps, [Step::GroupBy(group)]);
     }
 
     #[test]

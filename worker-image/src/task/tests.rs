@@ -257,6 +257,7 @@ fn word_count() -> Vec<Step> {
         key: ".".to_owned(),
         aggregates: vec![("n".to_owned(), Aggregate::Count)],
         shards: Some(2),
+        order: None,
     };
     vec![
         Step::FlatMap("split(\" \")[]".to_owned()),
@@ -782,6 +783,7 @@ fn records_that_fail_before_and_in_a_shuffle_are_dead_letters_of_their_own_step(
         key: ".k".to_owned(),
         aggregates: vec![("s".to_owned(), Aggregate::Sum(".v".to_owned()))],
         shards: Some(1),
+        order: None,
     };
     let steps = vec![Step::Map("{k: .k, v: .v}".to_owned()), Step::GroupBy(group)];
     let origins = [Origin::Source, Origin::Step(0), Origin::Step(1)];

@@ -104,6 +104,10 @@ enum Step {
     WindowBy(u64),
     Take(usize),
     Group(Option<usize>),
+    /// Groups with every other aggregate; whether the records of a group are in descending order.
+    GroupMore(Option<usize>, bool),
+    /// One record of all.
+    Aggregate,
     Deduplicate(Option<usize>),
     Count,
     /// A command that changes nothing. The value says whether one process serves many shards.
@@ -218,6 +222,9 @@ pub(super) fn draw(dice: &mut Dice, flow: Flow, has_table: bool) -> (Vec<Value>,
                 dice.pick(&[
                     Step::Group(shards),
                     Step::Group(shards),
+                    Step::GroupMore(shards, false),
+                    Step::GroupMore(shards, true),
+                    Step::Aggregate,
                     Step::GroupSome(shards),
                     Step::Deduplicate(shards),
                     Step::DeduplicateSome(shards),
@@ -237,7 +244,6 @@ pub(super) fn draw(dice: &mut Dice, flow: Flow, has_table: bool) -> (Vec<Value>,
 /// to them.
 fn apply(step: Step, flow: &Flow) -> Option<(Value, Flow)> {
     let (shape, flow) = (flow.shape, flow.clone());
-    let one = |value: &Value| vec![value.clone()];
     Some(match step {
         Step::KeepAll => (json!({"filter": "true"}), flow),
         Step::Same => (json!({"map": "."}), flow),
@@ -257,9 +263,10 @@ fn apply(step: Step, flow: &Flow) -> Option<(Value, Flow)> {
         Step::KeepSome => keep_some(flow),
         Step::Change => change(flow),
         Step::Spread => return spread(flow),
-        Step::Select if shape == Shape::Row => {
-            (json!({"select": ["v", "k"]}), flow.each(shape, one))
-        }
+        Step::Select if shape == Shape::Row => (
+            json!({"select": ["v", "k"]}),
+            flow.each(shape, |row| vec![json!({"v": row["v"], "k": row["k"]})]),
+        ),
         Step::LookUp if shape == Shape::Row => look_up(flow),
         Step::Drop | Step::Rename => return reshape(step, flow),
         Step::Select | Step::LookUp => return None,
@@ -275,6 +282,8 @@ fn apply(step: Step, flow: &Flow) -> Option<(Value, Flow)> {
             take(flow, count, json!({"exec": command}))?
         }
         Step::Group(shards) => group(&flow, shards),
+        Step::GroupMore(shards, descending) => return group_more(&flow, shards, descending),
+        Step::Aggregate => aggregate(&flow),
         Step::Deduplicate(shards) => deduplicate(&flow, shards),
         Step::SkipSome(skipping) => skip_some(flow, skipping),
         Step::GroupSome(shards) => {
@@ -341,9 +350,11 @@ fn reshape(step: Step, flow: Flow) -> Option<(Value, Flow)> {
         (Step::Rename, Shape::Group) => (
             json!({"rename": {"n": "v", "key": "k", "y.z": "y.k"}}),
             flow.each(Shape::Row, |value| {
-                let mut row = json!({"k": value["key"], "v": value["n"]});
-                if let Some(sum) = value.get("s") {
-                    row["s"] = sum.clone();
+                let mut row = value.clone();
+                let fields = row.as_object_mut().unwrap();
+                for (old, new) in [("key", "k"), ("n", "v")] {
+                    let value = fields.remove(old).unwrap();
+                    fields.insert(new.to_owned(), value);
                 }
                 vec![row]
             }),
@@ -598,23 +609,13 @@ fn group(flow: &Flow, shards: Option<usize>) -> (Value, Flow) {
     let count = shuffled(flow, shards);
     let is_row = flow.shape == Shape::Row;
     let mut groups: BTreeMap<String, (Value, u64, u64)> = BTreeMap::new();
+    let (expression, key) = key_of(flow.shape);
     for record in flow.records() {
-        let key = match flow.shape {
-            Shape::Row => record["k"].clone(),
-            Shape::Group => record["key"].clone(),
-            Shape::List => json!(length(&record)),
-            Shape::Text | Shape::Key | Shape::Number => record.clone(),
-        };
+        let key = key(&record);
         let group = groups.entry(key.to_string()).or_insert((key, 0, 0));
         group.1 += 1;
         group.2 += if is_row { number(&record["v"]) } else { 0 };
     }
-    let key = match flow.shape {
-        Shape::Row => ".k",
-        Shape::Group => ".key",
-        Shape::List => "length",
-        Shape::Text | Shape::Key | Shape::Number => ".",
-    };
     let mut aggregate = json!({"n": {"count": {}}});
     if is_row {
         aggregate["s"] = json!({"sum": ".v"});
@@ -634,8 +635,105 @@ fn group(flow: &Flow, shards: Option<usize>) -> (Value, Flow) {
         },
         is_of_files: false,
     };
-    let step = with_shards(json!({"key": key, "aggregate": aggregate}), shards);
+    let step = with_shards(json!({"key": expression, "aggregate": aggregate}), shards);
     (json!({"groupBy": step}), flow)
+}
+
+/// The expression of a record's key, and the key.
+fn key_of(shape: Shape) -> (&'static str, fn(&Value) -> Value) {
+    match shape {
+        Shape::Row => (".k", |record| record["k"].clone()),
+        Shape::Group => (".key", |record| record["key"].clone()),
+        Shape::List => ("length", |record| json!(length(record))),
+        Shape::Text | Shape::Key | Shape::Number => (".", Value::clone),
+    }
+}
+
+/// One record of all: a row.
+fn aggregate(flow: &Flow) -> (Value, Flow) {
+    let records = flow.records();
+    let (expression, key) = key_of(flow.shape);
+    let keys = records.iter().map(key).filter(|key| !key.is_null());
+    let distinct: std::collections::BTreeSet<String> =
+        keys.map(|key| super::canonical(&key)).collect();
+    let mut fields = json!({"v": {"count": {}}, "k": {"countDistinct": expression}});
+    let mut row = json!({"v": records.len(), "k": distinct.len()});
+    // The hash determines which records of scattered shards come first.
+    if matches!(flow.shards, Shards::Known(_)) {
+        fields["f"] = json!({"first": "."});
+        fields["l"] = json!({"last": "."});
+        row["f"] = json!(records.first());
+        row["l"] = json!(records.last());
+    }
+    let flow = Flow {
+        shape: Shape::Row,
+        shards: Shards::Known(vec![vec![row]]),
+        is_of_files: false,
+    };
+    (json!({"aggregate": fields}), flow)
+}
+
+/// Groups of rows, whose records are ordered by their values.
+fn group_more(flow: &Flow, shards: Option<usize>, descending: bool) -> Option<(Value, Flow)> {
+    if flow.shape != Shape::Row || !matches!(flow.shards, Shards::Known(_)) {
+        return None;
+    }
+    let mut groups: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for record in flow.records() {
+        let key = super::canonical(&record["k"]);
+        groups.entry(key).or_default().push(record);
+    }
+    let value = |record: &Value| number(&record["v"]);
+    let records = groups.into_values().map(|rows| {
+        let mut least_first = rows.clone();
+        least_first.sort_by_key(value);
+        let mut greatest_first = rows.clone();
+        greatest_first.sort_by_key(|row| u64::MAX - value(row));
+        let sorted = if descending {
+            &greatest_first
+        } else {
+            &least_first
+        };
+        let values: Vec<u64> = sorted.iter().map(value).collect();
+        let mut different = values.clone();
+        different.sort_unstable();
+        different.dedup();
+        json!({
+            "key": rows[0]["k"],
+            "n": rows.len(),
+            "s": values.iter().sum::<u64>(),
+            "a": sorted[0],
+            "b": sorted[rows.len() - 1],
+            "c": values,
+            "d": different.len(),
+            "e": values.iter().any(|value| *value > 3),
+            "f": values.iter().all(|value| *value > 3),
+            "g": greatest_first[..rows.len().min(2)],
+            "h": value(&least_first[rows.len().div_ceil(2) - 1]),
+            "i": values.iter().fold(0, |state, value| (state * 2 + value) % 1000),
+        })
+    });
+    let count = shuffled(flow, shards);
+    let records = records.collect();
+    let step = json!({"key": ".k", "sortBy": ".v", "descending": descending, "aggregate": {
+        "n": {"count": {}},
+        "s": {"sum": ".v"},
+        "a": {"first": "."},
+        "b": {"last": "."},
+        "c": {"collect": ".v"},
+        "d": {"countDistinct": ".v"},
+        "e": {"any": ".v > 3"},
+        "f": {"all": ".v > 3"},
+        "g": {"topK": {"by": ".v", "k": 2}},
+        "h": {"percentile": {"of": ".v", "p": 0.5}},
+        "i": {"reduce": {"init": "0", "update": "(.state * 2 + .record.v) % 1000"}},
+    }});
+    let flow = Flow {
+        shape: Shape::Group,
+        shards: Shards::Scattered { records, count },
+        is_of_files: false,
+    };
+    Some((json!({"groupBy": with_shards(step, shards)}), flow))
 }
 
 fn deduplicate(flow: &Flow, shards: Option<usize>) -> (Value, Flow) {

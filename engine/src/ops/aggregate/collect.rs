@@ -48,23 +48,7 @@ impl Combine for Collected {
     }
 
     fn finish(&self, limits: &Limits) -> Result<Record, StateError> {
-        let mut text = Vec::with_capacity(self.0.len() + 2);
-        text.push(b'[');
-        text.extend_from_slice(&self.0);
-        text.push(b']');
-        let parsed = RecordParser::within(*limits).parse(&text);
-        parsed.map_err(|error| {
-            if let RecordProblem::TooLong { limit } = error.problem {
-                too_long(limit)
-            } else if matches!(
-                error.problem,
-                RecordProblem::TooDeep { .. } | RecordProblem::NoRoom(_)
-            ) {
-                StateError::Refused(error.problem.to_string())
-            } else {
-                StateError::Damaged("a collected list is not JSON")
-            }
-        })
+        array(&self.0, limits)
     }
 
     fn memory_bytes(&self) -> usize {
@@ -77,7 +61,28 @@ impl Combine for Collected {
     }
 }
 
-fn too_long(limit: usize) -> StateError {
+/// The array of these texts, which are separated by commas.
+pub(super) fn array(texts: &[u8], limits: &Limits) -> Result<Record, StateError> {
+    let mut text = Vec::with_capacity(texts.len() + 2);
+    text.push(b'[');
+    text.extend_from_slice(texts);
+    text.push(b']');
+    let parsed = RecordParser::within(*limits).parse(&text);
+    parsed.map_err(|error| {
+        if let RecordProblem::TooLong { limit } = error.problem {
+            too_long(limit)
+        } else if matches!(
+            error.problem,
+            RecordProblem::TooDeep { .. } | RecordProblem::NoRoom(_)
+        ) {
+            StateError::Refused(error.problem.to_string())
+        } else {
+            StateError::Damaged("a collected list is not JSON")
+        }
+    })
+}
+
+pub(super) fn too_long(limit: usize) -> StateError {
     StateError::Refused(format!(
         "the collected values of one group are longer than a record may be; at most {limit} bytes are allowed ({LINE_LIMIT_FIELD})"
     ))

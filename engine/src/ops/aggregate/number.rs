@@ -1,5 +1,7 @@
-//! Adds values for sum and avg. Null is ignored. Any other value that is not a number is an error
-//! that shows the value.
+//! Finds the numbers for sum, avg and stddev. Null is ignored. Any other value that is not a number
+//! is an error that shows the value.
+
+use std::borrow::Cow;
 
 use crate::expr::Value;
 use crate::ops::error::shown;
@@ -8,9 +10,19 @@ use crate::sum::ExactSum;
 
 /// Adds a value to a sum.
 pub(super) fn add(sum: &mut ExactSum, value: &Value<'_>) -> Result<(), StateError> {
+    match text(value)? {
+        Some(number) => sum
+            .add(&number)
+            .map_err(|error| StateError::Refused(error.to_string())),
+        None => Ok(()),
+    }
+}
+
+/// The text of a number; `None` for null.
+pub(super) fn text<'v>(value: &'v Value<'_>) -> Result<Option<Cow<'v, str>>, StateError> {
     let Some(number) = value.number_text() else {
         if value.type_name() == "null" {
-            return Ok(());
+            return Ok(None);
         }
         let got = value
             .to_record()
@@ -19,6 +31,5 @@ pub(super) fn add(sum: &mut ExactSum, value: &Value<'_>) -> Result<(), StateErro
             "not a number (got {got}); numbers and null are allowed"
         )));
     };
-    sum.add(&number)
-        .map_err(|error| StateError::Refused(error.to_string()))
+    Ok(Some(number))
 }

@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::ops::payload::push_number;
+use crate::pipeline::Fold;
 
 fn compiled(aggregate: &Aggregate) -> CompiledAggregate {
-    CompiledAggregate::compile("step", "x", aggregate, &Scope::of_test()).unwrap()
+    CompiledAggregate::compile("step.aggregate", "x", aggregate, None, &Scope::of_test()).unwrap()
 }
 
 fn record(text: &str) -> Record {
@@ -13,7 +14,7 @@ fn record(text: &str) -> Record {
 
 /// Returns every aggregate. If there is a new one, this function does not compile until it is added
 /// here.
-fn every(argument: &str) -> [Aggregate; 6] {
+fn every(argument: &str) -> [Aggregate; 15] {
     let argument = || argument.to_owned();
     let listed = |aggregate: &Aggregate| match aggregate {
         Aggregate::Count => 0,
@@ -22,6 +23,15 @@ fn every(argument: &str) -> [Aggregate; 6] {
         Aggregate::Max(_) => 3,
         Aggregate::Avg(_) => 4,
         Aggregate::Collect(_) => 5,
+        Aggregate::First(_) => 6,
+        Aggregate::Last(_) => 7,
+        Aggregate::CountDistinct(_) => 8,
+        Aggregate::Any(_) => 9,
+        Aggregate::All(_) => 10,
+        Aggregate::Stddev(_) => 11,
+        Aggregate::TopK { .. } => 12,
+        Aggregate::Percentile { .. } => 13,
+        Aggregate::Reduce(_) => 14,
     };
     let every = [
         Aggregate::Count,
@@ -30,6 +40,24 @@ fn every(argument: &str) -> [Aggregate; 6] {
         Aggregate::Max(argument()),
         Aggregate::Avg(argument()),
         Aggregate::Collect(argument()),
+        Aggregate::First(argument()),
+        Aggregate::Last(argument()),
+        Aggregate::CountDistinct(argument()),
+        Aggregate::Any(argument()),
+        Aggregate::All(argument()),
+        Aggregate::Stddev(argument()),
+        Aggregate::TopK {
+            by: argument(),
+            k: 2,
+        },
+        Aggregate::Percentile {
+            of: argument(),
+            per_million: 500_000,
+        },
+        Aggregate::Reduce(Fold {
+            init: "[]".to_owned(),
+            update: "[.record] + .state".to_owned(),
+        }),
     ];
     for (position, aggregate) in every.iter().enumerate() {
         assert_eq!(listed(aggregate), position);
@@ -54,50 +82,130 @@ fn results(values: &[&str], cuts: &[usize]) -> Vec<String> {
                 partial = aggregate.begin();
             }
             if let Some(value) = values.get(position) {
-                aggregate.add(&mut partial, &record(value).into()).unwrap();
+                aggregate
+                    .add(&mut partial, &record(value).into(), &[])
+                    .unwrap();
             }
         }
-        whole
-            .finish(&Limits::default())
-            .unwrap()
-            .as_json_str()
-            .to_owned()
+        aggregate.finish(&whole).unwrap().as_json_str().to_owned()
     };
     every(".").iter().map(result).collect()
 }
 
+/// Values, and the results of [`every`] aggregate over them.
+const RESULTS: [(&[&str], [&str; 15]); 6] = [
+    (
+        &[],
+        [
+            "0", "null", "null", "null", "null", "[]", "null", "null", "0", "false", "true",
+            "null", "[]", "null", "[]",
+        ],
+    ),
+    (
+        &["null", "null"],
+        [
+            "2",
+            "null",
+            "null",
+            "null",
+            "null",
+            "[null,null]",
+            "null",
+            "null",
+            "0",
+            "false",
+            "false",
+            "null",
+            "[null,null]",
+            "null",
+            "[null,null]",
+        ],
+    ),
+    (
+        &["1", "2.0", "null", "3"],
+        [
+            "4",
+            "6",
+            "1",
+            "3",
+            "2",
+            "[1,2.0,null,3]",
+            "1",
+            "3",
+            "3",
+            "true",
+            "false",
+            "1",
+            "[3,2.0]",
+            "2.0",
+            "[3,null,2.0,1]",
+        ],
+    ),
+    (
+        &["2", "1.0", "1", "2.0"],
+        [
+            "4",
+            "6",
+            "1.0",
+            "2",
+            "1.5",
+            "[2,1.0,1,2.0]",
+            "2",
+            "2.0",
+            "2",
+            "true",
+            "true",
+            "0.5773502691896257",
+            "[2,2.0]",
+            "1.0",
+            "[2.0,1,1.0,2]",
+        ],
+    ),
+    (
+        &["0.1", "0.2", "0.3"],
+        [
+            "3",
+            "0.6",
+            "0.1",
+            "0.3",
+            "0.2",
+            "[0.1,0.2,0.3]",
+            "0.1",
+            "0.3",
+            "3",
+            "true",
+            "true",
+            "0.1",
+            "[0.3,0.2]",
+            "0.2",
+            "[0.3,0.2,0.1]",
+        ],
+    ),
+    (
+        &["9007199254740993", "9007199254740992"],
+        [
+            "2",
+            "18014398509481985",
+            "9007199254740992",
+            "9007199254740993",
+            "9007199254740992",
+            "[9007199254740993,9007199254740992]",
+            "9007199254740993",
+            "9007199254740992",
+            "2",
+            "true",
+            "true",
+            "0.7071067811865476",
+            "[9007199254740993,9007199254740992]",
+            "9007199254740992",
+            "[9007199254740992,9007199254740993]",
+        ],
+    ),
+];
+
 #[test]
 fn results_are_the_same_however_the_values_are_cut_and_encoded() {
-    for (values, expected) in [
-        (&[][..], ["0", "null", "null", "null", "null", "[]"]),
-        (
-            &["null", "null"],
-            ["2", "null", "null", "null", "null", "[null,null]"],
-        ),
-        (
-            &["1", "2.0", "null", "3"],
-            ["4", "6", "1", "3", "2", "[1,2.0,null,3]"],
-        ),
-        (
-            &["2", "1.0", "1", "2.0"],
-            ["4", "6", "1.0", "2", "1.5", "[2,1.0,1,2.0]"],
-        ),
-        (
-            &["0.1", "0.2", "0.3"],
-            ["3", "0.6", "0.1", "0.3", "0.2", "[0.1,0.2,0.3]"],
-        ),
-        (
-            &["9007199254740993", "9007199254740992"],
-            [
-                "2",
-                "18014398509481985",
-                "9007199254740992",
-                "9007199254740993",
-                "9007199254740992",
-                "[9007199254740993,9007199254740992]",
-            ],
-        ),
-    ] {
+    for (values, expected) in RESULTS {
         for first in 0..=values.len() {
             for second in first..=values.len() {
                 assert_eq!(
@@ -111,11 +219,12 @@ fn results_are_the_same_however_the_values_are_cut_and_encoded() {
 }
 
 #[test]
-fn sum_and_avg_refuse_what_is_not_a_number_and_show_it() {
+fn sum_avg_and_stddev_refuse_what_is_not_a_number_and_show_it() {
     let long = format!("\"{}\"", "x".repeat(100));
     for aggregate in [
         Aggregate::Sum(".".to_owned()),
         Aggregate::Avg(".".to_owned()),
+        Aggregate::Stddev(".".to_owned()),
     ] {
         let aggregate = compiled(&aggregate);
         for (value, expected) in [
@@ -136,14 +245,16 @@ fn sum_and_avg_refuse_what_is_not_a_number_and_show_it() {
             ),
         ] {
             let error = aggregate
-                .add(&mut aggregate.begin(), &record(value).into())
+                .add(&mut aggregate.begin(), &record(value).into(), &[])
                 .unwrap_err();
             assert_eq!(error.message, expected);
             assert!(error.path.starts_with("step.aggregate.x."), "{error}");
         }
     }
     let nan = compiled(&Aggregate::Sum("nan".to_owned()));
-    let error = nan.add(&mut nan.begin(), &record("1").into()).unwrap_err();
+    let error = nan
+        .add(&mut nan.begin(), &record("1").into(), &[])
+        .unwrap_err();
     assert_eq!(
         error.to_string(),
         "step.aggregate.x.sum: NaN is not a finite number"
@@ -154,8 +265,8 @@ fn sum_and_avg_refuse_what_is_not_a_number_and_show_it() {
 fn an_argument_must_have_one_value() {
     for aggregate in every(".[]") {
         let compiled = compiled(&aggregate);
-        let result = compiled.add(&mut compiled.begin(), &record("[1,2]").into());
-        if aggregate == Aggregate::Count {
+        let result = compiled.add(&mut compiled.begin(), &record("[1,2]").into(), &[]);
+        if matches!(aggregate, Aggregate::Count | Aggregate::Reduce(_)) {
             assert_eq!(result, Ok(()));
         } else {
             let message = result.unwrap_err().message;
@@ -175,13 +286,11 @@ fn min_and_max_order_values_of_all_kinds_as_jq_does() {
         let aggregate = compiled(&aggregate);
         let mut partial = aggregate.begin();
         for value in values {
-            aggregate.add(&mut partial, &record(value).into()).unwrap();
+            aggregate
+                .add(&mut partial, &record(value).into(), &[])
+                .unwrap();
         }
-        partial
-            .finish(&Limits::default())
-            .unwrap()
-            .as_json_str()
-            .to_owned()
+        aggregate.finish(&partial).unwrap().as_json_str().to_owned()
     };
     assert_eq!(
         result(Aggregate::Min(argument.to_owned()), &values),
@@ -209,7 +318,7 @@ fn damaged_bytes_are_refused_by_every_aggregate() {
             partial
                 .absorb(&mut reader, &Limits::default())
                 .and_then(|()| reader.end())
-                .and_then(|()| partial.finish(&Limits::default()).map(|_| ()))
+                .and_then(|()| compiled.finish(&partial).map(|_| ()))
         };
         assert!(
             matches!(absorb(&[]), Err(StateError::Damaged(_))),
@@ -223,4 +332,161 @@ fn damaged_bytes_are_refused_by_every_aggregate() {
             "{aggregate:?}"
         );
     }
+}
+
+/// Returns the result of an aggregate over pairs of a value and the key by which they are ordered,
+/// cut at each position.
+fn ordered(aggregate: &Aggregate, descending: bool, pairs: &[(&str, u8)]) -> String {
+    let scope = Scope::of_test();
+    let aggregate =
+        CompiledAggregate::compile("step.aggregate", "x", aggregate, Some(descending), &scope);
+    let aggregate = aggregate.unwrap();
+    let results: Vec<String> = (0..=pairs.len())
+        .map(|cut| {
+            let mut whole = aggregate.begin();
+            for part in [&pairs[..cut], &pairs[cut..]] {
+                let mut partial = aggregate.begin();
+                for (value, key) in part {
+                    let row = record(value).into();
+                    aggregate.add(&mut partial, &row, &[*key]).unwrap();
+                }
+                let mut payload = Vec::new();
+                partial.encode(&mut payload);
+                let mut reader = PayloadReader::new(&payload);
+                whole.absorb(&mut reader, &Limits::default()).unwrap();
+            }
+            aggregate.finish(&whole).unwrap().as_json_str().to_owned()
+        })
+        .collect();
+    assert!(
+        results.iter().all(|result| *result == results[0]),
+        "{results:?}"
+    );
+    results[0].clone()
+}
+
+#[test]
+fn first_last_collect_and_reduce_follow_the_order_of_the_group_and_equal_keys_keep_theirs() {
+    let pairs = [("1", 7), ("2", 3), ("3", 9), ("4", 3), ("5", 9)];
+    let result = |aggregate: Aggregate| {
+        [false, true].map(|descending| ordered(&aggregate, descending, &pairs))
+    };
+    let x = || ".".to_owned();
+    assert_eq!(
+        result(Aggregate::Collect(x())),
+        ["[2,4,1,3,5]", "[3,5,1,2,4]"]
+    );
+    assert_eq!(result(Aggregate::First(x())), ["2", "3"]);
+    assert_eq!(result(Aggregate::Last(x())), ["5", "4"]);
+    let joined = Aggregate::Reduce(Fold {
+        init: "\"\"".to_owned(),
+        update: ".state + (.record | tostring)".to_owned(),
+    });
+    assert_eq!(result(joined), ["\"24135\"", "\"35124\""]);
+    // The order of the group is not that of these.
+    let top = Aggregate::TopK { by: x(), k: 2 };
+    assert_eq!(result(top), ["[5,4]", "[5,4]"]);
+}
+
+#[test]
+fn a_percentile_is_the_value_at_the_nearest_rank() {
+    let values: Vec<String> = (1..=100).map(|number| number.to_string()).collect();
+    for (per_million, count, expected) in [
+        (0, 100, "1"),
+        (1, 100, "1"),
+        (70_000, 100, "7"),
+        (950_000, 100, "95"),
+        (999_999, 100, "100"),
+        (1_000_000, 100, "100"),
+        (500_000, 1, "1"),
+        (500_000, 2, "1"),
+        (500_000, 3, "2"),
+        (250_000, 4, "1"),
+        (250_001, 4, "2"),
+    ] {
+        let of = ".".to_owned();
+        let aggregate = compiled(&Aggregate::Percentile { of, per_million });
+        let mut partial = aggregate.begin();
+        for value in &values[..count] {
+            aggregate
+                .add(&mut partial, &record(value).into(), &[])
+                .unwrap();
+        }
+        let found = aggregate.finish(&partial).unwrap();
+        assert_eq!(found.as_json_str(), expected, "{per_million} of {count}");
+    }
+}
+
+#[test]
+fn the_greatest_records_are_kept_whole_and_the_first_of_equal_ones() {
+    let aggregate = compiled(&Aggregate::TopK {
+        by: ".n".to_owned(),
+        k: 3,
+    });
+    let mut partial = aggregate.begin();
+    for number in 0..500 {
+        let text = format!(r#"{{"n":{},"i":{number}}}"#, number * 7 % 100);
+        aggregate
+            .add(&mut partial, &record(&text).into(), &[])
+            .unwrap();
+    }
+    for text in ["{\"i\":1}", "{\"n\":null}"] {
+        aggregate
+            .add(&mut partial, &record(text).into(), &[])
+            .unwrap();
+    }
+    assert_eq!(
+        aggregate.finish(&partial).unwrap().as_json_str(),
+        r#"[{"n":99,"i":57},{"n":99,"i":157},{"n":99,"i":257}]"#
+    );
+}
+
+#[test]
+fn what_a_group_holds_is_limited_to_the_length_of_a_record() {
+    let limits = Limits {
+        bytes: 40,
+        ..Limits::default()
+    };
+    let scope = Scope {
+        limits,
+        ..Scope::of_test()
+    };
+    let [.., distinct, _, _, _, top, percentile, reduce] = every(".");
+    for aggregate in [distinct, top, percentile, reduce] {
+        let compiled = CompiledAggregate::compile("step.aggregate", "x", &aggregate, None, &scope);
+        let compiled = compiled.unwrap();
+        let mut partial = compiled.begin();
+        let results: Vec<_> = ["\"aaaaaaaaaaaaaaaaaaaaaa\"", "\"bbbbbbbbbbbbbbbbbbbbbb\""]
+            .map(|text| compiled.add(&mut partial, &record(text).into(), &[]))
+            .into();
+        assert_eq!(results[0], Ok(()), "{aggregate:?}");
+        let message = results[1].as_ref().unwrap_err().to_string();
+        assert!(
+            message.contains("at most 40 bytes are allowed (spec.pipeline.limits.lineBytes)"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn an_error_of_a_fold_names_its_expression() {
+    let fold = |init: &str, update: &str| {
+        let (init, update) = (init.to_owned(), update.to_owned());
+        let aggregate = compiled(&Aggregate::Reduce(Fold { init, update }));
+        let mut partial = aggregate.begin();
+        for text in ["1", "\"a\""] {
+            aggregate
+                .add(&mut partial, &record(text).into(), &[])
+                .unwrap();
+        }
+        let error = aggregate.finish(&partial).unwrap_err();
+        aggregate.refused(error).to_string()
+    };
+    let message = fold("0", ".state + .record");
+    assert!(
+        message.starts_with("update: number (1) and string (\"a\")"),
+        "{message}"
+    );
+    assert!(message.ends_with("(step.aggregate.x.reduce)"), "{message}");
+    assert!(fold("empty", ".").starts_with("init: the expression must have exactly one result"));
 }

@@ -124,6 +124,7 @@ fn combiner_program(last: Last, on_error: Option<Origin>) -> Option<CombinerProg
                 ("all".to_owned(), Aggregate::Collect(source(value))),
             ],
             shards: None,
+            order: None,
         }),
         Last::Deduplicate(key) => Merge::Deduplicate(source(key)),
     };

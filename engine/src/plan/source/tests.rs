@@ -26,6 +26,7 @@ fn group_by(shards: Option<u32>) -> Step {
         key: ".k".to_owned(),
         aggregates: Vec::new(),
         shards,
+        order: None,
     })
 }
 

@@ -28,6 +28,7 @@ fn group_by(shards: u32) -> Step {
         key: ".k".to_owned(),
         aggregates: aggregates.into(),
         shards: Some(shards),
+        order: None,
     })
 }
 

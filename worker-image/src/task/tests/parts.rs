@@ -83,6 +83,7 @@ fn groups_and_first_records_are_the_same_for_any_cuts() {
             ("sum".to_owned(), Aggregate::Sum(".v".to_owned())),
         ],
         shards: Some(2),
+        order: None,
     })];
     let mut job = job_of("a.jsonl", &text, steps);
     let whole = job.records();

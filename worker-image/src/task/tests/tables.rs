@@ -53,6 +53,7 @@ fn a_table_can_be_used_after_a_shuffle_and_in_keys_and_aggregates() {
             Aggregate::Collect("$users[tostring].id".to_owned()),
         )],
         shards: Some(1),
+        order: None,
     };
     let steps = vec![
         Step::GroupBy(group),
