@@ -5,7 +5,7 @@
 # code.
 export CARGO_TARGET_DIR ?= $(or $(ZEPHYR_CACHE),$(HOME)/.cache/zephyr)/target
 .PHONY: help try dataset cluster cluster-down cluster-env images install check generate test test-units test-azure test-gcs test-large test-move demo bench bench-split bench-s3 bench-exec bench-shuffle bench-recovery \
-  bench-operator bench-jq simulate soak jq-expectations jq-fuzz docs release-check
+  bench-operator bench-jq simulate soak jq-expectations jq-fuzz oracle docs release-check
 
 help: ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -93,6 +93,9 @@ jq-expectations: ## Ask real jq 1.8.1 for the values of the expressions in jq/te
 
 jq-fuzz: ## Random programs through this evaluator and real jq, for TIME seconds; needs Python
 	@jq/tests/fuzz $(or $(TIME),60)
+
+oracle: ## Compare steps and aggregates with a computation in Python, on SEEDS random inputs
+	@tests/oracle/run $(or $(SEEDS),20)
 
 simulate: ## Repeat the random runs of one seed (state machine, ledger, whole jobs, operator): make simulate SEED=17
 	@ZEPHYR_SEED=$(or $(SEED),$(error SEED is missing: make simulate SEED=17)) $(simulation)
