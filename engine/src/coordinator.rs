@@ -5,6 +5,7 @@
 //! ledger's records, and executes the effects of `start`. Then it passes every event to `step` in
 //! the order in which it receives them, and executes the effects in the given order.
 
+pub mod attempts;
 pub mod config;
 pub mod counters;
 pub mod effect;
@@ -35,6 +36,7 @@ mod schedule;
 mod session;
 mod speculate;
 
+pub use attempts::{EndedAttempt, Ending};
 pub use config::Config;
 pub use effect::{Dispatch, Effect, ToWorker};
 pub use event::{Event, PodEndCause};

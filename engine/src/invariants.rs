@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::coordinator::counters::{CounterName, CounterTotal};
+use crate::coordinator::effect::Effect;
 use crate::coordinator::record::{FilePlace, JobResult};
 use crate::coordinator::state::{
     FULL_LOAD, FinalFile, JobState, Recorded, StageProgress, StageState, State, Task, TaskState,
@@ -54,6 +55,41 @@ pub fn check(state: &State) -> Result<(), Violation> {
     nothing_is_free_forever(state)?;
     nothing_runs_after_the_end(state)?;
     no_slot_is_idle_while_a_task_could_run(state)
+}
+
+/// The attempts whose end the coordinator still has to tell: those at workers, and those that won
+/// and whose records are not durable.
+pub fn open_attempts(state: &State) -> BTreeSet<TaskAttempt> {
+    let running = state.workers.values().flat_map(|worker| &worker.running);
+    let won = state.won.iter().map(|(_, won)| &won.task);
+    running.chain(won).copied().collect()
+}
+
+/// Checks that a step with these effects has told the end of each attempt that was open before it
+/// and is not open after it, once, and of no attempt that was not open.
+pub fn check_ends(
+    before: &BTreeSet<TaskAttempt>,
+    effects: &[Effect],
+    state: &State,
+) -> Result<(), Violation> {
+    let rule = "each attempt ends once";
+    let mut told = BTreeSet::new();
+    for effect in effects {
+        if let Effect::AttemptsEnded(ended) = effect {
+            for one in ended {
+                require(told.insert(one.task), rule, || {
+                    format!("{} twice", one.task)
+                })?;
+                require(before.contains(&one.task), rule, || {
+                    format!("{} was not open", one.task)
+                })?;
+            }
+        }
+    }
+    let after = open_attempts(state);
+    let gone = before.difference(&after);
+    let untold: Vec<&TaskAttempt> = gone.filter(|task| !told.contains(task)).collect();
+    require(untold.is_empty(), rule, || format!("no end of {untold:?}"))
 }
 
 fn sessions_workers_and_pods_name_each_other(state: &State) -> Result<(), Violation> {
@@ -416,6 +452,19 @@ fn everything_that_waits_for_the_ledger_is_on_its_way(state: &State) -> Result<(
             .iter()
             .any(|(waiting, what)| *waiting == index && what == recorded)
     };
+    let of_winner = |(index, recorded): &(u64, Recorded)| match recorded {
+        Recorded::Done(task) => Some((*index, *task)),
+        Recorded::Failed { .. }
+        | Recorded::Revoked
+        | Recorded::StageFinished(_)
+        | Recorded::Finalized(_)
+        | Recorded::Result => None,
+    };
+    let won = state.won.iter().map(|(index, won)| (*index, won.task.task));
+    let agree = won.eq(state.recording.iter().filter_map(of_winner));
+    require(agree, rule, || {
+        "the winners that wait are others".to_owned()
+    })?;
     for (id, task) in tasks(state) {
         let on_its_way = match &task.state {
             TaskState::Committing { index, .. } => expected(*index, &Recorded::Done(id)),

@@ -1,10 +1,11 @@
 //! Object storage, and everything that a job stores there. This crate has the clients of the
-//! stores, file formats, shuffle files, the ledger, final files, and the removal of folders of
-//! ended jobs.
+//! stores, file formats, shuffle files, the ledger, the history of attempts, final files, and the
+//! removal of folders of ended jobs.
 //!
 //! This crate knows nothing about sessions or Kubernetes, and runs no tasks. The engine decides
 //! what a run does next. The worker's crate calls the functions of this crate.
 
+pub mod attempts;
 pub mod chance;
 pub mod export;
 pub mod finalize;

@@ -4,6 +4,7 @@
 //! The engine makes all decisions. An error or a panic anywhere in this module ends the process;
 //! the next process resumes from the ledger.
 
+mod attempts;
 mod cleanup;
 mod dispatch;
 mod effects;
@@ -23,7 +24,7 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -53,6 +54,7 @@ pub(crate) use sessions::{LoopHandle, WorkerSessions};
 pub use status::Status;
 use zephyr_proto::run::{Phase, Snapshot};
 
+use self::attempts::Attempts;
 use self::effects::Effects;
 use self::operators::OperatorStreams;
 use self::planning::{Planned, Runnable, damaged, prepare};
@@ -156,6 +158,7 @@ pub async fn run(
         offenders,
         handle,
         status,
+        SystemTime::now,
         EventLoop::run_on_a_thread,
     ));
     tokio::select! {
@@ -168,13 +171,15 @@ pub async fn run(
 }
 
 /// Does the work of a coordinator without a server: plans, and then calls `run` with the loop. From
-/// then on `handle` contains the channels to the loop.
+/// then on `handle` contains the channels to the loop. `clock` has the time of the calendar, which
+/// only the history of attempts needs.
 pub(crate) async fn work(
     job: Arc<RunJob>,
     metrics: CoordinatorMetrics,
     offenders: Offenders,
     handle: watch::Sender<Option<LoopHandle>>,
     status: watch::Sender<Status>,
+    clock: fn() -> SystemTime,
     run: impl AsyncFnOnce(EventLoop) -> Result<Infallible, LoopError>,
 ) -> Result<Infallible, CoordinatorError> {
     match prepare(&job, &status)
@@ -204,6 +209,7 @@ pub(crate) async fn work(
                 offenders,
                 &handle,
                 status.clone(),
+                clock,
             ) {
                 Ok(event_loop) => run(event_loop).await.map_err(CoordinatorError::Loop),
                 Err(source) => {
@@ -253,6 +259,7 @@ fn event_loop(
     offenders: Offenders,
     handle: &watch::Sender<Option<LoopHandle>>,
     status: watch::Sender<Status>,
+    clock: fn() -> SystemTime,
 ) -> Result<EventLoop, ReplayError> {
     let Runnable {
         epoch,
@@ -301,6 +308,7 @@ fn event_loop(
         drains,
     }));
     Ok(EventLoop {
+        attempts: Attempts::new(Arc::clone(&job), epoch, clock()),
         job,
         _storage_watch: storage_watch,
         runtime: Handle::current(),

@@ -127,19 +127,14 @@ impl State {
     ) {
         self.gets_on(task.task);
         self.with_worker(number, |worker| worker.running.remove(&task));
+        let mut winner = None;
         if let TaskState::Running { attempts } = self.take(task.task) {
             for other in attempts {
                 if other.attempt == task.attempt {
                     self.note_latency(now, task.task.stage, &other);
+                    winner = Some(other);
                 } else {
-                    self.relieve(
-                        out,
-                        other.worker,
-                        TaskAttempt {
-                            task: task.task,
-                            attempt: other.attempt,
-                        },
-                    );
+                    self.relieve(out, task.task, &other);
                 }
             }
         }
@@ -148,6 +143,7 @@ impl State {
             output: output.clone(),
         };
         let index = self.append(out, record, Recorded::Done(task.task));
+        self.note_win(now, number, task, winner.as_ref(), &output, index);
         if defect::is(Defect::AckBeforeDurable)
             && let Some(session) = self.session_of(number)
         {
@@ -184,6 +180,7 @@ impl State {
     }
 
     pub(crate) fn on_durable(&mut self, out: &mut Outbox, through: u64) {
+        self.note_durable_wins(out, through);
         while let Some((index, _)) = self.recording.front()
             && *index <= through
         {

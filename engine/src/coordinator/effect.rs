@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::coordinator::attempts::EndedAttempt;
 use crate::coordinator::event::list;
 use crate::coordinator::record::{LogRecord, OutputFile};
 use crate::id::{SessionId, StageId, TaskAttempt};
@@ -69,6 +70,9 @@ pub enum Effect {
         /// All other final files in the order of their tasks.
         more: Vec<(TaskAttempt, OutputFile)>,
     },
+    /// These attempts have ended. Only people need that, so nothing waits for it, and it may be
+    /// lost.
+    AttemptsEnded(Vec<EndedAttempt>),
 }
 
 /// A message from the coordinator to a worker.
@@ -134,6 +138,10 @@ impl fmt::Display for Effect {
             Self::WriteManifest { files, more } => {
                 let files = files.len() + more.len();
                 write!(f, "write the manifest of {files} files")
+            }
+            Self::AttemptsEnded(ended) => {
+                f.write_str("ended: ")?;
+                list(f, ended.iter().map(|one| &one.task))
             }
         }
     }

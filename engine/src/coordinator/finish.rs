@@ -4,6 +4,7 @@
 
 use std::mem;
 
+use crate::coordinator::attempts::Ending;
 use crate::coordinator::config::MAX_FAILING_MS;
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::effect::Effect;
@@ -241,6 +242,7 @@ impl State {
                 continue;
             };
             for task in tasks {
+                self.note_end(out, number, task, Ending::Cancelled, "");
                 self.requeue(task, None);
                 if let Some(session) = self.session_of(number) {
                     out.cancel(session, task);

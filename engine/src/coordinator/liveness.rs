@@ -40,7 +40,7 @@ impl Loss {
     }
 
     /// For the log, if a session is still open.
-    fn closing_reason(&self) -> &'static str {
+    pub(crate) fn closing_reason(&self) -> &'static str {
         match self {
             Self::Silent => "the worker was silent for too long",
             Self::Disrupted => "the worker's pod was disrupted",
@@ -265,6 +265,9 @@ impl State {
         }
         let tasks: Vec<TaskAttempt> = worker.running.iter().copied().collect();
         self.blame(out, now, &worker, loss, &tasks);
+        for task in &tasks {
+            self.note_loss(out, &worker, *task, loss);
+        }
         match loss {
             Loss::Disrupted | Loss::Drained | Loss::Replaced => {
                 self.await_explanation(now, worker.id.pod_uid(), &tasks);

@@ -3,18 +3,22 @@
 
 use std::collections::BTreeMap;
 
+use crate::coordinator::attempts::EndedAttempt;
 use crate::coordinator::effect::{Dispatch, Effect, ToWorker};
 use crate::coordinator::record::LogRecord;
-use crate::id::{SessionId, TaskAttempt};
+use crate::id::{SessionId, TaskAttempt, Timestamp};
 
 /// The effects of one step while they are collected.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Outbox {
+    /// The time of the step.
+    now: Timestamp,
     closes: Vec<Effect>,
     first_index: u64,
     records: Vec<LogRecord>,
     messages: BTreeMap<SessionId, SessionMessages>,
     others: Vec<Effect>,
+    ended: Vec<EndedAttempt>,
 }
 
 /// The messages for one session.
@@ -28,6 +32,28 @@ struct SessionMessages {
 }
 
 impl Outbox {
+    /// An empty outbox of a step at this time.
+    pub(crate) fn at(now: Timestamp) -> Self {
+        Self {
+            now,
+            closes: Vec::new(),
+            first_index: 0,
+            records: Vec::new(),
+            messages: BTreeMap::new(),
+            others: Vec::new(),
+            ended: Vec::new(),
+        }
+    }
+
+    /// The time of the step.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    pub(crate) fn ended(&mut self, attempt: EndedAttempt) {
+        self.ended.push(attempt);
+    }
+
     /// Adds a record for the ledger. `index` is the index of the record. The records of one step
     /// have consecutive indexes.
     pub(crate) fn append(&mut self, index: u64, record: LogRecord) {
@@ -109,6 +135,9 @@ impl Outbox {
             }
         }
         effects.extend(self.others);
+        if !self.ended.is_empty() {
+            effects.push(Effect::AttemptsEnded(self.ended));
+        }
         effects
     }
 }

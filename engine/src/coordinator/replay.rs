@@ -114,6 +114,7 @@ impl State {
             next_worker: WorkerNumber(0),
             next_index: 0,
             recording: VecDeque::new(),
+            won: VecDeque::new(),
             dismissed: BTreeMap::new(),
             completing: BTreeMap::new(),
             has_dead_letters: plan

@@ -8,6 +8,7 @@
 //! `taskFailures` is used up. A disruption is free, except in two cases: `taskDisruptions` limits
 //! disruptions, or the same setback occurs more often than `setback` allows.
 
+use crate::coordinator::attempts::Ending;
 use crate::coordinator::config::{MAX_ERROR_CHARACTERS, MAX_LOST_OUTPUTS};
 use crate::coordinator::defect::{self, Defect};
 use crate::coordinator::outbox::Outbox;
@@ -93,7 +94,7 @@ impl State {
                     return;
                 }
                 self.revoke(out, lost);
-                self.detach(number, task);
+                self.detach(out, number, task, Ending::InputLost, failed.error);
                 out.ack(session, task);
                 self.judge(out, [lost.task]);
                 return;
@@ -123,6 +124,8 @@ impl State {
             self.fail_held_up(out, now, number, failed.task, &sentence);
             return;
         }
+        let ending = Ending::of_report(failed.class, failed.setback);
+        self.note_end(out, number, failed.task, ending, failed.error);
         self.end_attempt(now, number, failed.task);
         let (task, class) = (failed.task, failed.class);
         if class != FailureClass::Disruption {
@@ -143,6 +146,7 @@ impl State {
         task: TaskAttempt,
         sentence: &str,
     ) {
+        self.note_end(out, number, task, Ending::FailedByProcess, sentence);
         self.end_attempt(now, number, task);
         self.charge_setback(out, task, sentence, Some(number));
         self.judge(out, [task.task]);
@@ -156,12 +160,7 @@ impl State {
 
     /// Records that a running attempt has read, as last reported.
     fn records_read(&self, task: TaskAttempt) -> u64 {
-        let Some(TaskState::Running { attempts }) = self.task(task.task).map(|known| &known.state)
-        else {
-            return 0;
-        };
-        let mut attempts = attempts.iter();
-        let running = attempts.find(|running| running.attempt == task.attempt);
+        let running = self.running_attempt(task);
         running.map_or(0, |running| running.records)
     }
 

@@ -110,6 +110,7 @@ impl State {
             attempt,
             worker: number,
             since: now,
+            is_adopted: false,
             records: 0,
         });
         self.put(task, TaskState::Running { attempts });

@@ -5,6 +5,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use crate::coordinator::attempts::Ending;
 use crate::coordinator::config::{
     ADOPTION_PREFERENCE_MS, EARLY_END_MS, MAX_PREDECESSORS, MAX_SLOTS,
 };
@@ -14,7 +15,7 @@ use crate::coordinator::outbox::Outbox;
 use crate::coordinator::state::{
     JobState, Link, RunningAttempt, State, Task, TaskState, Worker, WorkerNumber,
 };
-use crate::id::{Attempt, SessionId, TaskAttempt, Timestamp, WorkerId};
+use crate::id::{Attempt, SessionId, TaskAttempt, TaskId, Timestamp, WorkerId};
 
 /// The identity that a worker claims.
 #[derive(Clone, Debug)]
@@ -215,7 +216,7 @@ impl State {
             .unwrap_or_default();
         for task in known.difference(&named) {
             if !defect::is(Defect::NoRequeueOnReregister) {
-                self.detach(number, *task);
+                self.detach(out, number, *task, Ending::NotReceived, "");
             }
         }
         for task in named {
@@ -307,20 +308,14 @@ impl State {
     fn adopt(&mut self, out: &mut Outbox, now: Timestamp, number: WorkerNumber, task: TaskAttempt) {
         if let TaskState::Running { attempts } = self.take(task.task) {
             for younger in attempts {
-                self.relieve(
-                    out,
-                    younger.worker,
-                    TaskAttempt {
-                        task: task.task,
-                        attempt: younger.attempt,
-                    },
-                );
+                self.relieve(out, task.task, &younger);
             }
         }
         let adopted = RunningAttempt {
             attempt: task.attempt,
             worker: number,
             since: now,
+            is_adopted: true,
             records: 0,
         };
         self.put(
@@ -332,9 +327,12 @@ impl State {
         self.with_worker(number, |worker| worker.running.insert(task));
     }
 
-    /// Asks a worker to stop an attempt and removes it from the worker's list; the caller changes
-    /// the task's state.
-    pub(crate) fn relieve(&mut self, out: &mut Outbox, number: WorkerNumber, task: TaskAttempt) {
+    /// Asks a worker to stop an attempt that another attempt supersedes, and removes it from the
+    /// worker's list; the caller has taken the task's state and changes it.
+    pub(crate) fn relieve(&mut self, out: &mut Outbox, task: TaskId, running: &RunningAttempt) {
+        let (number, attempt) = (running.worker, running.attempt);
+        let task = TaskAttempt { task, attempt };
+        self.note_superseded(out, task, running);
         self.with_worker(number, |worker| worker.running.remove(&task));
         if let Some(session) = self.session_of(number) {
             out.cancel(session, task);
@@ -343,11 +341,19 @@ impl State {
 
     /// Removes an attempt from its worker. If no other attempt of the task runs, the task is queued
     /// again. Returns whether the worker had the attempt.
-    pub(crate) fn detach(&mut self, number: WorkerNumber, task: TaskAttempt) -> bool {
+    pub(crate) fn detach(
+        &mut self,
+        out: &mut Outbox,
+        number: WorkerNumber,
+        task: TaskAttempt,
+        ending: Ending,
+        error: &str,
+    ) -> bool {
         let had = self
             .with_worker(number, |worker| worker.running.remove(&task))
             .unwrap_or(false);
         if had {
+            self.note_end(out, number, task, ending, error);
             self.requeue(task, None);
         }
         had
@@ -403,7 +409,7 @@ impl State {
             )
         });
         for task in handed_back {
-            self.detach(number, *task);
+            self.detach(out, number, *task, Ending::HandedBack, "");
         }
         let Some((pod_uid, ran, early_end)) = left else {
             return;

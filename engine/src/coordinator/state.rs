@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 use std::sync::Arc;
 
+use crate::coordinator::attempts::EndedAttempt;
 use crate::coordinator::bad_records::BadTotals;
 use crate::coordinator::config::Config;
 use crate::coordinator::counters::{CounterName, CounterTotal};
@@ -56,6 +57,8 @@ pub struct State {
     pub(crate) next_index: u64,
     /// Appended records that are not durable yet, in order.
     pub(crate) recording: VecDeque<(u64, Recorded)>,
+    /// Attempts that won, with the indexes of their records, which are not durable yet.
+    pub(crate) won: VecDeque<(u64, EndedAttempt)>,
     /// Superseded attempts with their files, and the sessions that reported them. They wait here
     /// until the winner of their task is durable.
     pub(crate) dismissed: BTreeMap<TaskId, BTreeMap<Attempt, (SessionId, Vec<OutputFile>)>>,
@@ -213,6 +216,8 @@ pub(crate) struct RunningAttempt {
     pub(crate) worker: WorkerNumber,
     /// When it was dispatched or adopted.
     pub(crate) since: Timestamp,
+    /// Whether it was adopted. Then it is not known when it began.
+    pub(crate) is_adopted: bool,
     /// Records it has read, as last reported.
     pub(crate) records: u64,
 }

@@ -11,7 +11,7 @@ use crate::id::Timestamp;
 
 /// Handles one event and returns the effects. `now` never decreases from one call to the next.
 pub fn step(state: &mut State, event: Event, now: Timestamp) -> Vec<Effect> {
-    let mut out = Outbox::default();
+    let mut out = Outbox::at(now);
     let time_passed = matches!(event, Event::Tick);
     match event {
         Event::Hello {
@@ -87,7 +87,7 @@ impl State {
     /// Returns the first effects after a take-over, which request unfinished work of the log again.
     /// Must be called once, after the replayed log is sealed and before the first `step`.
     pub fn start(&mut self, now: Timestamp) -> Vec<Effect> {
-        let mut out = Outbox::default();
+        let mut out = Outbox::at(now);
         self.begin_watch(now);
         self.resume(&mut out);
         out.into_effects()

@@ -5,6 +5,7 @@ mod budgets;
 mod cluster;
 mod counters;
 mod drain;
+mod endings;
 mod fleet;
 mod graphs;
 mod incidents;

@@ -1,6 +1,7 @@
 //! The names of objects in a job's folder. If a folder contains another name, that object belongs
 //! to another program, and the folder is not removed.
 
+use crate::attempts::position;
 use crate::storage::is_write_question;
 
 /// How many digits a number in a name may have. A 64-bit number has at most this many.
@@ -13,7 +14,7 @@ const MAX_DIGITS: usize = 20;
 pub enum Part {
     /// Intermediate data.
     Data,
-    /// Logs, snapshots and merged objects of the ledger.
+    /// Logs, snapshots and merged objects of the ledger, and the history of attempts.
     Log,
     /// The first object of each epoch.
     Opened,
@@ -46,6 +47,7 @@ pub fn part_of(path: &str) -> Option<Part> {
         ([], "plan.json" | "output.json" | "probe") => Some(Part::Plan),
         (["moves"], name) if is_number(name) => Some(Part::Plan),
         (["exports"], name) if is_archive(name) => Some(Part::Plan),
+        (["attempts"], name) if position(name).is_some() => Some(Part::Log),
         (["epochs", epoch], "open") if is_number(epoch) => Some(Part::Opened),
         (["epochs", epoch, "log" | "merged" | "snapshots"], name)
             if is_number(epoch) && is_number(name) =>
@@ -153,6 +155,8 @@ mod tests {
             ),
             ("epochs/1/open", Part::Opened),
             ("epochs/12/log/0", Part::Log),
+            ("attempts/12-0.jsonl.zst", Part::Log),
+            ("attempts/.12-0.jsonl.zst.part", Part::Log),
             ("epochs/1/merged/3", Part::Log),
             ("epochs/1/snapshots/1000", Part::Log),
             ("data/0/outputs-e4-2", Part::Data),
@@ -180,6 +184,10 @@ mod tests {
             "epochs/x/open",
             "moves/x",
             "exports/0.tar.zst",
+            "attempts/12.jsonl.zst",
+            "attempts/x-0.jsonl.zst",
+            "attempts/-0.jsonl.zst",
+            "attempts/1-0.jsonl",
             "epochs/1/log/x",
             "epochs/1/log/1/2",
             "epochs/1/other/1",

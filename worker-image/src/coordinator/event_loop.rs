@@ -23,6 +23,7 @@ use zephyr_proto::worker::{
 use zephyr_store::ledger::TableFiles;
 use zephyr_store::ownership;
 
+use super::attempts::Attempts;
 use super::cleanup::{self, Removed, Unwanted};
 use super::dispatch::{DispatchError, SourceShards, in_messages, run_task};
 use super::effects::{Call, EffectError, Effects, readers};
@@ -102,6 +103,8 @@ pub(crate) struct EventLoop {
     pub(super) offenders: Offenders,
     /// Storage calls.
     pub(super) effects: Effects,
+    /// Ended attempts that are not written yet.
+    pub(super) attempts: Attempts,
     /// The storage calls that currently fail.
     pub(super) outages: Outages,
     /// Heartbeats.
@@ -163,6 +166,7 @@ impl EventLoop {
                     self.show();
                     continue;
                 }
+                () = self.attempts.written() => continue,
                 event = self.effects.next() => Some(event.map_err(LoopError::Effect)?),
                 input = self.inputs.recv() => match input.ok_or(LoopError::NoInput)? {
                     Input::ForeignFile(session) => {
@@ -249,6 +253,7 @@ impl EventLoop {
             self.take_in(event, senders)?;
         }
         self.take_in(Event::Tick, senders)?;
+        self.attempts.write_if_due();
         self.metrics
             .sessions
             .set(i64::try_from(senders.len()).unwrap_or(i64::MAX));
@@ -262,6 +267,9 @@ impl EventLoop {
         senders: &mut BTreeMap<SessionId, WorkerSender>,
     ) -> Result<(), LoopError> {
         self.metrics.events.inc();
+        if let Event::Drain { drains } = &event {
+            self.attempts.hurry(*drains);
+        }
         let closed = if let Event::SessionClosed { session } = &event {
             Some(*session)
         } else {
@@ -285,11 +293,15 @@ impl EventLoop {
             let unwanted = self.unwanted_files(&result);
             let shards = self.plan.stages.last().map_or(0, |stage| stage.shards);
             let completions = self.effects.stop_completing();
+            let last_attempts = self.attempts.close();
             let clean_up = async move {
-                // Until then, the folder must belong to this job.
-                let late = completions.settle().await;
-                let unwanted = unwanted.map(|files| Unwanted { files, late });
-                cleanup::clean_up(&job, &result, &uploads, unwanted, shards).await
+                let clean = async {
+                    // Until then, the folder must belong to this job.
+                    let late = completions.settle().await;
+                    let unwanted = unwanted.map(|files| Unwanted { files, late });
+                    cleanup::clean_up(&job, &result, &uploads, unwanted, shards).await
+                };
+                tokio::join!(clean, last_attempts).0
             };
             self.cleanup.spawn_on(clean_up, &self.runtime);
             self.show();
@@ -342,6 +354,7 @@ impl EventLoop {
                 Effect::WriteManifest { files, more } => {
                     self.effects.call(Call::WriteManifest { files, more });
                 }
+                Effect::AttemptsEnded(ended) => self.attempts.add(ended),
             }
         }
         Ok(())

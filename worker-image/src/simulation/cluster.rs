@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use object_store::path::Path;
@@ -315,7 +315,7 @@ fn keep_plan(job: &SimulatedJob, server: &Arc<Server>) -> (PlannedSource, TableF
             biased;
             _ = watched.wait_for(Option::is_some) => {}
             _ = shown.wait_for(|status| status.result.is_some()) => {}
-            _ = work(Arc::new(job), metrics, Offenders::default(), handle, status, EventLoop::run) => {}
+            _ = work(Arc::new(job), metrics, Offenders::default(), handle, status, || SystemTime::UNIX_EPOCH, EventLoop::run) => {}
         }
     };
     let thread = std::thread::spawn(move || {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -66,6 +66,7 @@ impl Coordinator {
                 offenders,
                 handle,
                 sender,
+                || SystemTime::UNIX_EPOCH,
                 EventLoop::run,
             )
             .await;

@@ -214,7 +214,8 @@ fn completions(cluster: &TestCluster) -> Vec<(TaskAttempt, usize)> {
         | Effect::Append { .. }
         | Effect::PublishStage { .. }
         | Effect::Discard { .. }
-        | Effect::WriteManifest { .. } => None,
+        | Effect::WriteManifest { .. }
+        | Effect::AttemptsEnded(_) => None,
     });
     asked.collect()
 }

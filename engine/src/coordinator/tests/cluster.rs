@@ -7,7 +7,8 @@ use crate::coordinator::record::{
     FailureClass, FilePlace, FinalPlace, JobResult, LogRecord, OutputFile, TaskOutput,
 };
 use crate::coordinator::{
-    Config, Effect, Event, FailureReason, PodEndCause, Report, Setback, State, ToWorker, step,
+    Config, Effect, EndedAttempt, Event, FailureReason, PodEndCause, Report, Setback, State,
+    ToWorker, step,
 };
 use crate::id::{
     Attempt, Epoch, SessionId, ShardId, SourceId, StageId, TaskAttempt, TaskId, Timestamp, WorkerId,
@@ -132,6 +133,8 @@ pub(super) struct TestCluster {
     /// Messages to each worker since they were last read.
     received: BTreeMap<SessionId, Vec<ToWorker>>,
     pub(super) closed: Vec<SessionId>,
+    /// The attempts that ended, in order.
+    pub(super) ended: Vec<EndedAttempt>,
     /// Attempts that each worker holds, in the worker's own view.
     held: BTreeMap<&'static str, BTreeSet<TaskAttempt>>,
     sessions: BTreeMap<&'static str, SessionId>,
@@ -177,6 +180,7 @@ impl TestCluster {
             asked: Vec::new(),
             received: BTreeMap::new(),
             closed: Vec::new(),
+            ended: Vec::new(),
             held: BTreeMap::new(),
             sessions: BTreeMap::new(),
             next_session: 1,
@@ -213,8 +217,11 @@ impl TestCluster {
     /// Handles one event, and checks what must hold after it.
     pub(super) fn event(&mut self, event: Event) -> Vec<Effect> {
         let line = event.to_string();
+        let open = invariants::open_attempts(&self.state);
         let effects = step(&mut self.state, event, Timestamp(self.now));
-        if let Err(violation) = invariants::check(&self.state) {
+        let checked = invariants::check(&self.state);
+        let checked = checked.and(invariants::check_ends(&open, &effects, &self.state));
+        if let Err(violation) = checked {
             panic!("after {line}: {violation}\n{:#?}", self.state);
         }
         self.take_in(&effects);
@@ -247,6 +254,7 @@ impl TestCluster {
                 | Effect::Finalize { .. }
                 | Effect::Discard { .. }
                 | Effect::WriteManifest { .. } => self.asked.push(effect.clone()),
+                Effect::AttemptsEnded(ended) => self.ended.extend(ended.iter().cloned()),
             }
         }
     }
@@ -499,7 +507,8 @@ impl TestCluster {
                 Effect::Discard { .. }
                 | Effect::Send { .. }
                 | Effect::Close { .. }
-                | Effect::Append { .. } => {}
+                | Effect::Append { .. }
+                | Effect::AttemptsEnded(_) => {}
             }
         }
     }

@@ -511,6 +511,7 @@ impl Fleet {
                     });
                 }
                 Effect::Discard { .. } => self.counts.discarded += 1,
+                Effect::AttemptsEnded(_) => {}
             }
         }
     }

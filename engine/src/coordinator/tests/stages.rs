@@ -19,7 +19,8 @@ fn published(effects: &[Effect]) -> Vec<(u32, u32, usize)> {
         | Effect::Append { .. }
         | Effect::Finalize { .. }
         | Effect::Discard { .. }
-        | Effect::WriteManifest { .. } => None,
+        | Effect::WriteManifest { .. }
+        | Effect::AttemptsEnded(_) => None,
     });
     publications.collect()
 }

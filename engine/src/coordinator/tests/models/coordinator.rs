@@ -185,6 +185,7 @@ impl World {
                     self.expect(all_stand, Rule::ManifestBeforeFiles);
                     self.calls(epoch, Call::WriteManifest);
                 }
+                Effect::AttemptsEnded(_) => {}
                 Effect::PublishStage { .. } => unreachable!("there is one stage"),
             }
         }

@@ -275,10 +275,13 @@ impl World {
         }
         let is_tick = event == Event::Tick;
         let line = event.to_string();
+        let is_checked = !self.settings.is_large || self.steps.is_multiple_of(LARGE_CHECK_EVERY);
+        let open = is_checked.then(|| invariants::open_attempts(&coordinator.state));
         let effects = step(&mut coordinator.state, event, Timestamp(now));
         self.steps += 1;
-        if (!self.settings.is_large || self.steps.is_multiple_of(LARGE_CHECK_EVERY))
+        if let Some(open) = open
             && let Err(violation) = invariants::check(&coordinator.state)
+                .and_then(|()| invariants::check_ends(&open, &effects, &coordinator.state))
         {
             panic!("after {line}: {violation}");
         }
@@ -313,6 +316,7 @@ impl World {
                     let delay = self.storage_delay();
                     self.after(delay, Happening::Performs { epoch, effect });
                 }
+                Effect::AttemptsEnded(_) => {}
             }
         }
         if let Some(coordinator) = self.coordinators.get(&epoch) {
@@ -475,7 +479,10 @@ impl World {
             Effect::WriteManifest { .. } => Event::ManifestWritten {
                 manifest: "_SUCCESS.json".to_owned(),
             },
-            Effect::Send { .. } | Effect::Close { .. } | Effect::Append { .. } => return,
+            Effect::Send { .. }
+            | Effect::Close { .. }
+            | Effect::Append { .. }
+            | Effect::AttemptsEnded(_) => return,
         };
         let delay = self.storage_delay();
         let event = answer;
@@ -614,7 +621,10 @@ impl World {
                 let skipping = (0..self.settings.shards[0]).filter(|shard| skipped_by(*shard) > 0);
                 assert_eq!(more.len(), skipping.count(), "dead letters");
             }
-            Effect::Send { .. } | Effect::Close { .. } | Effect::Append { .. } => {}
+            Effect::Send { .. }
+            | Effect::Close { .. }
+            | Effect::Append { .. }
+            | Effect::AttemptsEnded(_) => {}
         }
     }
 
