@@ -19,6 +19,7 @@ use zephyr_engine::id::{Epoch, TaskId};
 use zephyr_proto::reason::EndReason;
 use zephyr_proto::run::{Phase, Snapshot};
 use zephyr_proto::worker::{CoordinatorMessage, WorkerMessage};
+use zephyr_store::attempts::AttemptLine;
 use zephyr_worker::local::{LocalOptions, run_local};
 
 const FILES: u32 = 6;
@@ -220,8 +221,10 @@ async fn a_killed_task_process_costs_one_failure_and_not_the_output() {
 }
 
 #[tokio::test]
-async fn a_killed_supervisor_ends_its_children_and_uses_no_budget() {
-    let mut processes = Processes::of(&slow_items(16), &json!({"taskFailures": 1}));
+async fn a_killed_supervisor_ends_its_children_uses_no_budget_and_is_in_the_history() {
+    // A second attempt would supersede the lost one before its worker counts as lost.
+    let retries = json!({"taskFailures": 1, "speculation": "Never"});
+    let mut processes = Processes::of(&slow_items(16), &retries);
     processes.start_coordinator();
     let doomed = processes.start_worker(2);
     in_the_middle(&processes, 2).await;
@@ -239,6 +242,22 @@ async fn a_killed_supervisor_ends_its_children_and_uses_no_budget() {
     processes.start_worker(2);
     success(&processes).await;
     assert_eq!(processes.output(), ["16"]);
+    let attempts = processes.attempts().await;
+    let lost = attempts.iter().filter(|one| one.outcome == "WorkerLost");
+    let lost: Vec<&AttemptLine> = lost.collect();
+    assert!((1..=2).contains(&lost.len()), "{attempts:?}");
+    for one in lost {
+        assert_eq!(one.pod_uid, "pod-0");
+        assert_eq!(one.error, "the worker was silent for too long");
+        assert!(one.started.as_ref().unwrap() < &one.ended, "{one:?}");
+        let again = |other: &&AttemptLine| (other.stage, other.shard) == (one.stage, one.shard);
+        let newest = attempts.iter().rfind(again).unwrap();
+        assert_eq!((&*newest.outcome, &*newest.pod_uid), ("Committed", "pod-1"));
+    }
+    let committed = attempts.iter().filter(|one| one.outcome == "Committed");
+    let records = processes.ledger().await;
+    let done = |record: &&LogRecord| matches!(record, LogRecord::Done { .. });
+    assert_eq!(committed.count(), records.iter().filter(done).count());
 }
 
 #[tokio::test]
@@ -253,6 +272,13 @@ async fn a_worker_that_is_asked_to_terminate_hands_back_and_ends_at_once() {
     success(&processes).await;
     assert_eq!(processes.output(), ["16"]);
     assert_eq!(failures(&processes.ledger().await), []);
+    let attempts = processes.attempts().await;
+    let back = attempts.iter().filter(|one| one.outcome == "HandedBack");
+    let pods: Vec<&str> = back.map(|one| one.pod_uid.as_str()).collect();
+    assert!(
+        ["pod-0"].repeat(2).starts_with(&pods) && !pods.is_empty(),
+        "{attempts:?}"
+    );
 }
 
 /// The kubelet evicts a pod that exceeds its own limit. If this counted as a disruption, the task

@@ -38,6 +38,8 @@ pub enum Uncharged {
     ForeignReport,
     /// Deleting data that is not needed any more.
     CleanUp,
+    /// Writing down the attempts that have ended.
+    AttemptHistory,
 }
 
 /// The description of a kind: one row of the table.
@@ -66,6 +68,7 @@ impl Uncharged {
             Self::Session,
             Self::ForeignReport,
             Self::CleanUp,
+            Self::AttemptHistory,
         ];
         let given_back = Setback::ALL.into_iter().map(Self::GivenBack);
         first.into_iter().chain(given_back).chain(last)
@@ -124,6 +127,7 @@ impl Uncharged {
             Self::Session => "a worker finds no coordinator, or is refused by it",
             Self::ForeignReport => "a worker reports files that are not its own",
             Self::CleanUp => "data that is no longer needed cannot be deleted",
+            Self::AttemptHistory => "attempts that have ended cannot be written down",
         }
     }
 
@@ -159,6 +163,7 @@ impl Uncharged {
             Self::Session => "no limit; at most 5 s between two tries",
             Self::ForeignReport => "3 times for a process",
             Self::CleanUp => "5 tries for an attempt's file, 1 min for the intermediate data",
+            Self::AttemptHistory => "every 10 s until the job's end; 20000 attempts wait at most",
         };
         words.to_owned()
     }
@@ -181,6 +186,7 @@ impl Uncharged {
             Self::Session => "`noWorkersTimeout` or `coordinatorTimeout` ends the generation",
             Self::ForeignReport => "it is not accepted again, and counts as lost",
             Self::CleanUp => "the data stays; the result does not change",
+            Self::AttemptHistory => "the history lacks the others; the job does not wait for it",
             Self::GivenBack(Setback::StoreAway)
             | Self::HandedBack
             | Self::NeverTaken
@@ -217,6 +223,7 @@ impl Uncharged {
                 "the coordinator's log, `zephyr_coordinator_reports_refused_total`"
             }
             Self::CleanUp => "the coordinator's log; \"removing intermediate data\"",
+            Self::AttemptHistory => "the coordinator's log; `kubectl zephyr history --ledger`",
         };
         words.to_owned()
     }

@@ -19,6 +19,7 @@ use zephyr_proto::run::run_client::RunClient;
 use zephyr_proto::run::{
     CoordinatorReport, OperatorHello, OperatorMessage, Snapshot, operator_message,
 };
+use zephyr_store::attempts::{AttemptLine, ReadAttempts, read_attempts};
 use zephyr_store::ledger::{Ledger, WriterToken};
 use zephyr_worker::job::RunJob;
 
@@ -333,6 +334,15 @@ impl Processes {
             }
         }
         lines.sort();
+        lines
+    }
+
+    /// What the coordinators wrote down about ended attempts, in order.
+    pub(super) async fn attempts(&self) -> Vec<AttemptLine> {
+        let job = RunJob::new(self.job.clone()).unwrap();
+        let mut lines = Vec::new();
+        let read = read_attempts(&job.storage, |line| lines.push(line)).await;
+        assert_eq!(read.unwrap(), ReadAttempts::default());
         lines
     }
 

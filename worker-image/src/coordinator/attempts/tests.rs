@@ -8,6 +8,7 @@ use object_store::path::Path;
 use serde_json::json;
 use zephyr_crds::frozen::FrozenJob;
 use zephyr_engine::coordinator::Ending;
+use zephyr_engine::coordinator::uncharged::Uncharged;
 use zephyr_engine::id::{Attempt, JobUid, ShardId, StageId, TaskAttempt, TaskId};
 use zephyr_store::attempts::{ReadAttempts, read_attempts};
 use zephyr_store::storage::{JobStorage, Stores};
@@ -119,6 +120,25 @@ impl History {
     }
 }
 
+#[test]
+fn the_documentation_says_when_attempts_are_written() {
+    let page = include_str!("../../../../docs/plugin.md").replace(['\n', ','], " ");
+    let words = page.split_whitespace().collect::<Vec<_>>().join(" ");
+    let seconds = INTERVAL.as_secs();
+    let thousands = |count: usize| format!("{} {:03}", count / 1_000, count % 1_000);
+    let often = format!(
+        "every {seconds} s or when there are {} and",
+        thousands(ENOUGH)
+    );
+    let most = format!("more than {} attempts do not wait", thousands(MAX_WAITING));
+    assert!(words.contains(&often), "{often}");
+    assert!(words.contains(&most), "{most}");
+    let told = Uncharged::AttemptHistory.row().bound;
+    let bound =
+        format!("every {seconds} s until the job's end; {MAX_WAITING} attempts wait at most");
+    assert_eq!(told, bound);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_line_names_the_pod_and_has_the_times_of_the_calendar() {
     let mut history = over(false);
@@ -149,7 +169,7 @@ async fn a_line_names_the_pod_and_has_the_times_of_the_calendar() {
 async fn few_attempts_wait_for_others_and_many_are_written_at_once() {
     let mut history = over(false);
     history.end(0..1);
-    history.passes(INTERVAL - Duration::from_secs(1)).await;
+    history.passes(Duration::from_secs(9)).await;
     assert_eq!(history.count().await, 0);
     history.end(1..3);
     history.passes(Duration::from_secs(2)).await;
