@@ -1,6 +1,6 @@
 //! `kubectl zephyr history NAME`: the generations of a job and the changes of its phase, from its
-//! status. With `--ledger` also the attempts of its tasks, from the object store. Changes nothing in
-//! the cluster or the store.
+//! status. With `--ledger` also the attempts of its tasks, from the object store. Changes nothing
+//! in the cluster or the store.
 
 mod attempts;
 
