@@ -786,7 +786,8 @@ fn bound(status: &mut ZephyrJobStatus) {
     }
 }
 
-/// Returns the first `limit` characters, on one line.
+/// Returns the text on one line. If it has more than `limit` characters, some in the middle are left
+/// out: a sentence begins with what is wrong, and it ends with what to do.
 fn cut(text: &str, limit: usize) -> String {
     let one_line = |character: char| {
         if character.is_control() {
@@ -795,13 +796,18 @@ fn cut(text: &str, limit: usize) -> String {
             character
         }
     };
-    if text.chars().nth(limit).is_none() {
+    let length = text.chars().count();
+    if length <= limit {
         return text.chars().map(one_line).collect();
     }
+    let end = limit / 3;
+    let begin = limit - end - 1;
+    let last = text.chars().skip(length - end);
     text.chars()
-        .take(limit - 1)
-        .map(one_line)
+        .take(begin)
         .chain(['…'])
+        .chain(last)
+        .map(one_line)
         .collect()
 }
 

@@ -1122,3 +1122,10 @@ fn the_attempt_that_ended_the_job_is_in_status_with_its_last_lines_and_status_st
             .is_some_and(|failure| failure.log.len() > 1000)
     );
 }
+
+#[test]
+fn a_message_that_is_too_long_loses_its_middle_and_keeps_what_to_do() {
+    assert_eq!(cut("a\nb", 3), "a b");
+    assert_eq!(cut("äbcdefghi", 9), "äbcdefghi");
+    assert_eq!(cut("äbcdefghij", 9), "äbcde…hij");
+}
