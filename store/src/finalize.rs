@@ -315,6 +315,18 @@ fn upload(file: &OutputFile) -> Result<(Location, UploadPlace), StorageError> {
     Ok((parse(uri)?, upload))
 }
 
+/// Whether exactly this file exists under its final name. If its size is right, reads the whole file.
+///
+/// # Errors
+/// The store failed.
+pub async fn is_there(
+    stores: &Stores,
+    location: &Location,
+    file: &OutputFile,
+) -> Result<bool, StorageError> {
+    stands(stores, location, file).await
+}
+
 /// Whether exactly this file exists under its final name.
 async fn stands(
     stores: &Stores,

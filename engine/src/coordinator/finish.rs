@@ -54,10 +54,15 @@ impl State {
         let Some(attempt) = self.completing.remove(&task) else {
             return;
         };
+        let is_expected = self.is_completing(TaskAttempt { task, attempt });
         if !self.completes_files() {
+            // The result is being recorded. Nothing is recorded after it, but the file is there.
+            if is_expected {
+                self.set_final_file(task, FinalFile::Finalized);
+            }
             return;
         }
-        if !self.is_completing(TaskAttempt { task, attempt }) {
+        if !is_expected {
             self.finalize(out, task);
             return;
         }

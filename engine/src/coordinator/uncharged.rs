@@ -222,7 +222,7 @@ impl Uncharged {
             Self::ForeignReport => {
                 "the coordinator's log, `zephyr_coordinator_reports_refused_total`"
             }
-            Self::CleanUp => "the coordinator's log; \"removing intermediate data\"",
+            Self::CleanUp => "the coordinator's log; \"cleaning up after the end\"",
             Self::AttemptHistory => "the coordinator's log; `kubectl zephyr history --ledger`",
         };
         words.to_owned()

@@ -88,9 +88,8 @@ impl Needs {
         if present < wanted {
             return wanted;
         }
-        let kept = pods.kept_for(self.later()).unwrap_or(present);
-        let kept = kept.max(pods.busy_below).max(present.div_ceil(2));
-        kept.min(present)
+        let kept = pods.kept_for(self.later()).max(pods.busy_below);
+        kept.max(present.div_ceil(2)).min(present)
     }
 
     /// Returns why there are `desired` workers, in one sentence.
@@ -113,10 +112,11 @@ impl Needs {
             String::new()
         };
         let other = if desired < needed {
-            format!("; more than {desired} could not be useful")
+            format!("; no more than {desired} are useful or requested yet")
         } else if desired > self.later() {
             format!(
-                "; {desired} stay for now, because workers with tasks stay, and so does a spare one for each lost node"
+                "; {desired} stay for now: workers with tasks, a spare one for each lost one, and idle ones as long as they are less than a \
+                 quarter"
             )
         } else {
             String::new()
@@ -188,7 +188,8 @@ impl WorkerPods {
             } else if is_living(report, pod) {
                 pods.living.push(ordinal);
             }
-            if may_be_busy(report, pod) {
+            // A task on a lost node runs again elsewhere.
+            if !pod.is_on_lost_node && may_be_busy(report, pod) {
                 pods.busy_below = pods.busy_below.max(ordinal.saturating_add(1));
             }
         }
@@ -203,14 +204,15 @@ impl WorkerPods {
         self.lost.iter().fold(workers, more)
     }
 
-    /// Returns to how many pods the number can fall, so that `workers` living workers stay. `None`
-    /// if there are not so many.
-    fn kept_for(&self, workers: u32) -> Option<u32> {
-        let Some(last) = workers.checked_sub(1) else {
-            return Some(0);
-        };
-        let last = self.living.get(usize::try_from(last).ok()?)?;
-        Some(last.saturating_add(1))
+    /// Returns to how many pods the number can fall, so that `workers` workers stay: the living ones
+    /// with the lowest ordinals, and one ordinal above them for each one that is missing.
+    fn kept_for(&self, workers: u32) -> u32 {
+        let living = u32::try_from(self.living.len()).unwrap_or(u32::MAX);
+        let missing = workers.saturating_sub(living);
+        let last = workers.min(living).checked_sub(1);
+        let last = last.and_then(|last| self.living.get(usize::try_from(last).ok()?));
+        last.map_or(0, |ordinal| ordinal.saturating_add(1))
+            .saturating_add(missing)
     }
 }
 
@@ -346,6 +348,9 @@ mod tests {
             (&[2, 3], &[], 4, 4),
             // The number grows by one for each lost node, but not beyond maxReplicas.
             (&[1], &[0], 2, 3),
+            // Pods that never got a node are released.
+            (&[0], &[], 4, 2),
+            (&[], &[], 4, 2),
             (&[], &[0, 1, 2], 3, 4),
         ] {
             let pods = WorkerPods {
@@ -461,11 +466,12 @@ mod tests {
         );
         assert_eq!(
             ending(needs(8, 8, 1, (1, 9)), 3),
-            "8 (minReplicas 1, maxReplicas 9); more than 3 could not be useful"
+            "8 (minReplicas 1, maxReplicas 9); no more than 3 are useful or requested yet"
         );
         assert_eq!(
             ending(needs(3, 3, 1, (1, 9)), 7),
-            "3 (minReplicas 1, maxReplicas 9); 7 stay for now, because workers with tasks stay, and so does a spare one for each lost node"
+            "3 (minReplicas 1, maxReplicas 9); 7 stay for now: workers with tasks, a spare one for each lost one, and idle ones as long as they \
+             are less than a quarter"
         );
     }
 }

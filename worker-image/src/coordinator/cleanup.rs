@@ -14,7 +14,7 @@ use zephyr_crds::job::Retain;
 use zephyr_engine::coordinator::record::{FilePlace, JobResult, OutputFile};
 use zephyr_store::finalize::{self, give_up, throw_away_leftovers};
 use zephyr_store::reclaim::{Marker, mark, sweep};
-use zephyr_store::storage::{Location, StorageError, remove_folder, remove_object, size_of};
+use zephyr_store::storage::{Location, StorageError, remove_folder, remove_object};
 
 use crate::convert;
 use crate::job::RunJob;
@@ -43,7 +43,7 @@ const SWEEP_TIMEOUT: Duration = Duration::from_secs(5);
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The message in status while the clean-up runs.
-pub(super) const MESSAGE: &str = "removing intermediate data";
+pub(super) const MESSAGE: &str = "cleaning up after the end";
 
 /// Releases the output's folder if the job has failed, and removes intermediate data that
 /// `spec.storage.retain` does not keep. Data that cannot be removed in time is kept, and this is
@@ -139,8 +139,9 @@ async fn remove_output(job: &RunJob, unwanted: Unwanted) -> Removed {
     removed
 }
 
-/// Removes a file of the output. If it is not known to be complete, looks whether it is there, and
-/// counts it in `of`. Returns whether it was removed.
+/// Removes a file of the output. If it is not known to be complete, looks whether exactly this file is
+/// there, and counts it in `of`: another file under its name is not this job's. Returns whether it was
+/// removed.
 async fn remove_file(
     job: &RunJob,
     file: &OutputFile,
@@ -158,7 +159,7 @@ async fn remove_file(
         }
     };
     if !is_complete {
-        if size_of(&job.stores, &location).await?.is_none() {
+        if !finalize::is_there(&job.stores, &location, file).await? {
             return Ok(false);
         }
         of.fetch_add(1, Ordering::Relaxed);
@@ -389,15 +390,20 @@ mod tests {
             files: Vec::new(),
             late: uploads.to_vec(),
         };
+        // Another program wrote a file under the name of the second one.
+        let other = Location::parse("s3://o/part-1.jsonl").unwrap();
+        let store = job.stores.open(&other).unwrap().objects;
+        let text = PutPayload::from_static(b"y");
+        store.put(other.path(), text).await.unwrap();
         let removed = clean_up(&job, &result, &uploads, Some(unwanted), 2).await;
         assert_eq!(removed, Some(Removed { files: 1, of: 1 }));
-        for uri in ["s3://o/part-0.jsonl", "s3://o/part-1.jsonl"] {
+        for (uri, size) in [
+            ("s3://o/part-0.jsonl", None),
+            ("s3://o/part-1.jsonl", Some(1)),
+        ] {
             let location = Location::parse(uri).unwrap();
-            assert_eq!(
-                size_of(&job.stores, &location).await.unwrap(),
-                None,
-                "{uri}"
-            );
+            let found = size_of(&job.stores, &location).await.unwrap();
+            assert_eq!(found, size, "{uri}");
         }
     }
 

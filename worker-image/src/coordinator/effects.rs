@@ -169,7 +169,7 @@ pub(super) struct Effects {
     tools: Arc<Tools>,
     waiting: VecDeque<Call>,
     running: JoinSet<Result<Option<Event>, EffectError>>,
-    /// The running calls that complete final files, and some that have ended.
+    /// The calls that complete final files and whose answers the loop does not know yet.
     completions: Vec<Completion>,
     /// See [`Completions`].
     permits: Arc<Semaphore>,
@@ -241,10 +241,8 @@ impl Effects {
     pub(super) fn stop_completing(&mut self) -> Completions {
         self.is_over = true;
         self.waiting.retain(|call| call.completes().is_none());
-        let mut running = std::mem::take(&mut self.completions);
-        running.retain(|completion| !completion.call.is_finished());
         Completions {
-            running,
+            running: std::mem::take(&mut self.completions),
             permits: Arc::clone(&self.permits),
         }
     }
@@ -263,14 +261,21 @@ impl Effects {
                     return Ok(Event::Durable { through });
                 }
                 () = sleep_until(self.next_commit), if self.may_commit() => self.commit_gathered(),
-                Some(ended) = self.running.join_next() => {
+                Some(ended) = self.running.join_next_with_id() => {
                     self.start_waiting();
-                    let ended = match ended {
+                    let (id, ended) = match ended {
                         Err(error) if self.is_over && error.is_cancelled() => continue,
                         ended => ended.map_err(|source| EffectError::Died { source })?,
                     };
-                    if let Some(event) = ended? {
-                        return Ok(event);
+                    self.completions.retain(|completion| completion.call.id() != id);
+                    match ended {
+                        Ok(Some(event)) => return Ok(event),
+                        Ok(None) => {}
+                        // The result is durable, and the clean-up must go on.
+                        Err(error) if self.is_over => {
+                            tracing::warn!(%error, "a call failed after the end of the job");
+                        }
+                        Err(error) => return Err(error),
                     }
                 }
                 else => std::future::pending().await,
@@ -322,7 +327,6 @@ impl Effects {
             };
             let call = self.running.spawn_on(carry_out, &self.tools.runtime);
             if let Some(files) = completes {
-                self.completions.retain(|other| !other.call.is_finished());
                 self.completions.push(Completion { call, files });
             }
         }

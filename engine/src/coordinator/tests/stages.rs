@@ -496,6 +496,25 @@ fn a_failed_job_knows_which_uploads_will_never_be_completed() {
 }
 
 #[test]
+fn a_file_that_is_completed_while_the_result_is_being_recorded_is_complete() {
+    let mut cluster = TestCluster::with(Config::new(1, 0), &[2]);
+    cluster.hello("a", 2);
+    cluster.done("a", attempt(0, 0, 1, 1));
+    cluster.durable();
+    cluster.event(Event::EndedByOperator {
+        reason: FailureReason::Cancelled,
+        message: "m".to_owned(),
+    });
+    assert_eq!(cluster.state.result(), None, "the end is not durable");
+    cluster.event(Event::FileFinalized { task: task(0, 0) });
+    cluster.durable();
+    assert_eq!(cluster.failure().0, FailureReason::Cancelled);
+    let complete = output(attempt(0, 0, 1, 1), true).file;
+    assert_eq!(cluster.state.completed_files(), [complete]);
+    assert_eq!(cluster.state.uncompleted_files(), []);
+}
+
+#[test]
 fn a_job_that_fails_completes_the_files_of_committed_tasks_first() {
     let mut cluster = TestCluster::with(Config::new(1, 0), &[5]);
     cluster.hello("a", 5);

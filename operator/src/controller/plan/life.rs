@@ -419,14 +419,18 @@ fn asking_since(job: &ValidatedJob, ending: &Ending) -> Option<Timestamp> {
 
 /// Plans the end of a job without its coordinator. The end is in status before anything is deleted.
 pub(super) fn plan_ended_early(job: &ValidatedJob, ending: Ending, diagnosis: Diagnosis) -> Plan {
-    let kept = match (ending.removes_output, asking_since(job, &ending)) {
-        (true, Some(_)) => "it is not known whether its files were removed, and it",
-        (true, None) => "its files were not removed, and it",
-        (false, _) => "it",
-    };
     let Ending {
-        reason, message, ..
+        reason,
+        message,
+        removes_output,
+        ..
     } = ending;
+    // A coordinator may have removed them without a word.
+    let kept = if removes_output {
+        "it is not known whether its files were removed, and it"
+    } else {
+        "it"
+    };
     let message = if job.status.has_begun() {
         with_what_stays(
             job,

@@ -164,7 +164,11 @@ fn living_workers_stay_for_the_last_task_and_not_one_on_a_lost_node() {
     let mut world = elastic(1, 4, 8);
     world.scaled_by(&[(0, 8, 4)]);
     world.workers_run(4);
-    world.worker_pod("count-workers-g1-0", |pod| pod.is_on_lost_node = true);
+    world.worker_pod("count-workers-g1-0", |pod| {
+        pod.is_on_lost_node = true;
+        pod.uid = "lost".to_owned();
+    });
+    world.report.as_mut().unwrap().busy_pods = Arc::new(["lost".to_owned()].into());
     assert_eq!(
         world.scaled_by(&[(7, 8, 0)]),
         ["scale count-workers-g1 from 4 to 3"]

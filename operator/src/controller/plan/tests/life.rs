@@ -805,7 +805,9 @@ fn a_graceful_cancel_may_remove_the_output_and_says_so_if_no_coordinator_can() {
         world.pass(300);
         world.settle();
         assert_eq!(world.phase(), Phase::Failed);
-        let says = world.message().contains("its files were not removed");
+        let says = world
+            .message()
+            .contains("it is not known whether its files were removed");
         assert_eq!(says, !keep_output, "{}", world.message());
     }
 }
