@@ -192,14 +192,21 @@ impl Attempts {
         let mut notes = Vec::new();
         let only = self.only_in_ledger();
         if only > 0 {
+            // Otherwise the notes below have another reason.
+            let is_complete = self.read.dropped == 0 && self.read.problems.is_empty();
+            let reason = if is_complete {
+                "; release 0.1.0 ran them, or their coordinator ended before it had written them down"
+            } else {
+                ""
+            };
             notes.push(format!(
-                "attempts that only the ledger has, without worker and times: {only}; release 0.1.0 ran them, or their coordinator ended before it had written them down"
+                "attempts that only the ledger has, without worker and times: {only}{reason}"
             ));
         }
         if self.read.dropped > 0 {
             let dropped = self.read.dropped;
             notes.push(format!(
-                "attempts that no coordinator wrote down, because the store accepted no writes: {dropped}; those that were committed or charged are in the ledger"
+                "attempts that no coordinator wrote down, because too many waited for a write: {dropped}; those that were committed or charged are in the ledger"
             ));
         }
         let problems = self.read.problems.iter();
