@@ -300,6 +300,10 @@ impl ExactSpread {
         distances.add_scaled(&(squares * &count), exponent);
         distances.add_scaled(&-sum.pow(2), 2 * sum_exponent);
         let (numerator, exponent) = distances.value();
+        // Squares are never less than this, unless the encoded sums were damaged.
+        if numerator.sign() == Sign::Minus {
+            return Err(NumberError::Damaged);
+        }
         let denominator: BigInt = &count * (&count - 1);
         // The exponent of the square must be even.
         let more = SQUARE_DIGITS + u32::try_from(denominator.to_string().len()).unwrap_or(64);

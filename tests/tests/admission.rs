@@ -769,7 +769,7 @@ async fn parts_of_pipelines_have_exactly_one_kind_and_values_within_bounds() -> 
         ("-", step, group(json!({"n": {"count": {}, "sum": "."}})), "must have exactly one field (got 2); exactly one of count, sum, min, max, avg, collect, first, last, countDistinct, any, all, stddev, topK, percentile, reduce"),
         ("-", step, group(json!({"n": {"topK": {"by": ".", "k": 0}}})), "topK.k: is out of range (got 0); must be 1..10000"),
         ("-", step, group(json!({"n": {"percentile": {"of": ".", "p": 95}}})), "percentile.p in body should be less than or equal to 1"),
-        ("-", step, group(json!({"n": {"reduce": {"init": "", "update": "."}}})), "aggregate.n.reduce.init: Invalid value: \"string\": is empty; a jq expression, . for the record itself"),
+        ("-", step, group(json!({"n": {"reduce": {"init": "", "update": "."}}})), "aggregate[n].reduce.init: Invalid value: \"string\": is empty; a jq expression, . for the record itself"),
         ("-", step, json!({"groupBy": {"key": ".", "aggregate": {"n": {"first": "."}}, "descending": true}}), "groupBy.descending: has no effect without sortBy; sortBy beside it, or no descending"),
         ("-", step, json!({"aggregate": {"false": {"count": {}}}}), "must not have an aggregate named true or false"),
         ("-", step, json!({"aggregate": {}}), "spec.pipeline.steps[0].aggregate in body should have at least 1 properties"),

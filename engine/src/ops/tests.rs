@@ -7,7 +7,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::expr::Variables;
-use crate::pipeline::{self, Aggregate, Format, GroupBy, Pipeline, Sink, Source, Step, Values};
+use crate::pipeline::{
+    self, Aggregate, Fold, Format, GroupBy, Order, Pipeline, Sink, Source, Step, Values,
+};
 use crate::plan::{Plan, plan};
 
 mod fused;
@@ -219,7 +221,7 @@ const MAX_PARTITIONS: usize = 5;
 
 /// Each operator that shuffles, compiled with 1 to [`MAX_PARTITIONS`] partitions. They are compiled
 /// once, because compiling takes longer than a random run.
-static SHUFFLES: LazyLock<[Vec<Programs>; 3]> = LazyLock::new(|| {
+static SHUFFLES: LazyLock<[Vec<Programs>; 5]> = LazyLock::new(|| {
     let partitions = || 1..=u32::try_from(MAX_PARTITIONS).unwrap();
     [
         partitions()
@@ -229,6 +231,10 @@ static SHUFFLES: LazyLock<[Vec<Programs>; 3]> = LazyLock::new(|| {
             .map(|shards| programs(vec![deduplicate(shards)]))
             .collect(),
         vec![programs(vec![Step::Count])],
+        partitions()
+            .map(|shards| programs(vec![ordered_group_by(shards)]))
+            .collect(),
+        vec![programs(vec![Step::Aggregate(later_aggregates())])],
     ]
 });
 
@@ -342,6 +348,50 @@ fn group_by(shards: u32) -> Step {
         aggregates,
         shards: Some(shards),
         order: None,
+    })
+}
+
+/// All aggregates that [`group_by`] has not. A model in Python computes them in `tests/oracle`.
+fn later_aggregates() -> Vec<(String, Aggregate)> {
+    let value = || format!(".v | {AS_VALUE}");
+    let aggregates = [
+        ("first", Aggregate::First(value())),
+        ("last", Aggregate::Last(value())),
+        ("different", Aggregate::CountDistinct(value())),
+        ("any", Aggregate::Any(value())),
+        ("all", Aggregate::All(value())),
+        ("spread", Aggregate::Stddev(".n".to_owned())),
+        ("top", Aggregate::TopK { by: value(), k: 3 }),
+        (
+            "middle",
+            Aggregate::Percentile {
+                of: value(),
+                per_million: 500_000,
+            },
+        ),
+        (
+            "folded",
+            Aggregate::Reduce(Fold {
+                init: "[]".to_owned(),
+                update: "[.state, .record.n]".to_owned(),
+            }),
+        ),
+        ("list", Aggregate::Collect(value())),
+    ];
+    aggregates
+        .map(|(name, aggregate)| (name.to_owned(), aggregate))
+        .into()
+}
+
+fn ordered_group_by(shards: u32) -> Step {
+    Step::GroupBy(GroupBy {
+        key: format!(".k | {AS_VALUE}"),
+        aggregates: later_aggregates(),
+        shards: Some(shards),
+        order: Some(Order {
+            by: ".n".to_owned(),
+            descending: true,
+        }),
     })
 }
 

@@ -3,6 +3,7 @@
 
 use super::{Combine, number};
 use crate::expr::Value;
+use crate::number::NumberError;
 use crate::ops::payload::{PayloadReader, StateError, push_bytes};
 use crate::record::{Limits, Record};
 use crate::sum::ExactSpread;
@@ -38,9 +39,13 @@ impl Combine for Spread {
     }
 
     fn finish(&self, _limits: &Limits) -> Result<Record, StateError> {
-        self.0
-            .deviation()
-            .map_err(|error| StateError::Refused(error.to_string()))
+        self.0.deviation().map_err(|error| {
+            if error == NumberError::Damaged {
+                StateError::Damaged("a standard deviation is damaged")
+            } else {
+                StateError::Refused(error.to_string())
+            }
+        })
     }
 
     fn memory_bytes(&self) -> usize {

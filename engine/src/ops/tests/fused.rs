@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::super::expression::Scope;
 use super::super::steps::{CompiledStep, Receiver, StepRun};
 use super::super::*;
-use crate::pipeline::{Aggregate, GroupBy};
+use crate::pipeline::{Aggregate, GroupBy, Order};
 use crate::plan::{RecordOperation, RecordStep};
 
 /// Records, with strings that need escapes, and strings near the limit of [`LIMITS`].
@@ -122,9 +122,32 @@ fn combiner_program(last: Last, on_error: Option<Origin>) -> Option<CombinerProg
                 ("n".to_owned(), Aggregate::Count),
                 ("least".to_owned(), Aggregate::Min(source(value))),
                 ("all".to_owned(), Aggregate::Collect(source(value))),
+                ("last".to_owned(), Aggregate::Last(source(value))),
+                (
+                    "different".to_owned(),
+                    Aggregate::CountDistinct(source(value)),
+                ),
+                ("any".to_owned(), Aggregate::Any(source(value))),
+                (
+                    "top".to_owned(),
+                    Aggregate::TopK {
+                        by: source(value),
+                        k: 2,
+                    },
+                ),
+                (
+                    "middle".to_owned(),
+                    Aggregate::Percentile {
+                        of: source(value),
+                        per_million: 500_000,
+                    },
+                ),
             ],
             shards: None,
-            order: None,
+            order: Some(Order {
+                by: source(key),
+                descending: true,
+            }),
         }),
         Last::Deduplicate(key) => Merge::Deduplicate(source(key)),
     };

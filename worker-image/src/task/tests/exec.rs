@@ -145,6 +145,31 @@ fn a_complete_output_ends_the_command_and_is_success() {
 }
 
 #[test]
+fn windows_before_and_after_commands_are_passed_on_at_the_end_of_the_shard() {
+    let window = || Step::Window(2);
+    let cat = || exec(&["cat"]);
+    for (steps, expected) in [
+        (vec![window(), cat()], "[0,1]\n[2,3]\n[4]\n"),
+        (vec![cat(), window()], "[0,1]\n[2,3]\n[4]\n"),
+        (vec![kept("cat"), window()], "[0,1]\n[2,3]\n[4]\n"),
+        (
+            vec![window(), kept("cat"), window(), cat()],
+            "[[0,1],[2,3]]\n[[4]]\n",
+        ),
+        // The command is ended, and what was taken before is passed on.
+        (vec![cat(), Step::TakePerShard(3), window()], "[0,1]\n[2]\n"),
+        (
+            vec![sh("yes 7"), Step::TakePerShard(3), window(), cat()],
+            "[7,7]\n[7]\n",
+        ),
+        (vec![Step::TakePerShard(3), window(), cat()], "[0,1]\n[2]\n"),
+    ] {
+        assert_eq!(output(steps.clone(), &numbers(5)), expected, "{steps:?}");
+    }
+    assert_eq!(output(vec![cat(), window()], ""), "");
+}
+
+#[test]
 fn the_end_of_a_command_is_reported_with_its_cause() {
     let (class, text) = failure(sh("cat; echo went wrong >&2; exit 3"));
     assert_eq!(class, FailureClass::Application);
