@@ -216,8 +216,8 @@ fn encode(job: &str, batch: &Batch) -> std::io::Result<Bytes> {
     zstd::encode_all(text.as_slice(), LEVEL).map(Bytes::from)
 }
 
-/// Reads an object. The error says what is wrong with it.
-fn decode(job: &str, bytes: &[u8]) -> Result<Batch, String> {
+/// Reads an object of the job with this uid. The error says what is wrong with it.
+pub fn decode(job: &str, bytes: &[u8]) -> Result<Batch, String> {
     let mut text = String::new();
     let plain = zstd::Decoder::new(bytes).map_err(|error| format!("it is not zstd: {error}"))?;
     let read = plain.take(MAX_OBJECT_BYTES + 1).read_to_string(&mut text);

@@ -10,6 +10,7 @@ use zephyr_proto::worker::{
     Ack, CoordinatorMessage, Failed, Run, RunTask, Shutdown, WorkerMessage, coordinator_message,
     worker_message,
 };
+use zephyr_store::attempts::{AttemptLine, Batch, put_attempts};
 use zephyr_store::chance::Chance;
 use zephyr_store::ledger::{Ledger, WriterToken};
 use zephyr_store::storage::JobStorage;
@@ -152,4 +153,29 @@ async fn a_worker_that_is_dismissed_before_the_result_is_reported() {
     let (journal, truth, _) = committed().await;
     truth.sent(&sent(coordinator_message::Message::Shutdown(Shutdown {})));
     assert_eq!(journal.violations().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_history_that_names_a_commit_without_a_durable_record_is_reported() {
+    let (journal, _, server) = committed().await;
+    let stores = stores(&server, None, Chance::from_seed(0), &["s3://b"]);
+    let storage = JobStorage::new(stores, "s3://b/jobs", JobUid::parse("uid").unwrap()).unwrap();
+    for (shard, violations) in [(0, 0), (1, 1)] {
+        let line = AttemptLine {
+            stage: 1,
+            shard,
+            epoch: 1,
+            attempt: 1,
+            outcome: "Committed".to_owned(),
+            ..AttemptLine::default()
+        };
+        let batch = Batch {
+            epoch: 1,
+            number: u64::from(shard),
+            dropped: 0,
+            lines: vec![line],
+        };
+        put_attempts(&storage, &batch).await.unwrap();
+        assert_eq!(journal.violations().len(), violations, "shard {shard}");
+    }
 }

@@ -11,6 +11,7 @@ use zephyr_engine::id::{TaskAttempt, TaskId};
 use zephyr_proto::worker::{
     CoordinatorMessage, FailureClass, WorkerMessage, coordinator_message, worker_message,
 };
+use zephyr_store::attempts::{AttemptLine, decode};
 use zephyr_store::finalize::{MANIFEST_NAME, STARTED_NAME};
 use zephyr_store::shuffle::shuffle_path;
 
@@ -75,6 +76,9 @@ impl Truth {
             Applied::Put { path, .. } if is_final(path) && !is_mark(path) => Err(format!(
                 "{path} is put, and only its upload may be completed"
             )),
+            Applied::Put { path, bytes } if path.contains("/attempts/") => {
+                are_durable(&state.book, path, bytes)
+            }
             Applied::Put { path, bytes } => state.book.put(path, bytes),
             Applied::Completed { path, upload } if is_final(path) => {
                 let is_committed = state.book.all().any(|record| has_upload(record, upload));
@@ -334,6 +338,29 @@ impl State {
 
 /// The number of the class "disruption" in messages.
 const DISRUPTION: i32 = FailureClass::Disruption as i32;
+
+/// Whether all attempts that an object of the history calls committed are in the ledger.
+fn are_durable(book: &LedgerBook, path: &str, bytes: &[u8]) -> Result<(), String> {
+    let job = path.split('/').rev().nth(2).unwrap_or_default();
+    let batch = decode(job, bytes).map_err(|error| format!("{path}: {error}"))?;
+    for line in batch
+        .lines
+        .iter()
+        .filter(|line| line.outcome == "Committed")
+    {
+        let is_it = |record: &LogRecord| matches!(record, LogRecord::Done { task, .. } if names(line, *task));
+        if !book.all().any(is_it) {
+            return Err(format!("{path}: no commit is durable of {line:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn names(line: &AttemptLine, task: TaskAttempt) -> bool {
+    let (id, attempt) = (task.task, task.attempt);
+    (line.stage, line.shard) == (id.stage.0 + 1, id.shard.0)
+        && (line.epoch, line.attempt) == (attempt.epoch.0, attempt.number)
+}
 
 fn is_final(path: &str) -> bool {
     path.split('/').next() == Some(OUTPUT)
