@@ -80,8 +80,9 @@ async fn refuses_to_start(namespace: &TestNamespace) -> Result<()> {
         ..LogParams::default()
     };
     let log = pods.logs(&ended.name_any(), &before).await?;
-    let lines = log.lines().filter(|line| line.contains("it lacks"));
-    let line = lines.last().context("the log says what is missing")?;
+    let mut lines = log.lines().rev();
+    let line = lines.find(|line| line.contains("it lacks"));
+    let line = line.context("the log says what is missing")?;
     ensure!(
         line.contains("spec.suspend") || line.contains(" more)"),
         "it names fields: {line}"
