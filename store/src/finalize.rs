@@ -315,7 +315,8 @@ fn upload(file: &OutputFile) -> Result<(Location, UploadPlace), StorageError> {
     Ok((parse(uri)?, upload))
 }
 
-/// Whether exactly this file exists under its final name. If its size is right, reads the whole file.
+/// Whether exactly this file exists under its final name. If its size is right, reads the whole
+/// file.
 ///
 /// # Errors
 /// The store failed.

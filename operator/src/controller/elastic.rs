@@ -204,8 +204,8 @@ impl WorkerPods {
         self.lost.iter().fold(workers, more)
     }
 
-    /// Returns to how many pods the number can fall, so that `workers` workers stay: the living ones
-    /// with the lowest ordinals, and one ordinal above them for each one that is missing.
+    /// Returns to how many pods the number can fall, so that `workers` workers stay: the living
+    /// ones with the lowest ordinals, and one ordinal above them for each one that is missing.
     fn kept_for(&self, workers: u32) -> u32 {
         let living = u32::try_from(self.living.len()).unwrap_or(u32::MAX);
         let missing = workers.saturating_sub(living);

@@ -786,8 +786,8 @@ fn bound(status: &mut ZephyrJobStatus) {
     }
 }
 
-/// Returns the text on one line. If it has more than `limit` characters, some in the middle are left
-/// out: a sentence begins with what is wrong, and it ends with what to do.
+/// Returns the text on one line. If it has more than `limit` characters, some in the middle are
+/// left out: a sentence begins with what is wrong, and it ends with what to do.
 fn cut(text: &str, limit: usize) -> String {
     let one_line = |character: char| {
         if character.is_control() {

@@ -139,9 +139,9 @@ async fn remove_output(job: &RunJob, unwanted: Unwanted) -> Removed {
     removed
 }
 
-/// Removes a file of the output. If it is not known to be complete, looks whether exactly this file is
-/// there, and counts it in `of`: another file under its name is not this job's. Returns whether it was
-/// removed.
+/// Removes a file of the output. If it is not known to be complete, looks whether exactly this file
+/// is there, and counts it in `of`: another file under its name is not this job's. Returns whether
+/// it was removed.
 async fn remove_file(
     job: &RunJob,
     file: &OutputFile,
