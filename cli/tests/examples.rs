@@ -111,6 +111,7 @@ mod run {
         data_quality_writes_what_is_expected "data-quality"
         deduplicate_pages_writes_what_is_expected "deduplicate-pages"
         errors_by_hour_writes_what_is_expected "errors-by-hour"
+        slow_paths_writes_what_is_expected "slow-paths"
         five_minute_averages_writes_what_is_expected "five-minute-averages"
         latest_version_writes_what_is_expected "latest-version"
         log_lines_to_json_writes_what_is_expected "log-lines-to-json"
