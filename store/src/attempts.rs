@@ -262,11 +262,17 @@ fn read_head(line: &str) -> Result<Head, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
 
+    use futures::FutureExt as _;
+    use object_store::memory::InMemory;
+    use object_store::path::Path;
     use zephyr_engine::id::JobUid;
 
     use super::*;
+    use crate::fixtures::tricky::{Trick, Tricks, tricky};
     use crate::storage::Stores;
 
     const UID: &str = "0e5c9d0a-6a0b-4a6e-9a63-5a8f1df2a1d7";
@@ -407,6 +413,35 @@ mod tests {
             "it cannot be decompressed",
         ];
         assert_eq!(told, expected);
+    }
+
+    /// A store in which the first call of this kind fails like this.
+    fn failing_once(call: &'static str, trick: fn() -> Trick) -> JobStorage {
+        let calls = AtomicU32::new(0);
+        let tricks: Tricks = Arc::new(move |made: &'static str, _: &Path| {
+            let is_first = made == call && calls.fetch_add(1, Ordering::Relaxed) == 0;
+            let trick = if is_first { trick() } else { Trick::Pass };
+            async move { trick }.boxed()
+        });
+        let stores = tricky(&Arc::new(InMemory::new()), tricks);
+        JobStorage::new(stores, "s3://b/jobs", JobUid::parse(UID).unwrap()).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_answer_doubles_no_attempt_and_a_refused_write_is_an_error() {
+        let written = batch(1, 0, 0, vec![line(0), line(1)]);
+        for trick in [|| Trick::LoseReply, || Trick::Fail] {
+            let storage = failing_once("put", trick);
+            put_attempts(&storage, &written).await.unwrap();
+            assert_eq!(read(&storage).await.0, written.lines);
+        }
+        let storage = failing_once("put", || Trick::Deny);
+        put_attempts(&storage, &written).await.unwrap_err();
+        put_attempts(&storage, &written).await.unwrap();
+        assert_eq!(read(&storage).await.0, written.lines);
+        let storage = failing_once("get", || Trick::Deny);
+        put_attempts(&storage, &written).await.unwrap();
+        read_attempts(&storage, |_| ()).await.unwrap_err();
     }
 
     #[test]
