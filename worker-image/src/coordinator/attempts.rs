@@ -15,7 +15,7 @@ use zephyr_engine::id::{Epoch, Timestamp};
 use zephyr_store::attempts::{
     AttemptLine, Batch, MAX_ATTEMPTS_PER_OBJECT, put_attempts, time_text,
 };
-use zephyr_store::storage::StorageError;
+use zephyr_store::storage::{Reminder, StorageError};
 
 use crate::job::RunJob;
 
@@ -56,6 +56,7 @@ pub(super) struct Attempts {
     next: u64,
     /// What the store did not accept.
     failed: Option<Unwritten>,
+    reminder: Reminder,
     writing: JoinSet<Written>,
     /// When the next write begins, if anything waits.
     due: Option<Instant>,
@@ -78,6 +79,7 @@ impl Attempts {
             dropped: 0,
             next: 0,
             failed: None,
+            reminder: Reminder::default(),
             writing: JoinSet::new(),
             due: None,
             hurries: false,
@@ -126,7 +128,10 @@ impl Attempts {
                 (!self.waiting.is_empty()).then_some(next)
             }
             Ok(Err((batch, error))) => {
-                tracing::info!(%error, attempts = batch.ended.len(), "ended attempts are not written yet");
+                if self.reminder.is_due(now) {
+                    let attempts = batch.ended.len();
+                    tracing::info!(%error, attempts, "ended attempts are not written yet");
+                }
                 self.failed = Some(batch);
                 Some(now + INTERVAL)
             }

@@ -130,7 +130,10 @@ fn the_documentation_says_when_attempts_are_written() {
         "every {seconds} s or when there are {} and",
         thousands(ENOUGH)
     );
-    let most = format!("more than {} attempts do not wait", thousands(MAX_WAITING));
+    let most = format!(
+        "At most {} attempts wait for a write",
+        thousands(MAX_WAITING)
+    );
     assert!(words.contains(&often), "{often}");
     assert!(words.contains(&most), "{most}");
     let told = Uncharged::AttemptHistory.row().bound;
