@@ -313,8 +313,17 @@ impl ExactSpread {
         } else {
             more + 1
         };
-        let square = scaled(numerator, more) / denominator;
-        float_record(&format!("{}e{}", square.sqrt(), (exponent - more) / 2))
+        let scaled = scaled(numerator, more);
+        let square = &scaled / &denominator;
+        let root = square.sqrt();
+        // A digit for what was cut off, so that a number that lies almost halfway between two
+        // floats is rounded to the right one.
+        let rest = u8::from(root.pow(2) * denominator != scaled);
+        float_record(&format!(
+            "{}e{}",
+            root * 10 + rest,
+            (exponent - more) / 2 - 1
+        ))
     }
 
     /// Bytes for [`ExactSpread::decode`].
@@ -720,6 +729,11 @@ mod tests {
             (
                 &["9007199254740993", "9007199254740992"],
                 "0.7071067811865476",
+            ),
+            // A little more than half way between two floats.
+            (
+                &["-9007199254740993", "1e-45", "9007199254740993"],
+                "9007199254740994",
             ),
         ] {
             assert_eq!(deviation(numbers), expected, "{numbers:?}");

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::pipeline::{YAML_BOOLEANS, YAML_BOOLEANS_ALLOWED};
 use crate::field_error::FieldError;
 use crate::pipeline::{MAX_COLUMNS, StepSpec};
 use crate::schema::MAX_COLUMN;
@@ -36,7 +37,8 @@ pub(super) fn rename(path: &str, columns: &BTreeMap<String, String>) -> Vec<Fiel
     for (old, new) in columns {
         let path = format!("{path}.{old}");
         let is_new = new_names.insert(new);
-        let fault = form(&path, old)
+        let fault = yaml_boolean(&path, old)
+            .or_else(|| form(&path, old))
             .or_else(|| inside_another(&path, old, &all, "renamed"))
             .or_else(|| form(&path, new))
             .or_else(|| {
@@ -63,6 +65,14 @@ pub(super) fn rename(path: &str, columns: &BTreeMap<String, String>) -> Vec<Fiel
         errors.extend(fault);
     }
     errors
+}
+
+/// YAML makes `true` or `false` of some names, so the column that is meant is not known.
+fn yaml_boolean(path: &str, name: &str) -> Option<FieldError> {
+    let problem = "must not rename a column named true or false";
+    YAML_BOOLEANS
+        .contains(&name)
+        .then(|| FieldError::new(path, problem, YAML_BOOLEANS_ALLOWED))
 }
 
 /// Reports columns that are renamed although the steps just before drop them.

@@ -911,6 +911,13 @@ fn steps_on_columns_and_on_positions_name_what_is_wrong_in_them() {
             format!("{step}.rename.a: renames a column to itself (got a); another name"),
         ),
         (
+            // In YAML, `y: z`.
+            json!({"rename": {"true": "z"}}),
+            format!(
+                "{step}.rename.true: must not rename a column named true or false; YAML reads y, n, yes, no, on and off as these, so put such a name in quotes"
+            ),
+        ),
+        (
             json!({"rename": {"a": "c", "b": "c"}}),
             format!(
                 "{step}.rename.b: is the new name of another column too (got c); each new name once"

@@ -12,8 +12,9 @@ use crate::id::{StageId, TaskId, Timestamp};
 const MAX_ATTEMPTS: usize = 2;
 
 impl State {
-    /// Gives second attempts of stragglers to idle slots, starting with the straggler that has run
-    /// longest. Called after `dispatch`, so a slot that is still idle has nothing else to do.
+    /// Gives second attempts of stragglers to idle slots: the lowest stage first, and in it the
+    /// straggler that has run longest. Called after `dispatch`, so a slot that is still idle has
+    /// nothing else to do.
     pub(crate) fn speculate(&mut self, out: &mut Outbox, now: Timestamp) {
         let may_start = self.job == JobState::Running && !self.drains && now >= self.dispatch_from;
         if !may_start || !self.has_idle_slot() {
@@ -44,7 +45,7 @@ impl State {
             .is_some_and(|(place, _)| place.load < FULL_LOAD)
     }
 
-    /// The least busy worker that has an idle slot and is not this worker.
+    /// The least busy worker that has an idle slot and is not the worker `not`.
     fn idle_worker_but(&self, not: WorkerNumber) -> Option<WorkerNumber> {
         self.by_load
             .iter()
@@ -53,8 +54,9 @@ impl State {
             .find(|number| *number != not)
     }
 
-    /// How long an attempt of this stage may run until it counts as a straggler. `None` while this
-    /// is not known.
+    /// How long an attempt of this stage may run until it counts as a straggler. `None` while the
+    /// stage gets no second attempts: if speculation is off, before the end of the stage, without
+    /// its input, or if no duration is known.
     fn straggles_after_ms(&self, stage: StageId) -> Option<u64> {
         let policy = self.config.speculation?;
         let known = self.stage(stage);

@@ -253,11 +253,13 @@ impl CompiledAggregate {
 
     /// The result.
     pub(crate) fn finish(&self, partial: &Partial) -> Result<Record, StateError> {
-        let result = partial.as_combine().finish(&self.limits)?;
         if let Function::Reduce(_, fold) = &self.function {
-            return fold.of_array(&result);
+            // The array of the records is no part of the result, so its level does not count.
+            let limits = self.limits.of_state_and_record();
+            let records = partial.as_combine().finish(&limits)?;
+            return fold.of_array(&records);
         }
-        Ok(result)
+        partial.as_combine().finish(&self.limits)
     }
 
     /// Whether the aggregate may hold more bytes on the heap after a value was added.
@@ -340,6 +342,18 @@ impl Partial {
             Self::Percentile(percentile) => percentile.as_ref(),
         }
     }
+}
+
+/// Refuses the values of a group that take more memory than a task has for a record.
+fn within_memory(bytes: usize, limits: &Limits) -> Result<(), StateError> {
+    if bytes <= limits.memory_bytes {
+        return Ok(());
+    }
+    Err(StateError::Refused(format!(
+        "the values of one group and their keys take more than {} MiB of memory, and a task has no more for them; raise \
+         spec.workers.resources.limits.memory or set fewer spec.workers.slots",
+        limits.memory_bytes >> 20
+    )))
 }
 
 #[cfg(test)]

@@ -11,15 +11,16 @@ use crate::ops::merge;
 use crate::ops::stored_key::StoredKey;
 use crate::record::Row;
 
-/// A cell of the index: the position of a slot, and the high half of its hash. So most other keys
-/// are passed over without a look at their slot.
+/// A cell of the hash table that finds a group by its key: the group's position in `Buffer::slots`,
+/// and the high half of the hash of its key. So most other keys are passed over without a look at
+/// their group.
 #[derive(Clone, Copy)]
 struct Cell {
     position: u32,
     tag: u32,
 }
 
-/// A cell that points to no slot.
+/// A cell that points to no group.
 const EMPTY: Cell = Cell {
     position: u32::MAX,
     tag: 0,
@@ -28,7 +29,7 @@ const EMPTY: Cell = Cell {
 /// A longer buffer of a key is not kept for the next record.
 const MAX_KEPT_KEY_BYTES: usize = 64 << 10;
 
-/// The index's first size; always a power of two.
+/// The first size of the hash table; always a power of two.
 const FIRST_CELLS: usize = 64;
 
 /// The current groups, found by key.
@@ -38,13 +39,15 @@ pub(crate) struct Buffer<'p, K: Keyed> {
     slots: Vec<Slot<K::State>>,
     /// Positions in `slots`, by hash with linear probing; at most half full.
     cells: Vec<Cell>,
-    /// The key of the current record. The buffer is used again for the next one.
+    /// The bytes of the current record's key. They are kept so that the next record need not
+    /// allocate.
     key: Vec<u8>,
     /// Whether states may grow after their first record.
     grows: bool,
     /// Heap bytes of keys and states.
     heap_bytes: usize,
-    /// What [`Buffer::memory_bytes`] returns. It changes only with a group.
+    /// What [`Buffer::memory_bytes`] returns. Computed again only when a group is added or grows,
+    /// or when all are drained.
     memory_bytes: usize,
 }
 
@@ -172,9 +175,9 @@ impl<'p, K: Keyed> Buffer<'p, K> {
         self.memory_bytes = self.counted_bytes();
     }
 
-    /// How many bytes the buffer uses now, or needs for the next group: keys, states, slots and the
-    /// index, with the allocator's overhead. If slots or index have to grow for that group, the old
-    /// and the new ones are counted, because both are in memory during the copy.
+    /// How many bytes the buffer uses: keys, states, slots and the hash table, with the allocator's
+    /// overhead. If slots or table must grow for the next group, the larger ones are counted in
+    /// addition, because old and new are in memory at the same time.
     #[inline]
     pub(crate) fn memory_bytes(&self) -> usize {
         self.memory_bytes
@@ -192,7 +195,8 @@ impl<'p, K: Keyed> Buffer<'p, K> {
         self.slots.is_empty()
     }
 
-    /// All groups as one sorted run; afterwards the buffer is empty and has released its memory.
+    /// All groups as one sorted run. The buffer is empty at once. The memory of the groups is
+    /// released while the run is consumed.
     pub(crate) fn drain_sorted(&mut self) -> impl Iterator<Item = Entry> + use<'p, K> {
         let operation = self.operation;
         let mut slots = std::mem::take(&mut self.slots);

@@ -216,12 +216,17 @@ impl<'p> StepRun<'p> {
     }
 
     /// Ends the input of the shard, also after a [`Flow::Stop`]: windows that are still open are
-    /// passed on, those of earlier steps first. Must be called once.
+    /// passed on, those of earlier steps first. A window before a `takePerShard` that needs no more
+    /// records is not: the rest of the input was not read, so it may have fewer records than in the
+    /// data. Must be called once.
     pub fn finish<E>(&mut self, receiver: &mut dyn Receiver<E>) -> Result<(), E>
     where
         E: From<OperatorError>,
     {
         for index in 0..self.steps.len() {
+            if self.has_enough_after(index) {
+                continue;
+            }
             let mut rest = Rest {
                 steps: self.steps,
                 states: &mut self.states,
@@ -232,6 +237,16 @@ impl<'p> StepRun<'p> {
             }
         }
         Ok(())
+    }
+}
+
+impl StepRun<'_> {
+    /// Whether a later step takes no more records.
+    fn has_enough_after(&self, index: usize) -> bool {
+        let mut later = self.steps.iter().zip(&self.states).skip(index + 1);
+        later.any(|(step, state)| {
+            matches!(step.operation, Operation::TakePerShard(limit) if state.count >= limit)
+        })
     }
 }
 
@@ -507,6 +522,27 @@ mod tests {
             );
             assert_eq!(error.to_string(), message);
             assert!(!error.damaged);
+        }
+    }
+
+    /// Found by an attack: the record that ended the last wanted window was passed on as a window.
+    #[test]
+    fn a_window_whose_rest_was_not_read_is_not_passed_on() {
+        let inputs = ["1", "1", "2", "2", "3"];
+        for taken in 0..=4 {
+            let operations = vec![
+                RecordOperation::WindowBy(crate::pipeline::WindowBy {
+                    init: "null".to_owned(),
+                    update: ".record".to_owned(),
+                    holds: ".record == .state".to_owned(),
+                }),
+                map("if length == 1 and .[0] != 3 then error(\"short\") else . end"),
+                RecordOperation::TakePerShard(taken),
+            ];
+            let all = ["[1,1]", "[2,2]", "[3]"];
+            let (found, read) = outputs(operations, &inputs).unwrap();
+            let wanted = all.len().min(usize::try_from(taken).unwrap());
+            assert_eq!(found, all[..wanted], "{taken} are taken, {read} were read");
         }
     }
 

@@ -41,8 +41,9 @@ def fromdate: fromdateiso8601;
 "#;
 
 /// Definitions of filters that are native here, and that jq itself defines in jq. These definitions
-/// are run if paths are followed, because it then matters which parts of the input a filter looks
-/// at. If a step always fails in this case, the code after it is left out.
+/// are run if paths are followed, as in `path(f)` and in assignments, because it then matters which
+/// parts of the input a filter looks at. A definition ends after the first part that cannot have a
+/// valid path, because it always fails there: what jq has after it is left out.
 const FOLLOWED: &str = r#"
 def range($to): range(0; $to);
 def reverse: [.[length - 1 - range(length)]];

@@ -83,8 +83,8 @@ pub(super) fn has<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> {
 
 pub(super) fn contains<'v>(input: Value<'v>, arguments: &[Value<'v>]) -> Output<'v> {
     let part = &arguments[0];
-    // `kind` gives false and true different types, so they have the same type only if they are
-    // equal.
+    // `kind` gives false and true different types. So two booleans are compared only if they are
+    // equal, and `true | contains(false)` fails, as in jq.
     if input.kind() == part.kind() {
         return Ok(Value::Boolean(input.contains(part)?));
     }

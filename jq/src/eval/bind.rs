@@ -11,7 +11,8 @@ use crate::value::Value;
 type Body<'b, 'v> = &'b mut dyn FnMut(&Environment<'v>) -> Flow<'v>;
 
 impl<'v> Machine<'_, 'v> {
-    /// Runs `body` once for each way in which the patterns can match the value.
+    /// Runs `body` once for each way in which the pattern can match the value. Of several
+    /// alternatives, the next one is tried only if the pattern or `body` fails with the one before.
     pub(super) fn bind(
         &self,
         patterns: &'v Patterns,
@@ -103,8 +104,8 @@ impl<'v> Machine<'_, 'v> {
         })
     }
 
-    /// Returns the environment with the variables bound, if the patterns can match the value in one
-    /// way only.
+    /// Returns the environment with the variables bound. The caller must know that the patterns
+    /// match in at most one way. Fails if they do not match.
     pub(super) fn bound_once(
         &self,
         patterns: &'v Patterns,
@@ -122,9 +123,10 @@ impl<'v> Machine<'_, 'v> {
         bound.ok_or_else(|| error("a pattern bound no variable"))
     }
 
-    /// Like [`Machine::bind`], for a loop that binds one item after the other. The link of the
-    /// previous value is reused if nothing else holds it. `body` also gets the item that the
-    /// pattern leads to.
+    /// Like [`Machine::bind`], for a loop that binds one item after the other. `used` is the
+    /// environment of the previous item: its innermost link (see `Environment`) is reused if
+    /// nothing else holds it. `body` also gets an item. If items have paths, its path is that of
+    /// the part that the pattern looked at last. Otherwise it is the item itself.
     fn bind_next<M: Item<'v>>(
         &self,
         patterns: &'v Patterns,
@@ -182,7 +184,8 @@ impl<'v> Machine<'_, 'v> {
         })
     }
 
-    /// `foreach`. It works like `reduce`, but each result of an update is an output.
+    /// `foreach`. Like `reduce`, but each result of an update is passed on: to `extract` if there
+    /// is one, otherwise as an output. Every start value has the input.
     pub(super) fn foreach<M: Item<'v>>(
         &self,
         source: &'v Node,

@@ -41,7 +41,8 @@ fn zst(text: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Makes a block as bgzip writes it. A block without text is the end mark.
+/// Makes a block with the mark of bgzip. Its length is 0 in the mark, because it is not needed to
+/// read a whole file. A block without text is the end mark.
 fn block(text: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::GzBuilder::new()
         .extra(*b"BC\x02\0\0\0")

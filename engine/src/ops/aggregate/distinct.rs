@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Combine;
+use super::{Combine, within_memory};
 use crate::expr::Value;
 use crate::ops::keyed::ALLOCATION_BYTES;
 use crate::ops::payload::{PayloadReader, StateError, push_bytes, push_number};
@@ -31,7 +31,7 @@ impl Distinct {
             )));
         }
         self.keys.insert(key.into());
-        Ok(())
+        within_memory(self.memory_bytes(), limits)
     }
 }
 

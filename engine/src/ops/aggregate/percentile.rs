@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Combine;
+use super::{Combine, within_memory};
 use crate::expr::Value;
 use crate::ops::keyed::ALLOCATION_BYTES;
 use crate::ops::payload::{PayloadReader, StateError, push_bytes, push_number};
@@ -63,7 +63,7 @@ impl Percentile {
         }
         let text = text.into();
         self.values.insert(key.into(), Values { count, text });
-        Ok(())
+        within_memory(self.memory_bytes(), limits)
     }
 }
 

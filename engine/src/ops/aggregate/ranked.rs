@@ -2,8 +2,8 @@
 //! records of `reduce` if there is a `sortBy`. Texts of equal keys keep the order of (shard,
 //! position).
 
-use super::Combine;
 use super::collect::{array, too_long};
+use super::{Combine, within_memory};
 use crate::expr::Value;
 use crate::ops::keyed::ALLOCATION_BYTES;
 use crate::ops::payload::{PayloadReader, StateError, push_bytes, push_number};
@@ -31,6 +31,9 @@ pub(crate) struct Ranked {
     text_bytes: usize,
     key_bytes: usize,
 }
+
+/// What an entry takes besides its key and its text, with the allocator's overhead.
+const ENTRY_BYTES: usize = size_of::<Entry>() + 2 * ALLOCATION_BYTES;
 
 #[derive(Debug)]
 struct Entry {
@@ -62,8 +65,9 @@ impl Ranked {
             text: text.into(),
         });
         let too_many = self.rank.keep.is_some_and(|keep| {
+            let is_large = self.length() > limits.bytes || self.used_bytes() > limits.memory_bytes;
             self.entries.len() >= keep.saturating_mul(2).max(SLACK)
-                || self.entries.len() > keep && self.length() > limits.bytes
+                || self.entries.len() > keep && is_large
         });
         if too_many {
             self.sort();
@@ -71,7 +75,12 @@ impl Ranked {
         if self.length() > limits.bytes {
             return Err(too_long(limits.bytes));
         }
-        Ok(())
+        within_memory(self.used_bytes(), limits)
+    }
+
+    /// The memory of the entries, without room for more of them.
+    fn used_bytes(&self) -> usize {
+        self.text_bytes + self.key_bytes + self.entries.len() * ENTRY_BYTES
     }
 
     /// The length of the array of these texts.
@@ -148,7 +157,7 @@ impl Combine for Ranked {
     }
 
     fn memory_bytes(&self) -> usize {
-        let each = size_of::<Entry>() + 2 * ALLOCATION_BYTES;
-        self.text_bytes + self.key_bytes + self.entries.capacity() * each
+        let room = self.entries.capacity() - self.entries.len();
+        self.used_bytes() + room * size_of::<Entry>()
     }
 }

@@ -388,6 +388,80 @@ fn first_last_collect_and_reduce_follow_the_order_of_the_group_and_equal_keys_ke
     assert_eq!(result(top), ["[5,4]", "[5,4]"]);
 }
 
+/// Found by an attack: only the texts counted, and short values with long keys took any memory.
+#[test]
+fn keys_and_short_values_of_a_group_count_for_memory() {
+    let limits = Limits {
+        memory_bytes: 64 << 10,
+        ..Limits::default()
+    };
+    let scope = Scope {
+        limits,
+        ..Scope::of_test()
+    };
+    let long_key = || "\"x\" * 2000 + tostring".to_owned();
+    let of = || ".".to_owned();
+    for (aggregate, order) in [
+        (
+            Aggregate::TopK {
+                by: long_key(),
+                k: 1000,
+            },
+            false,
+        ),
+        (Aggregate::Collect(of()), true),
+        (Aggregate::CountDistinct(of()), false),
+        (
+            Aggregate::Percentile {
+                of: of(),
+                per_million: 500_000,
+            },
+            false,
+        ),
+    ] {
+        let order = order.then_some(false);
+        let compiled =
+            CompiledAggregate::compile("step.aggregate", "x", &aggregate, order, &scope).unwrap();
+        let mut partial = compiled.begin();
+        let key = [b'k'; 2000];
+        let error = (0..5_000).find_map(|number: u32| {
+            let row = record(&number.to_string()).into();
+            compiled.add(&mut partial, &row, &key).err()
+        });
+        let message = format!("{error:?}");
+        assert!(
+            message.contains("MiB of memory"),
+            "{aggregate:?}: {message}"
+        );
+        assert!(partial.as_combine().memory_bytes() < 256 << 10);
+    }
+}
+
+#[test]
+fn the_records_of_a_reduce_may_nest_as_deep_as_any_record() {
+    let limits = Limits {
+        nesting: 1,
+        ..Limits::default()
+    };
+    let scope = Scope {
+        limits,
+        ..Scope::of_test()
+    };
+    let reduce = Aggregate::Reduce(Fold {
+        init: "0".to_owned(),
+        update: ".state + .record.n".to_owned(),
+    });
+    let compiled =
+        CompiledAggregate::compile("step.aggregate", "x", &reduce, None, &scope).unwrap();
+    let mut partial = compiled.begin();
+    for text in ["{\"n\":1}", "{\"n\":2}"] {
+        compiled
+            .add(&mut partial, &record(text).into(), &[])
+            .unwrap();
+    }
+    assert_eq!(compiled.finish(&partial).unwrap().as_json_str(), "3");
+}
+
 #[test]
 fn a_percentile_is_the_value_at_the_nearest_rank() {
     let values: Vec<String> = (1..=100).map(|number| number.to_string()).collect();
