@@ -320,16 +320,7 @@ fn upload(file: &OutputFile) -> Result<(Location, UploadPlace), StorageError> {
 ///
 /// # Errors
 /// The store failed.
-pub async fn is_there(
-    stores: &Stores,
-    location: &Location,
-    file: &OutputFile,
-) -> Result<bool, StorageError> {
-    stands(stores, location, file).await
-}
-
-/// Whether exactly this file exists under its final name.
-async fn stands(
+pub async fn stands(
     stores: &Stores,
     location: &Location,
     file: &OutputFile,

@@ -238,11 +238,7 @@ fn ended(
 
 /// The beginning of a text, at most [`MAX_ENDED_ERROR_BYTES`]. No character is cut.
 fn cut(text: &str) -> &str {
-    let mut end = text.len().min(MAX_ENDED_ERROR_BYTES);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
+    &text[..text.floor_char_boundary(MAX_ENDED_ERROR_BYTES)]
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //! depends on how records were distributed over shards, buffers and runs, because partial results
 //! are exact and are combined in the order of (shard, position).
 
-use crate::expr::{Expression, Value, ValueError};
+use crate::expr::{Expression, Value};
 use crate::ops::error::OperatorError;
 use crate::ops::expression::{self, Scope};
 use crate::ops::keyed::ALLOCATION_BYTES;
@@ -30,6 +30,7 @@ use sum::Sum;
 use truth::Truth;
 
 mod average;
+mod best;
 mod chosen;
 mod collect;
 mod count;
@@ -222,20 +223,19 @@ impl CompiledAggregate {
         row: &Row<'_>,
         order: &[u8],
     ) -> Result<(), StateError> {
-        let refused = |error: ValueError| StateError::Refused(error.to_string());
         match partial {
             Partial::Chosen(chosen) => {
-                let record = value.to_record().map_err(refused)?;
+                let record = value.to_record()?;
                 chosen.add(order, record.as_json_str());
                 Ok(())
             }
             Partial::Ranked(ranked) if matches!(self.function, Function::TopK(_)) => {
-                let key = value.key().map_err(refused)?;
+                let key = value.key()?;
                 let record = row.to_record();
                 ranked.add(key.as_bytes(), record.as_json_str(), &self.limits)
             }
             Partial::Ranked(ranked) => {
-                let record = value.to_record().map_err(refused)?;
+                let record = value.to_record()?;
                 ranked.add(order, record.as_json_str(), &self.limits)
             }
             Partial::Count(_)

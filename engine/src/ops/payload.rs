@@ -2,6 +2,8 @@
 //! order. Each operator defines their meaning. A length that was read is always checked before it
 //! is used.
 
+use crate::expr::ValueError;
+
 /// Why a group's state cannot be read, cannot accept a value, or has no result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum StateError {
@@ -11,6 +13,12 @@ pub(crate) enum StateError {
     /// The values of the records are the cause.
     #[error("{0}")]
     Refused(String),
+}
+
+impl From<ValueError> for StateError {
+    fn from(error: ValueError) -> Self {
+        Self::Refused(error.to_string())
+    }
 }
 
 /// Appends a number, seven bits a byte, low bits first.

@@ -159,7 +159,7 @@ async fn remove_file(
         }
     };
     if !is_complete {
-        if !finalize::is_there(&job.stores, &location, file).await? {
+        if !finalize::stands(&job.stores, &location, file).await? {
             return Ok(false);
         }
         of.fetch_add(1, Ordering::Relaxed);

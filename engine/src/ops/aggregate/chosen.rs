@@ -5,9 +5,9 @@
 use std::cmp::Ordering;
 
 use super::Combine;
+use super::best::Best;
 use crate::expr::Value;
-use crate::ops::keyed::ALLOCATION_BYTES;
-use crate::ops::payload::{PayloadReader, StateError, push_bytes, push_number};
+use crate::ops::payload::{PayloadReader, StateError};
 use crate::record::{Limits, Record};
 
 /// The value that is chosen so far.
@@ -26,13 +26,6 @@ pub(crate) struct Choice {
     pub(crate) descending: bool,
 }
 
-#[derive(Debug)]
-struct Best {
-    /// The key of `sortBy`; empty without it.
-    order: Box<[u8]>,
-    text: Box<str>,
-}
-
 impl Chosen {
     pub(crate) fn new(rule: Choice) -> Self {
         Self { rule, best: None }
@@ -44,9 +37,9 @@ impl Chosen {
             return true;
         };
         let compared = if self.rule.descending {
-            (*best.order).cmp(order)
+            (*best.key).cmp(order)
         } else {
-            order.cmp(&best.order)
+            order.cmp(&best.key)
         };
         match compared {
             Ordering::Less => !self.rule.last,
@@ -58,7 +51,7 @@ impl Chosen {
     pub(crate) fn add(&mut self, order: &[u8], text: &str) {
         if self.is_superseded_by(order) {
             self.best = Some(Best {
-                order: order.into(),
+                key: order.into(),
                 text: text.into(),
             });
         }
@@ -67,9 +60,7 @@ impl Chosen {
 
 impl Combine for Chosen {
     fn add(&mut self, value: &Value<'_>) -> Result<(), StateError> {
-        let record = value.to_record();
-        let record = record.map_err(|error| StateError::Refused(error.to_string()))?;
-        Self::add(self, &[], record.as_json_str());
+        Self::add(self, &[], value.to_record()?.as_json_str());
         Ok(())
     }
 
@@ -78,39 +69,22 @@ impl Combine for Chosen {
         payload: &mut PayloadReader<'_>,
         _limits: &Limits,
     ) -> Result<(), StateError> {
-        match payload.number()? {
-            0 => Ok(()),
-            1 => {
-                let (order, text) = (payload.bytes()?, payload.text()?);
-                Self::add(self, order, text);
-                Ok(())
-            }
-            _ => Err(StateError::Damaged("a first or last is damaged")),
+        let best = Best::read(payload, "a first or last is damaged")?;
+        if let Some((order, text)) = best {
+            Self::add(self, order, text);
         }
+        Ok(())
     }
 
     fn encode(&self, payload: &mut Vec<u8>) {
-        match &self.best {
-            None => push_number(payload, 0),
-            Some(Best { order, text }) => {
-                push_number(payload, 1);
-                push_bytes(payload, order);
-                push_bytes(payload, text.as_bytes());
-            }
-        }
+        Best::encode(self.best.as_ref(), payload);
     }
 
     fn finish(&self, _limits: &Limits) -> Result<Record, StateError> {
-        let Some(best) = &self.best else {
-            return Ok(Record::null());
-        };
-        Record::parse_written(best.text.as_bytes())
-            .map_err(|_| StateError::Damaged("a first or last is not JSON"))
+        Best::finish(self.best.as_ref(), "a first or last is not JSON")
     }
 
     fn memory_bytes(&self) -> usize {
-        self.best.as_ref().map_or(0, |best| {
-            best.order.len() + best.text.len() + 2 * ALLOCATION_BYTES
-        })
+        Best::memory_bytes(self.best.as_ref())
     }
 }

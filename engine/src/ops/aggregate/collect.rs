@@ -29,10 +29,7 @@ impl Collected {
 
 impl Combine for Collected {
     fn add(&mut self, value: &Value<'_>) -> Result<(), StateError> {
-        let record = value
-            .to_record()
-            .map_err(|error| StateError::Refused(error.to_string()))?;
-        self.push(record.as_json(), value.limits())
+        self.push(value.to_record()?.as_json(), value.limits())
     }
 
     fn absorb(

@@ -40,9 +40,7 @@ impl Combine for Distinct {
         if value.type_name() == "null" {
             return Ok(());
         }
-        let key = value.key();
-        let key = key.map_err(|error| StateError::Refused(error.to_string()))?;
-        self.insert(key.as_bytes(), value.limits())
+        self.insert(value.key()?.as_bytes(), value.limits())
     }
 
     fn absorb(

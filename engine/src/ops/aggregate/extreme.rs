@@ -6,9 +6,9 @@ use std::cmp::Ordering;
 use std::marker::PhantomData;
 
 use super::Combine;
+use super::best::Best;
 use crate::expr::Value;
-use crate::ops::keyed::ALLOCATION_BYTES;
-use crate::ops::payload::{PayloadReader, StateError, push_bytes, push_number};
+use crate::ops::payload::{PayloadReader, StateError};
 use crate::record::{Limits, Record};
 
 /// Whether the least or the greatest value is needed.
@@ -37,13 +37,6 @@ pub(crate) struct Extreme<E> {
     end: PhantomData<E>,
 }
 
-#[derive(Debug)]
-struct Best {
-    /// The value's key, whose bytes compare like values in jq's order.
-    key: Box<[u8]>,
-    text: Box<str>,
-}
-
 impl<E> Default for Extreme<E> {
     fn default() -> Self {
         Self {
@@ -67,10 +60,9 @@ impl<E: End> Combine for Extreme<E> {
         if value.type_name() == "null" {
             return Ok(());
         }
-        let refused = |error: crate::expr::ValueError| StateError::Refused(error.to_string());
-        let key = value.key().map_err(refused)?;
+        let key = value.key()?;
         if self.is_superseded_by(key.as_bytes()) {
-            let text = value.to_record().map_err(refused)?.as_json_str().into();
+            let text = value.to_record()?.as_json_str().into();
             self.best = Some(Best {
                 key: key.into_bytes().into_boxed_slice(),
                 text,
@@ -84,44 +76,25 @@ impl<E: End> Combine for Extreme<E> {
         payload: &mut PayloadReader<'_>,
         _limits: &Limits,
     ) -> Result<(), StateError> {
-        match payload.number()? {
-            0 => Ok(()),
-            1 => {
-                let (key, text) = (payload.bytes()?, payload.text()?);
-                if self.is_superseded_by(key) {
-                    self.best = Some(Best {
-                        key: key.into(),
-                        text: text.into(),
-                    });
-                }
-                Ok(())
-            }
-            _ => Err(StateError::Damaged("a min or max is damaged")),
+        let best = Best::read(payload, "a min or max is damaged")?;
+        if let Some((key, text)) = best.filter(|(key, _)| self.is_superseded_by(key)) {
+            self.best = Some(Best {
+                key: key.into(),
+                text: text.into(),
+            });
         }
+        Ok(())
     }
 
     fn encode(&self, payload: &mut Vec<u8>) {
-        match &self.best {
-            None => push_number(payload, 0),
-            Some(Best { key, text }) => {
-                push_number(payload, 1);
-                push_bytes(payload, key);
-                push_bytes(payload, text.as_bytes());
-            }
-        }
+        Best::encode(self.best.as_ref(), payload);
     }
 
     fn finish(&self, _limits: &Limits) -> Result<Record, StateError> {
-        let Some(best) = &self.best else {
-            return Ok(Record::null());
-        };
-        Record::parse_written(best.text.as_bytes())
-            .map_err(|_| StateError::Damaged("a min or max is not JSON"))
+        Best::finish(self.best.as_ref(), "a min or max is not JSON")
     }
 
     fn memory_bytes(&self) -> usize {
-        self.best.as_ref().map_or(0, |best| {
-            best.key.len() + best.text.len() + 2 * ALLOCATION_BYTES
-        })
+        Best::memory_bytes(self.best.as_ref())
     }
 }

@@ -72,9 +72,7 @@ impl Combine for Percentile {
         if value.type_name() == "null" {
             return Ok(());
         }
-        let refused = |error: crate::expr::ValueError| StateError::Refused(error.to_string());
-        let key = value.key().map_err(refused)?;
-        let record = value.to_record().map_err(refused)?;
+        let (key, record) = (value.key()?, value.to_record()?);
         self.insert(key.as_bytes(), 1, record.as_json_str(), value.limits())
     }
 

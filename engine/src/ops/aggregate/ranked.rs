@@ -3,6 +3,8 @@
 //! position).
 
 use super::collect::{array, too_long};
+use std::cmp::Ordering;
+
 use super::{Combine, within_memory};
 use crate::expr::Value;
 use crate::ops::keyed::ALLOCATION_BYTES;
@@ -20,6 +22,16 @@ pub(crate) struct Rank {
     pub(crate) descending: bool,
     /// How many are kept from the front; `None` = all.
     pub(crate) keep: Option<usize>,
+}
+
+impl Rank {
+    fn compare(self, left: &Entry, right: &Entry) -> Ordering {
+        if self.descending {
+            right.key.cmp(&left.key)
+        } else {
+            left.key.cmp(&right.key)
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -90,14 +102,9 @@ impl Ranked {
 
     /// Sorts the texts, and removes those that are not wanted.
     fn sort(&mut self) {
-        let descending = self.rank.descending;
-        self.entries.sort_by(|left, right| {
-            if descending {
-                right.key.cmp(&left.key)
-            } else {
-                left.key.cmp(&right.key)
-            }
-        });
+        let rank = self.rank;
+        self.entries
+            .sort_by(|left, right| rank.compare(left, right));
         for entry in self
             .entries
             .drain(self.rank.keep.unwrap_or(usize::MAX).min(self.entries.len())..)
@@ -110,14 +117,7 @@ impl Ranked {
     /// The entries in their order, without those that are not wanted.
     fn sorted(&self) -> Vec<&Entry> {
         let mut sorted: Vec<&Entry> = self.entries.iter().collect();
-        let descending = self.rank.descending;
-        sorted.sort_by(|left, right| {
-            if descending {
-                right.key.cmp(&left.key)
-            } else {
-                left.key.cmp(&right.key)
-            }
-        });
+        sorted.sort_by(|left, right| self.rank.compare(left, right));
         sorted.truncate(self.rank.keep.unwrap_or(usize::MAX));
         sorted
     }
@@ -125,9 +125,7 @@ impl Ranked {
 
 impl Combine for Ranked {
     fn add(&mut self, value: &Value<'_>) -> Result<(), StateError> {
-        let record = value.to_record();
-        let record = record.map_err(|error| StateError::Refused(error.to_string()))?;
-        Self::add(self, &[], record.as_json_str(), value.limits())
+        Self::add(self, &[], value.to_record()?.as_json_str(), value.limits())
     }
 
     fn absorb(
